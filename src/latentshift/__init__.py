@@ -1,0 +1,39 @@
+"""latentshift: an image diffusion model makes video, without one new parameter (Latent-Shift)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
+    from latentshift.shift import ShiftConfig, default_frames, install, remove, temporal_shift
+
+__version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import latentshift` and the command line's help need no torch.
+_HOMES = {
+    "LatentShiftPipeline": "latentshift.pipeline",
+    "LatentShiftPipelineOutput": "latentshift.pipeline",
+    "ShiftConfig": "latentshift.shift",
+    "default_frames": "latentshift.shift",
+    "install": "latentshift.shift",
+    "remove": "latentshift.shift",
+    "temporal_shift": "latentshift.shift",
+}
+__all__ = [
+    "LatentShiftPipeline",
+    "LatentShiftPipelineOutput",
+    "ShiftConfig",
+    "default_frames",
+    "install",
+    "remove",
+    "temporal_shift",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latentshift' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,87 @@
+"""Several clips on one picture: a row of evenly spaced frames for each, its caption above.
+
+Knows nothing of files or models: :func:`latentshift.video.write_video` writes the picture, as a .png of one frame.
+Imports nothing else of the package, and Pillow only where it is used. Legend of shapes: F frames, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+GAP = 2  # pixels between frames, four times that between rows
+MIN_CAPTION_WIDTH = 320  # pixels a caption gets even above a single small frame
+PAPER, INK = (255, 255, 255), (20, 20, 20)
+
+
+def contact_sheet(
+    rows: Sequence[np.ndarray], captions: Sequence[str] | None = None, columns: int = 8, scale: int = 1
+) -> np.ndarray:
+    """Lay out clips in rows, for an eye to compare.
+
+    Args:
+        rows: clips, uint8 RGB (F, H, W, 3), of any length and size each. One of fewer frames than columns shows all.
+        captions: a line for each clip, wrapped where it is too long; an empty one takes no room.
+        columns: how many frames of each clip to show, from its first to its last.
+        scale: whole number by which to magnify, pixel by pixel.
+
+    Returns:
+        uint8 RGB (H', W', 3).
+
+    Raises:
+        ValueError: for clips of another shape or type, no clips at all, columns or a scale below 1, or captions that
+            are not as many as the clips.
+    """
+    if not rows or columns < 1 or scale < 1:
+        raise ValueError(f"a sheet has 1 clip, column and scale or more, not {len(rows)}, {columns} and {scale}")
+    for index, clip in enumerate(rows):
+        if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or clip.size == 0:
+            raise ValueError(f"clip {index} of a sheet must be uint8 (F, H, W, 3), not {clip.dtype} {clip.shape}")
+    if captions is not None and len(captions) != len(rows):
+        raise ValueError(f"a sheet of {len(rows)} clips takes as many captions, not {len(captions)}")
+
+    from PIL import Image, ImageDraw, ImageFont
+
+    strips = [_strip(clip, columns, scale) for clip in rows]
+    width = max(strip.shape[1] for strip in strips)
+    if captions is not None:
+        width = max(width, MIN_CAPTION_WIDTH)
+    font_size = min(max(width // 50, 14), 40)  # readable still where a wide sheet is shown smaller
+    font = ImageFont.load_default(size=font_size)
+    line_height = round(1.3 * font_size)
+    lines = [_wrap(caption, font, width) for caption in captions or [""] * len(rows)]
+    heights = [len(text) * line_height + strip.shape[0] for text, strip in zip(lines, strips, strict=True)]
+
+    sheet = Image.new("RGB", (width + 2 * GAP, sum(heights) + 4 * GAP * (len(rows) - 1) + 2 * GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = GAP
+    for text, strip, height in zip(lines, strips, heights, strict=True):
+        for number, line in enumerate(text):
+            draw.text((GAP, top + number * line_height), line, fill=INK, font=font)
+        sheet.paste(Image.fromarray(strip), (GAP, top + height - strip.shape[0]))
+        top += height + 4 * GAP
+    return np.array(sheet)
+
+
+def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:
+    """The shown frames of a clip side by side, uint8 (H, W', 3)."""
+    chosen = np.rint(np.linspace(0, len(clip) - 1, min(columns, len(clip)))).astype(int)
+    shown = clip[chosen].repeat(scale, axis=1).repeat(scale, axis=2)
+    spaced = np.pad(shown, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=PAPER[0])
+    return np.ascontiguousarray(np.concatenate(list(spaced), axis=1)[:, :-GAP])
+
+
+def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """The caption in lines, as long as ``width`` pixels allow."""
+    characters = max(len(caption), 1)
+    lines = textwrap.wrap(caption, characters)
+    while characters > 1 and any(font.getlength(line) > width for line in lines):
+        characters -= 1
+        lines = textwrap.wrap(caption, characters)
+    return lines

@@ -1,0 +1,1 @@
+"""Schedule, noising, guidance, sampling: functions of a callable denoiser, whatever computes it."""

@@ -1,0 +1,42 @@
+"""Classifier-free guidance over whole videos (Ho & Salimans 2021).
+
+Legend of shapes: B videos, … whatever a video is (F, C, H, W), L tokens, D width of the text encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents (B, …), timestep, text (B, L, D)) -> prediction
+PromptedDenoiser = Callable[[Tensor, Tensor], Tensor]  # (latents (B, …), timestep) -> prediction
+
+
+def with_guidance(
+    denoiser: Denoiser, text: Tensor, negative: Tensor, scale: float, videos_per_call: int | None = None
+) -> PromptedDenoiser:
+    """A denoiser that follows ``text`` and keeps away from ``negative``: n + s (p - n).
+
+    Args:
+        denoiser: predicts for videos and one text a video.
+        text: (B, L, D).
+        negative: (B, L, D), of the empty or a negative prompt.
+        scale: s; at 1 the negative has no say and is not computed.
+        videos_per_call: videos that go through the denoiser together (each twice when guided); none: all of them.
+    """
+
+    def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+        chunk = videos_per_call or len(latents)
+        predictions = []
+        for some, positive, opposite in zip(latents.split(chunk), text.split(chunk), negative.split(chunk), strict=True):
+            if scale == 1.0:
+                predictions.append(denoiser(some, timestep, positive))
+                continue
+            both = denoiser(torch.cat([some, some]), timestep, torch.cat([opposite, positive]))
+            away, towards = both.chunk(2)
+            predictions.append(away + scale * (towards - away))
+        return torch.cat(predictions)
+
+    return predict

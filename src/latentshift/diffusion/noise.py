@@ -1,0 +1,71 @@
+"""The forward process in training: noisy latents, the target to predict, the weight of a timestep (Eq. 1, 2, 4, 5).
+
+The schedule itself is diffusers' (``scaled_linear`` is the paper's "quad", Table 6). Knows no network.
+Legend of shapes: B videos, … whatever follows (F, C, H, W).
+"""
+
+from __future__ import annotations
+
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+TRAIN_TIMESTEPS = 1000
+BETA_START = 8.5e-4
+BETA_END = 1.2e-2
+
+
+def paper_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
+    """The paper's schedule and sampler: T = 1000, "quad" β from 8.5e-4 to 1.2e-2, DDPM with a fixed variance.
+
+    Respaced timesteps run evenly from the last to the first, both included.
+    """
+    return DDPMScheduler(
+        num_train_timesteps=TRAIN_TIMESTEPS,
+        beta_start=BETA_START,
+        beta_end=BETA_END,
+        beta_schedule="scaled_linear",
+        variance_type="fixed_small",
+        clip_sample=False,
+        prediction_type=prediction_type,
+        timestep_spacing="linspace",
+    )
+
+
+def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy latents and what the network should say of them.
+
+    Args:
+        latents: (B, …) clean, scaled to about unit variance.
+        noise: (B, …) standard normal.
+        timesteps: (B,) whole numbers 0 … T-1.
+
+    Returns:
+        u_t = α_t u_0 + σ_t ε (Eq. 4), and ε or the velocity α_t ε - σ_t u_0, as the scheduler's prediction type says.
+
+    Raises:
+        ValueError: for another prediction type.
+    """
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noisy, noise
+    if kind == "v_prediction":
+        return noisy, scheduler.get_velocity(latents, noise, timesteps)
+    raise ValueError(f'training knows the prediction types "epsilon" and "v_prediction", not {kind!r}')
+
+
+def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
+    """α_t² / σ_t², shape (B,)."""
+    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    return alphas / (1 - alphas)
+
+
+def min_snr_weight(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """The min-SNR-γ weight of the squared error, shape (B,) (Hang et al. 2023, Sec. 3.4).
+
+    min(SNR, γ) / SNR for noise prediction, min(SNR, γ) / (SNR + 1) for velocity: easy, nearly clean timesteps no longer
+    outweigh the noisy ones, in which layout and motion are decided.
+    """
+    snr = signal_to_noise(scheduler, timesteps)
+    divisor = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
+    return snr.clamp(max=gamma) / divisor

@@ -1,0 +1,81 @@
+"""The sampling loop: from noise to latents with any diffusers scheduler, one random stream a video.
+
+Knows no network and no text: the denoiser is a callable. Legend of shapes: B videos, F frames, C channels, h × w.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentshift.diffusion.guidance import PromptedDenoiser
+
+StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, timestep, latents) -> latents to go on with
+
+
+def video_generators(
+    generator: torch.Generator | Sequence[torch.Generator] | None, count: int
+) -> list[torch.Generator]:
+    """One random stream a video.
+
+    One generator for one video, and a list with one a video, are used as they are. One generator for several videos
+    is asked for a seed for each, so that the first n videos do not depend on how many follow. None draws fresh seeds.
+
+    Raises:
+        ValueError: if a list has another length than there are videos.
+    """
+    if isinstance(generator, torch.Generator):
+        if count == 1:
+            return [generator]
+        seeds = [int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)) for _ in range(count)]
+        return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
+    if generator is None:
+        return [torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))) for _ in range(count)]
+    if len(generator) != count:
+        raise ValueError(f"{len(generator)} generators were given for {count} videos; give one, or one a video")
+    return list(generator)
+
+
+def initial_noise(
+    shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Standard normal noise (B, *shape), drawn video by video, each on its own generator's device, in ``dtype``."""
+    noise = [torch.randn(*shape, generator=each, device=each.device, dtype=dtype) for each in generators]
+    return torch.stack([each.to(device) for each in noise])
+
+
+def sample(
+    denoiser: PromptedDenoiser,
+    scheduler: Any,
+    latents: Tensor,
+    generators: Sequence[torch.Generator],
+    *,
+    eta: float = 0.0,
+    on_step: StepCallback | None = None,
+) -> Tensor:
+    """Run the reverse process over ``scheduler.timesteps`` (set before) and return the denoised latents.
+
+    Args:
+        denoiser: predicts noise or velocity, as the scheduler expects, for latents (B, F, C, h, w) at a timestep.
+        scheduler: any diffusers scheduler.
+        latents: (B, F, C, h, w), already times the scheduler's ``init_noise_sigma``.
+        generators: one a video, for the noise of ancestral samplers.
+        eta: DDIM's share of noise, for schedulers that take it.
+        on_step: called after every step; what it returns takes the latents' place.
+    """
+    accepted = inspect.signature(scheduler.step).parameters
+    options: dict[str, Any] = {"return_dict": False}
+    if "generator" in accepted:
+        options["generator"] = generators[0] if len(generators) == 1 else list(generators)
+    if "eta" in accepted:
+        options["eta"] = eta
+    for step, timestep in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, timestep)
+        latents = scheduler.step(denoiser(scaled, timestep), timestep, latents, **options)[0]
+        if on_step is not None:
+            latents = on_step(step, timestep, latents)
+    return latents

@@ -1,0 +1,1 @@
+"""Features, metrics, protocols and reports. Knows nothing of training."""

@@ -1,0 +1,47 @@
+"""The frame-wise autoencoder: pixels to the moments of latents and back, every frame by itself (Fig. 3 a, b).
+
+Legend of shapes: M frames, C latent channels, h × w latent pixels, S side of a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+def build_autoencoder(
+    *, channels: Sequence[int], layers_per_block: int, latent_channels: int, norm_groups: int, size: int
+) -> AutoencoderKL:
+    """A KL autoencoder without attention (Table 6), 2^(levels - 1) times smaller on each side."""
+    levels = len(channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(channels),
+        layers_per_block=layers_per_block,
+        latent_channels=latent_channels,
+        norm_num_groups=norm_groups,
+        sample_size=size,
+        mid_block_add_attention=False,
+    )
+
+
+def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
+    """Mean and log-variance (M, 2C, h, w), unscaled, of frames (M, 3, S, S) in [-1, 1]."""
+    return autoencoder.encode(frames).latent_dist.parameters
+
+
+def sample_moments(moments: Tensor, noise: Tensor, scaling_factor: float) -> Tensor:
+    """Scaled latents from moments (…, 2C, h, w) and standard normal noise (…, C, h, w)."""
+    mean, log_variance = moments.chunk(2, dim=-3)
+    return (mean + (0.5 * log_variance.clamp(-30.0, 20.0)).exp() * noise) * scaling_factor
+
+
+def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None) -> Tensor:
+    """Frames (M, 3, S, S) in about [-1, 1] from scaled latents (M, C, h, w), ``chunk_size`` at a time (none: all)."""
+    unscaled = latents / autoencoder.config.scaling_factor
+    chunks = unscaled.split(chunk_size or len(unscaled))
+    return torch.cat([autoencoder.decode(chunk, return_dict=False)[0] for chunk in chunks])

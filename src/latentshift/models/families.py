@@ -1,0 +1,185 @@
+"""The families of image models that latentshift starts from: what differs between them, in one table.
+
+Everything else in the code asks the loaded parts themselves and never which family they are of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
+
+from latentshift.diffusion.noise import paper_scheduler
+from latentshift.models.text import build_word_tokenizer
+
+# Sprites-sized stand-ins aside, these are the public models' own sizes.
+_UNET: dict[str, Any] = {
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+}
+_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "scaling_factor": 0.18215,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is particular to one family.
+
+    Attributes:
+        title: for people.
+        pipeline: class name of the stock image pipeline.
+        parts: our name of a part -> the stock pipeline's.
+        absent: optional parts of the stock pipeline that are not loaded.
+        unet: what the U-Net's configuration adds to the common one.
+        vae_size: side of the images the autoencoder was made for.
+        text_encoder: builds one with random weights.
+        prediction_type: what the U-Net predicts.
+    """
+
+    title: str
+    pipeline: str
+    parts: dict[str, str]
+    absent: tuple[str, ...]
+    unet: dict[str, Any]
+    vae_size: int
+    text_encoder: Callable[[], nn.Module]
+    prediction_type: str
+
+
+def _clip(width: int, layers: int, heads: int, activation: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        return CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                projection_dim=width,
+                hidden_act=activation,
+            )
+        )
+
+    return build
+
+
+_SD_PARTS = {name: name for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
+_SD_ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
+
+FAMILIES: dict[str, Family] = {
+    "ldm": Family(
+        title="latent diffusion, text2img-large",
+        pipeline="LDMTextToImagePipeline",
+        parts={**_SD_PARTS, "vae": "vqvae", "text_encoder": "bert"},
+        absent=(),
+        unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
+        vae_size=256,
+        text_encoder=lambda: LDMBertModel(LDMBertConfig()),
+        prediction_type="epsilon",
+    ),
+    "sd1": Family(
+        title="Stable Diffusion 1.x",
+        pipeline="StableDiffusionPipeline",
+        parts=_SD_PARTS,
+        absent=_SD_ABSENT,
+        unet={"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
+        vae_size=512,
+        text_encoder=_clip(768, 12, 12, "quick_gelu"),
+        prediction_type="epsilon",
+    ),
+    "sd2": Family(
+        title="Stable Diffusion 2.x",
+        pipeline="StableDiffusionPipeline",
+        parts=_SD_PARTS,
+        absent=_SD_ABSENT,
+        unet={
+            "sample_size": 96,
+            "attention_head_dim": (5, 10, 20, 20),
+            "cross_attention_dim": 1024,
+            "use_linear_projection": True,
+        },
+        vae_size=768,
+        text_encoder=_clip(1024, 23, 16, "gelu"),
+        prediction_type="v_prediction",
+    ),
+}
+
+
+def family_of(text_encoder: nn.Module) -> str:
+    """Which family's text encoder this is: ``ldm`` for a BERT, else by CLIP's width; ``unknown`` for any other."""
+    if isinstance(text_encoder, LDMBertModel):
+        return "ldm"
+    width = getattr(text_encoder.config, "hidden_size", None)
+    return {768: "sd1", 1024: "sd2"}.get(width, "unknown") if isinstance(text_encoder, CLIPTextModel) else "unknown"
+
+
+def is_image_pipeline(path: str, **kwargs: Any) -> bool:
+    """Whether a folder or hub id holds a stock image pipeline rather than one of ours.
+
+    Raises:
+        ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
+    """
+    passed_on = {key: value for key, value in kwargs.items() if key in ("cache_dir", "revision", "token", "local_files_only")}
+    try:
+        name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"{path} is neither a folder with a diffusers pipeline (model_index.json) nor a hub id that can be loaded"
+        ) from error
+    if name == "LatentShiftPipeline":
+        return False
+    known = {family.pipeline for family in FAMILIES.values()}
+    if name not in known:
+        raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(sorted(known))}")
+    return True
+
+
+def from_image_pipeline(path: str, **kwargs: Any) -> dict[str, Any]:
+    """The parts of a stock image pipeline under our names, with the paper's DDPM sampler on the base's schedule."""
+    name = DiffusionPipeline.load_config(path)["_class_name"]
+    family = next(each for each in FAMILIES.values() if each.pipeline == name)
+    for part in family.absent:
+        kwargs.setdefault(part, None)
+    stock = DiffusionPipeline.from_pretrained(path, **kwargs)
+    parts = {ours: getattr(stock, theirs) for ours, theirs in family.parts.items()}
+    parts["scheduler"] = DDPMScheduler.from_config(
+        parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
+    )
+    return parts
+
+
+def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
+    """The parts of a full-size pipeline of a family, with random weights: to size machines and to test code.
+
+    The tokenizer is a stand-in that spells sentences out in characters: the real ones are not in the package.
+
+    Raises:
+        ValueError: for a family that is not known.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
+    family = FAMILIES[name]
+    torch.manual_seed(seed)
+    tokenizer: PreTrainedTokenizerBase = build_word_tokenizer([], max_length=77)
+    return {
+        "vae": AutoencoderKL(**_VAE, sample_size=family.vae_size),
+        "text_encoder": family.text_encoder(),
+        "tokenizer": tokenizer,
+        "unet": UNet2DConditionModel(**_UNET, **family.unet),
+        "scheduler": paper_scheduler(family.prediction_type),
+    }

@@ -1,0 +1,272 @@
+"""Text to video, or to an image, as a diffusers pipeline: ``LatentShiftPipeline``.
+
+Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w latent pixels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from latentshift.diffusion.guidance import with_guidance
+from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.models.autoencoder import decode_latents
+from latentshift.models.denoiser import denoise
+from latentshift.models.text import encode_prompts
+from latentshift.shift import ShiftConfig, clip_context, install, remove
+from latentshift.video import to_uint8
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class LatentShiftPipelineOutput(BaseOutput):
+    """What the pipeline returns.
+
+    Attributes:
+        frames: by ``output_type``: ``"pil"`` a list of B lists of F images; ``"np"`` (B, F, H, W, 3) float32 in [0, 1];
+            ``"pt"`` (B, F, 3, H, W) in [0, 1]; ``"latent"`` (B, F, C, h, w), scaled.
+    """
+
+    frames: Any
+
+
+class LatentShiftPipeline(DiffusionPipeline):
+    """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
+
+    Args:
+        vae: the frame-wise autoencoder.
+        text_encoder: LDM-BERT (the paper's) or CLIP.
+        tokenizer: of the text encoder.
+        unet: a stock U-Net; the shift is installed on it here.
+        scheduler: any diffusers scheduler; ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
+        shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict; None leaves it out, and
+            the frames are images that know nothing of each other.
+        num_frames: frames a video unless the call says otherwise.
+        fps: frames a second that the model was trained at, for whoever writes the video.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _callback_tensor_inputs = ["latents"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        shift: dict[str, Any] | None = None,
+        num_frames: int = 16,
+        fps: int = 8,
+    ) -> None:
+        super().__init__()
+        if clip_context(unet) is not None:
+            remove(unet)
+        if shift is not None:
+            install(unet, ShiftConfig(**shift))
+        self.register_modules(
+            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+        )
+        self.register_to_config(shift=shift, num_frames=num_frames, fps=fps)
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels to a latent pixel, on each side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def sample_size(self) -> int:
+        """The side of the frames, in pixels, that the U-Net was made for."""
+        return int(self.unet.config.sample_size * self.vae_scale_factor)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        *,
+        negative_prompt: str | list[str] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 100,
+        guidance_scale: float = 7.5,
+        num_videos_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        decode_chunk_size: int | None = None,
+    ) -> LatentShiftPipelineOutput | tuple[Any]:
+        """Make videos; with ``num_frames=1``, images.
+
+        Videos come in the order prompt 0's, prompt 1's, …; video k depends on its own prompt and generator alone. On
+        the CPU in float32 it is bit for bit the video made without the others, elsewhere within rounding.
+
+        Args:
+            prompt: a sentence or a list of P.
+            negative_prompt: what to keep away from; one for all, or one a prompt. None is the empty sentence.
+            num_frames: F ≥ 1; None: the model's own.
+            height: of the frames in pixels, a multiple of the latent pixel; None: the model's own.
+            width: likewise.
+            num_inference_steps: steps of the sampler, 1 … T.
+            guidance_scale: s of classifier-free guidance; 1 turns it off.
+            num_videos_per_prompt: B = P times this.
+            eta: DDIM's share of noise in [0, 1], for schedulers that take it.
+            generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
+            latents: standard normal noise (B, F, C, h, w) to start from instead of the generators'.
+            output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
+            return_dict: False returns a plain tuple.
+            callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``; a dict it returns replaces them.
+            callback_on_step_end_tensor_inputs: names of tensors the callback wants; ``"latents"`` is what there is.
+            decode_chunk_size: frames decoded at a time; None: a whole video.
+
+        Raises:
+            ValueError: for an argument that does not hold; the message says which and why.
+        """
+        # 1. Check and settle what was asked for
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        num_frames = self.config.num_frames if num_frames is None else num_frames
+        height = self.sample_size if height is None else height
+        width = self.sample_size if width is None else width
+        self.check_inputs(prompts, num_frames, height, width, num_inference_steps, num_videos_per_prompt, output_type)
+        negatives = _one_each(negative_prompt, len(prompts))
+        unknown = set(callback_on_step_end_tensor_inputs) - {"latents"}
+        if unknown:
+            raise ValueError(f"callback_on_step_end_tensor_inputs knows only 'latents', not {sorted(unknown)}")
+        count = len(prompts) * num_videos_per_prompt
+        device = self._execution_device
+        dtype = self.unet.dtype
+
+        # 2. Encode the text, once a sentence
+        text = encode_prompts(self.text_encoder, self.tokenizer, prompts).to(device, dtype)
+        negative = encode_prompts(self.text_encoder, self.tokenizer, negatives).to(device, dtype)
+        text = text.repeat_interleave(num_videos_per_prompt, dim=0)
+        negative = negative.repeat_interleave(num_videos_per_prompt, dim=0)
+
+        # 3. Start from noise, one random stream a video
+        generators = video_generators(generator, count)
+        scale = self.vae_scale_factor
+        shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
+        if latents is None:
+            latents = initial_noise(shape, generators, device, dtype)
+        elif tuple(latents.shape) != (count, *shape):
+            raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
+        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        latents = latents.to(device, dtype) * self.scheduler.init_noise_sigma
+
+        # 4. Denoise. On the CPU video by video: no slower there, and its bits do not depend on its company
+        denoiser = with_guidance(
+            lambda noisy, timestep, context: denoise(self.unet, noisy, timestep, context),
+            text,
+            negative,
+            guidance_scale,
+            videos_per_call=1 if device.type == "cpu" else None,
+        )
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+
+            def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
+                bar.update()
+                if callback_on_step_end is None:
+                    return latents
+                wanted = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
+                replaced = callback_on_step_end(self, step, timestep, wanted) or {}
+                return replaced.get("latents", latents)
+
+            latents = sample(denoiser, self.scheduler, latents, generators, eta=eta, on_step=on_step)
+
+        # 5. Decode
+        frames = self._finish(latents, output_type, decode_chunk_size)
+        self.maybe_free_model_hooks()
+        return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def check_inputs(
+        self,
+        prompts: list[str],
+        num_frames: int,
+        height: int,
+        width: int,
+        num_inference_steps: int,
+        num_videos_per_prompt: int,
+        output_type: str,
+    ) -> None:
+        """Raise a ValueError for arguments that no video can be made from."""
+        if not prompts or not all(isinstance(each, str) for each in prompts):
+            raise ValueError("prompt must be a sentence or a list of sentences")
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+        if num_videos_per_prompt < 1:
+            raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
+        most = self.scheduler.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps must lie between 1 and {most}, not {num_inference_steps}")
+        # The U-Net halves its input once less often than it has levels; each halving must come out even.
+        step = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if height < step or width < step or height % step or width % step:
+            raise ValueError(f"height and width must be multiples of {step} for this model, not {height} and {width}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+
+    def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
+        """Frames (B, F, 3, H, W) in [-1, 1] of scaled latents (B, F, C, h, w), video by video."""
+        videos = [decode_latents(self.vae, video.to(self.vae.dtype), decode_chunk_size) for video in latents]
+        return torch.stack(videos).clamp(-1, 1)
+
+    def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
+        if output_type == "latent":
+            return latents
+        frames = self.decode(latents, decode_chunk_size)
+        if output_type == "pt":
+            return frames / 2 + 0.5
+        channels_last = frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
+        if output_type == "np":
+            return channels_last / 2 + 0.5
+        from PIL import Image
+
+        return [[Image.fromarray(np.asarray(frame)) for frame in video] for video in to_uint8(channels_last)]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:
+        """Load a latentshift folder, or turn a stock image pipeline (folder or hub id) into a video pipeline.
+
+        A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline`` or a ``StableDiffusionPipeline``
+        the autoencoder, text encoder, tokenizer and U-Net are taken, the shift is installed, and the scheduler becomes
+        the paper's DDPM with the base's own schedule.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or the hub id of one.
+            **kwargs: diffusers' own (``torch_dtype``, ``variant``, …), and ``shift``, ``num_frames``, ``fps``.
+
+        Raises:
+            ValueError: for a pipeline of another family; the message names the families that are known.
+        """
+        from latentshift.models.families import from_image_pipeline, is_image_pipeline
+
+        path = str(pretrained_model_name_or_path)
+        kwargs.setdefault("use_safetensors", True)
+        if not is_image_pipeline(path, **kwargs):
+            return super().from_pretrained(path, **kwargs)
+        settings = {name: kwargs.pop(name) for name in ("num_frames", "fps") if name in kwargs}
+        shift = kwargs.pop("shift", ShiftConfig().to_dict())
+        return cls(**from_image_pipeline(path, **kwargs), shift=shift, **settings)
+
+
+def _one_each(negative: str | list[str] | None, count: int) -> list[str]:
+    if negative is None or isinstance(negative, str):
+        return [negative or ""] * count
+    if len(negative) != count:
+        raise ValueError(f"{len(negative)} negative prompts were given for {count} prompts; give one, or one a prompt")
+    return list(negative)
+

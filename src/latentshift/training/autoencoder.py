@@ -1,0 +1,70 @@
+"""Stage (a) of Fig. 3: an autoencoder learns to compress single frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentshift.data.order import draws
+from latentshift.data.sprites import Sprites
+from latentshift.models.autoencoder import build_autoencoder
+from latentshift.training.objective import AutoencoderObjective, FrameBatch
+from latentshift.training.recipe import AutoencoderRecipe
+
+_PREVIEW_FRAMES = 16
+_STATISTICS_FRAMES = 512
+
+
+class AutoencoderStage:
+    """Frames of the seen clips in, a folder with a stock ``AutoencoderKL`` out."""
+
+    def __init__(self, recipe: AutoencoderRecipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
+        model = recipe.model
+        self.autoencoder = build_autoencoder(
+            channels=model.channels,
+            layers_per_block=model.layers_per_block,
+            latent_channels=model.latent_channels,
+            norm_groups=model.norm_groups,
+            size=recipe.data.size,
+        )
+        self.objective = AutoencoderObjective(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
+        self.latent_side = recipe.data.size // 2 ** (len(model.channels) - 1)
+
+    def batch(self, step: int) -> FrameBatch:
+        first = (step - 1) * self.recipe.batch_size
+        indices = range(first, first + self.recipe.batch_size)  # the world never ends: no frame is seen twice
+        shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)
+        noise = np.stack([draws(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices])
+        return FrameBatch(frames=self._frames(indices), noise=torch.from_numpy(noise))
+
+    def sample(self, folder: Path, step: int) -> None:
+        frames = self._preview_frames(_PREVIEW_FRAMES)
+        with torch.no_grad():
+            restored = self.autoencoder.decode(self.autoencoder.encode(frames).latent_dist.mean).sample
+        rows = [torch.cat(list(half), dim=-1) for half in (frames, restored.clamp(-1, 1))]
+        picture = ((torch.cat(rows, dim=-2) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
+
+    def export(self, folder: Path) -> None:
+        # Latents of about unit variance, as the noise schedule takes them to be (Rombach et al. 2022, App. G).
+        with torch.no_grad():
+            latents = self.autoencoder.encode(self._preview_frames(_STATISTICS_FRAMES)).latent_dist.mean
+        self.autoencoder.register_to_config(scaling_factor=round(1 / latents.float().std().item(), 5))
+        self.autoencoder.save_pretrained(folder)
+
+    def _frames(self, indices: range) -> Tensor:
+        frames = np.stack([self.source.frame(index)[0] for index in indices])
+        return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def _preview_frames(self, count: int) -> Tensor:
+        # From far along the stream: frames that training does not reach.
+        start = 2**40
+        return self._frames(range(start, start + count)).to(next(self.autoencoder.parameters()).device)

@@ -1,0 +1,189 @@
+"""Stages (b) and (c) of Fig. 3: a U-Net learns to make images, and then, with the shift in it, videos.
+
+Both learn on latents that are encoded once and kept. Legend of shapes: B clips, F frames, C latent channels, h × w.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, LDMTextToImagePipeline, UNet2DConditionModel
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from latentshift.data.latents import LatentClips
+from latentshift.data.order import draws, shuffled
+from latentshift.data.sprites import Sprites, words
+from latentshift.diffusion.noise import paper_scheduler
+from latentshift.models.autoencoder import encode_moments, sample_moments
+from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.objective import DenoisingObjective, LatentBatch
+from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
+
+_PREVIEW_PROMPTS = 8
+_PREVIEW_STEPS = 50
+_PREVIEW_GUIDANCE = 4.0
+
+
+class _DenoisingStage:
+    """What stages (b) and (c) share; a subclass says what it starts from, what one sample is, and what it exports."""
+
+    def __init__(self, recipe: DiffusionSettings, pipeline: LatentShiftPipeline, num_frames: int) -> None:
+        self.settings = recipe
+        self.pipeline = pipeline
+        self.num_frames = num_frames
+        self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.vae.requires_grad_(False)
+        self.objective = DenoisingObjective(
+            pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.min_snr_gamma
+        )
+        self.moments = self._encoded_clips().moments
+        length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
+        self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        raise NotImplementedError
+
+    def batch(self, step: int) -> LatentBatch:
+        recipe = self.settings
+        size = len(self.moments)
+        order = shuffled(size, recipe.seed, start=(step - 1) * recipe.batch_size)
+        moments, noises, timesteps, captions = [], [], [], []
+        for _, (epoch, index) in zip(range(recipe.batch_size), order, strict=False):
+            rng = draws(recipe.seed, epoch, index)
+            first = int(rng.integers(self.moments.shape[1] - self.num_frames + 1))
+            moments.append(self.moments[index, first : first + self.num_frames].astype(np.float32))
+            _, channels, height, width = moments[-1].shape
+            shape = (2, self.num_frames, channels // 2, height, width)
+            noises.append(rng.standard_normal(shape, dtype=np.float32))
+            timesteps.append(int(rng.integers(self.pipeline.scheduler.config.num_train_timesteps)))
+            captions.append("" if rng.random() < recipe.caption_dropout else self.caption(index, rng))
+        noise = torch.from_numpy(np.stack(noises))
+        scaling = self.pipeline.vae.config.scaling_factor
+        return LatentBatch(
+            latents=sample_moments(torch.from_numpy(np.stack(moments)), noise[:, 0], scaling),
+            noise=noise[:, 1],
+            timesteps=torch.tensor(timesteps),
+            token_ids=self._tokenize(captions),
+        )
+
+    def sample(self, folder: Path, step: int) -> None:
+        far = 2**40  # clips that training does not reach
+        sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
+        output = self.pipeline(
+            [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites],
+            num_frames=self.num_frames,
+            num_inference_steps=_PREVIEW_STEPS,
+            guidance_scale=_PREVIEW_GUIDANCE,
+            generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
+            output_type="np",
+        )
+        rows = np.concatenate(list(np.concatenate(list(output.frames.transpose(1, 0, 2, 3, 4)), axis=2)), axis=0)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((rows * 255).round().astype(np.uint8)).save(folder / f"step-{step:08d}.png")
+
+    def _encoded_clips(self) -> LatentClips:
+        recipe, autoencoder = self.settings, self.pipeline.vae
+        digest = hashlib.sha256()
+        for name, value in sorted(autoencoder.state_dict().items()):
+            digest.update(name.encode() + value.float().numpy().tobytes())
+        folder = recipe.latents or recipe.output / "latents"
+        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": digest.hexdigest()[:16]})
+        precision = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
+
+        def encoder(frames: np.ndarray) -> np.ndarray:
+            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+            with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+                return encode_moments(autoencoder, pixels).float().numpy()
+
+        with tqdm(total=clips.num_clips, initial=clips.done, desc="encode", unit="clip", mininterval=1.0) as bar:
+            for done in clips.encode(encoder):
+                bar.update(done - bar.n)
+        return clips
+
+
+class ImageStage(_DenoisingStage):
+    """Stage (b): U-Net and text encoder from scratch, on single frames; exports a stock image pipeline."""
+
+    def __init__(self, recipe: ImageRecipe) -> None:
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        autoencoder = AutoencoderKL.from_pretrained(recipe.autoencoder / "model", use_safetensors=True)
+        pipeline = LatentShiftPipeline(
+            vae=autoencoder,
+            text_encoder=_build_text_encoder(recipe, tokenizer := build_word_tokenizer(words(), recipe.text.tokens)),
+            tokenizer=tokenizer,
+            unet=_build_unet(recipe, autoencoder),
+            scheduler=paper_scheduler(),
+        )
+        super().__init__(recipe, pipeline, num_frames=1)
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        return self.source.describe(index)[0].caption(with_motion=rng.random() < self.recipe.motion_captions)
+
+    def export(self, folder: Path) -> None:
+        parts = self.pipeline
+        LDMTextToImagePipeline(
+            vqvae=parts.vae, bert=parts.text_encoder, tokenizer=parts.tokenizer, unet=parts.unet, scheduler=parts.scheduler
+        ).save_pretrained(folder)
+
+
+class VideoStage(_DenoisingStage):
+    """Stage (c): the shift installed on an image model, the U-Net fine-tuned on clips; exports our pipeline."""
+
+    def __init__(self, recipe: VideoRecipe) -> None:
+        torch.manual_seed(recipe.seed)
+        pipeline = LatentShiftPipeline.from_pretrained(recipe.base / "model", shift=recipe.shift.model_dump())
+        pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
+        super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames)
+
+    def caption(self, index: int, rng: np.random.Generator) -> str:
+        return self.source.describe(index)[0].caption()
+
+    def export(self, folder: Path) -> None:
+        self.pipeline.save_pretrained(folder)
+
+
+def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
+    model = recipe.unet
+    down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in model.attention]
+    return UNet2DConditionModel(
+        sample_size=recipe.data.size // 2 ** (len(autoencoder.config.block_out_channels) - 1),
+        in_channels=autoencoder.config.latent_channels,
+        out_channels=autoencoder.config.latent_channels,
+        block_out_channels=model.channels,
+        layers_per_block=model.layers_per_block,
+        attention_head_dim=model.heads,
+        cross_attention_dim=recipe.text.width,
+        norm_num_groups=model.norm_groups,
+        down_block_types=down,
+        up_block_types=[kind.replace("Down", "Up") for kind in reversed(down)],
+    )
+
+
+def _build_text_encoder(recipe: ImageRecipe, tokenizer: object) -> LDMBertModel:
+    text = recipe.text
+    return LDMBertModel(
+        LDMBertConfig(
+            vocab_size=len(tokenizer),  # type: ignore[arg-type]
+            max_position_embeddings=text.tokens,
+            encoder_layers=text.layers,
+            encoder_ffn_dim=4 * text.width,
+            encoder_attention_heads=text.heads,
+            head_dim=text.width // text.heads,
+            d_model=text.width,
+            dropout=0.0,
+        )
+    )
+
+
+def stage_for(recipe: ImageRecipe | VideoRecipe) -> ImageStage | VideoStage:
+    """The stage that a diffusion recipe describes."""
+    return ImageStage(recipe) if isinstance(recipe, ImageRecipe) else VideoStage(recipe)

@@ -1,0 +1,188 @@
+"""The loop: batches into an objective, gradients into weights, averages, checkpoints and samples beside them.
+
+One loop for all stages, on accelerate. Running the same command again goes on from the newest checkpoint; the batch of
+a step is a function of the step, so nothing is seen twice or left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import nn
+from tqdm import tqdm
+
+from latentshift.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from latentshift.training.recipe import AnyRecipe, OptimizerSettings, dump_recipe
+
+
+class Stage(Protocol):
+    """What the loop has to be told of a stage."""
+
+    objective: nn.Module
+
+    def batch(self, step: int) -> Any:
+        """The batch of step ``step`` (1, 2, …), on the CPU: a dataclass of tensors."""
+
+    def sample(self, folder: Path, step: int) -> None:
+        """Write samples of the current weights, to be looked at."""
+
+    def export(self, folder: Path) -> None:
+        """Write the finished model, of the current weights."""
+
+
+def accelerator_for(recipe: AnyRecipe) -> Accelerator:
+    """The accelerate object that a recipe's compute settings ask for."""
+    compute = recipe.compute
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    return Accelerator(mixed_precision=compute.precision, cpu=compute.device == "cpu")
+
+
+def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
+    """Train a stage to the end of its recipe and export it; takes an interrupted run up again.
+
+    Raises:
+        ValueError: if the run's folder belongs to a different recipe, a checkpoint is damaged, or the loss is not finite.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    output = recipe.output
+    output.mkdir(parents=True, exist_ok=True)
+    _settle_recipe(output, recipe)
+    objective = stage.objective
+    memory_format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
+    objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
+    trained = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.AdamW(
+        trained.values(),
+        lr=recipe.optimizer.learning_rate,
+        betas=recipe.optimizer.betas,
+        weight_decay=recipe.optimizer.weight_decay,
+        fused=True,
+    )
+    average = EMAModel(trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
+
+    step = 0
+    checkpoints = output / "checkpoints"
+    if found := list_checkpoints(checkpoints):
+        checkpoint = load_checkpoint(found[-1])
+        step = checkpoint.step
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(checkpoint.tensors["weights"][name])
+        average.shadow_params = [checkpoint.tensors["average"][name].to(accelerator.device) for name in trained]
+        average.optimization_step = step
+        load_optimizer_tensors(optimizer, checkpoint.tensors["optimizer"])
+
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    objective.train()
+
+    def save() -> None:
+        tensors = {
+            "weights": trained,
+            "average": dict(zip(trained, average.shadow_params, strict=True)),
+            "optimizer": optimizer_tensors(optimizer.optimizer),
+        }
+        save_checkpoint(checkpoints, step, tensors, {}, recipe.keep_checkpoints)
+
+    @contextmanager
+    def averaged() -> Iterator[None]:
+        average.store(trained.values())
+        average.copy_to(trained.values())
+        objective.eval()
+        try:
+            yield
+        finally:
+            average.restore(trained.values())
+            objective.train()
+
+    board = SummaryWriter(str(output / "tensorboard"))
+    log = (output / "metrics.jsonl").open("a")
+    bar = tqdm(total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0)
+    sums: dict[str, float] = {}
+    count = 0
+    while step < recipe.steps:
+        step += 1
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe.optimizer, step, recipe.steps)
+        batch = _to_device(stage.batch(step), accelerator.device)
+        values = objective(batch)
+        accelerator.backward(values["loss"])
+        accelerator.clip_grad_norm_(trained.values(), recipe.optimizer.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.step(trained.values())
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        count += 1
+        bar.update()
+        if step % recipe.log_every == 0 or step == recipe.steps:
+            means = {name: total / count for name, total in sums.items()}
+            sums, count = {}, 0
+            if not math.isfinite(means["loss"]):
+                raise ValueError(
+                    f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: "
+                    f"{checkpoints} still holds the last good checkpoint"
+                )
+            rate = (bar.format_dict["rate"] or 0.0) * recipe.batch_size
+            for name, value in means.items():
+                board.add_scalar(name, value, step)
+            log.write(json.dumps({"step": step, "samples": step * recipe.batch_size, "rate": round(rate, 2), **means}) + "\n")
+            log.flush()
+            bar.set_postfix({"loss": f"{means['loss']:.4f}", "samples/s": f"{rate:.1f}"})
+        if step % recipe.save_every == 0 and step < recipe.steps:
+            save()
+        if step % recipe.sample_every == 0 and step < recipe.steps:
+            with averaged():
+                stage.sample(output / "samples", step)
+    bar.close()
+    save()
+    with averaged():
+        stage.sample(output / "samples", step)
+        stage.export(output / "model")
+    board.close()
+    log.close()
+
+
+def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
+    """The learning rate of step 1 … ``steps``: a linear warm-up, then constant, or half a cosine down to a hundredth."""
+    warm = min(1.0, step / max(1, settings.warmup_steps))
+    if settings.schedule == "constant":
+        return settings.learning_rate * warm
+    progress = max(0, step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    return settings.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, progress))) / 2)
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    return type(batch)(**{name: value.to(device) for name, value in vars(batch).items()})
+
+
+def _settle_recipe(output: Path, recipe: AnyRecipe) -> None:
+    # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
+    free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute"}
+    path = output / "recipe.yaml"
+    if path.exists() and list_checkpoints(output / "checkpoints"):
+        import yaml
+
+        before, now = yaml.safe_load(path.read_text()), yaml.safe_load(dump_recipe(recipe))
+        for key in sorted((set(before) | set(now)) - free):
+            if before.get(key) != now.get(key):
+                raise ValueError(
+                    f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
+                    "choose another output, or delete this one"
+                )
+    path.write_text(dump_recipe(recipe))

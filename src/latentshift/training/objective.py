@@ -1,0 +1,81 @@
+"""The objectives of the three stages, each a module from a batch to a loss, so that accelerate can wrap it whole.
+
+All randomness is in the batch. Knows nothing of optimizers, files or where a batch comes from.
+Legend of shapes: B clips, F frames, C latent channels, h × w latent pixels, L tokens, S side of a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler
+from torch import Tensor, nn
+
+from latentshift.diffusion.noise import add_noise, min_snr_weight
+from latentshift.models.denoiser import denoise
+from latentshift.models.text import encode_tokens
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """Frames for the autoencoder."""
+
+    frames: Tensor  # (B, 3, S, S) in [-1, 1]
+    noise: Tensor  # (B, C, h, w) standard normal: the sample of the posterior
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Clips (F frames) or images (F = 1) for the U-Net."""
+
+    latents: Tensor  # (B, F, C, h, w), scaled
+    noise: Tensor  # the same shape, standard normal
+    timesteps: Tensor  # (B,) 0 … T-1
+    token_ids: Tensor  # (B, L)
+
+
+class AutoencoderObjective(nn.Module):
+    """L1 reconstruction of frames and of their edges, and a small KL divergence (Rombach et al. 2022, App. G)."""
+
+    def __init__(self, autoencoder: AutoencoderKL, kl_weight: float, edge_weight: float) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.kl_weight = kl_weight
+        self.edge_weight = edge_weight
+
+    def forward(self, batch: FrameBatch) -> dict[str, Tensor]:
+        posterior = self.autoencoder.encode(batch.frames).latent_dist
+        restored = self.autoencoder.decode(posterior.mean + posterior.std * batch.noise).sample.float()
+        difference = restored - batch.frames
+        reconstruction = difference.abs().mean()
+        edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+        divergence = posterior.kl().float().mean() / batch.noise[0].numel()
+        return {
+            "loss": reconstruction + self.edge_weight * edges + self.kl_weight * divergence,
+            "kl": divergence,
+            "psnr": -10 * torch.log10(difference.square().mean() / 4),  # the range [-1, 1] is 2 wide
+        }
+
+
+class DenoisingObjective(nn.Module):
+    """Eq. 2 on images and Eq. 5 on clips: the squared error of the predicted noise (or velocity)."""
+
+    def __init__(
+        self, unet: nn.Module, text_encoder: nn.Module, scheduler: DDPMScheduler, min_snr_gamma: float | None
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+        self.scheduler = scheduler
+        self.min_snr_gamma = min_snr_gamma
+
+    def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
+        noisy, target = add_noise(self.scheduler, batch.latents, batch.noise, batch.timesteps)
+        text = encode_tokens(self.text_encoder, batch.token_ids)
+        predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
+        error = (predicted - target).square().flatten(1).mean(dim=1)
+        loss = error
+        if self.min_snr_gamma is not None:
+            loss = error * min_snr_weight(self.scheduler, batch.timesteps, self.min_snr_gamma)
+        return {"loss": loss.mean(), "error": error.mean().detach()}

@@ -1,0 +1,205 @@
+"""A recipe: every setting of a training run, checked, in one object that travels with the run.
+
+A recipe is a YAML file whose ``stage`` says which of the paper's three stages (Fig. 3) it is; ``key=value`` words on
+the command line override single settings (``optimizer.learning_rate=1e-4``). Knows nothing of how a stage is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from latentshift.shift import Direction, Padding
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, and nothing changes after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpritesSettings(Settings):
+    """The sprites world as training data."""
+
+    name: Literal["sprites"] = "sprites"
+    size: int = Field(64, ge=32, description="side of the frames in pixels")
+    seed: int = Field(0, ge=0, description="which endless stream of clips")
+    clips: int = Field(40_000, ge=1, description="clips that are rendered and encoded once, then seen again each epoch")
+
+
+class OptimizerSettings(Settings):
+    """AdamW and the course of its learning rate."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class ComputeSettings(Settings):
+    """How the arithmetic is done; none of it changes what is learned, beyond rounding."""
+
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast; weights stay in float32")
+    channels_last: bool = False
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
+
+
+class AutoencoderModel(Settings):
+    """The autoencoder's shape (diffusers ``AutoencoderKL``): 2^(levels-1) times smaller on each side."""
+
+    channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers_per_block: int = Field(2, ge=1)
+    latent_channels: int = Field(4, ge=1)
+    norm_groups: int = Field(32, ge=1)
+
+
+class UNetModel(Settings):
+    """The U-Net's shape (diffusers ``UNet2DConditionModel``)."""
+
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    attention: tuple[bool, ...] = (True, True, True, False)
+    layers_per_block: int = Field(2, ge=1)
+    heads: int = Field(8, ge=1)
+    norm_groups: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> UNetModel:
+        if len(self.channels) != len(self.attention):
+            raise ValueError(f"channels names {len(self.channels)} levels and attention {len(self.attention)}")
+        return self
+
+
+class TextModel(Settings):
+    """The text encoder's shape (``LDMBertModel``) and the length of a sentence in tokens."""
+
+    width: int = Field(1280, ge=8)
+    layers: int = Field(32, ge=1)
+    heads: int = Field(8, ge=1)
+    tokens: int = Field(77, ge=4)
+
+
+class ShiftSettings(Settings):
+    """The temporal shift, as :class:`latentshift.shift.ShiftConfig` documents it."""
+
+    fold: int = Field(3, ge=3)
+    padding: Padding = "zeros"
+    direction: Direction = "first_from_past"
+
+
+class RunSettings(Settings):
+    """What all stages share: the run's folder, its length and its rhythm."""
+
+    output: Path = Field(description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end")
+    seed: int = Field(0, ge=0, description="of the initial weights, the order of the data and all random draws")
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_size: int = Field(ge=1, description="images, or clips, a step")
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
+    log_every: int = Field(20, ge=1)
+    sample_every: int = Field(1000, ge=1)
+    save_every: int = Field(500, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    data: SpritesSettings = SpritesSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    compute: ComputeSettings = ComputeSettings()
+
+
+class AutoencoderRecipe(RunSettings):
+    """Stage (a): a KL autoencoder on single frames."""
+
+    stage: Literal["autoencoder"]
+    model: AutoencoderModel = AutoencoderModel()
+    kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
+    edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
+
+
+class DiffusionSettings(RunSettings):
+    """What the two diffusion stages share."""
+
+    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
+    min_snr_gamma: float | None = Field(None, gt=0, description="min-SNR weight of the timesteps; none: all alike")
+    latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
+
+
+class ImageRecipe(DiffusionSettings):
+    """Stage (b): text-to-image, U-Net and text encoder together, on latents of single frames."""
+
+    stage: Literal["image"]
+    autoencoder: Path = Field(description="folder of the trained autoencoder: the run of stage (a)")
+    unet: UNetModel = UNetModel()
+    text: TextModel = TextModel()
+    motion_captions: float = Field(0.5, ge=0, le=1, description="share of captions that keep their motion part")
+
+
+class VideoRecipe(DiffusionSettings):
+    """Stage (c): text-to-video, the shift installed on an image model and fine-tuned on clips."""
+
+    stage: Literal["video"]
+    base: Path = Field(description="folder of the image model: the run of stage (b), or any pipeline")
+    shift: ShiftSettings = ShiftSettings()
+    train_text_encoder: bool = Field(False, description="the paper freezes it")
+
+
+Recipe = Annotated[AutoencoderRecipe | ImageRecipe | VideoRecipe, Field(discriminator="stage")]
+AnyRecipe = AutoencoderRecipe | ImageRecipe | VideoRecipe
+_ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Recipe)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: ``key=value`` words; a dot goes a level down, the value is YAML.
+
+    Raises:
+        ValueError: for a missing or malformed file, or settings that do not hold; the message names each one.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"the recipe {path} must be a list of `key: value` lines")
+    for word in overrides:
+        _override(values, word)
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise ValueError(f"the recipe {path} does not hold: {_in_words(error)}") from None
+
+
+def dump_recipe(recipe: AnyRecipe) -> str:
+    """The recipe with every default spelled out, as YAML that :func:`load_recipe` reads back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _override(values: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{word!r} is not of the form key=value")
+    *path, last = key.split(".")
+    for part in path:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"cannot set {key}: {part} is a single value")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"the value of {word!r} is not YAML") from None
+
+
+def _in_words(error: ValidationError) -> str:
+    stages = {"autoencoder", "image", "video"}
+    return "; ".join(
+        f"{'.'.join(str(part) for part in each['loc'] if part not in stages) or 'stage'}: {each['msg']}"
+        for each in error.errors()
+    )

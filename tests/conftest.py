@@ -1,0 +1,124 @@
+"""Tiny real models that the tests share: every class is the one that users load, only smaller."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: the tests share their machine, and their numbers should not depend on its cores.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, LDMTextToImagePipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from latentshift.models.autoencoder import build_autoencoder
+from latentshift.models.text import build_word_tokenizer
+
+TEXT_WIDTH = 16
+TOKENS = 12
+
+
+def tiny_unet(seed: int = 0, **changes: object) -> UNet2DConditionModel:
+    torch.manual_seed(seed)
+    settings: dict[str, object] = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": (8, 16),
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "cross_attention_dim": TEXT_WIDTH,
+        "norm_num_groups": 4,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    return UNet2DConditionModel(**{**settings, **changes}).eval()
+
+
+def tiny_vae(seed: int = 0) -> AutoencoderKL:
+    torch.manual_seed(seed)
+    vae = build_autoencoder(channels=(8, 8), layers_per_block=1, latent_channels=4, norm_groups=4, size=16)
+    return vae.eval()
+
+
+def tiny_bert(seed: int = 0) -> LDMBertModel:
+    torch.manual_seed(seed)
+    config = LDMBertConfig(
+        vocab_size=len(tiny_tokenizer()),
+        max_position_embeddings=TOKENS,
+        encoder_layers=2,
+        encoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        head_dim=8,
+        d_model=TEXT_WIDTH,
+    )
+    return LDMBertModel(config).eval()
+
+
+def tiny_clip(seed: int = 0) -> CLIPTextModel:
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        projection_dim=TEXT_WIDTH,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    return CLIPTextModel(config).eval()
+
+
+def tiny_tokenizer():
+    return build_word_tokenizer(["red", "star", "circling", "on", "black", "background"], TOKENS)
+
+
+def base_scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=8.5e-4,
+        beta_end=1.2e-2,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type=prediction_type,
+    )
+
+
+@pytest.fixture(scope="session")
+def ldm_folder(tmp_path_factory: pytest.TempPathFactory):
+    """A stock LDMTextToImagePipeline, saved by diffusers."""
+    folder = tmp_path_factory.mktemp("ldm")
+    LDMTextToImagePipeline(
+        vqvae=tiny_vae(), bert=tiny_bert(), tokenizer=tiny_tokenizer(), unet=tiny_unet(), scheduler=base_scheduler()
+    ).save_pretrained(folder)
+    return folder
+
+
+def _stable_diffusion(folder, prediction_type: str):
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        text_encoder=tiny_clip(),
+        tokenizer=tiny_tokenizer(),
+        unet=tiny_unet(),
+        scheduler=base_scheduler(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sd1_folder(tmp_path_factory: pytest.TempPathFactory):
+    """A stock StableDiffusionPipeline with epsilon prediction, saved by diffusers."""
+    return _stable_diffusion(tmp_path_factory.mktemp("sd1"), "epsilon")
+
+
+@pytest.fixture(scope="session")
+def sd2_folder(tmp_path_factory: pytest.TempPathFactory):
+    """A stock StableDiffusionPipeline with v-prediction, saved by diffusers."""
+    return _stable_diffusion(tmp_path_factory.mktemp("sd2"), "v_prediction")

@@ -1,0 +1,297 @@
+"""The shift against a plain loop of Eq. 3, and on real U-Nets."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import TEXT_WIDTH, TOKENS, tiny_unet
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from peft import LoraConfig
+
+from latentshift.models.families import _UNET, FAMILIES
+from latentshift.shift import ShiftConfig, ShiftedGroupNorm, default_frames, install, remove, temporal_shift
+
+
+def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
+    """Eq. 3 for one video (F, C, H, W), frame by frame and channel by channel."""
+    frames, channels = video.shape[:2]
+    share = channels // config.fold
+    shifted = torch.zeros_like(video)
+    for i in range(frames):
+        for c in range(channels):
+            offset = -1 if c < share else 1 if c >= channels - share else 0
+            if config.direction == "first_from_future":
+                offset = -offset
+            source = i + offset
+            if config.padding == "circular":
+                source %= frames
+            if 0 <= source < frames:
+                shifted[i, c] = video[source, c]
+    return shifted
+
+
+CONFIGS = [
+    ShiftConfig(padding=padding, direction=direction, fold=fold)
+    for padding in ("zeros", "circular")
+    for direction in ("first_from_past", "first_from_future")
+    for fold in (3, 4)
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 16])
+@pytest.mark.parametrize("channels", [4, 5, 6, 320])
+def test_shift_is_equation_3(config: ShiftConfig, num_frames: int, channels: int) -> None:
+    x = torch.randn(2 * num_frames, channels, 3, 2, dtype=torch.float64)
+    expected = torch.cat([eq3(video, config) for video in x.split(num_frames)])
+    assert torch.equal(temporal_shift(x, num_frames, config), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_any_dtype_and_memory_format(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+    x = (torch.randn(8, 7, 4, 4) * 100).to(dtype).contiguous(memory_format=memory_format)
+    before = x.clone()
+    shifted = temporal_shift(x, 4)
+    assert shifted.dtype == dtype and shifted.is_contiguous(memory_format=memory_format)
+    assert torch.equal(shifted, torch.cat([eq3(video, ShiftConfig()) for video in before.split(4)]))
+    assert torch.equal(x, before)
+
+
+def test_320_channels_are_106_108_106() -> None:
+    x = torch.arange(3.0)[:, None, None, None].expand(3, 320, 1, 1) + 1
+    middle = temporal_shift(x, 3)[1, :, 0, 0]
+    assert middle.tolist() == [1.0] * 106 + [2.0] * 108 + [3.0] * 106
+
+
+@pytest.mark.parametrize("config", CONFIGS[:4], ids=str)
+def test_gradient(config: ShiftConfig) -> None:
+    x = torch.randn(6, 5, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: temporal_shift(z, 3, config), x)
+
+
+def test_shift_exports_and_compiles_to_the_same() -> None:
+    class Shift(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return temporal_shift(x, 4)
+
+    x = torch.randn(8, 6, 4, 4)
+    exported = torch.export.export(Shift(), (x,)).module()
+    assert torch.equal(exported(x), temporal_shift(x, 4))
+    compiled = torch.compile(Shift(), backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x), temporal_shift(x, 4))
+
+
+@pytest.mark.parametrize(("batch", "frames", "channels"), [(7, 2, 6), (4, 0, 6), (4, 2, 2)])
+def test_what_cannot_be_shifted(batch: int, frames: int, channels: int) -> None:
+    with pytest.raises(ValueError, match=r"does not divide|too few"):
+        temporal_shift(torch.zeros(batch, channels, 1, 1), frames)
+
+
+@pytest.mark.parametrize("settings", [{"fold": 2}, {"padding": "reflect"}, {"direction": "both"}])
+def test_settings_that_do_not_hold(settings: dict) -> None:
+    with pytest.raises(ValueError, match="the shift's"):
+        ShiftConfig(**settings)
+
+
+def call(unet: UNet2DConditionModel, x: torch.Tensor, **kwargs: object) -> torch.Tensor:
+    text = torch.linspace(-1, 1, TOKENS * TEXT_WIDTH, dtype=x.dtype).reshape(1, TOKENS, TEXT_WIDTH).expand(len(x), -1, -1)
+    with torch.no_grad():
+        return unet(x, 7, text, **kwargs).sample
+
+
+def test_install_changes_no_key_and_remove_gives_the_image_model_back() -> None:
+    unet = tiny_unet()
+    x = torch.randn(6, 4, 8, 8)
+    keys, identities = list(unet.state_dict()), [id(parameter) for parameter in unet.parameters()]
+    weights = copy.deepcopy(unet.state_dict())
+    image = call(unet, x)
+    install(unet)
+    assert list(unet.state_dict()) == keys
+    assert [id(parameter) for parameter in unet.parameters()] == identities
+    assert not torch.equal(call(unet, x, num_frames=3), image)
+    remove(unet)
+    assert not any(isinstance(module, ShiftedGroupNorm) for module in unet.modules())
+    assert torch.equal(call(unet, x), image)
+    assert all(torch.equal(unet.state_dict()[key], weights[key]) for key in keys)
+
+
+def test_every_resnet_block_is_shifted_before_its_first_convolution() -> None:
+    unet = install(tiny_unet())
+    blocks = [module for module in unet.modules() if type(module).__name__ == "ResnetBlock2D"]
+    seen: list[bool] = []
+    for block in blocks:
+
+        def check(conv: torch.nn.Module, inputs: tuple, block: torch.nn.Module = block) -> None:
+            first = inputs[0].shape[1] // 3
+            # one frame: what comes from the neighbours is zero, also after SiLU and resampling
+            seen.append(bool((inputs[0][:, :first] == 0).all() and (inputs[0][:, -first:] == 0).all()))
+
+        block.conv1.register_forward_pre_hook(check)
+    call(unet, torch.randn(2, 4, 8, 8))
+    assert len(seen) == len(blocks) > 0 and all(seen)
+
+
+def test_one_frame_keeps_only_the_middle_third() -> None:
+    x = torch.randn(4, 9, 2, 2)
+    shifted = temporal_shift(x, 1)
+    assert torch.equal(shifted[:, 3:6], x[:, 3:6])
+    assert not shifted[:, :3].any() and not shifted[:, 6:].any()
+
+
+def test_the_frame_count_comes_with_the_call() -> None:
+    unet = install(tiny_unet())
+    x = torch.randn(6, 4, 8, 8)
+    images = torch.cat([call(unet, frame[None], num_frames=1) for frame in x])
+    torch.testing.assert_close(call(unet, x), images)
+    threes = torch.cat([call(unet, video, num_frames=3) for video in x.split(3)])
+    torch.testing.assert_close(call(unet, x, num_frames=3), threes)
+    with default_frames(unet, 3):
+        assert torch.equal(call(unet, x), call(unet, x, num_frames=3))
+    assert torch.equal(call(unet, x), call(unet, x, num_frames=1))
+    with pytest.raises(ValueError, match="does not divide"):
+        call(unet, x, num_frames=4)
+
+
+def reach(unet: UNet2DConditionModel) -> tuple[int, int]:
+    """How many frames (towards the future, towards the past) a change travels, block by block.
+
+    On the way up a block's input is [hidden, skip]: what comes from the past are channels of the hidden state, what
+    comes from the future are channels of the skip, which has been through fewer blocks.
+    """
+    later = earlier = 0
+    skips = [(0, 0, unet.conv_in.out_channels)]
+    for block in unet.down_blocks:
+        for resnet in block.resnets:
+            later, earlier = later + 1, earlier + 1
+            skips.append((later, earlier, resnet.out_channels))
+        if block.downsamplers:
+            skips.append((later, earlier, block.resnets[-1].out_channels))
+    for _ in unet.mid_block.resnets:
+        later, earlier = later + 1, earlier + 1
+    for block in unet.up_blocks:
+        for resnet in block.resnets:
+            skip_later, skip_earlier, skip_channels = skips.pop()
+            # A channel's value holds its whole group's statistics, so a group that straddles the seam lets both through.
+            channels, group = resnet.in_channels, resnet.in_channels // resnet.norm1.num_groups
+            first_from_future = (channels - channels // 3) // group * group
+            hidden_too = first_from_future < channels - skip_channels
+            later = max(later + 1, skip_later)
+            earlier = max(earlier + hidden_too, skip_earlier + 1)
+    return later, earlier
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_change_in_one_frame_reaches_as_many_frames_as_there_are_blocks(levels: int) -> None:
+    down, up = ("CrossAttnDownBlock2D", "DownBlock2D")[:levels], ("UpBlock2D", "CrossAttnUpBlock2D")[-levels:]
+    unet = tiny_unet(1, block_out_channels=(8, 16)[:levels], down_block_types=down, up_block_types=up)
+    install(unet).double()
+    blocks = sum(type(module).__name__ == "ResnetBlock2D" for module in unet.modules())
+    frames, at = 2 * blocks + 5, blocks + 2
+    x = torch.randn(frames, 4, 8, 8, dtype=torch.float64)
+    changed = x.clone()
+    changed[at] += 1.0
+    difference = (call(unet, changed, num_frames=frames) - call(unet, x, num_frames=frames)).abs().amax(dim=(1, 2, 3))
+    later, earlier = reach(unet)
+    assert later == blocks and earlier <= blocks
+    assert difference.nonzero().flatten().tolist() == list(range(at - earlier, at + later + 1))
+
+
+def test_a_change_travels_one_frame_a_block_both_ways_where_no_skip_joins() -> None:
+    unet = install(tiny_unet(1)).double()
+    blocks = [unet.down_blocks[0].resnets[0], *unet.mid_block.resnets]
+    clip = blocks[0].norm1._clip
+    x = torch.randn(11, 8, 8, 8, dtype=torch.float64)
+    changed = x.clone()
+    changed[5] += 1.0
+    clip.num_frames = 11
+
+    def chain(z: torch.Tensor) -> torch.Tensor:
+        time = torch.zeros(11, 32, dtype=torch.float64)
+        z = blocks[0](z, time)
+        z = torch.cat([z, z], dim=1)
+        return blocks[2](blocks[1](z, time), time)
+
+    with torch.no_grad():
+        difference = (chain(changed) - chain(x)).abs().amax(dim=(1, 2, 3))
+    assert difference.nonzero().flatten().tolist() == list(range(5 - 3, 5 + 3 + 1))
+
+
+def test_circular_videos_have_no_beginning() -> None:
+    unet = install(tiny_unet(), ShiftConfig(padding="circular")).double()
+    x = torch.randn(5, 4, 8, 8, dtype=torch.float64)
+    rolled = call(unet, x.roll(2, dims=0), num_frames=5)
+    torch.testing.assert_close(rolled, call(unet, x, num_frames=5).roll(2, dims=0))
+
+
+def test_a_lora_on_conv1_sees_the_shifted_input() -> None:
+    unet = install(tiny_unet())
+    x = torch.randn(6, 4, 8, 8)
+    unet.add_adapter(LoraConfig(r=2, target_modules=["conv1"], init_lora_weights=False))
+    with_lora = call(unet, x, num_frames=3)
+    unet.disable_adapters()
+    assert not torch.allclose(call(unet, x, num_frames=3), with_lora)
+    unet.enable_adapters()
+    unet.fuse_lora()  # into the weights: only equal if the LoRA path saw what the convolution sees
+    torch.testing.assert_close(call(unet, x, num_frames=3), with_lora, atol=1e-5, rtol=1e-4)
+
+
+def test_deep_copies_do_not_share_the_frame_count() -> None:
+    unet = install(tiny_unet())
+    x = torch.randn(6, 4, 8, 8)
+    expected = call(unet, x, num_frames=3)
+    twin = copy.deepcopy(unet)
+    call(unet, x, num_frames=2)
+    assert torch.equal(call(twin, x, num_frames=3), expected)
+    assert torch.equal(call(remove(twin), x), call(remove(unet), x))
+
+
+def test_gradient_checkpointing_recomputes_with_the_frame_count() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        unet = install(tiny_unet()).train()
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+        torch.manual_seed(0)
+        x = torch.randn(6, 4, 8, 8)
+        unet(x, 7, torch.zeros(6, TOKENS, TEXT_WIDTH), num_frames=3).sample.square().mean().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in unet.parameters() if parameter.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_installing_twice_and_removing_nothing_are_refused() -> None:
+    unet = install(tiny_unet())
+    with pytest.raises(ValueError, match="installed on this U-Net already"):
+        install(unet)
+    remove(unet)
+    with pytest.raises(ValueError, match="not installed"):
+        remove(unet)
+    with pytest.raises(ValueError, match="no ResNet blocks"):
+        install(torch.nn.Linear(2, 2))
+
+
+def test_a_stock_image_pipeline_makes_a_video(sd1_folder) -> None:
+    stock = StableDiffusionPipeline.from_pretrained(sd1_folder, safety_checker=None)
+    stock.set_progress_bar_config(disable=True)
+    install(stock.unet)
+    arguments = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16, "num_images_per_prompt": 3}
+
+    def run() -> torch.Tensor:
+        return stock("red star", generator=torch.Generator().manual_seed(0), **arguments).images
+
+    images = run()
+    with default_frames(stock.unet, 3):
+        video = run()
+    assert video.shape == images.shape == (3, 4, 8, 8) and not torch.allclose(video, images)
+
+
+def test_full_size_ldm_has_the_papers_parameters_and_the_same_keys() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**_UNET, **FAMILIES["ldm"].unet)
+    keys = list(unet.state_dict())
+    install(unet)
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 872_300_484  # the paper's 0.87 B (Tab. 4)
+    assert list(unet.state_dict()) == keys
+    assert sum(isinstance(module, ShiftedGroupNorm) for module in unet.modules()) == 22
