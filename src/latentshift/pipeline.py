@@ -53,6 +53,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             the frames are images that know nothing of each other.
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
+        guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -68,16 +69,28 @@ class LatentShiftPipeline(DiffusionPipeline):
         shift: dict[str, Any] | None = None,
         num_frames: int = 16,
         fps: int = 8,
+        guidance_scale: float = 7.5,
     ) -> None:
         super().__init__()
-        if clip_context(unet) is not None:
-            remove(unet)
-        if shift is not None:
-            install(unet, ShiftConfig(**shift))
-        self.register_modules(
-            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
-        )
-        self.register_to_config(shift=shift, num_frames=num_frames, fps=fps)
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
+        self.set_shift(shift)
+
+    def set_shift(self, shift: dict[str, Any] | None) -> None:
+        """Install the temporal shift with other settings, or take it out (None); the weights stay as they are.
+
+        Args:
+            shift: fields of :class:`latentshift.shift.ShiftConfig`, e.g. ``{"padding": "circular"}`` for loops.
+
+        Raises:
+            ValueError: for settings that do not hold.
+        """
+        config = None if shift is None else ShiftConfig(**shift)
+        if clip_context(self.unet) is not None:
+            remove(self.unet)
+        if config is not None:
+            install(self.unet, config)
+        self.register_to_config(shift=None if config is None else config.to_dict())
 
     @property
     def vae_scale_factor(self) -> int:
@@ -99,7 +112,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 100,
-        guidance_scale: float = 7.5,
+        guidance_scale: float | None = None,
         num_videos_per_prompt: int = 1,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -122,7 +135,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             height: of the frames in pixels, a multiple of the latent pixel; None: the model's own.
             width: likewise.
             num_inference_steps: steps of the sampler, 1 … T.
-            guidance_scale: s of classifier-free guidance; 1 turns it off.
+            guidance_scale: s of classifier-free guidance; 1 turns it off. None: the model's own, 7.5 in the paper.
             num_videos_per_prompt: B = P times this.
             eta: DDIM's share of noise in [0, 1], for schedulers that take it.
             generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
@@ -141,6 +154,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames = self.config.num_frames if num_frames is None else num_frames
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self.check_inputs(prompts, num_frames, height, width, num_inference_steps, num_videos_per_prompt, output_type)
         negatives = _one_each(negative_prompt, len(prompts))
         unknown = set(callback_on_step_end_tensor_inputs) - {"latents"}
@@ -247,7 +261,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
-            **kwargs: diffusers' own (``torch_dtype``, ``variant``, …), and ``shift``, ``num_frames``, ``fps``.
+            **kwargs: diffusers' own (``torch_dtype``, ``variant``, …), and ``shift``, ``num_frames``, ``fps``, ``guidance_scale``.
 
         Raises:
             ValueError: for a pipeline of another family; the message names the families that are known.
@@ -258,7 +272,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         kwargs.setdefault("use_safetensors", True)
         if not is_image_pipeline(path, **kwargs):
             return super().from_pretrained(path, **kwargs)
-        settings = {name: kwargs.pop(name) for name in ("num_frames", "fps") if name in kwargs}
+        settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         return cls(**from_image_pipeline(path, **kwargs), shift=shift, **settings)
 

@@ -194,9 +194,10 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
     if len(readings) != len(sprites) or not readings:
         raise ValueError(f"a score takes as many readings as sprites, 1 or more; not {len(readings)}, {len(sprites)}")
     names = ("background", "colour", "thing")
-    right = np.array([[getattr(r, name) == getattr(s, name) for name in names] for r, s in zip(readings, sprites)])
+    pairs = list(zip(readings, sprites, strict=True))
+    right = np.array([[getattr(reading, name) == getattr(sprite, name) for name in names] for reading, sprite in pairs])
     image = np.array([len(reading.tracks.seen) == 1 for reading in readings])
-    motion = np.array([reading.motion == sprite.motion for reading, sprite in zip(readings, sprites)])
+    motion = np.array([reading.motion == sprite.motion for reading, sprite in pairs])
     background, colour, thing = (float(share) for share in right.mean(axis=0))
     return Scores(
         n=len(readings),
@@ -208,14 +209,13 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
     )
 
 
-def calibrate(
-    size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = False, images: bool = False
-) -> Scores:
+def calibrate(size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = False, images: bool = False) -> Scores:
     """The reader's own score on clips that the world rendered, to be printed beside a model's.
 
     Args:
         size: side of the frames in pixels.
-        clips: how many, from the first on, of the stream of ``seed``.
+        clips: how many, from the first on.
+        seed: of which of the world's streams.
         held_out: clips of the held-out triples instead of the seen ones.
         images: one frame of each clip instead of the clip.
 

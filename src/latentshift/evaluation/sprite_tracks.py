@@ -29,8 +29,9 @@ CORE_RANK, CORE_SHARE = 0.8, 0.9
 # Coverage is stretched from this range to 0 … 1, about 0.5 so that areas stay: it undoes a slight blur and drops
 # texture, ringing and faint ghosts.
 COVER_FROM, COVER_TO = 0.25, 0.75
-# Smaller pieces (share of the frame's area) are no thing: the world's smallest, a diamond of radius 0.11, has 0.0157.
-SMALLEST_AREA = 0.006
+# Smaller or larger pieces (share of the frame's area) are no thing: the world's smallest, a diamond of radius 0.11, has
+# 0.0157, and its largest, a square of radius 0.32, 0.26.
+SMALLEST_AREA, LARGEST_AREA = 0.006, 0.4
 # A second solid piece of this share of the first one's area makes a frame crowded; smaller ones are crumbs.
 CROWD_SHARE = 0.1
 # A pixel inside the thing this near to a palette colour (levels of RGB distance) is called by it; nearest decides.
@@ -74,10 +75,10 @@ class Tracks:
     seen: np.ndarray  # bool
     crowded: np.ndarray  # bool: more than one thing in the frame
     colours: np.ndarray  # (8,) share of the pixels inside the thing that show each of COLOURS, over the clip, 0 … 1
-    thing: str | None  # the word, None when no thing fits well enough
-    nearest: str | None  # the best match, however bad; None when no frame shows a thing
-    overlap: float  # of the best match, mean over the seen frames, 0 … 1
-    turned: bool  # whether it is at another angle than upright
+    thing: str | None = None  # the word, None when no thing fits well enough
+    nearest: str | None = None  # the best match, however bad; None when no frame shows a thing
+    overlap: float = 0.0  # of the best match, mean over the seen frames, 0 … 1
+    turned: bool = False  # whether it is at another angle than upright
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,18 @@ class _Bank:
     unit_x: np.ndarray  # (T,) where the centroid would be at radius 1, the thing turning about 0
     unit_y: np.ndarray  # (T,)
     at: dict[str, slice]  # which templates are the thing's; angles run from 0, upright, to below one period
+
+
+@dataclass(frozen=True, eq=False)
+class _Match:
+    """What the patches of a clip's seen frames look like."""
+
+    nearest: str
+    overlap: float
+    sure: bool
+    turned: bool
+    angles: np.ndarray  # (F,) radians, unwrapped
+    templates: np.ndarray  # (F,) which of the bank's fits best
 
 
 def check_video(video: np.ndarray) -> None:
@@ -135,22 +148,36 @@ def track(video: np.ndarray) -> Tracks:
     crowded |= seen & (others > CROWD_SHARE * masks.sum(axis=(1, 2)))
     seen &= ~crowded
 
-    nothing = np.full(frames, np.nan)
+    def over_all(values: np.ndarray) -> np.ndarray:
+        column = np.full(frames, np.nan)
+        column[seen] = values
+        return column
+
     if not seen.any():
-        return Tracks(*[nothing.copy() for _ in range(5)], seen, crowded, colours, None, None, 0.0, False)
+        gone = np.full(frames, np.nan)
+        return Tracks(gone, gone, gone, gone, gone, seen, crowded, colours)
     x, y, area = _moments(masks[seen])
-    thing, nearest, overlap, turned, angle, template = _match(_patches(masks[seen], x, y, area))
-    bank, columns = _bank(), []
-    radius = np.sqrt(area / bank.unit_area[template])
-    x, y = x - radius * bank.unit_x[template], y - radius * bank.unit_y[template]
-    for values in (x / size, y / size, area / size**2, radius / size, angle):
-        columns.append(nothing.copy())
-        columns[-1][seen] = values
-    return Tracks(*columns, seen, crowded, colours, thing, nearest, overlap, turned)
+    match = _match(_patches(masks[seen], x, y, area))
+    bank = _bank()
+    radius = np.sqrt(area / bank.unit_area[match.templates])
+    return Tracks(
+        x=over_all(x - radius * bank.unit_x[match.templates]) / size,
+        y=over_all(y - radius * bank.unit_y[match.templates]) / size,
+        area=over_all(area) / size**2,
+        radius=over_all(radius) / size,
+        angle=over_all(match.angles),
+        seen=seen,
+        crowded=crowded,
+        colours=colours,
+        thing=match.nearest if match.sure else None,
+        nearest=match.nearest,
+        overlap=match.overlap,
+        turned=match.turned,
+    )
 
 
 def _cover(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far each pixel is from the ground's colour to the thing's, 0 … 1, and whether it is well inside: (F, S, S)."""
+    """How far each pixel is from the ground's colour to the thing's, 0 … 1, and which are well inside: (F, S, S)."""
     offset, distance = _distance(video)
     out = distance > STANDS_OUT
     if np.count_nonzero(out) < SMALLEST_AREA * out[0].size:
@@ -179,7 +206,7 @@ def _largest_pieces(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
         first[frame] = ranked[0]
         second[frame] = areas[ranked[1]] if len(ranked) > 1 else 0
     largest = areas[first]
-    seen = largest >= SMALLEST_AREA * size**2
+    seen = (largest >= SMALLEST_AREA * size**2) & (largest <= LARGEST_AREA * size**2)
     piece = (labels == first[:, None, None]) & seen[:, None, None]
     side = 2 * EDGE + 1
     near = ndimage.maximum_filter(piece.astype(np.uint8), size=(1, side, side)) > 0
@@ -187,7 +214,7 @@ def _largest_pieces(cover: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _colours(video: np.ndarray, core: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the thing's pixels that each of COLOURS has (8,), and how many show another outside the masks (F,)."""
+    """Share of the thing's pixels that each of COLOURS has (8,), and how many show any outside the masks (F,)."""
     palette = np.array(list(COLOURS.values()), np.float32)
     pixels = video.astype(np.float32)
     squared = (palette**2).sum(axis=1) - 2 * pixels @ palette.T  # but for the pixel's own square
@@ -196,9 +223,9 @@ def _colours(video: np.ndarray, core: np.ndarray, masks: np.ndarray) -> tuple[np
     sure = distance < SURE_COLOUR
     counted = core | sure  # a second colour of less contrast is not in the core, and has to count
     called = np.bincount(nearest[counted & (distance < SAME_COLOUR)], minlength=len(COLOURS))
-    others = (nearest != called.argmax()) & sure & (masks < 0.5)
-    others = ndimage.binary_opening(others, np.ones((1, 3, 3), bool))  # without the odd pixels of a blurred edge
-    return called / max(np.count_nonzero(counted), 1), others.sum(axis=(1, 2))
+    # Without the odd pixels of a blurred edge.
+    others = ndimage.binary_opening(sure & (masks < 0.5), np.ones((1, 3, 3), bool))
+    return called / max(int(np.count_nonzero(counted)), 1), others.sum(axis=(1, 2))
 
 
 def _moments(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -238,11 +265,12 @@ def _bank() -> _Bank:
         at[thing] = slice(first, first + count * len(BLURS))
         first = at[thing].stop
     bank = np.concatenate(masks).astype(np.float32)
-    return _Bank(bank, (bank**2).sum(axis=1), *np.concatenate(moments, axis=1), at)
+    unit_area, unit_x, unit_y = np.concatenate(moments, axis=1)
+    return _Bank(bank, (bank**2).sum(axis=1), unit_area, unit_x, unit_y, at)
 
 
-def _match(patches: np.ndarray) -> tuple[str | None, str, float, bool, np.ndarray, np.ndarray]:
-    """Thing or None, nearest thing, mean overlap, whether it is turned, angle and template (F,), of patches (F, N·N)."""
+def _match(patches: np.ndarray) -> _Match:
+    """Which thing the patches (F, N·N) show, pooled over the frames."""
     bank = _bank()
     shared = patches @ bank.masks.T
     overlap = shared / ((patches**2).sum(axis=1)[:, None] + bank.norms - shared)  # soft intersection over union
@@ -253,10 +281,15 @@ def _match(patches: np.ndarray) -> tuple[str | None, str, float, bool, np.ndarra
     scores = free if turned else upright
     best = int(scores.mean(axis=0).argmax())
     nearest, value = THINGS[best], float(scores[:, best].mean())
-    agreement = np.mean(scores[:, best] >= scores.max(axis=1) - NEARLY_BEST)
-    sure = value >= LEAST_OVERLAP and agreement >= LEAST_AGREEMENT
-    template = bank.at[nearest].start + overlap[:, bank.at[nearest]].argmax(axis=1)
-    return nearest if sure else None, nearest, value, turned, _angles(nearest, by_thing[best].max(axis=1)), template
+    agreement = float(np.mean(scores[:, best] >= scores.max(axis=1) - NEARLY_BEST))
+    return _Match(
+        nearest=nearest,
+        overlap=value,
+        sure=value >= LEAST_OVERLAP and agreement >= LEAST_AGREEMENT,
+        turned=turned,
+        angles=_angles(nearest, by_thing[best].max(axis=1)),
+        templates=bank.at[nearest].start + overlap[:, bank.at[nearest]].argmax(axis=1),
+    )
 
 
 def _angles(thing: str, overlap: np.ndarray) -> np.ndarray:

@@ -182,8 +182,3 @@ def _build_text_encoder(recipe: ImageRecipe, tokenizer: object) -> LDMBertModel:
             dropout=0.0,
         )
     )
-
-
-def stage_for(recipe: ImageRecipe | VideoRecipe) -> ImageStage | VideoStage:
-    """The stage that a diffusion recipe describes."""
-    return ImageStage(recipe) if isinstance(recipe, ImageRecipe) else VideoStage(recipe)

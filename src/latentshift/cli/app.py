@@ -1,0 +1,52 @@
+"""``latentshift``: the verbs, and what a mistake looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from latentshift import __version__
+from latentshift.cli import evaluate, generate, info, init, train
+
+app = typer.Typer(
+    name="latentshift",
+    help="Text-to-video from any image diffusion model, without one new parameter.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("generate")(generate.generate)
+app.command("train")(train.train)
+app.command("info")(info.info)
+app.command("init")(init.init)
+app.command("evaluate")(evaluate.evaluate)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"latentshift {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 1 (2 for a wrong option)."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        if os.environ.get("LATENTSHIFT_DEBUG"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,86 @@
+"""``latentshift evaluate``: the sprites study of a model, as a table and as files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from latentshift.bundled import NAME
+
+_SHEET_ROWS = 16
+
+
+def evaluate(
+    model: str = typer.Argument(NAME, help="The bundled model, or a folder with a model of the sprites world."),
+    output: Path = typer.Option(Path("outputs/study"), "--output", "-o", help="Folder for readings, report, pictures."),
+    seen: int = typer.Option(512, "--seen", help="Videos of (colour, thing, motion) triples that were trained on."),
+    held_out: int = typer.Option(512, "--held-out", help="Videos of triples that were never trained on."),
+    images: int = typer.Option(512, "--images", help="One-frame images."),
+    shift_off: int = typer.Option(128, "--shift-off", help="Videos with the temporal shift switched off."),
+    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
+    guidance: Optional[float] = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
+    sampler: str = typer.Option("ddpm", "--sampler", help="As in generate."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
+) -> None:
+    """Ask a model for sprites and read what it shows; the same command again goes on where it stopped."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from latentshift.cli.models import load_pipeline, pick_device
+    from latentshift.contact_sheet import contact_sheet
+    from latentshift.diffusion.samplers import make_sampler
+    from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part
+    from latentshift.video import write_video
+
+    counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
+    if min(counts.values()) < 0:
+        raise ValueError("the number of videos of a part must be 0 or more")
+    pipeline = load_pipeline(model, pick_device(device), dtype)
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    shift = pipeline.config.shift
+    scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
+    settings = {"model": model, "steps": steps, "guidance": scale, "sampler": sampler, "dtype": str(pipeline.dtype)}
+    report: dict[str, Any] = {"settings": settings, "parts": []}
+    for part in PARTS:
+        count = counts[part.name]
+        if not count:
+            continue
+        pipeline.set_shift(shift if part.shift else None)
+
+        def generate(prompt: str, seed: int, num_frames: int | None = 1 if part.image else None) -> np.ndarray:
+            generator = torch.Generator().manual_seed(seed)
+            frames = pipeline(
+                prompt, num_frames=num_frames, num_inference_steps=steps, guidance_scale=scale, generator=generator
+            ).frames[0]
+            return np.stack([np.asarray(frame) for frame in frames])
+
+        size = pipeline.sample_size
+        log = output / "readings" / f"{part.name}.jsonl"
+        first: list[np.ndarray] = []
+        videos = read_part(part, count, size, generate, log)
+        for video in tqdm(videos, total=count, desc=part.name, unit="video", disable=not sys.stderr.isatty()):
+            if video is not None and len(first) < _SHEET_ROWS:
+                first.append(video)
+        if len(first) == min(_SHEET_ROWS, count):
+            captions = [prompt for _, prompt, _ in questions(part, len(first), size)]
+            write_video(output / f"{part.name}.png", contact_sheet(first, captions, columns=16)[None])
+        scores = score_part(part, count, size, log)
+        report["parts"].append(scores)
+        print(_line(part.name, scores))
+    (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(output / "report.json")
+
+
+def _line(name: str, scores: dict[str, Any]) -> str:
+    def shares(of: dict[str, Any]) -> str:
+        names = ("background", "colour", "motion", "thing", "joint")
+        return "  ".join(f"{key} {100 * of[key]:.1f}" for key in names if of[key] is not None)
+
+    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on real clips: {shares(scores['reader_on_real_clips'])} %"

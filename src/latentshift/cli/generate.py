@@ -1,0 +1,187 @@
+"""``latentshift generate``: sentences in, video files out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import typer
+
+from latentshift.bundled import NAME
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from latentshift.pipeline import LatentShiftPipeline
+
+_SLUG_LENGTH = 60
+
+
+def generate(
+    prompts: Optional[list[str]] = typer.Argument(None, help="What the video shows; several make several videos."),
+    prompts_file: Optional[Path] = typer.Option(None, "--prompts-file", help="A text file with one prompt a line."),
+    output: Optional[Path] = typer.Option(
+        None,
+        "--output",
+        "-o",
+        help="For one video: .mp4, .gif, .webp, .png (one frame), or no suffix for a folder of frames. For several: a "
+        "folder. Default: outputs/.",
+    ),
+    suffix: Optional[str] = typer.Option(
+        None, "--suffix", help="Kind of the files in a folder of several videos: .mp4, .gif, .webp, .png. Default: .mp4."
+    ),
+    contact_sheet: Optional[Path] = typer.Option(None, "--contact-sheet", help="Also a .png of all videos, row by row."),
+    model: str = typer.Option(NAME, "--model", help="The bundled model, a folder, or a hub id."),
+    frames: Optional[int] = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
+    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
+    guidance: Optional[float] = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
+    negative: Optional[str] = typer.Option(None, "--negative", help="What to keep away from."),
+    sampler: str = typer.Option("ddpm", "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc."),
+    seed: Optional[int] = typer.Option(None, "--seed", help="Of the first video; video k has seed + k. Default: random."),
+    fps: Optional[float] = typer.Option(None, "--fps", help="Frames a second of the file. Default: the model's."),
+    size: Optional[str] = typer.Option(None, "--size", help="Pixels, as 64 or 96x64 (width x height)."),
+    loop: bool = typer.Option(False, "--loop", help="The last frame leads into the first (circular padding)."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
+) -> None:
+    """Make videos, or images, from sentences."""
+    from latentshift.video import check_output, write_video
+
+    # Whatever can be wrong is looked for before the minutes of work.
+    sentences = _collect(prompts or [], prompts_file)
+    width, height = _parse_size(size)
+    if frames is not None and frames < 1:
+        raise ValueError(f"--frames must be 1 or more, not {frames}")
+    if seed is not None and not 0 <= seed < 2**63:
+        raise ValueError(f"--seed must lie between 0 and 2^63 - 1, not {seed}")
+    first_seed = _random_seed() if seed is None else seed
+    targets = _targets(sentences, output, suffix, first_seed, single_frame=frames == 1)
+    for target in targets:
+        check_output(target, frames or 16, **({} if fps is None else {"fps": fps}))
+    if contact_sheet is not None:
+        if contact_sheet.suffix != ".png":
+            raise ValueError(f"--contact-sheet writes a .png, not {contact_sheet}")
+        check_output(contact_sheet, 1)
+
+    pipeline = _prepare(model, device, dtype, sampler, loop)
+    _say_what_is_unknown(pipeline, sentences)
+    scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
+    rate = fps if fps is not None else float(pipeline.config.fps)
+    sheet: list[np.ndarray] = []
+    for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
+        video = _make(
+            pipeline,
+            sentence,
+            first_seed + number,
+            negative_prompt=negative,
+            num_frames=frames,
+            height=height,
+            width=width,
+            num_inference_steps=steps,
+            guidance_scale=scale,
+        )
+        settings = {
+            "prompt": sentence,
+            "negative_prompt": negative,
+            "seed": first_seed + number,
+            "model": model,
+            "frames": len(video),
+            "size": f"{video.shape[2]}x{video.shape[1]}",
+            "steps": steps,
+            "guidance": scale,
+            "sampler": sampler,
+            "loop": loop,
+            "fps": rate,
+        }
+        write_video(target, video, fps=rate, metadata=settings, loop=True)
+        print(f"{target}  (seed {first_seed + number})")
+        sheet.append(video)
+    if contact_sheet is not None:
+        from latentshift.contact_sheet import contact_sheet as draw
+
+        write_video(contact_sheet, draw(sheet, sentences)[None])
+        print(contact_sheet)
+
+
+def _collect(prompts: list[str], file: Path | None) -> list[str]:
+    sentences = list(prompts)
+    if file is not None:
+        try:
+            sentences += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise ValueError(f"cannot read the prompts file {file}: {reason}") from None
+    if not sentences:
+        raise ValueError('give a prompt, e.g. latentshift generate "a red star circling on a navy background"')
+    if not all(sentence.strip() for sentence in sentences):
+        raise ValueError("the prompt is empty; say what the video should show")
+    return sentences
+
+
+def _parse_size(size: str | None) -> tuple[int | None, int | None]:
+    if size is None:
+        return None, None
+    parts = size.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"--size must be a number of pixels, as 64, or width x height, as 96x64, not {size!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _targets(
+    sentences: list[str], output: Path | None, suffix: str | None, seed: int, *, single_frame: bool
+) -> list[Path]:
+    kind = suffix or (".png" if single_frame else ".mp4")
+    if not kind.startswith("."):
+        raise ValueError(f"--suffix must begin with a dot, as .gif, not {kind!r}")
+    if len(sentences) == 1 and output is not None:
+        if suffix is not None:
+            raise ValueError("--suffix is for several videos; for one, give the suffix in -o")
+        return [output]
+    if output is not None and output.suffix:
+        raise ValueError(f"-o must be a folder for {len(sentences)} videos, not {output}; their kind goes into --suffix")
+    folder = output or Path("outputs")
+    return [folder / f"{_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
+
+
+def _slug(sentence: str) -> str:
+    words = "".join(letter if letter.isalnum() else " " for letter in sentence.lower()).split()
+    return "-".join(words)[:_SLUG_LENGTH].strip("-") or "video"
+
+
+def _random_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**31)
+
+
+def _prepare(model: str, device: str, dtype: str, sampler: str, loop: bool) -> LatentShiftPipeline:
+    from latentshift.cli.models import load_pipeline, pick_device
+    from latentshift.diffusion.samplers import make_sampler
+
+    pipeline = load_pipeline(model, pick_device(device), dtype)
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    if loop:
+        if pipeline.config.shift is None:
+            raise ValueError(f"--loop needs the temporal shift, and {model} has none")
+        pipeline.set_shift({**pipeline.config.shift, "padding": "circular"})
+    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+    return pipeline
+
+
+def _say_what_is_unknown(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
+    from latentshift.models.text import unknown_words, whole_words
+
+    missing = list(dict.fromkeys(word for each in sentences for word in unknown_words(pipeline.tokenizer, each)))
+    if missing:
+        known = ", ".join(whole_words(pipeline.tokenizer) or [])
+        print(f"warning: the model never learned {', '.join(map(repr, missing))}; it knows: {known}", file=sys.stderr)
+
+
+def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
+    import numpy as np
+    import torch
+
+    # Drawn on the CPU whatever the device, so that a seed is the same noise everywhere.
+    output = pipeline(sentence, generator=torch.Generator().manual_seed(seed), output_type="pil", **arguments)
+    return np.stack([np.asarray(frame) for frame in output.frames[0]])

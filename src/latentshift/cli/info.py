@@ -1,0 +1,48 @@
+"""``latentshift info``: what a model is made of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from latentshift.bundled import NAME
+
+
+def info(
+    model: str = typer.Argument(NAME, help="The bundled model, a folder, or a hub id."),
+    as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
+) -> None:
+    """Parameters by component, family, frames, prediction type, and the vocabulary where it is small."""
+    from latentshift.cli.models import load_pipeline
+    from latentshift.models.families import family_of
+    from latentshift.models.text import whole_words
+
+    pipeline = load_pipeline(model)
+    parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoder}
+    counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
+    facts: dict[str, Any] = {
+        "model": model,
+        "family": family_of(pipeline.text_encoder),
+        "parameters": {**counts, "total": sum(counts.values()), "temporal": 0},
+        "num_frames": pipeline.config.num_frames,
+        "fps": pipeline.config.fps,
+        "size": pipeline.sample_size,
+        "guidance_scale": pipeline.config.guidance_scale,
+        "shift": dict(pipeline.config.shift) if pipeline.config.shift else None,
+        "prediction_type": pipeline.scheduler.config.prediction_type,
+        "vocabulary": whole_words(pipeline.tokenizer),
+    }
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        if key == "parameters":
+            print("parameters")
+            for name, count in value.items():
+                print(f"  {name:14}{count:>15,}")
+        elif key == "vocabulary":
+            print(f"vocabulary      {' '.join(value) if value else 'general'}")
+        else:
+            print(f"{key:16}{value}")

@@ -1,0 +1,77 @@
+"""Loading a model for a verb: quietly, onto a device, and with one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from latentshift.bundled import NAME, bundled_model
+
+if TYPE_CHECKING:
+    from latentshift.pipeline import LatentShiftPipeline
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' warnings and progress bars off the screen; to be called before they are imported."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore")
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+
+
+def pick_device(name: str) -> str:
+    """``auto`` is CUDA where there is some, else the CPU.
+
+    Raises:
+        ValueError: for a device that torch does not know or this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> LatentShiftPipeline:
+    """A pipeline on a device.
+
+    Args:
+        model: ``bundled``, a folder, or a hub id.
+        device: as :func:`pick_device` gives it.
+        dtype: one of ``DTYPES``, or ``auto``: float16 on CUDA, float32 elsewhere.
+
+    Raises:
+        ValueError: if it cannot be loaded; the message says why.
+    """
+    quiet_libraries()
+    import torch
+
+    from latentshift.pipeline import LatentShiftPipeline
+
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
+    chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
+    path = str(bundled_model()) if model == NAME else model
+    arguments: dict[str, Any] = {"torch_dtype": getattr(torch, chosen)}
+    if os.path.isdir(path):
+        arguments["local_files_only"] = True
+    try:
+        pipeline = LatentShiftPipeline.from_pretrained(path, **arguments)
+    except ValueError:
+        raise
+    except Exception as error:  # whatever a damaged folder makes the libraries raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"the model {model} cannot be loaded: {reason}") from error
+    return pipeline.to(device)

@@ -1,0 +1,32 @@
+"""``latentshift train``: a recipe in, a run's folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+
+def train(
+    recipe: Path = typer.Argument(..., help="The recipe, a YAML file; see recipes/."),
+    overrides: Optional[list[str]] = typer.Argument(
+        None, help="Settings to change, as key=value; a dot goes a level down: optimizer.learning_rate=1e-4."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved recipe and stop."),
+) -> None:
+    """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
+    from latentshift.training.recipe import dump_recipe, load_recipe
+
+    settled = load_recipe(recipe, overrides or [])
+    if dry_run:
+        print(dump_recipe(settled), end="")
+        return
+    from latentshift.cli.models import pick_device, quiet_libraries
+
+    quiet_libraries()
+    pick_device(settled.compute.device)
+    from latentshift.training.run import run
+
+    run(settled)
+    print(settled.output / "model")

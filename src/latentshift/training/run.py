@@ -1,0 +1,25 @@
+"""From a recipe to a trained model: the stage it names, through the loop."""
+
+from __future__ import annotations
+
+from latentshift.training.autoencoder import AutoencoderStage
+from latentshift.training.denoiser import ImageStage, VideoStage
+from latentshift.training.loop import Stage, accelerator_for, fit
+from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
+
+
+def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
+    """Train to the end of the recipe; the model lies in ``model/`` of the run's folder afterwards.
+
+    Raises:
+        ValueError: for a base or a run's folder that does not fit the recipe.
+    """
+    accelerator = accelerator_for(recipe)  # first: it sets the threads that building uses
+    stage: Stage
+    if isinstance(recipe, AutoencoderRecipe):
+        stage = AutoencoderStage(recipe)
+    elif isinstance(recipe, ImageRecipe):
+        stage = ImageStage(recipe)
+    else:
+        stage = VideoStage(recipe)
+    fit(stage, recipe, accelerator, quiet=quiet)

@@ -1,0 +1,270 @@
+"""The pipeline on tiny real models: what goes in, what comes out, and what does not depend on what."""
+
+from __future__ import annotations
+
+import json
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
+from diffusers import DDPMScheduler, UNet2DConditionModel
+
+from latentshift import LatentShiftPipeline, ShiftConfig
+from latentshift.diffusion.noise import add_noise, min_snr_weight, paper_scheduler
+from latentshift.diffusion.sampling import video_generators
+from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.models.text import encode_prompts, unknown_words, whole_words
+from latentshift.shift import clip_context
+
+SHIFT = ShiftConfig().to_dict()
+
+
+def make(shift: dict | None = SHIFT, scheduler: object = None, **parts: object) -> LatentShiftPipeline:
+    default = {"vae": tiny_vae(), "text_encoder": tiny_bert(), "tokenizer": tiny_tokenizer(), "unet": tiny_unet()}
+    pipeline = LatentShiftPipeline(
+        **{**default, **parts}, scheduler=scheduler or paper_scheduler(), shift=shift, num_frames=3, fps=8
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> LatentShiftPipeline:
+    return make()
+
+
+def test_output_types_show_the_same_video(pipeline: LatentShiftPipeline) -> None:
+    def run(kind: str):
+        return pipeline(
+            ["red star", "on"], num_inference_steps=3, generator=seeded(0, 1), output_type=kind, num_frames=4
+        ).frames
+
+    latents = run("latent")
+    assert latents.shape == (2, 4, 4, 8, 8)
+    tensor, array, images = run("pt"), run("np"), run("pil")
+    assert tensor.shape == (2, 4, 3, 16, 16) and tensor.min() >= 0 and tensor.max() <= 1
+    np.testing.assert_allclose(array, tensor.permute(0, 1, 3, 4, 2).numpy())
+    assert len(images) == 2 and len(images[0]) == 4
+    pixels = np.stack([np.stack([np.asarray(image) for image in video]) for video in images])
+    assert np.abs(pixels - array * 255).max() <= 0.5 + 1e-3
+    torch.testing.assert_close(pipeline.decode(latents, decode_chunk_size=3), tensor * 2 - 1, atol=1e-5, rtol=1e-4)
+    assert pipeline("on", num_inference_steps=1, return_dict=False)[0][0][0].size == (16, 16)
+
+
+@pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "euler-a"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_video_does_not_depend_on_its_company(scheduler: str, frames: int) -> None:
+    pipeline = make(scheduler=make_sampler(scheduler, paper_scheduler()))
+    options = {"num_inference_steps": 4, "output_type": "pt", "num_frames": frames}
+    prompts = ["red star", "a circling star", "on black"]
+    together = pipeline(prompts, generator=seeded(5, 6, 7), **options).frames
+    for k, prompt in enumerate(prompts):
+        alone = pipeline(prompt, generator=seeded(5 + k)[0], **options).frames
+        assert torch.equal(alone[0], together[k])
+
+
+def test_one_generator_for_several_videos_and_its_first_ones(pipeline: LatentShiftPipeline) -> None:
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    two = pipeline("red", num_videos_per_prompt=2, generator=seeded(3)[0], **options).frames
+    three = pipeline("red", num_videos_per_prompt=3, generator=seeded(3)[0], **options).frames
+    assert torch.equal(two, three[:2]) and not torch.equal(two[0], two[1])
+    with pytest.raises(ValueError, match="2 generators were given for 3 videos"):
+        video_generators(seeded(0, 1), 3)
+    torch.manual_seed(0)
+    fresh = video_generators(None, 2)
+    assert fresh[0].initial_seed() != fresh[1].initial_seed()
+
+
+def test_guidance_is_the_formula(pipeline: LatentShiftPipeline) -> None:
+    """One step from the same noise: n + s (p - n), on whole videos."""
+    options = {"num_inference_steps": 1, "output_type": "latent"}
+
+    def prediction(scale: float, **more: object) -> torch.Tensor:
+        noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+        ddim = make(scheduler=make_sampler("ddim", paper_scheduler()))
+        return ddim("red star", guidance_scale=scale, latents=noise, **options, **more).frames
+
+    # DDIM's step is affine in the prediction, so the formula holds for the latents as well.
+    towards, half, far = prediction(1.0), prediction(0.0), prediction(4.0)
+    torch.testing.assert_close(far, half + 4.0 * (towards - half), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(prediction(3.0, negative_prompt="red star"), towards, atol=1e-4, rtol=1e-4)
+
+
+def test_text_is_encoded_once_a_sentence() -> None:
+    pipeline = make()
+    calls: list[tuple[int, ...]] = []
+    pipeline.text_encoder.register_forward_hook(lambda module, inputs, output: calls.append(tuple(inputs[0].shape)))
+    pipeline(["red star", "on black"], num_frames=3, num_videos_per_prompt=2, num_inference_steps=1)
+    assert calls == [(1, 12)] * 3  # two prompts and one empty sentence
+
+
+def test_a_callback_sees_and_replaces_the_latents(pipeline: LatentShiftPipeline) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def zero(pipe: object, step: int, timestep: torch.Tensor, tensors: dict) -> dict:
+        seen.append((step, int(timestep)))
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    frames = pipeline("red", num_inference_steps=3, output_type="latent", callback_on_step_end=zero).frames
+    assert seen == [(0, 999), (1, 500), (2, 0)]
+    assert not frames.any()
+
+
+def test_one_hundred_steps_run_evenly_from_the_last_to_the_first() -> None:
+    scheduler = paper_scheduler()
+    scheduler.set_timesteps(100)
+    steps = scheduler.timesteps.tolist()
+    assert len(steps) == 100 and steps[0] == 999 and steps[-1] == 0
+    assert set(np.diff(steps)) <= {-10, -11}
+    betas = np.linspace(8.5e-4**0.5, 1.2e-2**0.5, 1000) ** 2
+    np.testing.assert_allclose(scheduler.alphas_cumprod, np.cumprod(1 - betas), rtol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_every_sampler_denoises_a_perfect_prediction(sampler: str, prediction: str) -> None:
+    """With the true noise known, every sampler has to arrive at the clean latents."""
+    from latentshift.diffusion.sampling import sample
+
+    scheduler = make_sampler(sampler, paper_scheduler(prediction))
+    scheduler.set_timesteps(25)
+    clean = torch.full((1, 2, 4, 4, 4), 0.7)
+    alphas = paper_scheduler().alphas_cumprod
+
+    def oracle(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        # Euler's timesteps may lie between two of training's: interpolate as it does.
+        log_snr = (alphas / (1 - alphas)).log()
+        low = int(float(timestep))
+        share = float(timestep) - low
+        snr = log_snr[low] + share * (log_snr[min(low + 1, 999)] - log_snr[low])
+        alpha, sigma = torch.sigmoid(snr).sqrt(), torch.sigmoid(-snr).sqrt()
+        noise = (noisy - alpha * clean) / sigma
+        return noise if prediction == "epsilon" else alpha * noise - sigma * clean
+
+    start = torch.randn(clean.shape, generator=seeded(0)[0]) * scheduler.init_noise_sigma
+    result = sample(oracle, scheduler, start, seeded(1))
+    torch.testing.assert_close(result, clean, atol=0.1, rtol=0)
+
+
+def test_noising_and_targets_are_equation_4() -> None:
+    for kind in ("epsilon", "v_prediction"):
+        scheduler = paper_scheduler(kind)
+        clean, noise = torch.randn(5, 2, 3, 4, 4), torch.randn(5, 2, 3, 4, 4)
+        steps = torch.tensor([0, 10, 500, 900, 999])
+        alpha = scheduler.alphas_cumprod[steps].sqrt().reshape(5, 1, 1, 1, 1)
+        sigma = (1 - scheduler.alphas_cumprod[steps]).sqrt().reshape(5, 1, 1, 1, 1)
+        noisy, target = add_noise(scheduler, clean, noise, steps)
+        torch.testing.assert_close(noisy, alpha * clean + sigma * noise)
+        torch.testing.assert_close(target, noise if kind == "epsilon" else alpha * noise - sigma * clean)
+        snr = (alpha / sigma).flatten().square()
+        divisor = snr if kind == "epsilon" else snr + 1
+        torch.testing.assert_close(min_snr_weight(scheduler, steps, 2.0), snr.clamp(max=2.0) / divisor)
+    with pytest.raises(ValueError, match="prediction types"):
+        add_noise(paper_scheduler("sample"), clean, noise, steps)
+
+
+@pytest.mark.parametrize("fixture", ["ldm_folder", "sd1_folder", "sd2_folder"])
+def test_a_stock_image_pipeline_becomes_a_video_pipeline(fixture: str, request, tmp_path) -> None:
+    folder = request.getfixturevalue(fixture)
+    pipeline = LatentShiftPipeline.from_pretrained(folder, num_frames=2)
+    pipeline.set_progress_bar_config(disable=True)
+    assert type(pipeline.scheduler) is DDPMScheduler
+    assert pipeline.scheduler.config.prediction_type == ("v_prediction" if fixture == "sd2_folder" else "epsilon")
+    assert pipeline.config.shift == SHIFT
+    options = {"num_inference_steps": 2, "generator": None, "output_type": "pt"}
+    first = pipeline("red star", **{**options, "generator": seeded(0)[0]}).frames
+    assert first.shape == (1, 2, 3, 16, 16)
+
+    pipeline.save_pretrained(tmp_path / "saved")
+    assert not list((tmp_path / "saved").rglob("*.bin"))
+    again = LatentShiftPipeline.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    assert again.config.num_frames == 2 and clip_context(again.unet) is not None
+    assert torch.equal(again("red star", **{**options, "generator": seeded(0)[0]}).frames, first)
+
+    stock, report = UNet2DConditionModel.from_pretrained(tmp_path / "saved" / "unet", output_loading_info=True)
+    assert type(stock) is UNet2DConditionModel
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
+    assert index["unet"] == ["diffusers", "UNet2DConditionModel"] and index["shift"] == SHIFT
+
+
+def test_the_shift_can_be_changed_and_taken_out(pipeline: LatentShiftPipeline) -> None:
+    pipeline = make()
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+
+    def run() -> torch.Tensor:
+        ddim = make_sampler("ddim", pipeline.scheduler)
+        pipeline.scheduler = ddim
+        return pipeline("red", latents=noise, **options).frames
+
+    with_zeros = run()
+    pipeline.set_shift({"padding": "circular"})
+    circular = run()
+    pipeline.set_shift(None)
+    off = run()
+    assert not torch.allclose(with_zeros, circular) and not torch.allclose(with_zeros, off)
+    assert pipeline.config.shift is None
+    # Without the shift the frames are images that know nothing of each other.
+    for k in range(3):
+        alone = pipeline("red", latents=noise[:, k : k + 1], num_frames=1, **options).frames
+        torch.testing.assert_close(alone[0, 0], off[0, k], atol=1e-4, rtol=1e-4)
+    pipeline.set_shift(SHIFT)
+    assert torch.equal(run(), with_zeros)
+
+
+BAD = [
+    ({"prompt": []}, "prompt must be"),
+    ({"num_frames": 0}, "num_frames must be 1 or more"),
+    ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be"),
+    ({"num_inference_steps": 0}, "between 1 and 1000"),
+    ({"height": 13}, "multiples of 4"),
+    ({"output_type": "mp4"}, "output_type must be one of"),
+    ({"negative_prompt": ["a", "b"]}, "2 negative prompts were given for 1"),
+    ({"latents": torch.zeros(1, 3, 4, 4, 4)}, "latents must have the shape"),
+    ({"callback_on_step_end_tensor_inputs": ["noise"]}, "knows only 'latents'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_arguments_that_do_not_hold(pipeline: LatentShiftPipeline, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline(**{"prompt": "red", "num_inference_steps": 1, **arguments})
+
+
+def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
+    with pytest.raises(ValueError, match=r"neither a folder .* nor a hub id"):
+        LatentShiftPipeline.from_pretrained(tmp_path / "nothing", local_files_only=True)
+    foreign = tmp_path / "foreign"
+    diffusers.DDPMPipeline(unet=diffusers.UNet2DModel(block_out_channels=(4, 4), norm_num_groups=2, layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2), scheduler=base_scheduler()
+    ).save_pretrained(foreign)  # fmt: skip
+    with pytest.raises(ValueError, match="holds a DDPMPipeline"):
+        LatentShiftPipeline.from_pretrained(foreign)
+
+
+def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
+    for encoder in (tiny_bert(), tiny_clip()):
+        tokenizer = tiny_tokenizer()
+        together = encode_prompts(encoder, tokenizer, ["red star", "on", "red star"])
+        assert together.shape == (3, 12, 16)
+        assert torch.equal(together[0], together[2])
+        assert torch.equal(together[1:2], encode_prompts(encoder, tokenizer, ["on"]))
+
+
+def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:
+    tokenizer = tiny_tokenizer()
+    assert tokenizer.tokenize("Red STAR, zoo!") == ["red", "star", ",", "z", "##o", "##o", "!"]
+    assert unknown_words(tokenizer, "a red zebra on a black zebra") == ["zebra"]
+    assert whole_words(tokenizer) == ["a", "background", "black", "circling", "on", "red", "star"]
+    tokenizer.save_pretrained(tmp_path)
+    from transformers import AutoTokenizer
+
+    assert AutoTokenizer.from_pretrained(tmp_path).tokenize("red zoo") == ["red", "z", "##o", "##o"]
