@@ -8,13 +8,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from diffusers import DDPMScheduler, UNet2DConditionModel
 
+from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.noise import add_noise, min_snr_weight, paper_scheduler
-from latentshift.diffusion.sampling import video_generators
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.diffusion.sampling import video_generators
 from latentshift.models.text import encode_prompts, unknown_words, whole_words
 from latentshift.shift import clip_context
 

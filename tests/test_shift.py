@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
+from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.models.families import _UNET, FAMILIES
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, default_frames, install, remove, temporal_shift
 
@@ -97,7 +97,9 @@ def test_settings_that_do_not_hold(settings: dict) -> None:
 
 
 def call(unet: UNet2DConditionModel, x: torch.Tensor, **kwargs: object) -> torch.Tensor:
-    text = torch.linspace(-1, 1, TOKENS * TEXT_WIDTH, dtype=x.dtype).reshape(1, TOKENS, TEXT_WIDTH).expand(len(x), -1, -1)
+    text = (
+        torch.linspace(-1, 1, TOKENS * TEXT_WIDTH, dtype=x.dtype).reshape(1, TOKENS, TEXT_WIDTH).expand(len(x), -1, -1)
+    )
     with torch.no_grad():
         return unet(x, 7, text, **kwargs).sample
 
@@ -174,7 +176,7 @@ def reach(unet: UNet2DConditionModel) -> tuple[int, int]:
     for block in unet.up_blocks:
         for resnet in block.resnets:
             skip_later, skip_earlier, skip_channels = skips.pop()
-            # A channel's value holds its whole group's statistics, so a group that straddles the seam lets both through.
+            # A channel's value holds its group's statistics, so a group that straddles the seam lets both through.
             channels, group = resnet.in_channels, resnet.in_channels // resnet.norm1.num_groups
             first_from_future = (channels - channels // 3) // group * group
             hidden_too = first_from_future < channels - skip_channels
@@ -257,7 +259,9 @@ def test_gradient_checkpointing_recomputes_with_the_frame_count() -> None:
         torch.manual_seed(0)
         x = torch.randn(6, 4, 8, 8)
         unet(x, 7, torch.zeros(6, TOKENS, TEXT_WIDTH), num_frames=3).sample.square().mean().backward()
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in unet.parameters() if parameter.grad is not None]))
+        gradients.append(
+            torch.cat([parameter.grad.flatten() for parameter in unet.parameters() if parameter.grad is not None])
+        )
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
@@ -276,7 +280,13 @@ def test_a_stock_image_pipeline_makes_a_video(sd1_folder) -> None:
     stock = StableDiffusionPipeline.from_pretrained(sd1_folder, safety_checker=None)
     stock.set_progress_bar_config(disable=True)
     install(stock.unet)
-    arguments = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16, "num_images_per_prompt": 3}
+    arguments = {
+        "num_inference_steps": 2,
+        "output_type": "latent",
+        "height": 16,
+        "width": 16,
+        "num_images_per_prompt": 3,
+    }
 
     def run() -> torch.Tensor:
         return stock("red star", generator=torch.Generator().manual_seed(0), **arguments).images

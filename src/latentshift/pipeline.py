@@ -57,7 +57,7 @@ class LatentShiftPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
-    _callback_tensor_inputs = ["latents"]
+    _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
 
     def __init__(
         self,
@@ -261,7 +261,8 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
-            **kwargs: diffusers' own (``torch_dtype``, ``variant``, …), and ``shift``, ``num_frames``, ``fps``, ``guidance_scale``.
+            **kwargs: diffusers' own (``torch_dtype``, float32 by default, ``variant``, …); and for an image pipeline
+                ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
 
         Raises:
             ValueError: for a pipeline of another family; the message names the families that are known.
@@ -270,6 +271,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         path = str(pretrained_model_name_or_path)
         kwargs.setdefault("use_safetensors", True)
+        kwargs.setdefault("torch_dtype", torch.float32)  # one for all parts, whatever they were saved in
         if not is_image_pipeline(path, **kwargs):
             return super().from_pretrained(path, **kwargs)
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
@@ -283,4 +285,3 @@ def _one_each(negative: str | list[str] | None, count: int) -> list[str]:
     if len(negative) != count:
         raise ValueError(f"{len(negative)} negative prompts were given for {count} prompts; give one, or one a prompt")
     return list(negative)
-

@@ -30,8 +30,8 @@ class ShiftConfig:
     """How channels are shared between neighbouring frames.
 
     Attributes:
-        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). Where C does
-            not divide, the channels left over stay in the middle: 320 channels are 106 + 108 + 106.
+        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). Where C
+            does not divide, the channels left over stay in the middle: 320 channels are 106 + 108 + 106.
         padding: what stands beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``, in which the last frame is the
             first frame's past (for loops without a seam).
         direction: whether the first channels come from the previous frame (Eq. 3) or from the next.

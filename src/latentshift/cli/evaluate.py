@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -22,7 +22,7 @@ def evaluate(
     images: int = typer.Option(512, "--images", help="One-frame images."),
     shift_off: int = typer.Option(128, "--shift-off", help="Videos with the temporal shift switched off."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
-    guidance: Optional[float] = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
+    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
     sampler: str = typer.Option("ddpm", "--sampler", help="As in generate."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
@@ -56,10 +56,15 @@ def evaluate(
 
         def generate(prompt: str, seed: int, num_frames: int | None = 1 if part.image else None) -> np.ndarray:
             generator = torch.Generator().manual_seed(seed)
-            frames = pipeline(
-                prompt, num_frames=num_frames, num_inference_steps=steps, guidance_scale=scale, generator=generator
-            ).frames[0]
-            return np.stack([np.asarray(frame) for frame in frames])
+            (video,) = pipeline(
+                prompt,
+                num_frames=num_frames,
+                num_inference_steps=steps,
+                guidance_scale=scale,
+                generator=generator,
+                return_dict=False,
+            )[0]
+            return np.stack([np.asarray(frame) for frame in video])
 
         size = pipeline.sample_size
         log = output / "readings" / f"{part.name}.jsonl"
@@ -83,4 +88,5 @@ def _line(name: str, scores: dict[str, Any]) -> str:
         names = ("background", "colour", "motion", "thing", "joint")
         return "  ".join(f"{key} {100 * of[key]:.1f}" for key in names if of[key] is not None)
 
-    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on real clips: {shares(scores['reader_on_real_clips'])} %"
+    reader = shares(scores["reader_on_real_clips"])
+    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on real clips: {reader} %"

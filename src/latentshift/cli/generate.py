@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -19,28 +19,30 @@ _SLUG_LENGTH = 60
 
 
 def generate(
-    prompts: Optional[list[str]] = typer.Argument(None, help="What the video shows; several make several videos."),
-    prompts_file: Optional[Path] = typer.Option(None, "--prompts-file", help="A text file with one prompt a line."),
-    output: Optional[Path] = typer.Option(
+    prompts: list[str] | None = typer.Argument(None, help="What the video shows; several make several videos."),
+    prompts_file: Path | None = typer.Option(None, "--prompts-file", help="A text file with one prompt a line."),
+    output: Path | None = typer.Option(
         None,
         "--output",
         "-o",
         help="For one video: .mp4, .gif, .webp, .png (one frame), or no suffix for a folder of frames. For several: a "
         "folder. Default: outputs/.",
     ),
-    suffix: Optional[str] = typer.Option(
-        None, "--suffix", help="Kind of the files in a folder of several videos: .mp4, .gif, .webp, .png. Default: .mp4."
+    suffix: str | None = typer.Option(
+        None,
+        "--suffix",
+        help="Kind of the files in a folder of several videos: .mp4, .gif, .webp, .png. Default: .mp4.",
     ),
-    contact_sheet: Optional[Path] = typer.Option(None, "--contact-sheet", help="Also a .png of all videos, row by row."),
+    contact_sheet: Path | None = typer.Option(None, "--contact-sheet", help="Also a .png of all videos, row by row."),
     model: str = typer.Option(NAME, "--model", help="The bundled model, a folder, or a hub id."),
-    frames: Optional[int] = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
+    frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
-    guidance: Optional[float] = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
-    negative: Optional[str] = typer.Option(None, "--negative", help="What to keep away from."),
+    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
+    negative: str | None = typer.Option(None, "--negative", help="What to keep away from."),
     sampler: str = typer.Option("ddpm", "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc."),
-    seed: Optional[int] = typer.Option(None, "--seed", help="Of the first video; video k has seed + k. Default: random."),
-    fps: Optional[float] = typer.Option(None, "--fps", help="Frames a second of the file. Default: the model's."),
-    size: Optional[str] = typer.Option(None, "--size", help="Pixels, as 64 or 96x64 (width x height)."),
+    seed: int | None = typer.Option(None, "--seed", help="Of the first video; video k has seed + k. Default: random."),
+    fps: float | None = typer.Option(None, "--fps", help="Frames a second of the file. Default: the model's."),
+    size: str | None = typer.Option(None, "--size", help="Pixels, as 64 or 96x64 (width x height)."),
     loop: bool = typer.Option(False, "--loop", help="The last frame leads into the first (circular padding)."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
@@ -139,7 +141,9 @@ def _targets(
             raise ValueError("--suffix is for several videos; for one, give the suffix in -o")
         return [output]
     if output is not None and output.suffix:
-        raise ValueError(f"-o must be a folder for {len(sentences)} videos, not {output}; their kind goes into --suffix")
+        raise ValueError(
+            f"-o must be a folder for {len(sentences)} videos, not {output}; their kind goes into --suffix"
+        )
     folder = output or Path("outputs")
     return [folder / f"{_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 
@@ -183,5 +187,6 @@ def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: 
     import torch
 
     # Drawn on the CPU whatever the device, so that a seed is the same noise everywhere.
-    output = pipeline(sentence, generator=torch.Generator().manual_seed(seed), output_type="pil", **arguments)
-    return np.stack([np.asarray(frame) for frame in output.frames[0]])
+    generator = torch.Generator().manual_seed(seed)
+    (video,) = pipeline(sentence, generator=generator, return_dict=False, **arguments)[0]
+    return np.stack([np.asarray(frame) for frame in video])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
 
 def init(
-    base: Optional[str] = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
-    family: Optional[str] = typer.Option(None, "--family", help="ldm, sd1 or sd2, together with --random-weights."),
+    base: str | None = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
+    family: str | None = typer.Option(None, "--family", help="ldm, sd1 or sd2, together with --random-weights."),
     random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     fold: int = typer.Option(3, "--fold", help="One in how many channels comes from each neighbouring frame."),

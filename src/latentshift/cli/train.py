@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Optional
 
 import typer
 
 
 def train(
     recipe: Path = typer.Argument(..., help="The recipe, a YAML file; see recipes/."),
-    overrides: Optional[list[str]] = typer.Argument(
+    overrides: list[str] | None = typer.Argument(
         None, help="Settings to change, as key=value; a dot goes a level down: optimizer.learning_rate=1e-4."
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved recipe and stop."),

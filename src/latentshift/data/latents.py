@@ -21,7 +21,7 @@ Encoder = Callable[[np.ndarray], np.ndarray]
 
 
 class LatentClips:
-    """The encoded clips of a data set: ``moments[index]`` is (F, 2C, h, w), the mean's channels before the log-variance's.
+    """The encoded clips of a data set: ``moments[index]`` is (F, 2C, h, w), mean then log-variance.
 
     Args:
         folder: where the encoded clips lie, or will.

@@ -17,7 +17,7 @@ def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def shuffled(size: int, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Endless (epoch, index) pairs, each epoch a new permutation of ``range(size)``, beginning at position ``start``."""
+    """Endless (epoch, index) pairs, each epoch a new permutation of ``range(size)``, from position ``start`` on."""
     position = start
     while True:
         epoch, place = divmod(position, size)

@@ -30,7 +30,9 @@ def with_guidance(
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
         chunk = videos_per_call or len(latents)
         predictions = []
-        for some, positive, opposite in zip(latents.split(chunk), text.split(chunk), negative.split(chunk), strict=True):
+        for some, positive, opposite in zip(
+            latents.split(chunk), text.split(chunk), negative.split(chunk), strict=True
+        ):
             if scale == 1.0:
                 predictions.append(denoiser(some, timestep, positive))
                 continue

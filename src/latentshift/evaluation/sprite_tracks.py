@@ -180,10 +180,13 @@ def _cover(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far each pixel is from the ground's colour to the thing's, 0 … 1, and which are well inside: (F, S, S)."""
     offset, distance = _distance(video)
     out = distance > STANDS_OUT
+    nothing = np.zeros(distance.shape, np.float32), np.zeros(distance.shape, bool)
     if np.count_nonzero(out) < SMALLEST_AREA * out[0].size:
-        return np.zeros(distance.shape, np.float32), np.zeros(distance.shape, bool)
+        return nothing
     core = distance > CORE_SHARE * np.quantile(distance[out], CORE_RANK)
     toward = np.median(offset[core], axis=0)
+    if toward @ toward < STANDS_OUT**2:  # no one colour: the offsets cancel, as in noise
+        return nothing
     return _stretch(offset @ (toward / (toward @ toward))), core
 
 

@@ -124,8 +124,9 @@ def family_of(text_encoder: nn.Module) -> str:
     """Which family's text encoder this is: ``ldm`` for a BERT, else by CLIP's width; ``unknown`` for any other."""
     if isinstance(text_encoder, LDMBertModel):
         return "ldm"
-    width = getattr(text_encoder.config, "hidden_size", None)
-    return {768: "sd1", 1024: "sd2"}.get(width, "unknown") if isinstance(text_encoder, CLIPTextModel) else "unknown"
+    if isinstance(text_encoder, CLIPTextModel):
+        return {768: "sd1", 1024: "sd2"}.get(text_encoder.config.hidden_size, "unknown")
+    return "unknown"
 
 
 def is_image_pipeline(path: str, **kwargs: Any) -> bool:
@@ -134,7 +135,9 @@ def is_image_pipeline(path: str, **kwargs: Any) -> bool:
     Raises:
         ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
     """
-    passed_on = {key: value for key, value in kwargs.items() if key in ("cache_dir", "revision", "token", "local_files_only")}
+    passed_on = {
+        key: value for key, value in kwargs.items() if key in ("cache_dir", "revision", "token", "local_files_only")
+    }
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
     except (OSError, KeyError) as error:

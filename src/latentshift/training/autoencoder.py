@@ -41,7 +41,9 @@ class AutoencoderStage:
         first = (step - 1) * self.recipe.batch_size
         indices = range(first, first + self.recipe.batch_size)  # the world never ends: no frame is seen twice
         shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)
-        noise = np.stack([draws(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices])
+        noise = np.stack(
+            [draws(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices]
+        )
         return FrameBatch(frames=self._frames(indices), noise=torch.from_numpy(noise))
 
     def sample(self, folder: Path, step: int) -> None:

@@ -40,7 +40,9 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     for name, group in tensors.items():
-        save_file({key: value.detach().cpu().contiguous() for key, value in group.items()}, temporary / f"{name}.safetensors")
+        save_file(
+            {key: value.detach().cpu().contiguous() for key, value in group.items()}, temporary / f"{name}.safetensors"
+        )
     (temporary / "state.json").write_text(json.dumps({"step": step, "groups": sorted(tensors), **values}, indent=1))
     for path in temporary.iterdir():
         with path.open("rb") as file:
@@ -68,14 +70,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
         tensors = {name: load_file(path / f"{name}.safetensors") for name in values.pop("groups")}
         return Checkpoint(step=values.pop("step"), tensors=tensors, values=values)
     except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"the checkpoint {path} is damaged ({error}); delete it to go on from the one before") from None
+        raise ValueError(
+            f"the checkpoint {path} is damaged ({error}); delete it to go on from the one before"
+        ) from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors: ``{parameter number}.{name}``."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{number}.{name}": torch.as_tensor(value) for number, entries in state.items() for name, value in entries.items()
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, entries in state.items()
+        for name, value in entries.items()
     }
 
 
@@ -86,3 +92,9 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         number, name = key.split(".", 1)
         state.setdefault(int(number), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # The fused kernels walk through memory without a look at strides: every moment must lie as its parameter lies, and
+    # a file holds them contiguous even where the parameter is channels-last.
+    for parameter, entries in optimizer.state.items():
+        for name, value in entries.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                entries[name] = torch.empty_like(parameter).copy_(value)

@@ -13,7 +13,6 @@ import torch
 from diffusers import AutoencoderKL, LDMTextToImagePipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from latentshift.data.latents import LatentClips
@@ -27,7 +26,6 @@ from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
 
 _PREVIEW_PROMPTS = 8
-_PREVIEW_STEPS = 50
 _PREVIEW_GUIDANCE = 4.0
 
 
@@ -77,15 +75,16 @@ class _DenoisingStage:
     def sample(self, folder: Path, step: int) -> None:
         far = 2**40  # clips that training does not reach
         sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
-        output = self.pipeline(
+        frames = self.pipeline(
             [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites],
             num_frames=self.num_frames,
-            num_inference_steps=_PREVIEW_STEPS,
+            num_inference_steps=self.settings.sample_steps,
             guidance_scale=_PREVIEW_GUIDANCE,
             generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
             output_type="np",
-        )
-        rows = np.concatenate(list(np.concatenate(list(output.frames.transpose(1, 0, 2, 3, 4)), axis=2)), axis=0)
+            return_dict=False,
+        )[0]
+        rows = np.concatenate(list(np.concatenate(list(frames.transpose(1, 0, 2, 3, 4)), axis=2)), axis=0)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((rows * 255).round().astype(np.uint8)).save(folder / f"step-{step:08d}.png")
 
@@ -131,7 +130,11 @@ class ImageStage(_DenoisingStage):
     def export(self, folder: Path) -> None:
         parts = self.pipeline
         LDMTextToImagePipeline(
-            vqvae=parts.vae, bert=parts.text_encoder, tokenizer=parts.tokenizer, unet=parts.unet, scheduler=parts.scheduler
+            vqvae=parts.vae,
+            bert=parts.text_encoder,
+            tokenizer=parts.tokenizer,
+            unet=parts.unet,
+            scheduler=parts.scheduler,
         ).save_pretrained(folder)
 
 
@@ -139,6 +142,7 @@ class VideoStage(_DenoisingStage):
     """Stage (c): the shift installed on an image model, the U-Net fine-tuned on clips; exports our pipeline."""
 
     def __init__(self, recipe: VideoRecipe) -> None:
+        self.recipe = recipe
         torch.manual_seed(recipe.seed)
         pipeline = LatentShiftPipeline.from_pretrained(recipe.base / "model", shift=recipe.shift.model_dump())
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
@@ -148,7 +152,10 @@ class VideoStage(_DenoisingStage):
         return self.source.describe(index)[0].caption()
 
     def export(self, folder: Path) -> None:
+        self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
+        self.pipeline.to(getattr(torch, self.recipe.weights))
         self.pipeline.save_pretrained(folder)
+        self.pipeline.to(torch.float32)
 
 
 def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DConditionModel:

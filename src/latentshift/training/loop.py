@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from latentshift.training.checkpoint import (
@@ -26,13 +27,15 @@ from latentshift.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from latentshift.training.recipe import AnyRecipe, OptimizerSettings, dump_recipe
+from latentshift.training.recipe import AnyRecipe, OptimizerSettings, dump_recipe, load_recipe
 
 
 class Stage(Protocol):
     """What the loop has to be told of a stage."""
 
-    objective: nn.Module
+    @property
+    def objective(self) -> nn.Module:
+        """From a batch to a dict of scalars, of which ``loss`` is trained on; holds all that is trained."""
 
     def batch(self, step: int) -> Any:
         """The batch of step ``step`` (1, 2, …), on the CPU: a dataclass of tensors."""
@@ -49,14 +52,15 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
     compute = recipe.compute
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
-    return Accelerator(mixed_precision=compute.precision, cpu=compute.device == "cpu")
+    precision = "no" if compute.precision == "fp32" else compute.precision
+    return Accelerator(mixed_precision=precision, cpu=compute.device == "cpu")
 
 
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
     """Train a stage to the end of its recipe and export it; takes an interrupted run up again.
 
     Raises:
-        ValueError: if the run's folder belongs to a different recipe, a checkpoint is damaged, or the loss is not finite.
+        ValueError: if the run's folder is another recipe's, a checkpoint is damaged, or the loss is not finite.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -74,7 +78,9 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         weight_decay=recipe.optimizer.weight_decay,
         fused=True,
     )
-    average = EMAModel(trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
+    average = EMAModel(
+        trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
+    )
 
     step = 0
     checkpoints = output / "checkpoints"
@@ -84,7 +90,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(checkpoint.tensors["weights"][name])
-        average.shadow_params = [checkpoint.tensors["average"][name].to(accelerator.device) for name in trained]
+        for shadow, name in zip(average.shadow_params, trained, strict=True):
+            shadow.copy_(checkpoint.tensors["average"][name])
         average.optimization_step = step
         load_optimizer_tensors(optimizer, checkpoint.tensors["optimizer"])
 
@@ -120,8 +127,14 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe.optimizer, step, recipe.steps)
         batch = _to_device(stage.batch(step), accelerator.device)
-        values = objective(batch)
-        accelerator.backward(values["loss"])
+        with _attention(recipe.compute.attention):
+            values = objective(batch)
+            if not math.isfinite(values["loss"].item()):
+                raise ValueError(
+                    f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: the newest "
+                    f"checkpoint in {checkpoints} is from before"
+                )
+            accelerator.backward(values["loss"])
         accelerator.clip_grad_norm_(trained.values(), recipe.optimizer.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -133,15 +146,12 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         if step % recipe.log_every == 0 or step == recipe.steps:
             means = {name: total / count for name, total in sums.items()}
             sums, count = {}, 0
-            if not math.isfinite(means["loss"]):
-                raise ValueError(
-                    f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: "
-                    f"{checkpoints} still holds the last good checkpoint"
-                )
             rate = (bar.format_dict["rate"] or 0.0) * recipe.batch_size
             for name, value in means.items():
                 board.add_scalar(name, value, step)
-            log.write(json.dumps({"step": step, "samples": step * recipe.batch_size, "rate": round(rate, 2), **means}) + "\n")
+            log.write(
+                json.dumps({"step": step, "samples": step * recipe.batch_size, "rate": round(rate, 2), **means}) + "\n"
+            )
             log.flush()
             bar.set_postfix({"loss": f"{means['loss']:.4f}", "samples/s": f"{rate:.1f}"})
         if step % recipe.save_every == 0 and step < recipe.steps:
@@ -159,12 +169,22 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
 
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
-    """The learning rate of step 1 … ``steps``: a linear warm-up, then constant, or half a cosine down to a hundredth."""
-    warm = min(1.0, step / max(1, settings.warmup_steps))
-    if settings.schedule == "constant":
-        return settings.learning_rate * warm
-    progress = max(0, step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return settings.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, progress))) / 2)
+    """The learning rate of step 1 … ``steps``.
+
+    A linear warm-up; then constant, or half a cosine down to a hundredth; and, where ``decay_steps`` is set, a straight
+    line to nothing at the end. With a constant rate a run can be made longer from any checkpoint before that line.
+    """
+    rate = settings.learning_rate * min(1.0, step / max(1, settings.warmup_steps))
+    if settings.schedule == "cosine":
+        progress = max(0, step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+        rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    if settings.decay_steps:
+        rate *= min(1.0, (steps - step + 1) / settings.decay_steps)
+    return rate
+
+
+def _attention(backend: str) -> AbstractContextManager[None]:
+    return sdpa_kernel(SDPBackend.MATH) if backend == "math" else nullcontext()
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:
@@ -174,11 +194,11 @@ def _to_device(batch: Any, device: torch.device) -> Any:
 def _settle_recipe(output: Path, recipe: AnyRecipe) -> None:
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute"}
+    free |= {"sample_steps", "guidance_scale", "weights"}  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):
-        import yaml
-
-        before, now = yaml.safe_load(path.read_text()), yaml.safe_load(dump_recipe(recipe))
+        # Read back through the validation, so that a setting that is new since then has its default.
+        before, now = load_recipe(path).model_dump(mode="json"), recipe.model_dump(mode="json")
         for key in sorted((set(before) | set(now)) - free):
             if before.get(key) != now.get(key):
                 raise ValueError(

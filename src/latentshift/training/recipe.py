@@ -37,6 +37,7 @@ class OptimizerSettings(Settings):
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
+    decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
@@ -46,8 +47,11 @@ class ComputeSettings(Settings):
     """How the arithmetic is done; none of it changes what is learned, beyond rounding."""
 
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="autocast; weights stay in float32")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of autocast; weights stay in float32")
     channels_last: bool = False
+    attention: Literal["default", "math"] = Field(
+        "default", description="math: faster to train short sequences on a CPU"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
 
 
@@ -124,6 +128,7 @@ class DiffusionSettings(RunSettings):
 
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     min_snr_gamma: float | None = Field(None, gt=0, description="min-SNR weight of the timesteps; none: all alike")
+    sample_steps: int = Field(50, ge=1, description="sampler steps of the clips that are made during training")
     latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
 
 
@@ -144,6 +149,8 @@ class VideoRecipe(DiffusionSettings):
     base: Path = Field(description="folder of the image model: the run of stage (b), or any pipeline")
     shift: ShiftSettings = ShiftSettings()
     train_text_encoder: bool = Field(False, description="the paper freezes it")
+    guidance_scale: float = Field(7.5, ge=0, description="written into the model as its default")
+    weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
 
 
 Recipe = Annotated[AutoencoderRecipe | ImageRecipe | VideoRecipe, Field(discriminator="stage")]

@@ -1,0 +1,225 @@
+"""The command line as a user meets it: what it makes, what it says, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentshift.bundled import bundled_model
+from latentshift.cli.app import main
+from latentshift.video import read_metadata, read_video
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run ``latentshift`` in an empty folder; returns (exit code, what was printed, what was complained)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LATENTSHIFT_DEBUG", raising=False)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["latentshift", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny latentshift folder."""
+    from latentshift import LatentShiftPipeline
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    LatentShiftPipeline.from_pretrained(ldm_folder, num_frames=4).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp", "frames"])
+def test_generate_writes_every_kind_with_its_making(cli, model: Path, name: str) -> None:
+    code, out, err = cli("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7, "-o", f"new/{name}")
+    assert (code, err) == (0, "")
+    assert out == f"new/{name}  (seed 7)\n"
+    frames, fps = read_video(Path("new") / name)
+    assert frames.shape == (4, 16, 16, 3) and fps == 8
+    made = read_metadata(Path("new") / name)
+    assert (made["prompt"], made["seed"], made["steps"], made["sampler"]) == ("a red star", 7, 2, "ddpm")
+
+
+def test_the_same_command_gives_the_same_pixels_and_another_seed_others(cli, model: Path) -> None:
+    for name, seed in (("one", 7), ("two", 7), ("three", 8)):
+        assert cli("generate", "red", "--model", model, "--steps", 2, "--seed", seed, "-o", name)[0] == 0
+    one, two, three = (read_video(Path(name))[0] for name in ("one", "two", "three"))
+    assert np.array_equal(one, two) and not np.array_equal(one, three)
+
+
+def test_several_prompts_make_several_files_and_a_sheet(cli, model: Path) -> None:
+    Path("prompts.txt").write_text("on black\n\nred star\n")
+    code, out, _ = cli(
+        "generate", "a star", "--prompts-file", "prompts.txt", "--model", model, "--steps", 1, "--seed", 3,
+        "-o", "many", "--suffix", ".gif", "--contact-sheet", "sheet.png",
+    )  # fmt: skip
+    assert code == 0
+    files = ["many/a-star-3.gif", "many/on-black-4.gif", "many/red-star-5.gif"]
+    assert out.splitlines() == [*(f"{file}  (seed {3 + k})" for k, file in enumerate(files)), "sheet.png"]
+    assert all(Path(file).exists() for file in files) and read_video(Path("sheet.png"))[0].shape[0] == 1
+    # Each is what its own seed makes alone.
+    cli("generate", "red star", "--model", model, "--steps", 1, "--seed", 5, "-o", "alone.gif")
+    assert np.array_equal(read_video(Path("alone.gif"))[0], read_video(Path(files[2]))[0])
+
+
+def test_one_frame_is_an_image(cli, model: Path) -> None:
+    code, out, _ = cli("generate", "red", "--model", model, "--steps", 1, "--frames", 1, "--seed", 1, "--size", "32x16")
+    assert (code, out) == (0, "outputs/red-1.png  (seed 1)\n")
+    assert read_video(Path("outputs/red-1.png"))[0].shape == (1, 16, 32, 3)
+
+
+def test_settings_reach_the_video(cli, model: Path) -> None:
+    plain = ("generate", "red", "--model", model, "--steps", 3, "--seed", 1, "-o")
+    changes = {
+        "base": (),
+        "guidance": ("--guidance", 2),
+        "negative": ("--negative", "black"),
+        "sampler": ("--sampler", "ddim"),
+        "loop": ("--loop",),
+        "dtype": ("--dtype", "bfloat16"),
+    }
+    for name, change in changes.items():
+        assert cli(*plain, name, *change)[0] == 0
+    videos = {name: read_video(Path(name))[0] for name in changes}
+    assert all(not np.array_equal(videos["base"], video) for name, video in videos.items() if name != "base")
+    assert cli(*plain, "fast.mp4", "--fps", 12)[0] == 0 and read_video(Path("fast.mp4"))[1] == 12
+
+
+def test_unknown_words_get_a_warning(cli, model: Path) -> None:
+    code, _, err = cli("generate", "a red zebra", "--model", model, "--steps", 1, "-o", "z.mp4")
+    assert code == 0
+    assert err == "warning: the model never learned 'zebra'; it knows: a, background, black, circling, on, red, star\n"
+
+
+def wrong_calls(model: Path) -> list[tuple[tuple[object, ...], str]]:
+    return [
+        (("generate",), "give a prompt"),
+        (("generate", " "), "the prompt is empty"),
+        (("generate", "red", "--prompts-file", "none.txt"), "cannot read the prompts file none.txt"),
+        (("generate", "red", "--frames", "0"), "--frames must be 1 or more, not 0"),
+        (("generate", "red", "--frames", "-3"), "--frames must be 1 or more, not -3"),
+        (("generate", "red", "--steps", "0", "--model", model), "num_inference_steps must lie between"),
+        (("generate", "red", "--size", "big"), "--size must be"),
+        (("generate", "red", "--size", "17", "--model", model), "multiples of 4"),
+        (("generate", "red", "--seed", "-1"), "--seed must lie between"),
+        (("generate", "red", "-o", "clip.avi"), ".avi"),
+        (("generate", "red", "-o", "file/clip.mp4"), "file"),
+        (("generate", "red", "-o", "clip.png"), "png"),
+        (("generate", "red", "blue", "-o", "clip.mp4"), "-o must be a folder"),
+        (("generate", "red", "--model", "nowhere/model"), "nowhere/model"),
+        (("generate", "red", "--model", "empty"), "empty"),
+        (("generate", "red", "--model", "corrupt"), "the model corrupt cannot be loaded"),
+        (("generate", "red", "--model", model, "--sampler", "magic"), "no sampler is called 'magic'"),
+        (("generate", "red", "--model", model, "--dtype", "int4"), "no dtype is called 'int4'"),
+        (("generate", "red", "--model", model, "--device", "tpu9"), "the device 'tpu9' cannot be used"),
+        (("info", "nowhere"), "nowhere"),
+        (("init", "-o", "new"), "give either --base"),
+        (("init", "--family", "sd9", "--random-weights", "-o", "new"), "no family is called 'sd9'"),
+        (("init", "--family", "sd1", "-o", "new"), "go together"),
+        (("init", "--base", model, "-o", "empty/.."), "exists already"),
+        (("init", "--base", model, "-o", "new", "--padding", "mirror"), 'must be "zeros" or "circular"'),
+        (("train", "none.yaml"), "cannot read the recipe none.yaml"),
+        (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: Extra inputs"),
+        (("train", RECIPES / "sprites-image.yaml", "autoencoder=nowhere", "output=new"), "nowhere"),
+        (("train", RECIPES / "sprites-video.yaml", "base=nowhere", "output=new"), "nowhere"),
+        (("evaluate", model, "--seen", "-1"), "must be 0 or more"),
+    ]
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_a_mistake_is_one_sentence_and_leaves_nothing(cli, model: Path, number: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file, not a folder")
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(model, tmp_path / "corrupt")
+    weights = tmp_path / "corrupt" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    before = sorted(tmp_path.rglob("*"))
+    words, message = wrong_calls(model)[number]
+    code, out, err = cli(*words)
+    assert code == 1 and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert message in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_mistake_above_is_tried(model: Path) -> None:
+    assert len(wrong_calls(model)) == 30
+
+
+def test_info_counts_parameters(cli, model: Path) -> None:
+    code, out, err = cli("info", model, "--json")
+    facts = json.loads(out)
+    assert (code, err) == (0, "")
+    counts = facts["parameters"]
+    assert counts["total"] == counts["unet"] + counts["autoencoder"] + counts["text_encoder"] > 0
+    assert counts["temporal"] == 0
+    assert (facts["family"], facts["num_frames"], facts["prediction_type"]) == ("ldm", 4, "epsilon")
+    assert "circling" in facts["vocabulary"]
+    code, out, _ = cli("info", model)
+    assert code == 0 and f"{counts['unet']:,}" in out
+
+
+def test_init_makes_a_pipeline_of_an_image_model(cli, sd1_folder: Path) -> None:
+    code, out, err = cli("init", "--base", sd1_folder, "-o", "mine", "--frames", 3, "--fold", 4)
+    assert (code, out, err) == (0, "mine\n", "")
+    facts = json.loads(cli("info", "mine", "--json")[1])
+    assert facts["num_frames"] == 3 and facts["shift"]["fold"] == 4
+    assert cli("generate", "red", "--model", "mine", "--steps", 1, "-o", "clip.mp4")[0] == 0
+
+
+def test_a_dry_run_prints_the_resolved_recipe(cli, tmp_path: Path) -> None:
+    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", "steps=7", "--dry-run")
+    assert code == 0 and "steps: 7\n" in out and "train_text_encoder: false\n" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_reads_what_a_model_shows_and_goes_on(cli, model: Path) -> None:
+    words = (
+        "evaluate",
+        model,
+        "--seen",
+        2,
+        "--held-out",
+        1,
+        "--images",
+        2,
+        "--shift-off",
+        0,
+        "--steps",
+        1,
+        "-o",
+        "study",
+    )
+    # A tiny model's frames are too small for the reader: the sprites need 32 pixels or more.
+    code, _, err = cli(*words)
+    assert code == 1 and "32" in err
+
+
+@pytest.mark.skipif(not bundled_model().exists(), reason="no bundled model")
+def test_help_is_quick_and_nothing_heavy_is_imported() -> None:
+    start = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-m", "latentshift", "--help"], capture_output=True, text=True, check=True)
+    assert "generate" in shown.stdout and shown.stderr == ""
+    assert time.perf_counter() - start < 30  # a hang, not a speed: that is measured by hand
+    code = "import sys, latentshift.cli; print({'torch', 'diffusers', 'transformers', 'av'} & set(sys.modules))"
+    heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy.stdout.strip() == "set()"

@@ -1,0 +1,254 @@
+"""Recipes, the data's order, checkpoints, and the three stages end to end on tiny models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from latentshift import LatentShiftPipeline
+from latentshift.data.latents import LatentClips
+from latentshift.data.order import draws, shuffled
+from latentshift.data.sprites import Sprites, held_out_triples
+from latentshift.models.autoencoder import sample_moments
+from latentshift.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from latentshift.training.denoiser import ImageStage, VideoStage
+from latentshift.training.loop import learning_rate
+from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
+from latentshift.training.run import run
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+TINY_RUN = [
+    "steps=4",
+    "batch_size=2",
+    "save_every=2",
+    "sample_every=3",
+    "log_every=1",
+    "data.size=32",
+    "compute.precision=fp32",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 1}",  # a rate that does not depend on the length of the run
+]
+TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}"
+TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
+TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}", "data.clips=6"]
+
+
+def tiny(stage: str, folder: Path, *overrides: str):
+    places = {
+        "autoencoder": [f"output={folder}/autoencoder", TINY_VAE],
+        "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
+        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6"],
+    }
+    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=1"]
+    return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three shipped recipes, scaled down, run one after the other."""
+    folder = tmp_path_factory.mktemp("runs")
+    for stage in ("autoencoder", "image", "video"):
+        run(tiny(stage, folder), quiet=True)
+    return folder
+
+
+def test_the_three_stages_end_in_a_video_pipeline(runs: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(runs / "video" / "model")
+    pipeline.set_progress_bar_config(disable=True)
+    frames = pipeline("a red star circling on a navy background", num_inference_steps=2, output_type="np").frames
+    assert frames.shape == (1, 16, 32, 32, 3) and np.isfinite(frames).all()
+    for stage in ("autoencoder", "image", "video"):
+        output = runs / stage
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4]
+        assert list((output / "tensorboard").iterdir()) and list((output / "samples").glob("*.png"))
+        assert load_recipe(output / "recipe.yaml") == tiny(stage, runs)
+
+
+def test_the_image_stage_exports_a_stock_pipeline(runs: Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    stock = DiffusionPipeline.from_pretrained(runs / "image" / "model")
+    assert type(stock).__name__ == "LDMTextToImagePipeline"
+
+
+def test_the_video_stage_trains_the_unet_alone(runs: Path) -> None:
+    def weights(stage: str, part: str) -> dict[str, torch.Tensor]:
+        (file,) = (runs / stage / "model" / part).glob("*.safetensors")
+        return load_file(file)
+
+    def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:  # the video model is float16
+        return one.keys() == other.keys() and all(torch.equal(one[key].half(), other[key]) for key in one)
+
+    assert same(weights("image", "bert"), weights("video", "text_encoder"))
+    assert same(weights("image", "vqvae"), weights("video", "vae"))
+    before, after = weights("image", "unet"), weights("video", "unet")
+    assert before.keys() == after.keys() and not same(before, after)
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "image", "video"])
+def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(stage: str, runs: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    run(tiny(stage, runs, f"output={broken}", "steps=2"), quiet=True)
+    run(tiny(stage, runs, f"output={broken}"), quiet=True)
+    whole = list_checkpoints(runs / stage / "checkpoints")[-1]
+    resumed = list_checkpoints(broken / "checkpoints")[-1]
+    assert whole.name == resumed.name == "step-00000004"
+    for name in ("weights", "average", "optimizer"):
+        one, other = (load_file(path / f"{name}.safetensors") for path in (whole, resumed))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
+    with pytest.raises(ValueError, match=r"kl_weight was .* and is now"):
+        run(tiny("autoencoder", runs, "kl_weight=0.5"), quiet=True)
+    with pytest.raises(ValueError, match="latents of another making: clips is 6 there and 5 here"):
+        run(tiny("video", runs, "data.clips=5", f"output={runs}/other"), quiet=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the loss is not finite at step 1;"):
+        run(tiny("autoencoder", tmp_path, "kl_weight=1e39"), quiet=True)
+    assert list_checkpoints(tmp_path / "autoencoder" / "checkpoints") == []
+
+
+def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> None:
+    one = VideoStage(tiny("video", runs))
+    other = VideoStage(tiny("video", runs))
+    one.batch(1)
+    for name, value in vars(one.batch(5)).items():
+        assert torch.equal(value, getattr(other.batch(5), name)), name
+    assert one.batch(5).latents.shape == (2, 16, 4, 8, 8)
+    image = ImageStage(tiny("image", runs)).batch(2)
+    assert image.latents.shape == (2, 1, 4, 8, 8) and not torch.equal(image.latents, image.noise)
+    source = Sprites(size=32)
+    assert not any(source.describe(index)[0].triple in held_out_triples() for index in range(500))
+
+
+def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(runs: Path) -> None:
+    stage = ImageStage(tiny("image", runs, "batch_size=200"))
+    tokens = stage.batch(1).token_ids
+    motion = set(stage._tokenize(["moving bouncing circling growing shrinking spinning standing"])[0].tolist()) - {
+        0,
+        2,
+        3,
+    }
+    lengths = (tokens != 0).sum(dim=1)
+    with_motion = torch.tensor([bool(set(row.tolist()) & motion) for row in tokens])
+    empty = lengths == 2  # [CLS] [SEP]
+    assert 0.04 < empty.float().mean() < 0.18  # a tenth of 200
+    assert 0.3 < with_motion.float().mean() < 0.6  # half of the rest
+    assert not with_motion[empty].any()
+
+
+def test_each_epoch_is_a_permutation_and_can_begin_anywhere() -> None:
+    places = list(itertools.islice(shuffled(7, seed=3), 21))
+    assert [epoch for epoch, _ in places] == [0] * 7 + [1] * 7 + [2] * 7
+    for epoch in range(3):
+        assert sorted(index for e, index in places if e == epoch) == list(range(7))
+    assert list(itertools.islice(shuffled(7, seed=3, start=10), 11)) == places[10:]
+    assert draws(0, 1, 2).random() == draws(0, 1, 2).random() != draws(0, 2, 1).random()
+
+
+def test_latents_are_encoded_once_and_a_broken_run_goes_on(tmp_path: Path) -> None:
+    source = Sprites(size=32, num_frames=2)
+    calls: list[int] = []
+
+    def encoder(frames: np.ndarray) -> np.ndarray:
+        calls.append(len(frames))
+        return frames.transpose(0, 3, 1, 2)[:, :2, ::8, ::8].astype(np.float32) / 255
+
+    clips = LatentClips(tmp_path, source, 5, {"autoencoder": "one"})
+    next(clips.encode(encoder, batch_clips=2))
+    with pytest.raises(ValueError, match="holds 2 of 5 clips"):
+        _ = clips.moments
+    list(clips.encode(encoder, batch_clips=2))
+    moments = LatentClips(tmp_path, source, 5, {"autoencoder": "one"}).moments
+    assert moments.shape == (5, 2, 2, 4, 4)
+    for index in range(5):
+        np.testing.assert_allclose(moments[index], encoder(source[index][0]), atol=1e-3)
+    with pytest.raises(ValueError, match="autoencoder is 'one' there and 'two' here"):
+        LatentClips(tmp_path, source, 5, {"autoencoder": "two"})
+
+
+def test_sampled_moments_have_the_posteriors_mean_and_spread() -> None:
+    mean, log_variance = torch.full((1, 2, 1, 1), 3.0), torch.full((1, 2, 1, 1), 2 * np.log(0.5))
+    noise = torch.randn(20_000, 2, 1, 1, generator=torch.Generator().manual_seed(0))
+    latents = sample_moments(torch.cat([mean, log_variance], dim=1).expand(20_000, -1, -1, -1), noise, 2.0)
+    assert abs(latents.mean().item() - 6.0) < 0.03 and abs(latents.std().item() - 1.0) < 0.02
+
+
+def test_checkpoints_are_whole_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"weights": {"w": torch.full((2,), float(step))}}, {"note": step}, keep=2)
+    (tmp_path / ".step-00000004.tmp").mkdir()  # a save that was killed
+    found = list_checkpoints(tmp_path)
+    assert [path.name for path in found] == ["step-00000002", "step-00000003"]
+    newest = load_checkpoint(found[-1])
+    assert newest.step == 3 and newest.values == {"note": 3} and newest.tensors["weights"]["w"].tolist() == [3.0, 3.0]
+    file = found[-1] / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-3])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_checkpoint(found[-1])
+
+
+def test_the_learning_rate_warms_up_and_comes_down() -> None:
+    settings = OptimizerSettings(learning_rate=1.0, warmup_steps=10, schedule="cosine")
+    assert [learning_rate(settings, step, 110) for step in (1, 5, 10)] == [0.1, 0.5, 1.0]
+    assert learning_rate(settings, 60, 110) == pytest.approx(0.505)
+    assert learning_rate(settings, 110, 110) == pytest.approx(0.01)
+    constant = OptimizerSettings(learning_rate=1.0, warmup_steps=10, decay_steps=20)
+    assert [learning_rate(constant, step, 110) for step in (5, 50, 91, 101, 110)] == [0.5, 1.0, 1.0, 0.5, 0.05]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_hold_and_survive_being_printed(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_overrides_go_down_levels() -> None:
+    recipe = load_recipe(RECIPES / "sprites-video.yaml", ["optimizer.learning_rate=1e-5", "data={clips: 3}", "seed=7"])
+    assert (recipe.optimizer.learning_rate, recipe.data.clips, recipe.seed) == (1e-5, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lerning_rate=1", "lerning_rate: Extra inputs"),
+        ("optimizer.learning_rate=-1", "optimizer.learning_rate: Input should be greater than 0"),
+        ("steps=many", "steps: Input should be a valid integer"),
+        ("stage=sound", "stage"),
+        ("steps", "not of the form key=value"),
+        ("steps.more=1", "steps is a single value"),
+        ("data=[", "is not YAML"),
+        ("shift.fold=2", "shift.fold"),
+    ],
+)
+def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        load_recipe(RECIPES / "sprites-video.yaml", [override])
+
+
+def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(ValueError, match="must be a list of"):
+        load_recipe(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match="is not YAML"):
+        load_recipe(tmp_path / "broken.yaml")
+    levels = yaml.safe_load((RECIPES / "sprites-image.yaml").read_text())
+    levels["unet"]["attention"] = [True]
+    (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
+    with pytest.raises(ValueError, match="channels names 3 levels and attention 1"):
+        load_recipe(tmp_path / "levels.yaml")
