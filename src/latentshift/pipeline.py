@@ -34,7 +34,7 @@ class LatentShiftPipelineOutput(BaseOutput):
 
     Attributes:
         frames: by ``output_type``: ``"pil"`` a list of B lists of F images; ``"np"`` (B, F, H, W, 3) float32 in [0, 1];
-            ``"pt"`` (B, F, 3, H, W) in [0, 1]; ``"latent"`` (B, F, C, h, w), scaled.
+            ``"pt"`` (B, F, 3, H, W) in [0, 1]; ``"latent"`` (B, F, C, h, w) float32, scaled.
     """
 
     frames: Any
@@ -175,15 +175,16 @@ class LatentShiftPipeline(DiffusionPipeline):
         scale = self.vae_scale_factor
         shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
         if latents is None:
-            latents = initial_noise(shape, generators, device, dtype)
+            latents = initial_noise(shape, generators, device)
         elif tuple(latents.shape) != (count, *shape):
             raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        latents = latents.to(device, dtype) * self.scheduler.init_noise_sigma
+        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
-        # 4. Denoise. On the CPU video by video: no slower there, and its bits do not depend on its company
+        # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
+        # On the CPU video by video: no slower there, and its bits do not depend on its company
         denoiser = with_guidance(
-            lambda noisy, timestep, context: denoise(self.unet, noisy, timestep, context),
+            lambda noisy, timestep, context: denoise(self.unet, noisy.to(dtype), timestep, context).float(),
             text,
             negative,
             guidance_scale,

@@ -40,12 +40,9 @@ def video_generators(
     return list(generator)
 
 
-def initial_noise(
-    shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Standard normal noise (B, *shape), drawn video by video, each on its own generator's device, in ``dtype``."""
-    noise = [torch.randn(*shape, generator=each, device=each.device, dtype=dtype) for each in generators]
-    return torch.stack([each.to(device) for each in noise])
+def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+    """Standard normal noise (B, *shape) in float32, drawn video by video, each on its own generator's device."""
+    return torch.stack([torch.randn(*shape, generator=each, device=each.device).to(device) for each in generators])
 
 
 def sample(
