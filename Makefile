@@ -14,8 +14,8 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/latentshift generate "a red star circling on a navy background" -o outputs/star.mp4 --seed 1
-	$(BIN)/latentshift generate --prompts-file recipes/demo-prompts.txt -o outputs/demo --suffix .gif \
-		--contact-sheet outputs/contact-sheet.png --seed 1
+	$(BIN)/latentshift generate --prompts-file recipes/demo-prompts.txt -o outputs/demo --suffix .gif --seed 1 \
+		--contact-sheet outputs/contact-sheet.png
 	@echo "Look at outputs/star.mp4 and outputs/contact-sheet.png"
 
 check: setup

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from latentshift import video
-from latentshift.contact_sheet import GAP, contact_sheet
+from latentshift.contact_sheet import GAP, contact_sheet, side_by_side
 from latentshift.video import check_output, read_metadata, read_video, to_uint8, to_unit, write_video
 
 LOSSLESS = ("clip.webp", "clip")
@@ -514,3 +514,20 @@ def test_contact_sheet_refuses_what_it_cannot_lay_out() -> None:
     for bad in (clip[0], clip.astype(np.float32), clip[:0]):
         with pytest.raises(ValueError, match="clip 1"):
             contact_sheet([clip, bad])
+
+
+def test_side_by_side_plays_every_clip_at_once() -> None:
+    ramp = np.arange(3, dtype=np.uint8)[:, None, None, None]
+    clips = [np.full((3, 5, 7, 3), 40 * number, np.uint8) + ramp for number in range(3)]
+    whole = side_by_side(clips, columns=2, scale=2)
+    assert whole.shape[0] == 3 and whole.shape[1] % 2 == 0 and whole.shape[2] % 2 == 0
+    width, height = 7 * 2 + 2 * GAP, 5 * 2 + 2 * GAP
+    for number, clip in enumerate(clips):
+        top, left = number // 2 * height + GAP, number % 2 * width + GAP
+        shown = whole[:, top : top + 10, left : left + 14]
+        assert np.array_equal(shown, clip.repeat(2, axis=1).repeat(2, axis=2))
+    assert (whole[:, height:, width:] == 255).all()
+    with pytest.raises(ValueError, match="of one shape"):
+        side_by_side([clips[0], clips[1][:2]])
+    with pytest.raises(ValueError, match="one or more"):
+        side_by_side([])

@@ -1,6 +1,6 @@
-"""Several clips on one picture: a row of evenly spaced frames for each, its caption above.
+"""Several clips on one picture: frames in rows under their captions, or all clips playing side by side.
 
-Knows nothing of files or models: :func:`latentshift.video.write_video` writes the picture, as a .png of one frame.
+Knows nothing of files or models: :func:`latentshift.video.write_video` writes what comes out.
 Imports nothing else of the package, and Pillow only where it is used. Legend of shapes: F frames, H × W pixels.
 """
 
@@ -67,6 +67,31 @@ def contact_sheet(
         sheet.paste(Image.fromarray(strip), (GAP, top + height - strip.shape[0]))
         top += height + 4 * GAP
     return np.array(sheet)
+
+
+def side_by_side(clips: Sequence[np.ndarray], columns: int = 4, scale: int = 1) -> np.ndarray:
+    """One clip in which all clips play at once, in rows of ``columns``.
+
+    Args:
+        clips: uint8 RGB (F, H, W, 3), all of one shape.
+        columns: clips in a row.
+        scale: whole number by which to magnify, pixel by pixel.
+
+    Returns:
+        uint8 RGB (F, H', W', 3), both sides even, as mp4 asks for.
+
+    Raises:
+        ValueError: for clips of different shapes, or none.
+    """
+    if len({clip.shape for clip in clips}) != 1:
+        raise ValueError("clips that play side by side must be one or more, and of one shape")
+    pad = [(0, 0), (GAP, GAP), (GAP, GAP), (0, 0)]
+    framed = [np.pad(clip.repeat(scale, axis=1).repeat(scale, axis=2), pad, constant_values=PAPER[0]) for clip in clips]
+    framed += [np.full_like(framed[0], PAPER[0])] * (-len(clips) % columns)
+    rows = [np.concatenate(framed[first : first + columns], axis=2) for first in range(0, len(framed), columns)]
+    whole = np.concatenate(rows, axis=1)
+    odd = [(0, 0), (0, whole.shape[1] % 2), (0, whole.shape[2] % 2), (0, 0)]
+    return np.pad(whole, odd, constant_values=PAPER[0])
 
 
 def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:

@@ -33,7 +33,9 @@ def generate(
         "--suffix",
         help="Kind of the files in a folder of several videos: .mp4, .gif, .webp, .png. Default: .mp4.",
     ),
-    contact_sheet: Path | None = typer.Option(None, "--contact-sheet", help="Also a .png of all videos, row by row."),
+    contact_sheet: Path | None = typer.Option(
+        None, "--contact-sheet", help="Also all videos in one file: .png row by row, .gif, .webp or .mp4 side by side."
+    ),
     model: str = typer.Option(NAME, "--model", help="The bundled model, a folder, or a hub id."),
     frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
@@ -62,9 +64,7 @@ def generate(
     for target in targets:
         check_output(target, frames or 16, **({} if fps is None else {"fps": fps}))
     if contact_sheet is not None:
-        if contact_sheet.suffix != ".png":
-            raise ValueError(f"--contact-sheet writes a .png, not {contact_sheet}")
-        check_output(contact_sheet, 1)
+        check_output(contact_sheet, 1 if contact_sheet.suffix == ".png" else frames or 16)
 
     pipeline = _prepare(model, device, dtype, sampler, loop)
     _say_what_is_unknown(pipeline, sentences)
@@ -100,9 +100,12 @@ def generate(
         print(f"{target}  (seed {first_seed + number})")
         sheet.append(video)
     if contact_sheet is not None:
-        from latentshift.contact_sheet import contact_sheet as draw
+        from latentshift.contact_sheet import contact_sheet as in_rows
+        from latentshift.contact_sheet import side_by_side
 
-        write_video(contact_sheet, draw(sheet, sentences)[None])
+        still = contact_sheet.suffix == ".png"
+        drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
+        write_video(contact_sheet, drawn, fps=rate, metadata={"prompts": sentences, "seed": first_seed}, loop=True)
         print(contact_sheet)
 
 

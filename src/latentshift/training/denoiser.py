@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, LDMTextToImagePipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from PIL import Image
 from tqdm import tqdm
 
+from latentshift.contact_sheet import contact_sheet, side_by_side
 from latentshift.data.latents import LatentClips
 from latentshift.data.order import draws, shuffled
 from latentshift.data.sprites import Sprites, words
@@ -24,6 +24,7 @@ from latentshift.models.text import build_word_tokenizer, sentence_length, token
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.video import write_video
 
 _PREVIEW_PROMPTS = 8
 _PREVIEW_GUIDANCE = 4.0
@@ -75,8 +76,9 @@ class _DenoisingStage:
     def sample(self, folder: Path, step: int) -> None:
         far = 2**40  # clips that training does not reach
         sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
+        captions = [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites]
         frames = self.pipeline(
-            [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites],
+            captions,
             num_frames=self.num_frames,
             num_inference_steps=self.settings.sample_steps,
             guidance_scale=_PREVIEW_GUIDANCE,
@@ -84,9 +86,11 @@ class _DenoisingStage:
             output_type="np",
             return_dict=False,
         )[0]
-        rows = np.concatenate(list(np.concatenate(list(frames.transpose(1, 0, 2, 3, 4)), axis=2)), axis=0)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((rows * 255).round().astype(np.uint8)).save(folder / f"step-{step:08d}.png")
+        clips = (frames * 255).round().astype(np.uint8)  # (8, F, S, S, 3)
+        name = folder / f"step-{step:08d}"
+        write_video(name.with_suffix(".png"), contact_sheet(list(clips), captions)[None])
+        if self.num_frames > 1:
+            write_video(name.with_suffix(".mp4"), side_by_side(list(clips)), fps=self.pipeline.config.fps)
 
     def _encoded_clips(self) -> LatentClips:
         recipe, autoencoder = self.settings, self.pipeline.vae
