@@ -60,7 +60,7 @@ def at_least(scores: Scores, share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "held_out", "clips"), [(64, False, 200), (64, True, 200), (96, False, 60), (96, True, 60)]
+    ("size", "held_out", "clips"), [(64, False, 200), (64, True, 200), (96, False, 50), (96, True, 50)]
 )
 def test_it_reads_what_the_world_renders(size, held_out, clips):
     scores = calibrate(size=size, clips=clips, seed=21, held_out=held_out)
@@ -100,7 +100,7 @@ def test_images_have_everything_but_a_motion():
 @pytest.mark.parametrize("held_out", [False, True])
 def test_it_bears_blur_noise_and_jitter(held_out):
     rng = np.random.default_rng(1)
-    at_least(scores_of(lambda clip, _: shaken(clip, rng), 80, Sprites(seed=32, held_out=held_out)), 0.97)
+    at_least(scores_of(lambda clip, _: shaken(clip, rng), 60, Sprites(seed=32, held_out=held_out)), 0.97)
 
 
 def test_it_bears_colours_off_by_15_levels():
@@ -111,7 +111,7 @@ def test_it_bears_colours_off_by_15_levels():
         mask = render_mask(sprite.thing, path, 64)[..., None]
         return levels(clip + mask * rng.choice([-15, 15], 3) + (1 - mask) * rng.choice([-15, 15], 3))
 
-    at_least(scores_of(tint, 40), 0.97)
+    at_least(scores_of(tint, 30), 0.97)
 
 
 def test_it_bears_ringing_a_faint_ghost_and_one_lost_frame():
@@ -125,9 +125,9 @@ def test_it_bears_ringing_a_faint_ghost_and_one_lost_frame():
         mask = 0.35 * render_mask("circle", Track(*place, np.full(16, 0.12), np.zeros(16)), 64)[..., None]
         return levels(clip * (1 - mask) + np.array(COLOURS[sprite.colour]) * mask)
 
-    at_least(scores_of(ringing, 40), 0.97)
-    at_least(scores_of(ghost, 40), 0.97)
-    at_least(scores_of(lambda clip, index: without(clip, index, 1), 40), 0.95)
+    at_least(scores_of(ringing, 30), 0.97)
+    at_least(scores_of(ghost, 30), 0.97)
+    at_least(scores_of(lambda clip, index: without(clip, index, 1), 30), 0.95)
 
 
 def without(clip: np.ndarray, index: int, lost: int) -> np.ndarray:
@@ -141,7 +141,7 @@ def without(clip: np.ndarray, index: int, lost: int) -> np.ndarray:
 
 def test_shuffled_frames_have_no_motion():
     rng = np.random.default_rng(4)
-    for index in range(80):
+    for index in range(60):
         clip, sprite = WORLD[index]
         reading = read_clip(clip[rng.permutation(16)])
         assert reading.motion == (sprite.motion if sprite.motion == "standing still" else None)
@@ -154,7 +154,7 @@ def test_the_same_frames_backwards_are_the_opposite_motion():
         "growing": "shrinking",
         "shrinking": "growing",
     }
-    for index in range(40):
+    for index in range(25):
         clip, sprite = WORLD[index]
         assert read_clip(clip[::-1]).motion == pairs.get(sprite.motion, sprite.motion)
         assert read_clip(np.repeat(clip[3:4], 16, axis=0)).motion == "standing still"
@@ -246,6 +246,7 @@ def test_things_that_touch_change_or_are_unknown_have_no_name():
     for clip in (touching, changing, bar):
         reading = read_clip(clip)
         assert reading.thing is None
+        assert reading.motion is None  # it may be spinning, for all one can say
         assert reading.colour == "green"
 
 
@@ -262,7 +263,7 @@ def test_a_thing_of_two_colours_has_no_colour():
 
 
 def test_tracks_are_the_ones_that_were_drawn():
-    for index in range(60):
+    for index in range(40):
         sprite, path, _ = WORLD.describe(index)
         tracks = track(WORLD[index][0])
         assert tracks.seen.all()

@@ -121,7 +121,7 @@ def read_motion(tracks: Tracks) -> str | None:
     moved_y, off_y = _line(when, y)
     grown, off_size = _line(when, radius / radius.mean())
     ratio = (1 + grown / 2) / max(1 - grown / 2, 1e-6)  # last radius to first, along the line
-    # The angle of a piece that is none of the things means nothing, and such a piece cannot be seen to spin.
+    # The angle of a piece that is none of the things means nothing: it is not seen to spin, nor to stand still.
     turned, off_angle = _line(when, tracks.angle[seen]) if tracks.thing else (0.0, 0.0)
 
     rests_x = abs(moved_x) <= STILL_PLACE and off_x <= OFF_PLACE
@@ -130,7 +130,7 @@ def read_motion(tracks: Tracks) -> str | None:
     same_angle = abs(turned) <= STILL_ANGLE and off_angle <= OFF_ANGLE
     if rests:
         if same_size and same_angle:
-            return "standing still"
+            return "standing still" if tracks.thing else None
         if same_size and abs(turned) >= TURNED and off_angle <= OFF_ANGLE:
             return "spinning"
         if same_angle and off_size <= OFF_SIZE and max(ratio, 1 / ratio) >= GROWN:

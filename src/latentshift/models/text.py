@@ -70,8 +70,9 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
     if len(vocabulary) > SMALL_VOCABULARY:
         return None
     special = set(tokenizer.all_special_tokens)
-    pieces = (entry for entry in vocabulary if entry not in special and not entry.startswith("##"))
-    return sorted(entry for entry in pieces if entry.isalpha() and (len(entry) > 1 or entry == "a"))
+    pieces = [entry for entry in vocabulary if entry not in special and entry.isalpha()]
+    words = {entry for entry in pieces if len(entry) > 1}
+    return sorted(words | {"a"} if words else words)  # of the single letters, "a" alone is a word
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
