@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-from latentshift.bundled import bundled_model
 from latentshift.cli.app import main
 from latentshift.video import read_metadata, read_video
 
@@ -110,6 +110,12 @@ def test_unknown_words_get_a_warning(cli, model: Path) -> None:
     assert err == "warning: the model never learned 'zebra'; it knows: a, background, black, circling, on, red, star\n"
 
 
+def test_a_prompt_that_is_too_long_gets_a_warning(cli, model: Path) -> None:
+    code, _, err = cli("generate", "red star on black " * 4, "--model", model, "--steps", 1, "-o", "z.mp4")
+    assert code == 0
+    assert err.startswith("warning: the model reads 12 tokens, and this prompt has 18: its end is cut off: red star")
+
+
 def wrong_calls(model: Path) -> list[tuple[tuple[object, ...], str]]:
     return [
         (("generate",), "give a prompt"),
@@ -119,8 +125,8 @@ def wrong_calls(model: Path) -> list[tuple[tuple[object, ...], str]]:
         (("generate", "red", "--frames", "-3"), "--frames must be 1 or more, not -3"),
         (("generate", "red", "--steps", "0", "--model", model), "num_inference_steps must lie between"),
         (("generate", "red", "--size", "big"), "--size must be"),
-        (("generate", "red", "--size", "17", "--model", model), "multiples of 4"),
-        (("generate", "red", "--seed", "-1"), "--seed must lie between"),
+        (("generate", "red", "--size", "17", "--model", model), "multiples of 2 and 4 or more"),
+        (("generate", "red", "--seed", "-1"), "--seed must be 0 or more"),
         (("generate", "red", "-o", "clip.avi"), ".avi"),
         (("generate", "red", "-o", "file/clip.mp4"), "file"),
         (("generate", "red", "-o", "clip.png"), "png"),
@@ -142,16 +148,28 @@ def wrong_calls(model: Path) -> list[tuple[tuple[object, ...], str]]:
         (("train", RECIPES / "sprites-image.yaml", "autoencoder=nowhere", "output=new"), "nowhere"),
         (("train", RECIPES / "sprites-video.yaml", "base=nowhere", "output=new"), "nowhere"),
         (("evaluate", model, "--seen", "-1"), "must be 0 or more"),
+        (("generate", "red", "--model", model, "--guidance", "nan"), "--guidance must be a finite number"),
+        (("generate", "red", "--model", "lacking"), "text_encoder are not whole"),
+        (("generate", "red", "--model", "no-json"), "model_index.json is missing or damaged"),
+        (("generate", "red", "blue", "--seed", 2**63 - 2), "leave room below 2^63"),
+        (("train", RECIPES / "sprites-image.yaml", "text.width=30"), "text: Value error, width 30 does not divide"),
     ]
 
 
-@pytest.mark.parametrize("number", range(30))
+@pytest.mark.parametrize("number", range(35))
 def test_a_mistake_is_one_sentence_and_leaves_nothing(cli, model: Path, number: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file, not a folder")
     (tmp_path / "empty").mkdir()
     shutil.copytree(model, tmp_path / "corrupt")
     weights = tmp_path / "corrupt" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
+    shutil.copytree(model, tmp_path / "lacking")
+    text_encoder = tmp_path / "lacking" / "text_encoder" / "model.safetensors"
+    tensors = load_file(text_encoder)
+    tensors.popitem()
+    save_file(tensors, text_encoder, metadata={"format": "pt"})
+    shutil.copytree(model, tmp_path / "no-json")
+    (tmp_path / "no-json" / "model_index.json").write_text("{")
     before = sorted(tmp_path.rglob("*"))
     words, message = wrong_calls(model)[number]
     code, out, err = cli(*words)
@@ -162,7 +180,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(cli, model: Path, number: 
 
 
 def test_every_mistake_above_is_tried(model: Path) -> None:
-    assert len(wrong_calls(model)) == 30
+    assert len(wrong_calls(model)) == 35
 
 
 def test_info_counts_parameters(cli, model: Path) -> None:
@@ -192,29 +210,39 @@ def test_a_dry_run_prints_the_resolved_recipe(cli, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluate_reads_what_a_model_shows_and_goes_on(cli, model: Path) -> None:
-    words = (
-        "evaluate",
-        model,
-        "--seen",
-        2,
-        "--held-out",
-        1,
-        "--images",
-        2,
-        "--shift-off",
-        0,
-        "--steps",
-        1,
-        "-o",
-        "study",
-    )
-    # A tiny model's frames are too small for the reader: the sprites need 32 pixels or more.
-    code, _, err = cli(*words)
-    assert code == 1 and "32" in err
+@pytest.fixture(scope="module")
+def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny, untrained model whose clips have the sprites' shape: 16 frames of 32 pixels."""
+    from conftest import tiny_unet
+    from latentshift import LatentShiftPipeline
+
+    folder = tmp_path_factory.mktemp("model") / "sprites"
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
+    pipeline.register_modules(unet=tiny_unet(sample_size=16))
+    pipeline.set_shift({"fold": 3})
+    pipeline.save_pretrained(folder)
+    return folder
 
 
-@pytest.mark.skipif(not bundled_model().exists(), reason="no bundled model")
+def test_evaluate_writes_a_report_and_goes_on_where_it_stopped(cli, sprites_model: Path) -> None:
+    words = ("evaluate", sprites_model, "--held-out", 1, "--images", 2, "--shift-off", 1, "--steps", 1, "-o", "study")
+    code, out, err = cli(*words, "--seen", 2)
+    assert (code, err) == (0, "")
+    parts = [line.split(" ")[0] for line in out.splitlines() if "%" in line and line[0] != " "]
+    assert parts == ["seen", "held_out", "images", "shift_off"]
+    report = json.loads(Path("study/report.json").read_text())
+    seen, _, images, _ = report["parts"]
+    assert [part["n"] for part in report["parts"]] == [2, 1, 2, 1]
+    assert images["motion"] is None and seen["reader_on_true_clips"]["joint"] >= 0.99
+    log = Path("study/readings/seen.jsonl")
+    first = log.read_text()
+    log.write_text(first + first.splitlines()[0][:20])  # a kill in the middle of a line
+    assert cli(*words, "--seen", 3)[0] == 0
+    assert log.read_text().startswith(first) and len(log.read_text().splitlines()) == 3
+    code, _, err = cli(*words, "--seen", 3, "--guidance", 2)
+    assert code == 1 and "guidance was 7.5 and is now 2.0" in err
+
+
 def test_help_is_quick_and_nothing_heavy_is_imported() -> None:
     start = time.perf_counter()
     shown = subprocess.run([sys.executable, "-m", "latentshift", "--help"], capture_output=True, text=True, check=True)

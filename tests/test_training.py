@@ -45,7 +45,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
         "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6"],
     }
-    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=1"]
+    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=1", "compile=false"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 
 
@@ -109,6 +109,8 @@ def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(stage: str, runs: Pa
 def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
     with pytest.raises(ValueError, match=r"kl_weight was .* and is now"):
         run(tiny("autoencoder", runs, "kl_weight=0.5"), quiet=True)
+    with pytest.raises(ValueError, match="trained for 4 steps already, more than the 3 asked for"):
+        run(tiny("autoencoder", runs, "steps=3"), quiet=True)
     with pytest.raises(ValueError, match="latents of another making: clips is 6 there and 5 here"):
         run(tiny("video", runs, "data.clips=5", f"output={runs}/other"), quiet=True)
 
@@ -231,6 +233,7 @@ def test_overrides_go_down_levels() -> None:
         ("steps.more=1", "steps is a single value"),
         ("data=[", "is not YAML"),
         ("shift.fold=2", "shift.fold"),
+        ("base=null", "base: Input is not a valid path"),
     ],
 )
 def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:

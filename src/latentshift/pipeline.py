@@ -5,6 +5,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,8 @@ class LatentShiftPipeline(DiffusionPipeline):
             height: of the frames in pixels, a multiple of the latent pixel; None: the model's own.
             width: likewise.
             num_inference_steps: steps of the sampler, 1 … T.
-            guidance_scale: s of classifier-free guidance; 1 turns it off. None: the model's own, 7.5 in the paper.
+            guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
+                alone. None: the model's own, 7.5 in the paper.
             num_videos_per_prompt: B = P times this.
             eta: DDIM's share of noise in [0, 1], for schedulers that take it.
             generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
@@ -156,6 +158,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         width = self.sample_size if width is None else width
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self.check_inputs(prompts, num_frames, height, width, num_inference_steps, num_videos_per_prompt, output_type)
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+            raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance_scale}")
         negatives = _one_each(negative_prompt, len(prompts))
         unknown = set(callback_on_step_end_tensor_inputs) - {"latents"}
         if unknown:
@@ -227,10 +231,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         most = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= most:
             raise ValueError(f"num_inference_steps must lie between 1 and {most}, not {num_inference_steps}")
-        # The U-Net halves its input once less often than it has levels; each halving must come out even.
-        step = self.vae_scale_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if height < step or width < step or height % step or width % step:
-            raise ValueError(f"height and width must be multiples of {step} for this model, not {height} and {width}")
+        step = self.vae_scale_factor
+        least = step * 2 ** (len(self.unet.config.block_out_channels) - 1)  # one pixel is left at the U-Net's bottom
+        if height < least or width < least or height % step or width % step:
+            raise ValueError(
+                f"height and width must be multiples of {step} and {least} or more for this model, "
+                f"not {height} and {width}"
+            )
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
@@ -240,6 +247,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         return torch.stack(videos).clamp(-1, 1)
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
+        if not torch.isfinite(latents).all():
+            raise ValueError("the model made values that are not finite; try another dtype, or less guidance")
         if output_type == "latent":
             return latents
         frames = self.decode(latents, decode_chunk_size)
@@ -262,22 +271,31 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
-            **kwargs: diffusers' own (``torch_dtype``, float32 by default, ``variant``, …); and for an image pipeline
+            **kwargs: diffusers' own (``dtype``, float32 by default, ``variant``, …); and for an image pipeline
                 ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
 
         Raises:
             ValueError: for a pipeline of another family; the message names the families that are known.
         """
-        from latentshift.models.families import from_image_pipeline, is_image_pipeline
+        from latentshift.models.families import check_weights, find_family, from_image_pipeline
 
         path = str(pretrained_model_name_or_path)
         kwargs.setdefault("use_safetensors", True)
-        kwargs.setdefault("torch_dtype", torch.float32)  # one for all parts, whatever they were saved in
-        if not is_image_pipeline(path, **kwargs):
-            return super().from_pretrained(path, **kwargs)
+        if "dtype" not in kwargs:  # one for all parts, whatever they were saved in
+            kwargs["dtype"] = kwargs.pop("torch_dtype", torch.float32)
+        family = find_family(path, **kwargs)
+        if family is None:
+            pipeline = super().from_pretrained(path, **kwargs)
+            if Path(path).is_dir():
+                parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder")}
+                check_weights(Path(path), parts)
+            return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
-        return cls(**from_image_pipeline(path, **kwargs), shift=shift, **settings)
+        parts = from_image_pipeline(path, family, **kwargs)
+        if Path(path).is_dir():
+            check_weights(Path(path), {family.parts["text_encoder"]: parts["text_encoder"]})
+        return cls(**parts, shift=shift, **settings)
 
 
 def _one_each(negative: str | list[str] | None, count: int) -> list[str]:

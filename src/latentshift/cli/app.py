@@ -42,11 +42,11 @@ def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 1 (2 for a wrong option)."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, MemoryError) or "alloc" in reason or "out of memory" in reason:
+            reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
+        print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)

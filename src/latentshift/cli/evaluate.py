@@ -32,10 +32,10 @@ def evaluate(
     import torch
     from tqdm import tqdm
 
-    from latentshift.cli.models import load_pipeline, pick_device
+    from latentshift.cli.models import load_pipeline, pick_device, weights_digest
     from latentshift.contact_sheet import contact_sheet
     from latentshift.diffusion.samplers import make_sampler
-    from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part
+    from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part, settle
     from latentshift.video import write_video
 
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
@@ -46,8 +46,16 @@ def evaluate(
     pipeline.set_progress_bar_config(disable=True)
     shift = pipeline.config.shift
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
-    settings = {"model": model, "steps": steps, "guidance": scale, "sampler": sampler, "dtype": str(pipeline.dtype)}
-    report: dict[str, Any] = {"settings": settings, "parts": []}
+    settings = {
+        "weights": weights_digest(pipeline),
+        "steps": steps,
+        "guidance": scale,
+        "sampler": sampler,
+        "device": device,
+        "dtype": str(pipeline.dtype),
+    }
+    settle(output, settings)
+    report: dict[str, Any] = {"model": model, "settings": settings, "parts": []}
     for part in PARTS:
         count = counts[part.name]
         if not count:
@@ -69,11 +77,13 @@ def evaluate(
         size = pipeline.sample_size
         log = output / "readings" / f"{part.name}.jsonl"
         first: list[np.ndarray] = []
+        shown = min(_SHEET_ROWS, count)
         videos = read_part(part, count, size, generate, log)
-        for video in tqdm(videos, total=count, desc=part.name, unit="video", disable=not sys.stderr.isatty()):
-            if video is not None and len(first) < _SHEET_ROWS:
+        bar = tqdm(videos, total=count, desc=part.name, unit="video", disable=not sys.stderr.isatty())
+        for index, video in enumerate(bar):
+            if video is not None and index < shown:
                 first.append(video)
-        if len(first) == min(_SHEET_ROWS, count):
+        if len(first) == shown:  # else they were made, and drawn, by an earlier run
             captions = [prompt for _, prompt, _ in questions(part, len(first), size)]
             write_video(output / f"{part.name}.png", contact_sheet(first, captions, columns=16)[None])
         scores = score_part(part, count, size, log)
@@ -88,5 +98,5 @@ def _line(name: str, scores: dict[str, Any]) -> str:
         names = ("background", "colour", "motion", "thing", "joint")
         return "  ".join(f"{key} {100 * of[key]:.1f}" for key in names if of[key] is not None)
 
-    reader = shares(scores["reader_on_real_clips"])
-    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on real clips: {reader} %"
+    reader = shares(scores["reader_on_true_clips"])
+    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on true clips: {reader} %"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from latentshift import __version__
 from latentshift.bundled import NAME
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ def generate(
     width, height = _parse_size(size)
     if frames is not None and frames < 1:
         raise ValueError(f"--frames must be 1 or more, not {frames}")
-    if seed is not None and not 0 <= seed < 2**63:
-        raise ValueError(f"--seed must lie between 0 and 2^63 - 1, not {seed}")
+    if seed is not None and not 0 <= seed < 2**63 - len(sentences):
+        raise ValueError(f"--seed must be 0 or more and leave room below 2^63 for every video, not {seed}")
+    if guidance is not None and not 0 <= guidance < float("inf"):
+        raise ValueError(f"--guidance must be a finite number of 0 or more, not {guidance}")
     first_seed = _random_seed() if seed is None else seed
     targets = _targets(sentences, output, suffix, first_seed, single_frame=frames == 1)
     for target in targets:
@@ -67,7 +70,7 @@ def generate(
         check_output(contact_sheet, 1 if contact_sheet.suffix == ".png" else frames or 16)
 
     pipeline = _prepare(model, device, dtype, sampler, loop)
-    _say_what_is_unknown(pipeline, sentences)
+    _say_what_is_lost(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     rate = fps if fps is not None else float(pipeline.config.fps)
     sheet: list[np.ndarray] = []
@@ -95,6 +98,9 @@ def generate(
             "sampler": sampler,
             "loop": loop,
             "fps": rate,
+            "device": str(pipeline.device),
+            "dtype": str(pipeline.dtype).removeprefix("torch."),
+            "latentshift": __version__,
         }
         write_video(target, video, fps=rate, metadata=settings, loop=True)
         print(f"{target}  (seed {first_seed + number})")
@@ -176,8 +182,15 @@ def _prepare(model: str, device: str, dtype: str, sampler: str, loop: bool) -> L
     return pipeline
 
 
-def _say_what_is_unknown(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
-    from latentshift.models.text import unknown_words, whole_words
+def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
+    from latentshift.models.text import sentence_length, unknown_words, whole_words
+
+    length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
+    for sentence in sentences:
+        tokens = pipeline.tokenizer(sentence, truncation=False, verbose=False).input_ids
+        if len(tokens) > length:
+            print(f"warning: the model reads {length} tokens, and this prompt has {len(tokens)}: its end is cut off: "
+                  f"{sentence}", file=sys.stderr)  # fmt: skip
 
     missing = list(dict.fromkeys(word for each in sentences for word in unknown_words(pipeline.tokenizer, each)))
     if missing:

@@ -20,12 +20,17 @@ def info(
     from latentshift.models.text import whole_words
 
     pipeline = load_pipeline(model)
+    import torch
+
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoder}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
+    with torch.device("meta"):
+        image_model = type(pipeline.unet).from_config(pipeline.unet.config)
+    temporal = counts["unet"] - sum(parameter.numel() for parameter in image_model.parameters())
     facts: dict[str, Any] = {
         "model": model,
         "family": family_of(pipeline.text_encoder),
-        "parameters": {**counts, "total": sum(counts.values()), "temporal": 0},
+        "parameters": {**counts, "total": sum(counts.values()), "temporal": temporal},
         "num_frames": pipeline.config.num_frames,
         "fps": pipeline.config.fps,
         "size": pipeline.sample_size,

@@ -21,10 +21,13 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     import diffusers.utils.logging
+    import huggingface_hub.utils.logging
     import transformers.utils.logging
 
-    transformers.utils.logging.disable_progress_bar()
-    diffusers.utils.logging.disable_progress_bar()
+    huggingface_hub.utils.logging.set_verbosity_error()
+    for library in (transformers, diffusers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def pick_device(name: str) -> str:
@@ -37,11 +40,24 @@ def pick_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"the device {name!r} cannot be used: there are auto, cpu, cuda, cuda:1, … and mps")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return name
+
+
+def weights_digest(pipeline: LatentShiftPipeline) -> str:
+    """Sixteen digits that stand for the weights of all parts, whatever they lie in."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> LatentShiftPipeline:
@@ -64,14 +80,15 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
         raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
     chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
     path = str(bundled_model()) if model == NAME else model
-    arguments: dict[str, Any] = {"torch_dtype": getattr(torch, chosen)}
+    arguments: dict[str, Any] = {"dtype": getattr(torch, chosen)}
     if os.path.isdir(path):
         arguments["local_files_only"] = True
+    elif path.count("/") != 1 or path.startswith((".", "/", "~")):
+        raise ValueError(f"there is no folder {path}, and it is not a hub id (owner/name) either")
     try:
-        pipeline = LatentShiftPipeline.from_pretrained(path, **arguments)
-    except ValueError:
-        raise
+        return LatentShiftPipeline.from_pretrained(path, **arguments).to(device)
     except Exception as error:  # whatever a damaged folder makes the libraries raise
         reason = " ".join(str(error).split()) or type(error).__name__
+        if reason.startswith(path):
+            raise ValueError(reason) from error
         raise ValueError(f"the model {model} cannot be loaded: {reason}") from error
-    return pipeline.to(device)

@@ -23,7 +23,7 @@ def video_generators(
     """One random stream a video.
 
     One generator for one video, and a list with one a video, are used as they are. One generator for several videos
-    is asked for a seed for each, so that the first n videos do not depend on how many follow. None draws fresh seeds.
+    is asked for a seed for each, so that the first two do not depend on how many follow. None draws fresh seeds.
 
     Raises:
         ValueError: if a list has another length than there are videos.

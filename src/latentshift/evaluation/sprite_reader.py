@@ -63,7 +63,8 @@ class Reading:
     colour: str | None
     thing: str | None
     motion: str | None  # None for an image too
-    tracks: Tracks = field(compare=False, repr=False)  # what it was read from
+    frames: int  # how many were read; 1 is an image
+    tracks: Tracks | None = field(default=None, compare=False, repr=False)  # what it was read from
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def read_clip(video: np.ndarray) -> Reading:
         colour=list(COLOURS)[most] if tracks.colours[most] >= LEAST_COLOUR else None,
         thing=tracks.thing if np.mean(tracks.seen) >= LEAST_NAMED else None,
         motion=read_motion(tracks),
+        frames=len(video),
         tracks=tracks,
     )
 
@@ -196,7 +198,7 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
     names = ("background", "colour", "thing")
     pairs = list(zip(readings, sprites, strict=True))
     right = np.array([[getattr(reading, name) == getattr(sprite, name) for name in names] for reading, sprite in pairs])
-    image = np.array([len(reading.tracks.seen) == 1 for reading in readings])
+    image = np.array([reading.frames == 1 for reading in readings])
     motion = np.array([reading.motion == sprite.motion for reading, sprite in pairs])
     background, colour, thing = (float(share) for share in right.mean(axis=0))
     return Scores(

@@ -21,6 +21,7 @@ Generate = Callable[[str, int], np.ndarray]  # (prompt, seed) -> uint8 (F, H, W,
 
 _PROMPT_SEED = 20_230_417  # a stream of sprites that no recipe trains on
 _CALIBRATION_CLIPS = 512
+_ANSWER = ("background", "colour", "thing", "motion", "frames")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,26 @@ def questions(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]
     ]
 
 
+def settle(folder: Path, settings: dict[str, Any]) -> None:
+    """Write what a study's answers depend on beside them, or check that it is what they were made with.
+
+    Raises:
+        ValueError: if the folder's answers were made with other settings; the message names the difference.
+    """
+    path = folder / "settings.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text())
+    for key in sorted(before.keys() | settings.keys()):
+        if before.get(key) != settings.get(key):
+            raise ValueError(
+                f"{folder} holds a study of something else: {key} was {before.get(key)!r} and is now "
+                f"{settings.get(key)!r}; choose another output folder"
+            )
+
+
 def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) -> Iterator[np.ndarray | None]:
     """Generate and read the videos that ``log`` (JSON lines) does not hold yet; yields each video, None if it was read.
 
@@ -68,6 +89,7 @@ def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) 
     """
     answers = _load(log)
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("".join(json.dumps(answer) + "\n" for answer in answers))  # without a line that a kill cut short
     with log.open("a") as file:
         for index, (_, prompt, seed) in enumerate(questions(part, count, size)):
             if index < len(answers):
@@ -76,25 +98,23 @@ def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) 
                 yield None
                 continue
             video = generate(prompt, seed)
-            file.write(json.dumps({"prompt": prompt, "seed": seed, **_attributes(read_clip(video))}) + "\n")
+            reading = read_clip(video)
+            answer = {"prompt": prompt, "seed": seed, **{name: getattr(reading, name) for name in _ANSWER}}
+            file.write(json.dumps(answer) + "\n")
             file.flush()
             yield video
 
 
 def score_part(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
-    """The scores of a part that was read: shares of right answers in [0, 1] beside the reader's own on real clips."""
+    """The scores of a part that was read: shares of right answers in [0, 1] beside the reader's own on true clips."""
     sprites = [sprite for sprite, _, _ in questions(part, count, size)]
-    readings = [
-        Reading(**{name: answer[name] for name in ("background", "colour", "thing", "motion")})
-        for answer in _load(log)[:count]
-    ]
+    readings = [Reading(**{name: answer[name] for name in _ANSWER}) for answer in _load(log)[:count]]
     reader = calibrate(size, _CALIBRATION_CLIPS, held_out=part.held_out, images=part.image)
-    return {"part": asdict(part), **score(readings, sprites).to_dict(), "reader_on_real_clips": reader.to_dict()}
-
-
-def _attributes(reading: Reading) -> dict[str, str | None]:
-    return {name: getattr(reading, name) for name in ("background", "colour", "thing", "motion")}
+    return {"part": asdict(part), **score(readings, sprites).to_dict(), "reader_on_true_clips": reader.to_dict()}
 
 
 def _load(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if not log.exists():
+        return []
+    lines = log.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

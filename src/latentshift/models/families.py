@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from safetensors import safe_open
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.text import build_word_tokenizer
 
-# Sprites-sized stand-ins aside, these are the public models' own sizes.
+# The public models' own sizes.
 _UNET: dict[str, Any] = {
     "in_channels": 4,
     "out_channels": 4,
@@ -81,6 +83,9 @@ def _clip(width: int, layers: int, heads: int, activation: str) -> Callable[[], 
 _SD_PARTS = {name: name for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
 _SD_ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
 
+_HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "proxies")
+_CLIP_PREFIX = "text_model."  # in the files of older transformers, no longer in the modules
+
 FAMILIES: dict[str, Family] = {
     "ldm": Family(
         title="latent diffusion, text2img-large",
@@ -129,33 +134,30 @@ def family_of(text_encoder: nn.Module) -> str:
     return "unknown"
 
 
-def is_image_pipeline(path: str, **kwargs: Any) -> bool:
-    """Whether a folder or hub id holds a stock image pipeline rather than one of ours.
+def find_family(path: str, **kwargs: Any) -> Family | None:
+    """The family of the stock image pipeline in a folder or behind a hub id; None for a pipeline of ours.
 
     Raises:
         ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
     """
-    passed_on = {
-        key: value for key, value in kwargs.items() if key in ("cache_dir", "revision", "token", "local_files_only")
-    }
+    passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
     except (OSError, KeyError) as error:
         raise ValueError(
-            f"{path} is neither a folder with a diffusers pipeline (model_index.json) nor a hub id that can be loaded"
+            f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
         ) from error
     if name == "LatentShiftPipeline":
-        return False
-    known = {family.pipeline for family in FAMILIES.values()}
-    if name not in known:
-        raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(sorted(known))}")
-    return True
+        return None
+    for family in FAMILIES.values():  # SD 1 and SD 2 share a class, and all that loading asks of their entries
+        if family.pipeline == name:
+            return family
+    known = sorted({family.pipeline for family in FAMILIES.values()})
+    raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(known)}")
 
 
-def from_image_pipeline(path: str, **kwargs: Any) -> dict[str, Any]:
+def from_image_pipeline(path: str, family: Family, **kwargs: Any) -> dict[str, Any]:
     """The parts of a stock image pipeline under our names, with the paper's DDPM sampler on the base's schedule."""
-    name = DiffusionPipeline.load_config(path)["_class_name"]
-    family = next(each for each in FAMILIES.values() if each.pipeline == name)
     for part in family.absent:
         kwargs.setdefault(part, None)
     stock = DiffusionPipeline.from_pretrained(path, **kwargs)
@@ -164,6 +166,26 @@ def from_image_pipeline(path: str, **kwargs: Any) -> dict[str, Any]:
         parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
     )
     return parts
+
+
+def check_weights(folder: Path, parts: dict[str, nn.Module]) -> None:
+    """Refuse a folder whose files lack tensors of its parts: some libraries fill such gaps with random ones, silently.
+
+    Args:
+        folder: of a saved pipeline.
+        parts: subfolder -> the module that was loaded from it.
+
+    Raises:
+        ValueError: naming the first tensor that is missing.
+    """
+    for name, part in parts.items():
+        stored: set[str] = set()
+        for file in (folder / name).glob("*.safetensors"):
+            with safe_open(file, framework="pt") as tensors:
+                stored |= {key.removeprefix(_CLIP_PREFIX) for key in tensors.keys()}  # noqa: SIM118
+        wanted = {key.removeprefix(_CLIP_PREFIX) for key, _ in part.named_parameters()}
+        if missing := sorted(wanted - stored):
+            raise ValueError(f"the weights in {folder / name} are not whole: {missing[0]} is missing")
 
 
 def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:

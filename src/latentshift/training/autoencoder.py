@@ -58,7 +58,8 @@ class AutoencoderStage:
     def export(self, folder: Path) -> None:
         # Latents of about unit variance, as the noise schedule takes them to be (Rombach et al. 2022, App. G).
         with torch.no_grad():
-            latents = self.autoencoder.encode(self._preview_frames(_STATISTICS_FRAMES)).latent_dist.mean
+            chunks = self._preview_frames(_STATISTICS_FRAMES).split(_PREVIEW_FRAMES)
+            latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
         self.autoencoder.register_to_config(scaling_factor=round(1 / latents.float().std().item(), 5))
         self.autoencoder.save_pretrained(folder)
 

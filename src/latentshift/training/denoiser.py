@@ -43,6 +43,8 @@ class _DenoisingStage:
         self.objective = DenoisingObjective(
             pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.min_snr_gamma
         )
+        if recipe.compile:
+            pipeline.unet.forward = torch.compile(pipeline.unet.forward)
         self.moments = self._encoded_clips().moments
         length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
         self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
@@ -77,6 +79,7 @@ class _DenoisingStage:
         far = 2**40  # clips that training does not reach
         sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
         captions = [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites]
+        self.pipeline.vae.to(self.pipeline.unet.device)  # the loop moves what it trains, and this is not trained
         frames = self.pipeline(
             captions,
             num_frames=self.num_frames,
@@ -148,7 +151,10 @@ class VideoStage(_DenoisingStage):
     def __init__(self, recipe: VideoRecipe) -> None:
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
-        pipeline = LatentShiftPipeline.from_pretrained(recipe.base / "model", shift=recipe.shift.model_dump())
+        run_of_ours = (recipe.base / "model").is_dir()
+        base = recipe.base / "model" if run_of_ours else recipe.base
+        pipeline = LatentShiftPipeline.from_pretrained(base)
+        pipeline.set_shift(recipe.shift.model_dump())
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
         super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames)
 

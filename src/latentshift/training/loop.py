@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -52,8 +54,16 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
     compute = recipe.compute
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
+    if compute.precision == "fp16" and (compute.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
+    if compute.device.startswith("cuda:"):
+        torch.cuda.set_device(compute.device)
+    AcceleratorState._reset_state()  # else a second run in one process could not choose again
     precision = "no" if compute.precision == "fp32" else compute.precision
-    return Accelerator(mixed_precision=precision, cpu=compute.device == "cpu")
+    accelerator = Accelerator(mixed_precision=precision, cpu=compute.device == "cpu")
+    if accelerator.num_processes > 1:
+        raise ValueError(f"training runs on one process so far, not on {accelerator.num_processes}")
+    return accelerator
 
 
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
@@ -65,8 +75,11 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     from torch.utils.tensorboard import SummaryWriter
 
     output = recipe.output
+    check_folder(recipe)
     output.mkdir(parents=True, exist_ok=True)
-    _settle_recipe(output, recipe)
+    temporary = output / "recipe.tmp"
+    temporary.write_text(dump_recipe(recipe))
+    os.replace(temporary, output / "recipe.yaml")
     objective = stage.objective
     memory_format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
     objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
@@ -84,15 +97,21 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
 
     step = 0
     checkpoints = output / "checkpoints"
+    done = False
     if found := list_checkpoints(checkpoints):
         checkpoint = load_checkpoint(found[-1])
         step = checkpoint.step
+        if step > recipe.steps:
+            raise ValueError(
+                f"{output} has been trained for {step} steps already, more than the {recipe.steps} asked for"
+            )
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(checkpoint.tensors["weights"][name])
         for shadow, name in zip(average.shadow_params, trained, strict=True):
             shadow.copy_(checkpoint.tensors["average"][name])
         average.optimization_step = step
+        done = step == recipe.steps
         load_optimizer_tensors(optimizer, checkpoint.tensors["optimizer"])
 
     objective, optimizer = accelerator.prepare(objective, optimizer)
@@ -112,13 +131,14 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         average.copy_to(trained.values())
         objective.eval()
         try:
-            yield
+            with torch.compiler.set_stance("force_eager"):  # samples come in other shapes than batches
+                yield
         finally:
             average.restore(trained.values())
             objective.train()
 
-    board = SummaryWriter(str(output / "tensorboard"))
-    log = (output / "metrics.jsonl").open("a")
+    board = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
+    log = _open_log(output / "metrics.jsonl", step)
     bar = tqdm(total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0)
     sums: dict[str, float] = {}
     count = 0
@@ -160,7 +180,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             with averaged():
                 stage.sample(output / "samples", step)
     bar.close()
-    save()
+    if not done:
+        save()
     with averaged():
         stage.sample(output / "samples", step)
         stage.export(output / "model")
@@ -191,10 +212,24 @@ def _to_device(batch: Any, device: torch.device) -> Any:
     return type(batch)(**{name: value.to(device) for name, value in vars(batch).items()})
 
 
-def _settle_recipe(output: Path, recipe: AnyRecipe) -> None:
+def _open_log(path: Path, step: int) -> TextIO:
+    # What a broken run logged after its newest checkpoint is going to be logged again.
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    path.write_text("".join(f"{line}\n" for line in kept))
+    return path.open("a")
+
+
+def check_folder(recipe: AnyRecipe) -> None:
+    """Make sure that the run in the recipe's folder, if there is one, is of the same recipe.
+
+    Raises:
+        ValueError: if it is of another; the message names the difference.
+    """
+    output = recipe.output
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute"}
-    free |= {"sample_steps", "guidance_scale", "weights"}  # of the samples and the export alone
+    free |= {"compile", "sample_steps", "guidance_scale", "weights"}  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.
@@ -205,4 +240,3 @@ def _settle_recipe(output: Path, recipe: AnyRecipe) -> None:
                     f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
                     "choose another output, or delete this one"
                 )
-    path.write_text(dump_recipe(recipe))

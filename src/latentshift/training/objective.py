@@ -70,6 +70,13 @@ class DenoisingObjective(nn.Module):
         self.scheduler = scheduler
         self.min_snr_gamma = min_snr_gamma
 
+    def train(self, mode: bool = True) -> DenoisingObjective:
+        """As ever, but what is frozen stays as it is at inference: no dropout in a frozen text encoder."""
+        super().train(mode)
+        for part in (self.unet, self.text_encoder):
+            part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
+        return self
+
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
         noisy, target = add_noise(self.scheduler, batch.latents, batch.noise, batch.timesteps)
         text = encode_tokens(self.text_encoder, batch.token_ids)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from latentshift.shift import Direction, Padding
 
@@ -58,7 +58,7 @@ class ComputeSettings(Settings):
 class AutoencoderModel(Settings):
     """The autoencoder's shape (diffusers ``AutoencoderKL``): 2^(levels-1) times smaller on each side."""
 
-    channels: tuple[int, ...] = (128, 256, 512, 512)
+    channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
     layers_per_block: int = Field(2, ge=1)
     latent_channels: int = Field(4, ge=1)
     norm_groups: int = Field(32, ge=1)
@@ -67,7 +67,7 @@ class AutoencoderModel(Settings):
 class UNetModel(Settings):
     """The U-Net's shape (diffusers ``UNet2DConditionModel``)."""
 
-    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    channels: tuple[PositiveInt, ...] = (320, 640, 1280, 1280)
     attention: tuple[bool, ...] = (True, True, True, False)
     layers_per_block: int = Field(2, ge=1)
     heads: int = Field(8, ge=1)
@@ -86,7 +86,13 @@ class TextModel(Settings):
     width: int = Field(1280, ge=8)
     layers: int = Field(32, ge=1)
     heads: int = Field(8, ge=1)
-    tokens: int = Field(77, ge=4)
+    tokens: int = Field(77, ge=16)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> TextModel:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+        return self
 
 
 class ShiftSettings(Settings):
@@ -128,6 +134,7 @@ class DiffusionSettings(RunSettings):
 
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     min_snr_gamma: float | None = Field(None, gt=0, description="min-SNR weight of the timesteps; none: all alike")
+    compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
     sample_steps: int = Field(50, ge=1, description="sampler steps of the clips that are made during training")
     latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
 
@@ -146,7 +153,7 @@ class VideoRecipe(DiffusionSettings):
     """Stage (c): text-to-video, the shift installed on an image model and fine-tuned on clips."""
 
     stage: Literal["video"]
-    base: Path = Field(description="folder of the image model: the run of stage (b), or any pipeline")
+    base: Path = Field(description="the image model: the run of stage (b), or a folder with any image pipeline")
     shift: ShiftSettings = ShiftSettings()
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     guidance_scale: float = Field(7.5, ge=0, description="written into the model as its default")
@@ -169,9 +176,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         ValueError: for a missing or malformed file, or settings that do not hold; the message names each one.
     """
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot read the recipe {path}: it is not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise ValueError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -205,8 +214,7 @@ def _override(values: dict[str, Any], word: str) -> None:
 
 
 def _in_words(error: ValidationError) -> str:
-    stages = {"autoencoder", "image", "video"}
+    # The first part of a place is the stage that the recipe was taken for.
     return "; ".join(
-        f"{'.'.join(str(part) for part in each['loc'] if part not in stages) or 'stage'}: {each['msg']}"
-        for each in error.errors()
+        f"{'.'.join(str(part) for part in each['loc'][1:]) or 'stage'}: {each['msg']}" for each in error.errors()
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.denoiser import ImageStage, VideoStage
-from latentshift.training.loop import Stage, accelerator_for, fit
+from latentshift.training.loop import Stage, accelerator_for, check_folder, fit
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
 
 
@@ -14,7 +14,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     Raises:
         ValueError: for a base or a run's folder that does not fit the recipe.
     """
-    accelerator = accelerator_for(recipe)  # first: it sets the threads that building uses
+    check_folder(recipe)  # a refusal comes before the work
+    accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
     stage: Stage
     if isinstance(recipe, AutoencoderRecipe):
         stage = AutoencoderStage(recipe)
