@@ -32,10 +32,11 @@ def evaluate(
     import torch
     from tqdm import tqdm
 
-    from latentshift.cli.models import load_pipeline, pick_device, weights_digest
+    from latentshift.cli.models import load_pipeline, pick_device
     from latentshift.contact_sheet import contact_sheet
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part, settle
+    from latentshift.models.digest import weights_digest
     from latentshift.video import write_video
 
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
@@ -47,7 +48,7 @@ def evaluate(
     shift = pipeline.config.shift
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
     settings = {
-        "weights": weights_digest(pipeline),
+        "weights": weights_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder),
         "steps": steps,
         "guidance": scale,
         "sampler": sampler,

@@ -49,17 +49,6 @@ def pick_device(name: str) -> str:
     return name
 
 
-def weights_digest(pipeline: LatentShiftPipeline) -> str:
-    """Sixteen digits that stand for the weights of all parts, whatever they lie in."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        for name, value in sorted(part.state_dict().items()):
-            digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> LatentShiftPipeline:
     """A pipeline on a device.
 

@@ -5,7 +5,6 @@ Both learn on latents that are encoded once and kept. Legend of shapes: B clips,
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from latentshift.data.order import draws, shuffled
 from latentshift.data.sprites import Sprites, words
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.autoencoder import encode_moments, sample_moments
+from latentshift.models.digest import weights_digest
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.objective import DenoisingObjective, LatentBatch
@@ -97,11 +97,8 @@ class _DenoisingStage:
 
     def _encoded_clips(self) -> LatentClips:
         recipe, autoencoder = self.settings, self.pipeline.vae
-        digest = hashlib.sha256()
-        for name, value in sorted(autoencoder.state_dict().items()):
-            digest.update(name.encode() + value.float().numpy().tobytes())
         folder = recipe.latents or recipe.output / "latents"
-        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": digest.hexdigest()[:16]})
+        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": weights_digest(autoencoder)})
         precision = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
 
         def encoder(frames: np.ndarray) -> np.ndarray:
