@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.diffusion.noise import add_noise, min_snr_weight, paper_scheduler
+from latentshift.diffusion.noise import add_noise, draw_timestep, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
+from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.text import encode_prompts, unknown_words, whole_words
 from latentshift.shift import clip_context
 
@@ -162,11 +164,53 @@ def test_noising_and_targets_are_equation_4() -> None:
         noisy, target = add_noise(scheduler, clean, noise, steps)
         torch.testing.assert_close(noisy, alpha * clean + sigma * noise)
         torch.testing.assert_close(target, noise if kind == "epsilon" else alpha * noise - sigma * clean)
-        snr = (alpha / sigma).flatten().square()
-        divisor = snr if kind == "epsilon" else snr + 1
-        torch.testing.assert_close(min_snr_weight(scheduler, steps, 2.0), snr.clamp(max=2.0) / divisor)
     with pytest.raises(ValueError, match="prediction types"):
         add_noise(paper_scheduler("sample"), clean, noise, steps)
+
+
+def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None:
+    clean, noise = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.randn(6, 3, 4, 4, dtype=torch.float64)
+    wrong = clean + 0.1 * torch.randn_like(clean)  # what a network takes the picture for
+    steps = torch.tensor([0, 10, 300, 500, 900, 999])
+    of_picture = {"min_snr": lambda snr: snr.clamp(max=2.0), "debiased": torch.sqrt}
+    for kind in ("epsilon", "v_prediction"):
+        scheduler = paper_scheduler(kind)
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+        noisy, target = add_noise(scheduler, clean, noise, steps)
+        alpha = scheduler.alphas_cumprod[steps].sqrt().reshape(-1, 1, 1, 1)
+        sigma = (1 - alpha.square()).sqrt()
+        noise_then = (noisy - alpha * wrong) / sigma
+        predicted = noise_then if kind == "epsilon" else alpha * noise_then - sigma * wrong
+        error = (predicted - target).square().flatten(1).mean(dim=1)
+        assert torch.equal(timestep_weight(scheduler, steps, "uniform", 2.0), torch.ones(6, dtype=torch.float64))
+        for weighting, weight in of_picture.items():
+            snr = (alpha / sigma).flatten().square()
+            expected = weight(snr) * (wrong - clean).square().flatten(1).mean(dim=1)
+            torch.testing.assert_close(timestep_weight(scheduler, steps, weighting, 2.0) * error, expected)
+
+
+def test_timesteps_are_drawn_evenly_or_towards_the_noise() -> None:
+    rng = np.random.default_rng(0)
+    for sampling, share in (("uniform", 0.125), ("cubic", 0.5)):
+        drawn = np.array([draw_timestep(rng, 1000, sampling) for _ in range(20_000)])
+        assert (drawn.min(), drawn.max()) == (0, 999)
+        assert np.mean(drawn >= 875) == pytest.approx(share, abs=0.012)  # three standard deviations
+
+
+def test_a_text_that_frames_share_is_a_text_repeated_for_each_frame(ldm_folder) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
+    unet = pipeline.unet.double()
+    latents = torch.randn(2, 3, unet.config.in_channels, 8, 8, dtype=torch.float64)
+    text = torch.randn(2, 5, unet.config.cross_attention_dim, dtype=torch.float64)
+    steps = torch.tensor([10, 900])
+    shared = denoise(unet, latents, steps, text)
+    unet.set_attn_processor(AttnProcessor2_0())
+    torch.testing.assert_close(denoise(unet, latents, steps, text), shared)
+    chosen = AttnProcessor()
+    unet.set_attn_processor(chosen)
+    share_text(unet)
+    assert all(processor is chosen for processor in unet.attn_processors.values())  # someone's choice stays
+    torch.testing.assert_close(denoise(unet, latents, steps, text), shared)
 
 
 @pytest.mark.parametrize("fixture", ["ldm_folder", "sd1_folder", "sd2_folder"])

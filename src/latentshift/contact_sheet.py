@@ -6,7 +6,6 @@ Imports nothing else of the package, and Pillow only where it is used. Legend of
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -104,9 +103,15 @@ def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:
 
 def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """The caption in lines, as long as ``width`` pixels allow."""
-    characters = max(len(caption), 1)
-    lines = textwrap.wrap(caption, characters)
-    while characters > 1 and any(font.getlength(line) > width for line in lines):
-        characters -= 1
-        lines = textwrap.wrap(caption, characters)
+    lines: list[str] = []
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        while len(word) > 1 and font.getlength(word) > width:  # a word wider than the sheet breaks anywhere
+            fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or font.getlength(word[:n]) <= width)
+            lines.append(word[:fits])
+            word = word[fits:]
+        lines.append(word)
     return lines

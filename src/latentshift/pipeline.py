@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.models.autoencoder import decode_latents
-from latentshift.models.denoiser import denoise
+from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.text import encode_prompts
 from latentshift.shift import ShiftConfig, clip_context, install, remove
 from latentshift.video import to_uint8
@@ -75,6 +75,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
+        share_text(unet)
         self.set_shift(shift)
 
     def set_shift(self, shift: dict[str, Any] | None) -> None:

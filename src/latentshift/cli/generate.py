@@ -51,7 +51,7 @@ def generate(
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Make videos, or images, from sentences."""
-    from latentshift.video import check_output, write_video
+    from latentshift.video import DEFAULT_FPS, check_output, write_video
 
     # Whatever can be wrong is looked for before the minutes of work.
     sentences = _collect(prompts or [], prompts_file)
@@ -64,15 +64,20 @@ def generate(
         raise ValueError(f"--guidance must be a finite number of 0 or more, not {guidance}")
     first_seed = _random_seed() if seed is None else seed
     targets = _targets(sentences, output, suffix, first_seed, single_frame=frames == 1)
-    for target in targets:
-        check_output(target, frames or 16, **({} if fps is None else {"fps": fps}))
-    if contact_sheet is not None:
-        check_output(contact_sheet, 1 if contact_sheet.suffix == ".png" else frames or 16)
 
+    def check_files(frames: int, fps: float) -> None:
+        for target in targets:
+            check_output(target, frames, fps=fps)
+        if contact_sheet is not None:
+            check_output(contact_sheet, 1 if contact_sheet.suffix == ".png" else frames, fps=fps)
+
+    check_files(frames or 1, fps or DEFAULT_FPS)  # what can be known before a large model is loaded
     pipeline = _prepare(model, device, dtype, sampler, loop)
+    frames = pipeline.config.num_frames if frames is None else frames
+    rate = float(pipeline.config.fps) if fps is None else fps
+    check_files(frames, rate)
     _say_what_is_lost(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
-    rate = fps if fps is not None else float(pipeline.config.fps)
     sheet: list[np.ndarray] = []
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
         video = _make(
@@ -87,9 +92,7 @@ def generate(
             guidance_scale=scale,
         )
         settings = {
-            "prompt": sentence,
             "negative_prompt": negative,
-            "seed": first_seed + number,
             "model": model,
             "frames": len(video),
             "size": f"{video.shape[2]}x{video.shape[1]}",
@@ -102,7 +105,8 @@ def generate(
             "dtype": str(pipeline.dtype).removeprefix("torch."),
             "latentshift": __version__,
         }
-        write_video(target, video, fps=rate, metadata=settings, loop=True)
+        own = {"prompt": sentence, "seed": first_seed + number}
+        write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
         print(f"{target}  (seed {first_seed + number})")
         sheet.append(video)
     if contact_sheet is not None:
@@ -111,7 +115,8 @@ def generate(
 
         still = contact_sheet.suffix == ".png"
         drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
-        write_video(contact_sheet, drawn, fps=rate, metadata={"prompts": sentences, "seed": first_seed}, loop=True)
+        all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
+        write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
         print(contact_sheet)
 
 

@@ -12,10 +12,19 @@ def init(
     family: str | None = typer.Option(None, "--family", help="ldm, sd1 or sd2, together with --random-weights."),
     random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
-    fold: int = typer.Option(3, "--fold", help="One in how many channels comes from each neighbouring frame."),
-    padding: str = typer.Option("zeros", "--padding", help="zeros (the paper's) or circular."),
-    frames: int = typer.Option(16, "--frames", help="Frames a video."),
-    fps: int = typer.Option(8, "--fps", help="Frames a second."),
+    fold: int | None = typer.Option(
+        None, "--fold", help="One in how many channels comes from each neighbouring frame. Default: the base's, or 3."
+    ),
+    padding: str | None = typer.Option(
+        None, "--padding", help="zeros (the paper's) or circular. Default: the base's, or zeros."
+    ),
+    direction: str | None = typer.Option(
+        None,
+        "--direction",
+        help="first_from_past (the paper's) or first_from_future. Default: the base's, or first_from_past.",
+    ),
+    frames: int | None = typer.Option(None, "--frames", help="Frames a video. Default: the base's, or 16."),
+    fps: int | None = typer.Option(None, "--fps", help="Frames a second. Default: the base's, or 8."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Install the temporal shift on an image model and save the result: ready to be fine-tuned on clips."""
@@ -27,44 +36,33 @@ def init(
         raise ValueError("--family and --random-weights go together: weights that are not random come from a --base")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists already; choose another folder, or delete it")
-    if frames < 1 or fps < 1:
-        raise ValueError(f"--frames and --fps must be 1 or more, not {frames} and {fps}")
+    for option, number in (("--frames", frames), ("--fps", fps)):
+        if number is not None and number < 1:
+            raise ValueError(f"{option} must be 1 or more, not {number}")
     if dtype not in DTYPES:
         raise ValueError(f"no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
     quiet_libraries()
     import torch
 
     from latentshift.shift import ShiftConfig
+    from latentshift.whole import whole
 
-    shift = ShiftConfig(fold=fold, padding=padding).to_dict()  # type: ignore[arg-type]
+    chosen = {"fold": fold, "padding": padding, "direction": direction}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    ShiftConfig(**given)  # type: ignore[arg-type]  # a wrong word is refused before anything is loaded
     if base is not None:
         pipeline = load_pipeline(base, dtype=dtype)
-        pipeline.set_shift(shift)
-        pipeline.register_to_config(num_frames=frames, fps=fps)
+        before = pipeline.config
+        pipeline.set_shift({**(before.shift or {}), **given})
+        pipeline.register_to_config(
+            num_frames=before.num_frames if frames is None else frames, fps=before.fps if fps is None else fps
+        )
     else:
         from latentshift.models.families import random_weights as build
         from latentshift.pipeline import LatentShiftPipeline
 
-        pipeline = LatentShiftPipeline(**build(str(family)), shift=shift, num_frames=frames, fps=fps)
+        pipeline = LatentShiftPipeline(**build(str(family)), shift=given, num_frames=frames or 16, fps=fps or 8)
         pipeline = pipeline.to(getattr(torch, dtype))
-    save_whole(pipeline, output)
+    with whole(output) as temporary:
+        pipeline.save_pretrained(temporary)
     print(output)
-
-
-def save_whole(pipeline: object, folder: Path) -> None:
-    """Save a pipeline through a temporary folder beside, so that the folder appears whole or not at all."""
-    import os
-    import shutil
-    import tempfile
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        pipeline.save_pretrained(temporary)  # type: ignore[attr-defined]
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

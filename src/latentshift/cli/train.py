@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -25,7 +26,14 @@ def train(
 
     quiet_libraries()
     pick_device(settled.compute.device)
+    from latentshift.training.checkpoint import list_checkpoints
     from latentshift.training.run import run
 
-    run(settled)
+    try:
+        run(settled)
+    except KeyboardInterrupt:
+        kept = list_checkpoints(settled.output / "checkpoints")
+        start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
+        print(f"stopped; the same command goes on {start}", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(settled.output / "model")

@@ -8,14 +8,14 @@ passed in. Legend of shapes: N clips, F frames, C latent channels, h × w latent
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latentshift.data.sprites import Sprites
+from latentshift.data.sprites import VERSION, Sprites
+from latentshift.whole import write_whole
 
 Encoder = Callable[[np.ndarray], np.ndarray]
 
@@ -38,6 +38,7 @@ class LatentClips:
         self.source = source
         self.num_clips = num_clips
         self.identity = {
+            "world": VERSION,
             "size": source.size,
             "seed": source.seed,
             "held_out": source.held_out,
@@ -47,14 +48,17 @@ class LatentClips:
         }
         self.done = 0
         if self._index.exists():
-            found = json.loads(self._index.read_text())
+            try:
+                found = json.loads(self._index.read_text(encoding="utf-8"))
+                made, self.done = dict(found["identity"]), int(found["done"])
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{self._index} is damaged ({error}); delete {folder} to encode anew") from None
             for key, value in self.identity.items():
-                if found["identity"].get(key) != value:
+                if made.get(key) != value:
                     raise ValueError(
-                        f"{folder} holds latents of another making: {key} is {found['identity'].get(key)!r} there and "
-                        f"{value!r} here; choose another folder for `latents`, or delete this one"
+                        f"{folder} holds latents of another making: {key} is {made.get(key)!r} there and {value!r} "
+                        "here; choose another folder for `latents`, or delete this one"
                     )
-            self.done = int(found["done"])
 
     @property
     def moments(self) -> np.ndarray:
@@ -97,6 +101,4 @@ class LatentClips:
         return self.folder / "index.json"
 
     def _write_index(self) -> None:
-        temporary = self._index.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"identity": self.identity, "done": self.done}, indent=1))
-        os.replace(temporary, self._index)
+        write_whole(self._index, json.dumps({"identity": self.identity, "done": self.done}, indent=1))

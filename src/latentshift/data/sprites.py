@@ -50,6 +50,7 @@ MOTIONS = (
 # A turn by 2π/k leaves the thing as it was; 0 stands for "by any angle".
 SYMMETRY = {"circle": 0, "square": 4, "triangle": 3, "diamond": 2, "ring": 0, "cross": 4, "star": 5, "heart": 1}
 
+VERSION = 1  # to be raised whenever a change makes any clip another one: encoded clips then no longer match
 NUM_FRAMES = 16
 FPS = 8
 TEXTURE_LEVELS = 12  # the texture stays within ± this many of 255 levels

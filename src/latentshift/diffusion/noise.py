@@ -6,8 +6,15 @@ Legend of shapes: B videos, … whatever follows (F, C, H, W).
 
 from __future__ import annotations
 
+from typing import Literal
+
+import numpy as np
+import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
+
+Weighting = Literal["uniform", "min_snr", "debiased"]
+TimestepSampling = Literal["uniform", "cubic"]
 
 TRAIN_TIMESTEPS = 1000
 BETA_START = 8.5e-4
@@ -60,12 +67,27 @@ def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
     return alphas / (1 - alphas)
 
 
-def min_snr_weight(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
-    """The min-SNR-γ weight of the squared error, shape (B,) (Hang et al. 2023, Sec. 3.4).
+def draw_timestep(rng: np.random.Generator, total: int, sampling: TimestepSampling) -> int:
+    """A timestep 0 … T-1 for training.
 
-    min(SNR, γ) / SNR for noise prediction, min(SNR, γ) / (SNR + 1) for velocity: easy, nearly clean timesteps no longer
-    outweigh the noisy ones, in which layout and motion are decided.
+    ``"cubic"`` is T (1 - u³) for an even u: half of the draws lie in the noisiest eighth of the schedule. Frames repeat
+    each other, so that only there does a video leave its layout and motion to the text.
+    """
+    draw = rng.random()
+    return min(int(total * (1 - draw**3 if sampling == "cubic" else draw)), total - 1)
+
+
+def timestep_weight(scheduler: DDPMScheduler, timesteps: Tensor, weighting: Weighting, gamma: float) -> Tensor:
+    """The weight of the squared error at a timestep, shape (B,).
+
+    ``"uniform"`` is 1, the paper's. For noise prediction ``"min_snr"`` is min(SNR, γ) / SNR (Hang et al. 2023,
+    Sec. 3.4): nearly clean timesteps no longer outweigh the rest; ``"debiased"`` is 1 / √SNR (Yu et al. 2023, "Debias
+    the Training of Diffusion Models"): the noisiest timesteps, whose noise is easy to predict however wrong the picture
+    is, weigh more as well. For velocity prediction both are SNR / (SNR + 1) times that: the picture's error then has
+    the same weight.
     """
     snr = signal_to_noise(scheduler, timesteps)
-    divisor = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
-    return snr.clamp(max=gamma) / divisor
+    if weighting == "uniform":
+        return torch.ones_like(snr)
+    of_picture = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
+    return of_picture / (snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr)

@@ -1,14 +1,62 @@
 """One forward signature for every video denoiser: latents in frames, a timestep and a text a video.
 
 Folding the frames into the U-Net's batch, and out again, happens here and nowhere else.
-Legend of shapes: B videos, F frames, C channels, H × W latent pixels, L tokens, D width of the text encoder.
+Legend of shapes: B videos, F frames, N pixels of a frame, C channels, H × W latent pixels, L tokens, D width of the
+text encoder.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from latentshift.shift import clip_context
+
+
+class SharedTextAttention(AttnProcessor2_0):
+    """Cross-attention to a text that all frames of a video share: its keys and values are made once a video.
+
+    Queries know nothing of each other, so the frames' pixels can stand in one row of F·N queries: the same numbers as
+    with the text repeated for every frame, without the copies. A text a frame (F = 1) is the stock processor.
+    """
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """(B·F, N, C) and (B, L, D) in, (B·F, N, C) out."""
+        rows = hidden_states.reshape(len(encoder_hidden_states), -1, hidden_states.shape[-1])
+        attended: Tensor = super().__call__(attn, rows, encoder_hidden_states, *args, **kwargs)
+        return attended.reshape(hidden_states.shape)
+
+
+def share_text(unet: UNet2DConditionModel) -> None:
+    """Let a stock U-Net take one text a video, in place; processors that someone else has chosen stay.
+
+    No parameter or key changes, and calls with a text a frame give what they gave before.
+    """
+    processors = unet.attn_processors
+    for name, processor in processors.items():
+        if _is_of_text(name) and type(processor) is AttnProcessor2_0:
+            processors[name] = SharedTextAttention()
+    unet.set_attn_processor(processors)
+
+
+def compile_for_training(unet: UNet2DConditionModel) -> None:
+    """``torch.compile`` a U-Net's forward, in place, around a fault of the compiler that training would not survive.
+
+    Under CPU autocast torch 2.13's inductor gives ``F.interpolate`` (nearest) a gradient of zero, in silence: all that
+    lies below the topmost level would never learn. So the upsamplers repeat pixels themselves, which is the same.
+    """
+    for module in unet.modules():
+        if isinstance(module, Upsample2D) and module.interpolate:
+            module.interpolate = False
+            module.register_forward_pre_hook(_repeat_pixels, with_kwargs=True)
+    unet.forward = torch.compile(unet.forward)
 
 
 def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
@@ -27,7 +75,26 @@ def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
-    context = text.repeat_interleave(num_frames, dim=0)
+    context = text if _shares_text(unet) else text.repeat_interleave(num_frames, dim=0)
     shape = {} if clip_context(unet) is None else {"num_frames": num_frames}
     predicted = unet(frames, steps, encoder_hidden_states=context, return_dict=False, **shape)[0]
     return predicted.unflatten(0, (batch, num_frames))
+
+
+def _repeat_pixels(
+    upsample: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    hidden, *sizes = args
+    if any(size is not None for size in (*sizes, *kwargs.values())):
+        raise ValueError("a compiled U-Net takes sizes that halve evenly down to its lowest level only")
+    return (hidden.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2),), {}
+
+
+def _shares_text(unet: nn.Module) -> bool:
+    processors = getattr(unet, "attn_processors", {})
+    of_text = [processor for name, processor in processors.items() if _is_of_text(name)]
+    return bool(of_text) and all(isinstance(processor, SharedTextAttention) for processor in of_text)
+
+
+def _is_of_text(name: str) -> bool:
+    return name.endswith("attn2.processor")  # diffusers' name for a transformer block's cross-attention

@@ -14,6 +14,7 @@ from latentshift.data.sprites import Sprites
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.training.objective import AutoencoderObjective, FrameBatch
 from latentshift.training.recipe import AutoencoderRecipe
+from latentshift.video import to_uint8, to_unit
 
 _PREVIEW_FRAMES = 16
 _STATISTICS_FRAMES = 512
@@ -50,8 +51,8 @@ class AutoencoderStage:
         frames = self._preview_frames(_PREVIEW_FRAMES)
         with torch.no_grad():
             restored = self.autoencoder.decode(self.autoencoder.encode(frames).latent_dist.mean).sample
-        rows = [torch.cat(list(half), dim=-1) for half in (frames, restored.clamp(-1, 1))]
-        picture = ((torch.cat(rows, dim=-2) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        rows = [torch.cat(list(half), dim=-1) for half in (frames, restored)]
+        picture = to_uint8(torch.cat(rows, dim=-2)).permute(1, 2, 0).cpu().numpy()
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
 
@@ -65,7 +66,7 @@ class AutoencoderStage:
 
     def _frames(self, indices: range) -> Tensor:
         frames = np.stack([self.source.frame(index)[0] for index in indices])
-        return torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))
 
     def _preview_frames(self, count: int) -> Tensor:
         # From far along the stream: frames that training does not reach.

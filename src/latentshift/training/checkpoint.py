@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentshift.whole import whole
+
 _PREFIX = "step-"
 
 
@@ -33,22 +35,17 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any], keep: int
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN`` through a temporary folder, then drop all but the newest ``keep``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``folder/step-NNNNNNNN``, whole or not at all, then drop all but the newest ``keep``."""
     final = folder / f"{_PREFIX}{step:08d}"
-    temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for name, group in tensors.items():
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in group.items()}, temporary / f"{name}.safetensors"
-        )
-    (temporary / "state.json").write_text(json.dumps({"step": step, "groups": sorted(tensors), **values}, indent=1))
-    for path in temporary.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(temporary, final)
+    with whole(final) as temporary:
+        temporary.mkdir()
+        for name, group in tensors.items():
+            flat = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+            save_file(flat, temporary / f"{name}.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"step": step, "groups": sorted(tensors), **values}, indent=1))
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final

@@ -17,14 +17,15 @@ from latentshift.contact_sheet import contact_sheet, side_by_side
 from latentshift.data.latents import LatentClips
 from latentshift.data.order import draws, shuffled
 from latentshift.data.sprites import Sprites, words
-from latentshift.diffusion.noise import paper_scheduler
+from latentshift.diffusion.noise import draw_timestep, paper_scheduler
 from latentshift.models.autoencoder import encode_moments, sample_moments
+from latentshift.models.denoiser import compile_for_training
 from latentshift.models.digest import weights_digest
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.video import write_video
+from latentshift.video import to_unit, write_video
 
 _PREVIEW_PROMPTS = 8
 _PREVIEW_GUIDANCE = 4.0
@@ -33,18 +34,25 @@ _PREVIEW_GUIDANCE = 4.0
 class _DenoisingStage:
     """What stages (b) and (c) share; a subclass says what it starts from, what one sample is, and what it exports."""
 
-    def __init__(self, recipe: DiffusionSettings, pipeline: LatentShiftPipeline, num_frames: int) -> None:
+    def __init__(
+        self, recipe: DiffusionSettings, pipeline: LatentShiftPipeline, num_frames: int, device: torch.device
+    ) -> None:
         self.settings = recipe
+        self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
         self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
+        if num_frames > self.source.num_frames:
+            raise ValueError(f"the base makes {num_frames} frames, and the clips have {self.source.num_frames}")
+        if recipe.data.size != pipeline.sample_size:
+            raise ValueError(f"the base makes frames of {pipeline.sample_size} pixels; set data.size to that")
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.requires_grad_(False)
         self.objective = DenoisingObjective(
-            pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.min_snr_gamma
+            pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.loss_weight, recipe.min_snr_gamma
         )
         if recipe.compile:
-            pipeline.unet.forward = torch.compile(pipeline.unet.forward)
+            compile_for_training(pipeline.unet)
         self.moments = self._encoded_clips().moments
         length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
         self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
@@ -56,6 +64,7 @@ class _DenoisingStage:
         recipe = self.settings
         size = len(self.moments)
         order = shuffled(size, recipe.seed, start=(step - 1) * recipe.batch_size)
+        total_steps = self.pipeline.scheduler.config.num_train_timesteps
         moments, noises, timesteps, captions = [], [], [], []
         for _, (epoch, index) in zip(range(recipe.batch_size), order, strict=False):
             rng = draws(recipe.seed, epoch, index)
@@ -64,7 +73,7 @@ class _DenoisingStage:
             _, channels, height, width = moments[-1].shape
             shape = (2, self.num_frames, channels // 2, height, width)
             noises.append(rng.standard_normal(shape, dtype=np.float32))
-            timesteps.append(int(rng.integers(self.pipeline.scheduler.config.num_train_timesteps)))
+            timesteps.append(draw_timestep(rng, total_steps, recipe.timestep_sampling))
             captions.append("" if rng.random() < recipe.caption_dropout else self.caption(index, rng))
         noise = torch.from_numpy(np.stack(noises))
         scaling = self.pipeline.vae.config.scaling_factor
@@ -79,32 +88,34 @@ class _DenoisingStage:
         far = 2**40  # clips that training does not reach
         sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
         captions = [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites]
-        self.pipeline.vae.to(self.pipeline.unet.device)  # the loop moves what it trains, and this is not trained
-        frames = self.pipeline(
+        self.pipeline.vae.to(self.device)  # the loop moves what it trains, and this is not trained
+        videos = self.pipeline(
             captions,
             num_frames=self.num_frames,
             num_inference_steps=self.settings.sample_steps,
             guidance_scale=_PREVIEW_GUIDANCE,
             generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
-            output_type="np",
+            output_type="pil",
             return_dict=False,
         )[0]
-        clips = (frames * 255).round().astype(np.uint8)  # (8, F, S, S, 3)
+        clips = [np.stack([np.asarray(frame) for frame in video]) for video in videos]  # uint8 (F, S, S, 3)
         name = folder / f"step-{step:08d}"
-        write_video(name.with_suffix(".png"), contact_sheet(list(clips), captions)[None])
+        write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])
         if self.num_frames > 1:
-            write_video(name.with_suffix(".mp4"), side_by_side(list(clips)), fps=self.pipeline.config.fps)
+            write_video(name.with_suffix(".mp4"), side_by_side(clips), fps=self.pipeline.config.fps)
 
     def _encoded_clips(self) -> LatentClips:
         recipe, autoencoder = self.settings, self.pipeline.vae
         folder = recipe.latents or recipe.output / "latents"
-        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": weights_digest(autoencoder)})
-        precision = torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
+        made_by = {"autoencoder": weights_digest(autoencoder), "precision": recipe.compute.precision}
+        clips = LatentClips(folder, self.source, recipe.data.clips, made_by)
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
+        autoencoder.to(self.device)
 
         def encoder(frames: np.ndarray) -> np.ndarray:
-            pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-            with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
-                return encode_moments(autoencoder, pixels).float().numpy()
+            pixels = to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))
+            with torch.no_grad(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                return encode_moments(autoencoder, pixels.to(self.device)).float().cpu().numpy()
 
         with tqdm(total=clips.num_clips, initial=clips.done, desc="encode", unit="clip", mininterval=1.0) as bar:
             for done in clips.encode(encoder):
@@ -115,7 +126,7 @@ class _DenoisingStage:
 class ImageStage(_DenoisingStage):
     """Stage (b): U-Net and text encoder from scratch, on single frames; exports a stock image pipeline."""
 
-    def __init__(self, recipe: ImageRecipe) -> None:
+    def __init__(self, recipe: ImageRecipe, device: torch.device) -> None:
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
         autoencoder = AutoencoderKL.from_pretrained(recipe.autoencoder / "model", use_safetensors=True)
@@ -126,7 +137,7 @@ class ImageStage(_DenoisingStage):
             unet=_build_unet(recipe, autoencoder),
             scheduler=paper_scheduler(),
         )
-        super().__init__(recipe, pipeline, num_frames=1)
+        super().__init__(recipe, pipeline, num_frames=1, device=device)
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         return self.source.describe(index)[0].caption(with_motion=rng.random() < self.recipe.motion_captions)
@@ -145,7 +156,7 @@ class ImageStage(_DenoisingStage):
 class VideoStage(_DenoisingStage):
     """Stage (c): the shift installed on an image model, the U-Net fine-tuned on clips; exports our pipeline."""
 
-    def __init__(self, recipe: VideoRecipe) -> None:
+    def __init__(self, recipe: VideoRecipe, device: torch.device) -> None:
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
         run_of_ours = (recipe.base / "model").is_dir()
@@ -153,13 +164,15 @@ class VideoStage(_DenoisingStage):
         pipeline = LatentShiftPipeline.from_pretrained(base)
         pipeline.set_shift(recipe.shift.model_dump())
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
-        super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames)
+        super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames, device=device)
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         return self.source.describe(index)[0].caption()
 
     def export(self, folder: Path) -> None:
         self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
+        for part in (self.pipeline.unet, self.pipeline.vae):
+            part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         self.pipeline.to(getattr(torch, self.recipe.weights))
         self.pipeline.save_pretrained(folder)
         self.pipeline.to(torch.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -18,11 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from latentshift.training.checkpoint import (
+    Checkpoint,
     list_checkpoints,
     load_checkpoint,
     load_optimizer_tensors,
@@ -30,6 +31,9 @@ from latentshift.training.checkpoint import (
     save_checkpoint,
 )
 from latentshift.training.recipe import AnyRecipe, OptimizerSettings, dump_recipe, load_recipe
+from latentshift.whole import whole, write_whole
+
+_MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
 
 
 class Stage(Protocol):
@@ -72,32 +76,14 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     Raises:
         ValueError: if the run's folder is another recipe's, a checkpoint is damaged, or the loss is not finite.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
-    output = recipe.output
-    check_folder(recipe)
-    output.mkdir(parents=True, exist_ok=True)
-    temporary = output / "recipe.tmp"
-    temporary.write_text(dump_recipe(recipe))
-    os.replace(temporary, output / "recipe.yaml")
-    objective = stage.objective
-    memory_format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-    objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
-    trained = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.AdamW(
-        trained.values(),
-        lr=recipe.optimizer.learning_rate,
-        betas=recipe.optimizer.betas,
-        weight_decay=recipe.optimizer.weight_decay,
-        fused=True,
-    )
-    average = EMAModel(
-        trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
-    )
-
-    step = 0
+    output, compute = recipe.output, recipe.compute
     checkpoints = output / "checkpoints"
-    done = False
+    check_folder(recipe)
+    write_whole(output / "recipe.yaml", dump_recipe(recipe))
+    memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
+    stage.objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
+    learner = _Learner(stage.objective, recipe, accelerator)
+    step = 0
     if found := list_checkpoints(checkpoints):
         checkpoint = load_checkpoint(found[-1])
         step = checkpoint.step
@@ -105,88 +91,155 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             raise ValueError(
                 f"{output} has been trained for {step} steps already, more than the {recipe.steps} asked for"
             )
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(checkpoint.tensors["weights"][name])
-        for shadow, name in zip(average.shadow_params, trained, strict=True):
-            shadow.copy_(checkpoint.tensors["average"][name])
-        average.optimization_step = step
-        done = step == recipe.steps
-        load_optimizer_tensors(optimizer, checkpoint.tensors["optimizer"])
+        learner.restore(checkpoint)
 
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    objective.train()
-
-    def save() -> None:
-        tensors = {
-            "weights": trained,
-            "average": dict(zip(trained, average.shadow_params, strict=True)),
-            "optimizer": optimizer_tensors(optimizer.optimizer),
-        }
-        save_checkpoint(checkpoints, step, tensors, {}, recipe.keep_checkpoints)
-
-    @contextmanager
-    def averaged() -> Iterator[None]:
-        average.store(trained.values())
-        average.copy_to(trained.values())
-        objective.eval()
-        try:
-            with torch.compiler.set_stance("force_eager"):  # samples come in other shapes than batches
-                yield
-        finally:
-            average.restore(trained.values())
-            objective.train()
-
-    board = SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
-    log = _open_log(output / "metrics.jsonl", step)
-    bar = tqdm(total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0)
-    sums: dict[str, float] = {}
-    count = 0
-    while step < recipe.steps:
-        step += 1
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe.optimizer, step, recipe.steps)
-        batch = _to_device(stage.batch(step), accelerator.device)
-        with _attention(recipe.compute.attention):
-            values = objective(batch)
-            if not math.isfinite(values["loss"].item()):
+    with _Journal(recipe, step, quiet=quiet) as journal:
+        learner.objective.train()
+        while step < recipe.steps:
+            step += 1
+            rate = learning_rate(recipe.optimizer, step, recipe.steps)
+            batch = _to_device(stage.batch(step), accelerator.device)
+            with _attention(compute.attention):
+                values = learner.learn(batch, rate)
+            if not math.isfinite(values["loss"]):
                 raise ValueError(
                     f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: the newest "
                     f"checkpoint in {checkpoints} is from before"
                 )
-            accelerator.backward(values["loss"])
-        accelerator.clip_grad_norm_(trained.values(), recipe.optimizer.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(trained.values())
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        count += 1
-        bar.update()
-        if step % recipe.log_every == 0 or step == recipe.steps:
-            means = {name: total / count for name, total in sums.items()}
-            sums, count = {}, 0
-            rate = (bar.format_dict["rate"] or 0.0) * recipe.batch_size
-            for name, value in means.items():
-                board.add_scalar(name, value, step)
-            log.write(
-                json.dumps({"step": step, "samples": step * recipe.batch_size, "rate": round(rate, 2), **means}) + "\n"
-            )
-            log.flush()
-            bar.set_postfix({"loss": f"{means['loss']:.4f}", "samples/s": f"{rate:.1f}"})
-        if step % recipe.save_every == 0 and step < recipe.steps:
-            save()
-        if step % recipe.sample_every == 0 and step < recipe.steps:
-            with averaged():
-                stage.sample(output / "samples", step)
-    bar.close()
-    if not done:
-        save()
-    with averaged():
+            journal.note(step, {**values, "learning_rate": rate})
+            if step % recipe.save_every == 0 or step == recipe.steps:
+                save_checkpoint(checkpoints, step, learner.tensors(), {}, recipe.keep_checkpoints)
+            if step % recipe.sample_every == 0 and step < recipe.steps:
+                with learner.averaged():
+                    stage.sample(output / "samples", step)
+    with learner.averaged():
         stage.sample(output / "samples", step)
-        stage.export(output / "model")
-    board.close()
-    log.close()
+        with whole(output / "model") as temporary:
+            stage.export(temporary)
+
+
+class _Learner:
+    """What changes from step to step: the weights that are trained, their optimizer, their average."""
+
+    def __init__(self, objective: nn.Module, recipe: AnyRecipe, accelerator: Accelerator) -> None:
+        self.trained = {name: value for name, value in objective.named_parameters() if value.requires_grad}
+        settings = recipe.optimizer
+        optimizer = torch.optim.AdamW(
+            self.trained.values(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.average = EMAModel(
+            self.trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
+        )
+        self.accelerator = accelerator
+        self.max_grad_norm = settings.max_grad_norm
+        self.checked = False
+        self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
+
+    def learn(self, batch: Any, rate: float) -> dict[str, float]:
+        """One step at a learning rate; what the objective said. A loss that is not finite changes nothing."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        values = self.objective(batch)
+        said = {name: float(value.detach()) for name, value in values.items()}
+        if math.isfinite(said["loss"]):
+            self.accelerator.backward(values["loss"])
+            if not self.checked:
+                self._check_gradients()
+                self.checked = True
+            self.accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.average.step(self.trained.values())
+        return said
+
+    def _check_gradients(self) -> None:
+        # A compiler's fault has cut a network in two before, in silence (docs/log.md, 2026-11-21).
+        cut_off = [name for name, value in self.trained.items() if value.grad is None or not value.grad.any()]
+        if len(cut_off) > _MOST_WITHOUT_GRADIENT * len(self.trained):
+            raise RuntimeError(
+                f"no gradient reaches {len(cut_off)} of {len(self.trained)} weights ({cut_off[0]}, …): they would not "
+                "be trained; try compile=false"
+            )
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """All of it, for a checkpoint."""
+        return {
+            "weights": self.trained,
+            "average": dict(zip(self.trained, self.average.shadow_params, strict=True)),
+            "optimizer": optimizer_tensors(self.optimizer.optimizer),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint."""
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(checkpoint.tensors["weights"][name])
+        for shadow, name in zip(self.average.shadow_params, self.trained, strict=True):
+            shadow.copy_(checkpoint.tensors["average"][name])
+        self.average.optimization_step = checkpoint.step
+        load_optimizer_tensors(self.optimizer.optimizer, checkpoint.tensors["optimizer"])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the weights are their average, and the objective is as at inference."""
+        self.average.store(self.trained.values())
+        self.average.copy_to(self.trained.values())
+        self.objective.eval()
+        try:
+            with torch.compiler.set_stance("force_eager"):  # samples come in other shapes than batches
+                yield
+        finally:
+            self.average.restore(self.trained.values())
+            self.objective.train()
+
+
+class _Journal:
+    """What is said of a run while it goes on: progress bar, ``metrics.jsonl``, TensorBoard."""
+
+    def __init__(self, recipe: AnyRecipe, step: int, *, quiet: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.recipe = recipe
+        self.board = SummaryWriter(str(recipe.output / "tensorboard"), purge_step=step + 1)
+        self.lines = _open_log(recipe.output / "metrics.jsonl", step)
+        self.bar = tqdm(
+            total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0
+        )
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.since = time.perf_counter()
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        self.board.close()
+        self.lines.close()
+
+    def note(self, step: int, values: dict[str, float]) -> None:
+        """Take in a step's values; their means are written every ``log_every`` steps and at the end."""
+        recipe = self.recipe
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        self.bar.update()
+        if step % recipe.log_every and step != recipe.steps:
+            return
+        now = time.perf_counter()
+        means = {name: total / self.count for name, total in self.sums.items()}
+        means["samples_per_second"] = round(self.count * recipe.batch_size / (now - self.since), 2)
+        self.sums, self.count, self.since = {}, 0, now
+        for name, value in means.items():
+            self.board.add_scalar(name, value, step)
+        self.lines.write(json.dumps({"step": step, "samples": step * recipe.batch_size, **means}) + "\n")
+        self.lines.flush()
+        unit = "clips/s" if recipe.stage == "video" else "images/s"
+        self.bar.set_postfix({"loss": f"{means['loss']:.4f}", unit: f"{means['samples_per_second']:.1f}"})
 
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:

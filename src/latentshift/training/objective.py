@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
-from latentshift.diffusion.noise import add_noise, min_snr_weight
+from latentshift.diffusion.noise import Weighting, add_noise, timestep_weight
 from latentshift.models.denoiser import denoise
 from latentshift.models.text import encode_tokens
 
@@ -62,12 +62,18 @@ class DenoisingObjective(nn.Module):
     """Eq. 2 on images and Eq. 5 on clips: the squared error of the predicted noise (or velocity)."""
 
     def __init__(
-        self, unet: nn.Module, text_encoder: nn.Module, scheduler: DDPMScheduler, min_snr_gamma: float | None
+        self,
+        unet: nn.Module,
+        text_encoder: nn.Module,
+        scheduler: DDPMScheduler,
+        weighting: Weighting = "uniform",
+        min_snr_gamma: float = 5.0,
     ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
         self.scheduler = scheduler
+        self.weighting = weighting
         self.min_snr_gamma = min_snr_gamma
 
     def train(self, mode: bool = True) -> DenoisingObjective:
@@ -82,7 +88,5 @@ class DenoisingObjective(nn.Module):
         text = encode_tokens(self.text_encoder, batch.token_ids)
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
-        loss = error
-        if self.min_snr_gamma is not None:
-            loss = error * min_snr_weight(self.scheduler, batch.timesteps, self.min_snr_gamma)
-        return {"loss": loss.mean(), "error": error.mean().detach()}
+        weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)
+        return {"loss": (error * weight).mean(), "error": error.mean().detach()}

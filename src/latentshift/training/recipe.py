@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
+from latentshift.diffusion.noise import TimestepSampling, Weighting
 from latentshift.shift import Direction, Padding
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, and nothing changes after it was checked."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SpritesSettings(Settings):
@@ -128,12 +129,21 @@ class AutoencoderRecipe(RunSettings):
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
 
+    @model_validator(mode="after")
+    def _size_divides(self) -> AutoencoderRecipe:
+        factor = 2 ** (len(self.model.channels) - 1)
+        if self.data.size % factor:
+            raise ValueError(f"data.size {self.data.size} does not divide by {factor}, as the model's levels ask for")
+        return self
+
 
 class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
-    min_snr_gamma: float | None = Field(None, gt=0, description="min-SNR weight of the timesteps; none: all alike")
+    loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
+    min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
+    timestep_sampling: TimestepSampling = Field("uniform", description="uniform (the paper's), or cubic, noisier")
     compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
     sample_steps: int = Field(50, ge=1, description="sampler steps of the clips that are made during training")
     latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")

@@ -20,7 +20,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     if isinstance(recipe, AutoencoderRecipe):
         stage = AutoencoderStage(recipe)
     elif isinstance(recipe, ImageRecipe):
-        stage = ImageStage(recipe)
+        stage = ImageStage(recipe, accelerator.device)
     else:
-        stage = VideoStage(recipe)
+        stage = VideoStage(recipe, accelerator.device)
     fit(stage, recipe, accelerator, quiet=quiet)

@@ -1,0 +1,15 @@
+"""Clips as files: decode them, write them whole or not at all, and the one definition of uint8 <-> [-1, 1].
+
+A clip is RGB, uint8 (F, H, W, 3), with a frame rate. The suffix of a path says what kind of file holds it: .mp4 (H.264,
+plays in browsers), .gif, .webp (lossless), .png (a single frame), and no suffix at all is a folder of frames.
+
+Knows nothing of models, tensors on devices, prompts or the data sets. PyAV, Pillow and torch are imported only where
+they are used.
+"""
+
+from latentshift.video.read import read_metadata, read_video
+from latentshift.video.record import DEFAULT_FPS
+from latentshift.video.values import to_uint8, to_unit
+from latentshift.video.write import CRF, check_output, write_video
+
+__all__ = ["CRF", "DEFAULT_FPS", "check_output", "read_metadata", "read_video", "to_uint8", "to_unit", "write_video"]

@@ -1,0 +1,54 @@
+"""Files and folders that appear whole or not at all: written beside their place, then moved into it.
+
+Knows nothing of what is written. Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A path to write a file, or make a folder, at; it takes the target's place when the block ends well.
+
+    What stood at the target stays until then, and after a failure nothing is left of the attempt, not even parents that
+    were made for it.
+
+    Raises:
+        OSError: where the parents cannot be made, or nothing was written.
+    """
+    missing = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield temporary
+        if target.is_dir():
+            former = target.with_name(f".{uuid.uuid4().hex}.former")
+            os.replace(target, former)  # a folder cannot take the place of one that holds something
+            os.replace(temporary, target)
+            shutil.rmtree(former)
+        else:
+            os.replace(temporary, target)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        for parent in missing:
+            try:
+                parent.rmdir()
+            except OSError:
+                break  # someone else has put something there
+        raise
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,68 @@
+"""What the documents tell a newcomer to type is what there is."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from latentshift.bundled import bundled_model
+from latentshift.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), bundled_model() / "README.md"]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Every fenced block of a language, with the document it stands in."""
+    fence = re.compile(rf"^```{language}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+    return [(path.name, block) for path in DOCUMENTS for block in fence.findall(path.read_text(encoding="utf-8"))]
+
+
+def commands() -> list[list[str]]:
+    """Every ``latentshift …`` in a shell block or in code within a sentence, in words."""
+    text = [line for _, block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    for path in DOCUMENTS:
+        inline = re.findall(r"`(?:\.venv/bin/)?(latentshift [^`]+)`", path.read_text(encoding="utf-8"))
+        text += [" ".join(each.split()) for each in inline]
+    found = [shlex.split(line, comments=True) for line in text if line.startswith("latentshift ")]
+    return [words for words in found if "…" not in words and "..." not in words]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_commands_are_understood() -> None:
+    group = typer.main.get_command(app)
+    found = commands()
+    assert {words[1] for words in found} >= {"generate", "train", "info", "init", "evaluate"}
+    for _, verb, *words in found:
+        if verb in group.commands and words and "--help" not in words:  # type: ignore[attr-defined]
+            group.commands[verb].make_context(verb, words)  # type: ignore[attr-defined]  # raises for what it lacks
+        else:
+            assert verb in {*group.commands, "VERB", "--help", "--version"}  # type: ignore[attr-defined]
+
+
+def test_recipes_that_are_named_exist() -> None:
+    for path in DOCUMENTS:
+        for name in re.findall(r"recipes/[\w-]+\.\w+", path.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_python_is_python_and_imports_what_there_is() -> None:
+    found = blocks("python")
+    assert found
+    for _, block in found:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names)

@@ -1,0 +1,53 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from latentshift.whole import whole, write_whole
+
+
+def test_a_file_takes_its_place_when_it_is_done(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file.txt"
+    with whole(target) as temporary:
+        temporary.write_text("one")
+        assert not target.exists() and temporary.parent == target.parent
+    write_whole(target, "zwei é")
+    assert target.read_text(encoding="utf-8") == "zwei é" and list(target.parent.iterdir()) == [target]
+
+
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for name in ("one", "two"):
+        with whole(target) as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+    assert [path.name for path in target.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_failure_leaves_what_was_there_and_no_new_parents(tmp_path: Path, folder: bool) -> None:
+    def fail(target: Path) -> None:
+        with whole(target) as temporary:
+            if folder:
+                temporary.mkdir()
+                (temporary / "half").touch()
+            else:
+                temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "kept").touch()
+    with pytest.raises(KeyboardInterrupt):
+        fail(tmp_path / "old")
+    with pytest.raises(KeyboardInterrupt):
+        fail(tmp_path / "a" / "b" / "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "old"]
+
+
+def test_nothing_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), whole(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
