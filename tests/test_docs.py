@@ -30,8 +30,8 @@ def commands() -> list[list[str]]:
     for path in DOCUMENTS:
         inline = re.findall(r"`(?:\.venv/bin/)?(latentshift [^`]+)`", path.read_text(encoding="utf-8"))
         text += [" ".join(each.split()) for each in inline]
-    found = [shlex.split(line, comments=True) for line in text if line.startswith("latentshift ")]
-    return [words for words in found if "…" not in words and "..." not in words]
+    text = [re.sub(r"\[key=value …\]|[\[\]]", "", line) for line in text if line.startswith("latentshift ")]
+    return [shlex.split(line, comments=True) for line in text]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

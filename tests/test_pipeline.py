@@ -21,6 +21,7 @@ from latentshift.models.text import encode_prompts, unknown_words, whole_words
 from latentshift.shift import clip_context
 
 SHIFT = ShiftConfig().to_dict()
+CPU = torch.device("cpu")
 
 
 def make(shift: dict | None = SHIFT, scheduler: object = None, **parts: object) -> LatentShiftPipeline:
@@ -56,7 +57,7 @@ def test_output_types_show_the_same_video(pipeline: LatentShiftPipeline) -> None
     pixels = np.stack([np.stack([np.asarray(image) for image in video]) for video in images])
     assert np.abs(pixels - array * 255).max() <= 0.5 + 1e-3
     torch.testing.assert_close(pipeline.decode(latents, decode_chunk_size=3), tensor * 2 - 1, atol=1e-5, rtol=1e-4)
-    assert pipeline("on", num_inference_steps=1, return_dict=False)[0][0][0].size == (16, 16)
+    assert pipeline("on", num_inference_steps=2, return_dict=False)[0][0][0].size == (16, 16)
 
 
 @pytest.mark.parametrize("scheduler", ["ddpm", "ddim", "euler-a"])
@@ -102,7 +103,7 @@ def test_text_is_encoded_once_a_sentence() -> None:
     pipeline = make()
     calls: list[tuple[int, ...]] = []
     pipeline.text_encoder.register_forward_hook(lambda module, inputs, output: calls.append(tuple(inputs[0].shape)))
-    pipeline(["red star", "on black"], num_frames=3, num_videos_per_prompt=2, num_inference_steps=1)
+    pipeline(["red star", "on black"], num_frames=3, num_videos_per_prompt=2, num_inference_steps=2)
     assert calls == [(1, 12)] * 3  # two prompts and one empty sentence
 
 
@@ -152,6 +153,30 @@ def test_every_sampler_denoises_a_perfect_prediction(sampler: str, prediction: s
     start = torch.randn(clean.shape, generator=seeded(0)[0]) * scheduler.init_noise_sigma
     result = sample(oracle, scheduler, start, seeded(1))
     torch.testing.assert_close(result, clean, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 100])
+def test_ddim_steps_to_the_noise_level_that_the_next_call_is_told_of(steps: int) -> None:
+    scheduler = make_sampler("ddim", paper_scheduler())
+    scheduler.set_timesteps(steps)
+    alphas = scheduler.alphas_cumprod.double()
+    clean = torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
+    noise = torch.full_like(clean, -1.3)
+    for now, after in zip(scheduler.timesteps, [*scheduler.timesteps[1:], None], strict=True):
+        noisy = alphas[now].sqrt() * clean + (1 - alphas[now]).sqrt() * noise
+        alpha = torch.tensor(1.0, dtype=torch.float64) if after is None else alphas[after]
+        expected = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        torch.testing.assert_close(scheduler.step(noise, now, noisy).prev_sample, expected, atol=2e-3, rtol=0)
+
+
+def test_a_pipeline_of_parts_has_the_papers_shift_and_none_stays_none(tmp_path) -> None:
+    parts = {"vae": tiny_vae(), "text_encoder": tiny_bert(), "tokenizer": tiny_tokenizer(), "unet": tiny_unet()}
+    pipeline = LatentShiftPipeline(**parts, scheduler=paper_scheduler())
+    assert pipeline.config.shift == SHIFT and clip_context(pipeline.unet) is not None
+    pipeline.set_shift(None)
+    pipeline.save_pretrained(tmp_path)
+    again = LatentShiftPipeline.from_pretrained(tmp_path)
+    assert again.config.shift is None and clip_context(again.unet) is None
 
 
 def test_noising_and_targets_are_equation_4() -> None:
@@ -268,7 +293,7 @@ BAD = [
     ({"prompt": []}, "prompt must be"),
     ({"num_frames": 0}, "num_frames must be 1 or more"),
     ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be"),
-    ({"num_inference_steps": 0}, "between 1 and 1000"),
+    ({"num_inference_steps": 0}, "between 2 and 1000"),
     ({"height": 13}, "multiples of 2"),
     ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number"),
     ({"guidance_scale": -1.0}, "guidance_scale must be a finite number"),
@@ -282,12 +307,14 @@ BAD = [
 @pytest.mark.parametrize(("arguments", "message"), BAD)
 def test_arguments_that_do_not_hold(pipeline: LatentShiftPipeline, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        pipeline(**{"prompt": "red", "num_inference_steps": 1, **arguments})
+        pipeline(**{"prompt": "red", "num_inference_steps": 2, **arguments})
 
 
 def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
-    with pytest.raises(ValueError, match=r"holds no diffusers pipeline"):
+    with pytest.raises(ValueError, match=r"there is no folder .*nothing, and no model of that name"):
         LatentShiftPipeline.from_pretrained(tmp_path / "nothing", local_files_only=True)
+    with pytest.raises(ValueError, match=r"model_index.json is missing or damaged"):
+        LatentShiftPipeline.from_pretrained(tmp_path)
     foreign = tmp_path / "foreign"
     diffusers.DDPMPipeline(unet=diffusers.UNet2DModel(block_out_channels=(4, 4), norm_num_groups=2, layers_per_block=1,
         down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2), scheduler=base_scheduler()
@@ -299,10 +326,10 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
 def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
     for encoder in (tiny_bert(), tiny_clip()):
         tokenizer = tiny_tokenizer()
-        together = encode_prompts(encoder, tokenizer, ["red star", "on", "red star"])
+        together = encode_prompts(encoder, tokenizer, ["red star", "on", "red star"], CPU)
         assert together.shape == (3, 12, 16)
         assert torch.equal(together[0], together[2])
-        assert torch.equal(together[1:2], encode_prompts(encoder, tokenizer, ["on"]))
+        assert torch.equal(together[1:2], encode_prompts(encoder, tokenizer, ["on"], CPU))
 
 
 def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from conftest import tiny_unet
 from latentshift import LatentShiftPipeline
@@ -21,7 +22,13 @@ from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
-from latentshift.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from latentshift.training.checkpoint import (
+    checkpoint_step,
+    drop_checkpoints,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from latentshift.training.denoiser import ImageStage, VideoStage
 from latentshift.training.loop import accelerator_for, fit, learning_rate
 from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
@@ -49,9 +56,9 @@ def tiny(stage: str, folder: Path, *overrides: str):
     places = {
         "autoencoder": [f"output={folder}/autoencoder", TINY_VAE],
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
-        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6"],
+        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6", "train_text_encoder=false"],
     }
-    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=1", "compile=false"]
+    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2", "compile=false"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 
 
@@ -117,8 +124,38 @@ def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
         run(tiny("autoencoder", runs, "kl_weight=0.5"), quiet=True)
     with pytest.raises(ValueError, match="trained for 4 steps already, more than the 3 asked for"):
         run(tiny("autoencoder", runs, "steps=3"), quiet=True)
-    with pytest.raises(ValueError, match="latents of another making: clips is 6 there and 5 here"):
-        run(tiny("video", runs, "data.clips=5", f"output={runs}/other"), quiet=True)
+    with pytest.raises(ValueError, match="has room for 6 clips, not for 7"):
+        run(tiny("video", runs, "data.clips=7", f"output={runs}/other"), quiet=True)
+    with pytest.raises(ValueError, match="latents of another making: seed is 0 there and 1 here"):
+        run(tiny("video", runs, "data.seed=1", f"output={runs}/other"), quiet=True)
+
+
+def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None:
+    rate = "optimizer={learning_rate: 1e-3, warmup_steps: 1, decay_steps: 2}"
+    run(tiny("autoencoder", tmp_path, rate), quiet=True)
+    kept = list_checkpoints(tmp_path / "autoencoder" / "checkpoints")
+    assert [checkpoint_step(path) for path in kept] == [2, 4]  # the last one before the fall is always kept
+    with pytest.raises(ValueError, match="falling already towards its 4 steps"):
+        run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
+    shutil.rmtree(kept[-1])
+    run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
+
+
+def test_a_base_that_has_changed_is_refused(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "image", tmp_path / "image")
+    words = ("video", tmp_path, f"latents={runs}/latents")
+    run(tiny(*words, "steps=2"), quiet=True)
+    file = tmp_path / "image" / "model" / "bert" / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: value + 1 for name, value in tensors.items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="was trained on another base"):
+        run(tiny(*words), quiet=True)
+
+
+def test_a_samples_draws_are_not_those_that_drew_the_sample() -> None:
+    # The same generator would tie a frame's time to the motion's word.
+    own = np.random.default_rng([0, 0, 5]).integers(2**32, size=8)
+    assert not np.array_equal(draws(0, 0, 5).integers(2**32, size=8), own)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(tmp_path: Path) -> None:
@@ -142,6 +179,8 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
 
     class Stage:
         objective = Cut()
+
+        fingerprint: dict[str, str] = {}  # noqa: RUF012
 
         def batch(self, step: int) -> Numbers:
             return Numbers(torch.ones(2, 4))
@@ -240,10 +279,11 @@ def test_sampled_moments_have_the_posteriors_mean_and_spread() -> None:
 
 def test_checkpoints_are_whole_and_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        save_checkpoint(tmp_path, step, {"weights": {"w": torch.full((2,), float(step))}}, {"note": step}, keep=2)
-    (tmp_path / ".step-00000004.tmp").mkdir()  # a save that was killed
+        save_checkpoint(tmp_path, step, {"weights": {"w": torch.full((2,), float(step))}}, {"note": step})
+    (tmp_path / ".0123.part").mkdir()  # a save that was killed
+    drop_checkpoints(tmp_path, keep=1, always=2)
     found = list_checkpoints(tmp_path)
-    assert [path.name for path in found] == ["step-00000002", "step-00000003"]
+    assert [checkpoint_step(path) for path in found] == [2, 3] and len(list(tmp_path.iterdir())) == 2
     newest = load_checkpoint(found[-1])
     assert newest.step == 3 and newest.values == {"note": 3} and newest.tensors["weights"]["w"].tolist() == [3.0, 3.0]
     file = found[-1] / "weights.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-NAME = "bundled"
+BUNDLED = "bundled"
 
 
 def bundled_model() -> Path:

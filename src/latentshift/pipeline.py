@@ -50,8 +50,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         tokenizer: of the text encoder.
         unet: a stock U-Net; the shift is installed on it here.
         scheduler: any diffusers scheduler; ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
-        shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict; None leaves it out, and
-            the frames are images that know nothing of each other.
+        shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict, the paper's by default;
+            None leaves it out, and the frames are images that know nothing of each other.
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
         guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
@@ -67,7 +67,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
         scheduler: Any,
-        shift: dict[str, Any] | None = None,
+        shift: dict[str, Any] | None = ShiftConfig().to_dict(),
         num_frames: int = 16,
         fps: int = 8,
         guidance_scale: float = 7.5,
@@ -170,8 +170,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype = self.unet.dtype
 
         # 2. Encode the text, once a sentence
-        text = encode_prompts(self.text_encoder, self.tokenizer, prompts).to(device, dtype)
-        negative = encode_prompts(self.text_encoder, self.tokenizer, negatives).to(device, dtype)
+        text = encode_prompts(self.text_encoder, self.tokenizer, prompts, device).to(device, dtype)
+        negative = encode_prompts(self.text_encoder, self.tokenizer, negatives, device).to(device, dtype)
         text = text.repeat_interleave(num_videos_per_prompt, dim=0)
         negative = negative.repeat_interleave(num_videos_per_prompt, dim=0)
 
@@ -230,8 +230,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         if num_videos_per_prompt < 1:
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
         most = self.scheduler.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps must lie between 1 and {most}, not {num_inference_steps}")
+        # One step between both ends of the schedule would be its noiseless end alone.
+        least = 2 if self.scheduler.config.get("timestep_spacing") == "linspace" else 1
+        if not least <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps must lie between {least} and {most}, not {num_inference_steps}")
         step = self.vae_scale_factor
         least = step * 2 ** (len(self.unet.config.block_out_channels) - 1)  # one pixel is left at the U-Net's bottom
         if height < least or width < least or height % step or width % step:
@@ -295,7 +297,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         parts = from_image_pipeline(path, family, **kwargs)
         if Path(path).is_dir():
-            check_weights(Path(path), {family.parts["text_encoder"]: parts["text_encoder"]})
+            check_weights(Path(path), {family.parts[name]: parts[name] for name in ("unet", "vae", "text_encoder")})
         return cls(**parts, shift=shift, **settings)
 
 

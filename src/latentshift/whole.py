@@ -13,6 +13,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def check_place(target: Path) -> None:
+    """Refuse early a place where :func:`whole` could not write; writes nothing, and creates no folders.
+
+    Raises:
+        NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
+    """
+    ancestor = target.absolute().parent
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    if not ancestor.is_dir():
+        raise NotADirectoryError(f"{target} can't be written, because {ancestor} is no folder: choose another path")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{target} can't be written, because the folder {ancestor} is not writable: choose another"
+        )
+
+
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
     """A path to write a file, or make a folder, at; it takes the target's place when the block ends well.
@@ -23,6 +40,7 @@ def whole(target: Path) -> Iterator[Path]:
     Raises:
         OSError: where the parents cannot be made, or nothing was written.
     """
+    target = target.absolute()
     missing = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}.part")

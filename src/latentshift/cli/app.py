@@ -46,7 +46,8 @@ def main() -> None:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, MemoryError) or "alloc" in reason or "out of memory" in reason:
+        scarce = isinstance(error, RuntimeError) and ("alloc" in reason or "out of memory" in reason)
+        if isinstance(error, MemoryError) or scarce:
             reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)

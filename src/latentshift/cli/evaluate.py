@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.bundled import NAME
+from latentshift.bundled import BUNDLED
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _SHEET_ROWS = 16
 
 
 def evaluate(
-    model: str = typer.Argument(NAME, help="The bundled model, or a folder with a model of the sprites world."),
+    model: str = typer.Argument(BUNDLED, help="The bundled model, or a folder with a model of the sprites world."),
     output: Path = typer.Option(Path("outputs/study"), "--output", "-o", help="Folder for readings, report, pictures."),
     seen: int = typer.Option(512, "--seen", help="Videos of (colour, thing, motion) triples that were trained on."),
     held_out: int = typer.Option(512, "--held-out", help="Videos of triples that were never trained on."),
@@ -23,12 +26,11 @@ def evaluate(
     shift_off: int = typer.Option(128, "--shift-off", help="Videos with the temporal shift switched off."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
-    sampler: str = typer.Option("ddpm", "--sampler", help="As in generate."),
+    sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's own."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Ask a model for sprites and read what it shows; the same command again goes on where it stopped."""
-    import numpy as np
     import torch
     from tqdm import tqdm
 
@@ -37,22 +39,27 @@ def evaluate(
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part, settle
     from latentshift.models.digest import weights_digest
-    from latentshift.video import write_video
+    from latentshift.video import as_clip, write_video
+    from latentshift.whole import write_whole
 
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
     pipeline = load_pipeline(model, pick_device(device), dtype)
-    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    if sampler is not None:
+        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     shift = pipeline.config.shift
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
+    pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, 1, "pil")
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"--guidance must be a finite number of 0 or more, not {scale}")
     settings = {
         "weights": weights_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder),
         "steps": steps,
         "guidance": scale,
-        "sampler": sampler,
-        "device": device,
+        "sampler": type(pipeline.scheduler).__name__,
+        "device": pipeline.device.type,
         "dtype": str(pipeline.dtype),
     }
     settle(output, settings)
@@ -73,7 +80,7 @@ def evaluate(
                 generator=generator,
                 return_dict=False,
             )[0]
-            return np.stack([np.asarray(frame) for frame in video])
+            return as_clip(video)
 
         size = pipeline.sample_size
         log = output / "readings" / f"{part.name}.jsonl"
@@ -90,7 +97,7 @@ def evaluate(
         scores = score_part(part, count, size, log)
         report["parts"].append(scores)
         print(_line(part.name, scores))
-    (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(output / "report.json", json.dumps(report, indent=1) + "\n")
     print(output / "report.json")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
-from latentshift.bundled import NAME
+from latentshift.bundled import BUNDLED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +37,14 @@ def generate(
     contact_sheet: Path | None = typer.Option(
         None, "--contact-sheet", help="Also all videos in one file: .png row by row, .gif, .webp or .mp4 side by side."
     ),
-    model: str = typer.Option(NAME, "--model", help="The bundled model, a folder, or a hub id."),
+    model: str = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id."),
     frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
     negative: str | None = typer.Option(None, "--negative", help="What to keep away from."),
-    sampler: str = typer.Option("ddpm", "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc."),
+    sampler: str | None = typer.Option(
+        None, "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc. Default: the model's own."
+    ),
     seed: int | None = typer.Option(None, "--seed", help="Of the first video; video k has seed + k. Default: random."),
     fps: float | None = typer.Option(None, "--fps", help="Frames a second of the file. Default: the model's."),
     size: str | None = typer.Option(None, "--size", help="Pixels, as 64 or 96x64 (width x height)."),
@@ -58,20 +60,24 @@ def generate(
     width, height = _parse_size(size)
     if frames is not None and frames < 1:
         raise ValueError(f"--frames must be 1 or more, not {frames}")
+    if loop and frames == 1:
+        raise ValueError("--loop is for videos, and --frames 1 makes an image")
     if seed is not None and not 0 <= seed < 2**63 - len(sentences):
         raise ValueError(f"--seed must be 0 or more and leave room below 2^63 for every video, not {seed}")
     if guidance is not None and not 0 <= guidance < float("inf"):
         raise ValueError(f"--guidance must be a finite number of 0 or more, not {guidance}")
     first_seed = _random_seed() if seed is None else seed
-    targets = _targets(sentences, output, suffix, first_seed, single_frame=frames == 1)
+    several = len(sentences) > 1 or prompts_file is not None
+    targets = _targets(sentences, output, suffix, first_seed, several=several, single_frame=frames == 1)
+    still = contact_sheet is not None and contact_sheet.suffix.lower() == ".png"
 
     def check_files(frames: int, fps: float) -> None:
         for target in targets:
             check_output(target, frames, fps=fps)
         if contact_sheet is not None:
-            check_output(contact_sheet, 1 if contact_sheet.suffix == ".png" else frames, fps=fps)
+            check_output(contact_sheet, 1 if still else frames, fps=fps)
 
-    check_files(frames or 1, fps or DEFAULT_FPS)  # what can be known before a large model is loaded
+    check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
     pipeline = _prepare(model, device, dtype, sampler, loop)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
@@ -98,7 +104,7 @@ def generate(
             "size": f"{video.shape[2]}x{video.shape[1]}",
             "steps": steps,
             "guidance": scale,
-            "sampler": sampler,
+            "sampler": type(pipeline.scheduler).__name__,
             "loop": loop,
             "fps": rate,
             "device": str(pipeline.device),
@@ -113,7 +119,6 @@ def generate(
         from latentshift.contact_sheet import contact_sheet as in_rows
         from latentshift.contact_sheet import side_by_side
 
-        still = contact_sheet.suffix == ".png"
         drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
         all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
         write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
@@ -145,19 +150,17 @@ def _parse_size(size: str | None) -> tuple[int | None, int | None]:
 
 
 def _targets(
-    sentences: list[str], output: Path | None, suffix: str | None, seed: int, *, single_frame: bool
+    sentences: list[str], output: Path | None, suffix: str | None, seed: int, *, several: bool, single_frame: bool
 ) -> list[Path]:
     kind = suffix or (".png" if single_frame else ".mp4")
     if not kind.startswith("."):
         raise ValueError(f"--suffix must begin with a dot, as .gif, not {kind!r}")
-    if len(sentences) == 1 and output is not None:
+    if output is not None and not several:
         if suffix is not None:
             raise ValueError("--suffix is for several videos; for one, give the suffix in -o")
         return [output]
     if output is not None and output.suffix:
-        raise ValueError(
-            f"-o must be a folder for {len(sentences)} videos, not {output}; their kind goes into --suffix"
-        )
+        raise ValueError(f"-o must be a folder for several videos, not {output}; their kind goes into --suffix")
     folder = output or Path("outputs")
     return [folder / f"{_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 
@@ -173,12 +176,13 @@ def _random_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def _prepare(model: str, device: str, dtype: str, sampler: str, loop: bool) -> LatentShiftPipeline:
+def _prepare(model: str, device: str, dtype: str, sampler: str | None, loop: bool) -> LatentShiftPipeline:
     from latentshift.cli.models import load_pipeline, pick_device
     from latentshift.diffusion.samplers import make_sampler
 
     pipeline = load_pipeline(model, pick_device(device), dtype)
-    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    if sampler is not None:
+        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     if loop:
         if pipeline.config.shift is None:
             raise ValueError(f"--loop needs the temporal shift, and {model} has none")
@@ -204,10 +208,11 @@ def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> No
 
 
 def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
-    import numpy as np
     import torch
+
+    from latentshift.video import as_clip
 
     # Drawn on the CPU whatever the device, so that a seed is the same noise everywhere.
     generator = torch.Generator().manual_seed(seed)
     (video,) = pipeline(sentence, generator=generator, return_dict=False, **arguments)[0]
-    return np.stack([np.asarray(frame) for frame in video])
+    return as_clip(video)

@@ -7,11 +7,11 @@ from typing import Any
 
 import typer
 
-from latentshift.bundled import NAME
+from latentshift.bundled import BUNDLED
 
 
 def info(
-    model: str = typer.Argument(NAME, help="The bundled model, a folder, or a hub id."),
+    model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
     as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
 ) -> None:
     """Parameters by component, family, frames, prediction type, and the vocabulary where it is small."""

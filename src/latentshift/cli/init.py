@@ -29,6 +29,7 @@ def init(
 ) -> None:
     """Install the temporal shift on an image model and save the result: ready to be fine-tuned on clips."""
     from latentshift.cli.models import DTYPES, load_pipeline, quiet_libraries
+    from latentshift.whole import check_place, whole
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID, or --family with --random-weights")
@@ -36,6 +37,7 @@ def init(
         raise ValueError("--family and --random-weights go together: weights that are not random come from a --base")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists already; choose another folder, or delete it")
+    check_place(output)
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
             raise ValueError(f"{option} must be 1 or more, not {number}")
@@ -45,7 +47,6 @@ def init(
     import torch
 
     from latentshift.shift import ShiftConfig
-    from latentshift.whole import whole
 
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}

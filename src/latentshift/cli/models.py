@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from latentshift.bundled import NAME, bundled_model
+from latentshift.bundled import BUNDLED, bundled_model
 
 if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
@@ -68,7 +68,7 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
     chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
-    path = str(bundled_model()) if model == NAME else model
+    path = str(bundled_model()) if model == BUNDLED else model
     arguments: dict[str, Any] = {"dtype": getattr(torch, chosen)}
     if os.path.isdir(path):
         arguments["local_files_only"] = True

@@ -43,14 +43,14 @@ class LatentClips:
             "seed": source.seed,
             "held_out": source.held_out,
             "num_frames": source.num_frames,
-            "clips": num_clips,
             **fingerprint,
         }
         self.done = 0
+        self.stored = num_clips  # the folder may hold more than are asked for: its first ones serve
         if self._index.exists():
             try:
                 found = json.loads(self._index.read_text(encoding="utf-8"))
-                made, self.done = dict(found["identity"]), int(found["done"])
+                made, self.done, self.stored = dict(found["identity"]), int(found["done"]), int(found["clips"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{self._index} is damaged ({error}); delete {folder} to encode anew") from None
             for key, value in self.identity.items():
@@ -59,13 +59,18 @@ class LatentClips:
                         f"{folder} holds latents of another making: {key} is {made.get(key)!r} there and {value!r} "
                         "here; choose another folder for `latents`, or delete this one"
                     )
+            if self.stored < num_clips:
+                raise ValueError(
+                    f"{folder} has room for {self.stored} clips, not for {num_clips}; choose another folder for "
+                    "`latents`, or delete this one"
+                )
 
     @property
     def moments(self) -> np.ndarray:
         """(N, F, 2C, h, w) float16, mapped read-only; all clips must be encoded."""
         if self.done < self.num_clips:
             raise ValueError(f"{self.folder} holds {self.done} of {self.num_clips} clips: encode the rest first")
-        return np.load(self.folder / "moments.npy", mmap_mode="r")
+        return np.load(self.folder / "moments.npy", mmap_mode="r")[: self.num_clips]
 
     def encode(self, encoder: Encoder, batch_clips: int = 8) -> Iterator[int]:
         """Encode what is missing; yields the number of clips done after each batch.
@@ -78,9 +83,9 @@ class LatentClips:
         while self.done < self.num_clips:
             last = min(self.done + batch_clips, self.num_clips)
             frames = np.concatenate([self.source[index][0] for index in range(self.done, last)])
-            encoded = encoder(frames).astype(np.float16).reshape(last - self.done, self.source.num_frames, -1)
+            encoded = encoder(frames)  # (M, 2C, h, w)
             if array is None:
-                array = self._open(encoder(frames[:1]).shape[1:])
+                array = self._open(encoded.shape[1:])
             array[self.done : last] = encoded.reshape(last - self.done, *array.shape[1:])
             self.done = last
             if last == self.num_clips or (last // batch_clips) % 64 == 0:
@@ -93,7 +98,7 @@ class LatentClips:
         if self.done:
             return np.load(path, mmap_mode="r+")
         self.folder.mkdir(parents=True, exist_ok=True)
-        shape = (self.num_clips, self.source.num_frames, *latent_shape)
+        shape = (self.stored, self.source.num_frames, *latent_shape)
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 
     @property
@@ -101,4 +106,6 @@ class LatentClips:
         return self.folder / "index.json"
 
     def _write_index(self) -> None:
-        write_whole(self._index, json.dumps({"identity": self.identity, "done": self.done}, indent=1))
+        write_whole(
+            self._index, json.dumps({"identity": self.identity, "clips": self.stored, "done": self.done}, indent=1)
+        )

@@ -10,10 +10,13 @@ from functools import lru_cache
 
 import numpy as np
 
+# Sets these streams apart from those that a data set draws its own samples from, whatever its seed.
+_STREAM = 0x7EA1
+
 
 @lru_cache(maxsize=2)
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(size)
+    return np.random.default_rng([_STREAM, seed, epoch]).permutation(size)
 
 
 def shuffled(size: int, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
@@ -27,4 +30,4 @@ def shuffled(size: int, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
 
 def draws(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random stream of one sample in one epoch."""
-    return np.random.default_rng([seed, epoch, index])
+    return np.random.default_rng([_STREAM, seed, epoch, index])

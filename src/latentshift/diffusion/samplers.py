@@ -15,8 +15,14 @@ SAMPLERS = {
 }
 
 
+# DDIM takes its steps T // n apart, whatever it was told of the spacing: "trailing" timesteps lie so where n divides T.
+_SPACING = {"ddim": "trailing"}
+
+
 def make_sampler(name: str, scheduler: Any) -> Any:
     """The sampler of that name with ``scheduler``'s noise schedule and prediction type.
+
+    Timesteps run evenly from the last, T - 1, to the first; DDIM's from the last in steps of T // n.
 
     Raises:
         ValueError: for a name that is not known.
@@ -26,6 +32,7 @@ def make_sampler(name: str, scheduler: Any) -> Any:
     if name not in SAMPLERS:
         raise ValueError(f"no sampler is called {name!r}; there are {', '.join(SAMPLERS)}")
     kind = getattr(diffusers, SAMPLERS[name])
-    if type(scheduler) is kind:
+    spacing = _SPACING.get(name, "linspace")
+    if type(scheduler) is kind and scheduler.config.timestep_spacing == spacing:
         return scheduler
-    return kind.from_config(scheduler.config, timestep_spacing="linspace")
+    return kind.from_config(scheduler.config, timestep_spacing=spacing)

@@ -16,6 +16,7 @@ import numpy as np
 
 from latentshift.data.sprites import Sprite, Sprites
 from latentshift.evaluation.sprite_reader import Reading, calibrate, read_clip, score
+from latentshift.whole import write_whole
 
 Generate = Callable[[str, int], np.ndarray]  # (prompt, seed) -> uint8 (F, H, W, 3)
 
@@ -69,8 +70,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     """
     path = folder / "settings.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=1) + "\n")
+        write_whole(path, json.dumps(settings, indent=1) + "\n")
         return
     before = json.loads(path.read_text())
     for key in sorted(before.keys() | settings.keys()):
@@ -88,8 +88,7 @@ def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) 
         ValueError: if the log holds answers to other questions.
     """
     answers = _load(log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("".join(json.dumps(answer) + "\n" for answer in answers))  # without a line that a kill cut short
+    write_whole(log, "".join(json.dumps(answer) + "\n" for answer in answers))  # without a line that a kill cut short
     with log.open("a") as file:
         for index, (_, prompt, seed) in enumerate(questions(part, count, size)):
             if index < len(answers):

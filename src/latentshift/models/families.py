@@ -144,9 +144,12 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
     except (OSError, KeyError) as error:
-        raise ValueError(
-            f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
-        ) from error
+        if Path(path).is_dir():
+            reason = f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
+        else:
+            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {said}"
+        raise ValueError(reason) from error
     if name == "LatentShiftPipeline":
         return None
     for family in FAMILIES.values():  # SD 1 and SD 2 share a class, and all that loading asks of their entries

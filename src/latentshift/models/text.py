@@ -53,9 +53,13 @@ def encode_tokens(text_encoder: nn.Module, token_ids: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def encode_prompts(text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str]) -> Tensor:
-    """Embeddings (P, L, D), each distinct sentence encoded once and by itself, so that none depends on its company."""
-    device = next(text_encoder.parameters()).device
+def encode_prompts(
+    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], device: torch.device
+) -> Tensor:
+    """Embeddings (P, L, D), each distinct sentence encoded once and by itself, so that none depends on its company.
+
+    ``device`` is where the encoder works, which offloaded weights do not tell.
+    """
     length = sentence_length(text_encoder, tokenizer)
     known: dict[str, Tensor] = {}
     for sentence in sentences:
@@ -65,14 +69,14 @@ def encode_prompts(text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, 
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
-    """The words a small vocabulary knows whole, sorted; None for a large, general one."""
+    """The words a small vocabulary knows whole, sorted; None for a large, general one, or one of characters alone."""
     vocabulary = tokenizer.get_vocab()
     if len(vocabulary) > SMALL_VOCABULARY:
         return None
     special = set(tokenizer.all_special_tokens)
     pieces = [entry for entry in vocabulary if entry not in special and entry.isalpha()]
     words = {entry for entry in pieces if len(entry) > 1}
-    return sorted(words | {"a"} if words else words)  # of the single letters, "a" alone is a word
+    return sorted(words | {"a"}) if words else None  # of the single letters, "a" alone is a word
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:

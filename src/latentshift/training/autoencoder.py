@@ -38,6 +38,11 @@ class AutoencoderStage:
         self.objective = AutoencoderObjective(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
         self.latent_side = recipe.data.size // 2 ** (len(model.channels) - 1)
 
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Nothing: this stage begins with nothing but its recipe."""
+        return {}
+
     def batch(self, step: int) -> FrameBatch:
         first = (step - 1) * self.recipe.batch_size
         indices = range(first, first + self.recipe.batch_size)  # the world never ends: no frame is seen twice

@@ -33,9 +33,9 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any], keep: int
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN``, whole or not at all, then drop all but the newest ``keep``."""
+    """Write ``folder/step-NNNNNNNN``, whole or not at all."""
     final = folder / f"{_PREFIX}{step:08d}"
     with whole(final) as temporary:
         temporary.mkdir()
@@ -46,9 +46,21 @@ def save_checkpoint(
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    for old in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
     return final
+
+
+def drop_checkpoints(folder: Path, keep: int, always: int | None = None) -> None:
+    """Delete all but the newest ``keep``, that of step ``always``, and what a save that was killed has left."""
+    for old in list_checkpoints(folder)[:-keep]:
+        if checkpoint_step(old) != always:
+            shutil.rmtree(old)
+    for left in folder.glob(".*.part"):
+        shutil.rmtree(left)
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(path.name.removeprefix(_PREFIX))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from latentshift.data.latents import LatentClips
 from latentshift.data.order import draws, shuffled
 from latentshift.data.sprites import Sprites, words
 from latentshift.diffusion.noise import draw_timestep, paper_scheduler
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.autoencoder import encode_moments, sample_moments
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.digest import weights_digest
@@ -25,10 +26,9 @@ from latentshift.models.text import build_word_tokenizer, sentence_length, token
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.video import to_unit, write_video
+from latentshift.video import as_clip, to_unit, write_video
 
 _PREVIEW_PROMPTS = 8
-_PREVIEW_GUIDANCE = 4.0
 
 
 class _DenoisingStage:
@@ -56,6 +56,13 @@ class _DenoisingStage:
         self.moments = self._encoded_clips().moments
         length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
         self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What the run builds on and does not train, told from anything else."""
+        parts = (self.pipeline.vae, self.pipeline.text_encoder)
+        frozen = [part for part in parts if not any(value.requires_grad for value in part.parameters())]
+        return {"frozen": weights_digest(*frozen)}
 
     def caption(self, index: int, rng: np.random.Generator) -> str:
         raise NotImplementedError
@@ -93,12 +100,12 @@ class _DenoisingStage:
             captions,
             num_frames=self.num_frames,
             num_inference_steps=self.settings.sample_steps,
-            guidance_scale=_PREVIEW_GUIDANCE,
+            guidance_scale=self.settings.guidance_scale,
             generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
             output_type="pil",
             return_dict=False,
         )[0]
-        clips = [np.stack([np.asarray(frame) for frame in video]) for video in videos]  # uint8 (F, S, S, 3)
+        clips = [as_clip(video) for video in videos]
         name = folder / f"step-{step:08d}"
         write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])
         if self.num_frames > 1:
@@ -107,8 +114,7 @@ class _DenoisingStage:
     def _encoded_clips(self) -> LatentClips:
         recipe, autoencoder = self.settings, self.pipeline.vae
         folder = recipe.latents or recipe.output / "latents"
-        made_by = {"autoencoder": weights_digest(autoencoder), "precision": recipe.compute.precision}
-        clips = LatentClips(folder, self.source, recipe.data.clips, made_by)
+        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": weights_digest(autoencoder)})
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
         autoencoder.to(self.device)
 
@@ -129,7 +135,10 @@ class ImageStage(_DenoisingStage):
     def __init__(self, recipe: ImageRecipe, device: torch.device) -> None:
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
-        autoencoder = AutoencoderKL.from_pretrained(recipe.autoencoder / "model", use_safetensors=True)
+        folder = recipe.autoencoder / "model"
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}: train stage (a) first, or set `autoencoder` to its run")
+        autoencoder = AutoencoderKL.from_pretrained(folder, use_safetensors=True)
         pipeline = LatentShiftPipeline(
             vae=autoencoder,
             text_encoder=_build_text_encoder(recipe, tokenizer := build_word_tokenizer(words(), recipe.text.tokens)),
@@ -161,8 +170,11 @@ class VideoStage(_DenoisingStage):
         torch.manual_seed(recipe.seed)
         run_of_ours = (recipe.base / "model").is_dir()
         base = recipe.base / "model" if run_of_ours else recipe.base
+        if not base.is_dir():
+            raise ValueError(f"there is no folder {base}: train stage (b) first, or set `base` to an image model")
         pipeline = LatentShiftPipeline.from_pretrained(base)
         pipeline.set_shift(recipe.shift.model_dump())
+        pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
         super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames, device=device)
 
@@ -197,7 +209,7 @@ def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DCondit
 
 def _build_text_encoder(recipe: ImageRecipe, tokenizer: object) -> LDMBertModel:
     text = recipe.text
-    return LDMBertModel(
+    encoder = LDMBertModel(
         LDMBertConfig(
             vocab_size=len(tokenizer),  # type: ignore[arg-type]
             max_position_embeddings=text.tokens,
@@ -209,3 +221,7 @@ def _build_text_encoder(recipe: ImageRecipe, tokenizer: object) -> LDMBertModel:
             dropout=0.0,
         )
     )
+    # Words begin far apart (LDM-BERT's own start is 0.02): single frames give no reason to tell "left" from "right",
+    # and stage (c) would be handed nearly the same for both (docs/log.md, 2026-11-21).
+    torch.nn.init.normal_(encoder.model.embed_tokens.weight)
+    return encoder

@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from latentshift.training.checkpoint import (
     Checkpoint,
+    checkpoint_step,
+    drop_checkpoints,
     list_checkpoints,
     load_checkpoint,
     load_optimizer_tensors,
@@ -45,6 +47,10 @@ class Stage(Protocol):
 
     def batch(self, step: int) -> Any:
         """The batch of step ``step`` (1, 2, …), on the CPU: a dataclass of tensors."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What the run builds on and does not train; a checkpoint goes on only with the same."""
 
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at."""
@@ -79,7 +85,6 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     output, compute = recipe.output, recipe.compute
     checkpoints = output / "checkpoints"
     check_folder(recipe)
-    write_whole(output / "recipe.yaml", dump_recipe(recipe))
     memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
     stage.objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
     learner = _Learner(stage.objective, recipe, accelerator)
@@ -91,12 +96,16 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             raise ValueError(
                 f"{output} has been trained for {step} steps already, more than the {recipe.steps} asked for"
             )
+        if checkpoint.values["fingerprint"] != stage.fingerprint:
+            raise ValueError(f"{output} was trained on another base, which has changed since; choose another output")
         learner.restore(checkpoint)
+    write_whole(output / "recipe.yaml", dump_recipe(recipe))
 
     with _Journal(recipe, step, quiet=quiet) as journal:
         learner.objective.train()
         while step < recipe.steps:
             step += 1
+            start = time.perf_counter()
             rate = learning_rate(recipe.optimizer, step, recipe.steps)
             batch = _to_device(stage.batch(step), accelerator.device)
             with _attention(compute.attention):
@@ -106,9 +115,11 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                     f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: the newest "
                     f"checkpoint in {checkpoints} is from before"
                 )
-            journal.note(step, {**values, "learning_rate": rate})
-            if step % recipe.save_every == 0 or step == recipe.steps:
-                save_checkpoint(checkpoints, step, learner.tensors(), {}, recipe.keep_checkpoints)
+            journal.note(step, {**values, "learning_rate": rate}, time.perf_counter() - start)
+            if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
+                values_kept = {"fingerprint": stage.fingerprint, **learner.values()}
+                save_checkpoint(checkpoints, step, learner.tensors(), values_kept)
+                drop_checkpoints(checkpoints, recipe.keep_checkpoints, always=before_decay(recipe))
             if step % recipe.sample_every == 0 and step < recipe.steps:
                 with learner.averaged():
                     stage.sample(output / "samples", step)
@@ -173,6 +184,11 @@ class _Learner:
             "optimizer": optimizer_tensors(self.optimizer.optimizer),
         }
 
+    def values(self) -> dict[str, Any]:
+        """What of it is no tensor."""
+        scaler = self.accelerator.scaler  # of float16's gradients
+        return {} if scaler is None else {"scaler": scaler.state_dict()}
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint."""
         with torch.no_grad():
@@ -182,6 +198,8 @@ class _Learner:
             shadow.copy_(checkpoint.tensors["average"][name])
         self.average.optimization_step = checkpoint.step
         load_optimizer_tensors(self.optimizer.optimizer, checkpoint.tensors["optimizer"])
+        if self.accelerator.scaler is not None and "scaler" in checkpoint.values:
+            self.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -211,7 +229,7 @@ class _Journal:
         )
         self.sums: dict[str, float] = {}
         self.count = 0
-        self.since = time.perf_counter()
+        self.seconds = 0.0
 
     def __enter__(self) -> _Journal:
         return self
@@ -221,19 +239,19 @@ class _Journal:
         self.board.close()
         self.lines.close()
 
-    def note(self, step: int, values: dict[str, float]) -> None:
-        """Take in a step's values; their means are written every ``log_every`` steps and at the end."""
+    def note(self, step: int, values: dict[str, float], seconds: float) -> None:
+        """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""
         recipe = self.recipe
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
+        self.seconds += seconds
         self.bar.update()
         if step % recipe.log_every and step != recipe.steps:
             return
-        now = time.perf_counter()
         means = {name: total / self.count for name, total in self.sums.items()}
-        means["samples_per_second"] = round(self.count * recipe.batch_size / (now - self.since), 2)
-        self.sums, self.count, self.since = {}, 0, now
+        means["samples_per_second"] = round(self.count * recipe.batch_size / self.seconds, 2)
+        self.sums, self.count, self.seconds = {}, 0, 0.0
         for name, value in means.items():
             self.board.add_scalar(name, value, step)
         self.lines.write(json.dumps({"step": step, "samples": step * recipe.batch_size, **means}) + "\n")
@@ -255,6 +273,11 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     if settings.decay_steps:
         rate *= min(1.0, (steps - step + 1) / settings.decay_steps)
     return rate
+
+
+def before_decay(recipe: AnyRecipe) -> int | None:
+    """The last step at the full learning rate, from which a run can be made longer; None if it falls all along."""
+    return None if recipe.optimizer.schedule == "cosine" else recipe.steps - recipe.optimizer.decay_steps
 
 
 def _attention(backend: str) -> AbstractContextManager[None]:
@@ -292,4 +315,12 @@ def check_folder(recipe: AnyRecipe) -> None:
                 raise ValueError(
                     f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
                     "choose another output, or delete this one"
+                )
+        if before["steps"] != now["steps"]:
+            newest = checkpoint_step(list_checkpoints(output / "checkpoints")[-1])
+            full = before_decay(load_recipe(path))
+            if full is None or newest > full:
+                raise ValueError(
+                    f"the learning rate of {output} was falling already towards its {before['steps']} steps; go on "
+                    "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
                 )

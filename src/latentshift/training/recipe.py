@@ -145,7 +145,8 @@ class DiffusionSettings(RunSettings):
     min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
     timestep_sampling: TimestepSampling = Field("uniform", description="uniform (the paper's), or cubic, noisier")
     compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
-    sample_steps: int = Field(50, ge=1, description="sampler steps of the clips that are made during training")
+    sample_steps: int = Field(50, ge=2, description="sampler steps of the clips that are made during training")
+    guidance_scale: float = Field(7.5, ge=0, description="of the samples; a video model takes it as its default")
     latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
 
 
@@ -166,7 +167,6 @@ class VideoRecipe(DiffusionSettings):
     base: Path = Field(description="the image model: the run of stage (b), or a folder with any image pipeline")
     shift: ShiftSettings = ShiftSettings()
     train_text_encoder: bool = Field(False, description="the paper freezes it")
-    guidance_scale: float = Field(7.5, ge=0, description="written into the model as its default")
     weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
 
 

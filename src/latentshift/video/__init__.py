@@ -9,7 +9,16 @@ they are used.
 
 from latentshift.video.read import read_metadata, read_video
 from latentshift.video.record import DEFAULT_FPS
-from latentshift.video.values import to_uint8, to_unit
-from latentshift.video.write import CRF, check_output, write_video
+from latentshift.video.values import as_clip, to_uint8, to_unit
+from latentshift.video.write import check_output, write_video
 
-__all__ = ["CRF", "DEFAULT_FPS", "check_output", "read_metadata", "read_video", "to_uint8", "to_unit", "write_video"]
+__all__ = [
+    "DEFAULT_FPS",
+    "as_clip",
+    "check_output",
+    "read_metadata",
+    "read_video",
+    "to_uint8",
+    "to_unit",
+    "write_video",
+]

@@ -1,13 +1,15 @@
-"""The one definition of uint8 <-> [-1, 1], for arrays and tensors alike."""
+"""A clip's values: the one definition of uint8 <-> [-1, 1], for arrays and tensors alike, and PIL images as a clip."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
 
@@ -44,3 +46,8 @@ def to_uint8(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         return ((x.clip(-1, 1).astype(np.float32) + 1) * 127.5).round().astype(np.uint8)
     return ((x.clip(-1, 1).float() + 1) * 127.5).round().byte()
+
+
+def as_clip(images: Sequence[Image.Image]) -> np.ndarray:
+    """The PIL images of one video as a clip: uint8 RGB (F, H, W, 3)."""
+    return np.stack([np.asarray(image) for image in images])

@@ -16,7 +16,7 @@ import numpy as np
 
 from latentshift.video.record import DEFAULT_FPS, EXIF_DESCRIPTION, encode, reason
 from latentshift.video.scaling import careful
-from latentshift.whole import whole
+from latentshift.whole import check_place, whole
 
 MIN_FPS, MAX_FPS = 0.1, 240
 BROWSER_MAX_FPS = {".gif": 50, ".webp": 90}  # browsers slow images down to 10 frames per second beyond this
@@ -50,13 +50,7 @@ def check_output(path: str | os.PathLike[str], num_frames: int, *, fps: float = 
         raise FileExistsError(f"the folder {path} exists and is not empty: name a new one for the frames")
     if not suffix and target.exists() and not target.is_dir():
         raise FileExistsError(f"{path} is an existing file: give the path a suffix, or name a folder for the frames")
-    ancestor = target.parent
-    while not ancestor.exists():
-        ancestor = ancestor.parent
-    if not ancestor.is_dir():
-        raise NotADirectoryError(f"{path} can't be written, because {ancestor} is no folder: choose another path")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} can't be written, because the folder {ancestor} is not writable: choose another")
+    check_place(Path(path))
     if suffix == ".mp4":
         import av
 
