@@ -183,7 +183,7 @@ class VideoStage(_DenoisingStage):
 
     def export(self, folder: Path) -> None:
         self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
-        for part in (self.pipeline.unet, self.pipeline.vae):
+        for part in (self.pipeline, self.pipeline.unet, self.pipeline.vae):
             part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         self.pipeline.to(getattr(torch, self.recipe.weights))
         self.pipeline.save_pretrained(folder)
