@@ -24,7 +24,7 @@ def pipeline() -> LatentShiftPipeline:
 def test_it_is_small_and_names_no_place_it_came_from() -> None:
     files = [path for path in bundled_model().rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 48e6
-    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md"}
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt", ".md", ".png"}
     for path in files:
         if path.suffix == ".json":
             assert '"_name_or_path": "/' not in path.read_text(encoding="utf-8")
