@@ -51,3 +51,8 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole(tmp_path / "file"):
         pass
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "kept").touch()
+    with pytest.raises(FileNotFoundError), whole(tmp_path / "model"):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "model"]

@@ -49,7 +49,11 @@ def whole(target: Path) -> Iterator[Path]:
         if target.is_dir():
             former = target.with_name(f".{uuid.uuid4().hex}.former")
             os.replace(target, former)  # a folder cannot take the place of one that holds something
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                os.replace(former, target)
+                raise
             shutil.rmtree(former)
         else:
             os.replace(temporary, target)

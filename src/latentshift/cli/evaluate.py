@@ -46,8 +46,7 @@ def evaluate(
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
     pipeline = load_pipeline(model, pick_device(device), dtype)
-    if sampler is not None:
-        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     shift = pipeline.config.shift
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance

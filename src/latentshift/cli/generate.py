@@ -181,8 +181,7 @@ def _prepare(model: str, device: str, dtype: str, sampler: str | None, loop: boo
     from latentshift.diffusion.samplers import make_sampler
 
     pipeline = load_pipeline(model, pick_device(device), dtype)
-    if sampler is not None:
-        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     if loop:
         if pipeline.config.shift is None:
             raise ValueError(f"--loop needs the temporal shift, and {model} has none")

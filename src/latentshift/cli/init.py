@@ -53,17 +53,15 @@ def init(
     ShiftConfig(**given)  # type: ignore[arg-type]  # a wrong word is refused before anything is loaded
     if base is not None:
         pipeline = load_pipeline(base, dtype=dtype)
-        before = pipeline.config
-        pipeline.set_shift({**(before.shift or {}), **given})
-        pipeline.register_to_config(
-            num_frames=before.num_frames if frames is None else frames, fps=before.fps if fps is None else fps
-        )
+        pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     else:
         from latentshift.models.families import random_weights as build
         from latentshift.pipeline import LatentShiftPipeline
 
-        pipeline = LatentShiftPipeline(**build(str(family)), shift=given, num_frames=frames or 16, fps=fps or 8)
+        pipeline = LatentShiftPipeline(**build(str(family)), shift=given)
         pipeline = pipeline.to(getattr(torch, dtype))
+    timing = {"num_frames": frames, "fps": fps}
+    pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
     with whole(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(output)

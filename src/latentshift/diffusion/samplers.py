@@ -19,8 +19,8 @@ SAMPLERS = {
 _SPACING = {"ddim": "trailing"}
 
 
-def make_sampler(name: str, scheduler: Any) -> Any:
-    """The sampler of that name with ``scheduler``'s noise schedule and prediction type.
+def make_sampler(name: str | None, scheduler: Any) -> Any:
+    """The sampler of that name with ``scheduler``'s noise schedule and prediction type; None is ``scheduler`` itself.
 
     Timesteps run evenly from the last, T - 1, to the first; DDIM's from the last in steps of T // n.
 
@@ -29,6 +29,8 @@ def make_sampler(name: str, scheduler: Any) -> Any:
     """
     import diffusers
 
+    if name is None:
+        return scheduler
     if name not in SAMPLERS:
         raise ValueError(f"no sampler is called {name!r}; there are {', '.join(SAMPLERS)}")
     kind = getattr(diffusers, SAMPLERS[name])

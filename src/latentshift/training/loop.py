@@ -96,7 +96,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             raise ValueError(
                 f"{output} has been trained for {step} steps already, more than the {recipe.steps} asked for"
             )
-        if checkpoint.values["fingerprint"] != stage.fingerprint:
+        if checkpoint.values.get("fingerprint") != stage.fingerprint:
             raise ValueError(f"{output} was trained on another base, which has changed since; choose another output")
         learner.restore(checkpoint)
     write_whole(output / "recipe.yaml", dump_recipe(recipe))
