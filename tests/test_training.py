@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from conftest import tiny_unet
@@ -22,6 +23,7 @@ from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
+from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.checkpoint import (
     checkpoint_step,
     drop_checkpoints,
@@ -49,6 +51,8 @@ TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4,
 TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
 TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}", "data.clips=6"]
 
+FROZEN_TEXT = ["train_text_encoder=false"]
+
 CPU = torch.device("cpu")
 
 
@@ -56,7 +60,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
     places = {
         "autoencoder": [f"output={folder}/autoencoder", TINY_VAE],
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
-        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6", "train_text_encoder=false"],
+        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6", "image_share=0", *FROZEN_TEXT],
     }
     shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2", "compile=false"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
@@ -221,20 +225,45 @@ def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> No
     assert not any(source.describe(index)[0].triple in held_out_triples() for index in range(500))
 
 
+def _motion_tokens(stage: ImageStage | VideoStage) -> set[int]:
+    words = stage._tokenize(["moving bouncing circling growing shrinking spinning standing"])[0]
+    return set(words.tolist()) - {0, 2, 3}  # padding, [CLS] and [SEP]
+
+
 def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(runs: Path) -> None:
     stage = ImageStage(tiny("image", runs, "batch_size=200"), CPU)
     tokens = stage.batch(1).token_ids
-    motion = set(stage._tokenize(["moving bouncing circling growing shrinking spinning standing"])[0].tolist()) - {
-        0,
-        2,
-        3,
-    }
+    motion = _motion_tokens(stage)
     lengths = (tokens != 0).sum(dim=1)
     with_motion = torch.tensor([bool(set(row.tolist()) & motion) for row in tokens])
     empty = lengths == 2  # [CLS] [SEP]
     assert 0.04 < empty.float().mean() < 0.18  # a tenth of 200
     assert 0.3 < with_motion.float().mean() < 0.6  # half of the rest
     assert not with_motion[empty].any()
+
+
+def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
+    stage = VideoStage(tiny("video", runs, "image_share=0.3", "caption_dropout=0"), CPU)
+    shapes = [stage.shape(step) for step in range(1, 201)]
+    assert set(shapes) == {(2, 16), (32, 1)}  # the same number of frames either way
+    assert 0.2 < shapes.count((32, 1)) / 200 < 0.4
+    motion = _motion_tokens(stage)
+    for frames in (1, 16):
+        batch = stage.batch(1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
+        assert batch.latents.shape[:2] == (32 // frames, frames)
+        assert [bool(set(row.tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
+
+
+def test_the_autoencoder_is_scaled_to_the_standard_deviation_that_is_asked_for(tmp_path: Path) -> None:
+    scales = []
+    for number, std in enumerate((1.0, 0.25)):
+        stage = AutoencoderStage(tiny("autoencoder", tmp_path, f"latent_std={std}"))
+        stage.export(tmp_path / str(number))
+        scales.append(AutoencoderKL.from_pretrained(tmp_path / str(number)).config.scaling_factor)
+    with torch.no_grad():
+        spread = stage.autoencoder.encode(stage._preview_frames(64)).latent_dist.mean.std()
+    assert 0.2 < spread * scales[1] < 0.3
+    assert scales[0] == pytest.approx(4 * scales[1], rel=1e-3)
 
 
 def test_each_epoch_is_a_permutation_and_can_begin_anywhere() -> None:

@@ -158,9 +158,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        self.check_inputs(prompts, num_frames, height, width, num_inference_steps, num_videos_per_prompt, output_type)
-        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance_scale}")
+        self.check_inputs(
+            prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
+        )
         negatives = _one_each(negative_prompt, len(prompts))
         unknown = set(callback_on_step_end_tensor_inputs) - {"latents"}
         if unknown:
@@ -219,6 +219,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         height: int,
         width: int,
         num_inference_steps: int,
+        guidance_scale: float,
         num_videos_per_prompt: int,
         output_type: str,
     ) -> None:
@@ -234,6 +235,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         least = 2 if self.scheduler.config.get("timestep_spacing") == "linspace" else 1
         if not least <= num_inference_steps <= most:
             raise ValueError(f"num_inference_steps must lie between {least} and {most}, not {num_inference_steps}")
+        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
+            raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance_scale}")
         step = self.vae_scale_factor
         least = step * 2 ** (len(self.unet.config.block_out_channels) - 1)  # one pixel is left at the U-Net's bottom
         if height < least or width < least or height % step or width % step:

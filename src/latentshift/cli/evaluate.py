@@ -50,9 +50,7 @@ def evaluate(
     pipeline.set_progress_bar_config(disable=True)
     shift = pipeline.config.shift
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
-    pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, 1, "pil")
-    if not 0 <= scale < float("inf"):
-        raise ValueError(f"--guidance must be a finite number of 0 or more, not {scale}")
+    pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, scale, 1, "pil")
     settings = {
         "weights": weights_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder),
         "steps": steps,

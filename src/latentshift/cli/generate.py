@@ -64,8 +64,6 @@ def generate(
         raise ValueError("--loop is for videos, and --frames 1 makes an image")
     if seed is not None and not 0 <= seed < 2**63 - len(sentences):
         raise ValueError(f"--seed must be 0 or more and leave room below 2^63 for every video, not {seed}")
-    if guidance is not None and not 0 <= guidance < float("inf"):
-        raise ValueError(f"--guidance must be a finite number of 0 or more, not {guidance}")
     first_seed = _random_seed() if seed is None else seed
     several = len(sentences) > 1 or prompts_file is not None
     targets = _targets(sentences, output, suffix, first_seed, several=several, single_frame=frames == 1)

@@ -28,6 +28,6 @@ def shuffled(size: int, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
         position += 1
 
 
-def draws(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random stream of one sample in one epoch."""
-    return np.random.default_rng([_STREAM, seed, epoch, index])
+def draws(seed: int, *place: int) -> np.random.Generator:
+    """The random stream of one place in a run: a sample (epoch, index), or a step (step,)."""
+    return np.random.default_rng([_STREAM, seed, *place])

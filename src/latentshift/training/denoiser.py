@@ -64,24 +64,29 @@ class _DenoisingStage:
         frozen = [part for part in parts if not any(value.requires_grad for value in part.parameters())]
         return {"frozen": weights_digest(*frozen)}
 
-    def caption(self, index: int, rng: np.random.Generator) -> str:
+    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
         raise NotImplementedError
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """How many samples the batch of a step holds, and of how many frames each."""
+        return self.settings.batch_size, self.num_frames
 
     def batch(self, step: int) -> LatentBatch:
         recipe = self.settings
         size = len(self.moments)
-        order = shuffled(size, recipe.seed, start=(step - 1) * recipe.batch_size)
+        samples, num_frames = self.shape(step)
+        order = shuffled(size, recipe.seed, start=(step - 1) * samples)
         total_steps = self.pipeline.scheduler.config.num_train_timesteps
         moments, noises, timesteps, captions = [], [], [], []
-        for _, (epoch, index) in zip(range(recipe.batch_size), order, strict=False):
+        for _, (epoch, index) in zip(range(samples), order, strict=False):
             rng = draws(recipe.seed, epoch, index)
-            first = int(rng.integers(self.moments.shape[1] - self.num_frames + 1))
-            moments.append(self.moments[index, first : first + self.num_frames].astype(np.float32))
+            first = int(rng.integers(self.moments.shape[1] - num_frames + 1))
+            moments.append(self.moments[index, first : first + num_frames].astype(np.float32))
             _, channels, height, width = moments[-1].shape
-            shape = (2, self.num_frames, channels // 2, height, width)
-            noises.append(rng.standard_normal(shape, dtype=np.float32))
+            noises.append(rng.standard_normal((2, num_frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(draw_timestep(rng, total_steps, recipe.timestep_sampling))
-            captions.append("" if rng.random() < recipe.caption_dropout else self.caption(index, rng))
+            dropped = rng.random() < recipe.caption_dropout
+            captions.append("" if dropped else self.caption(index, rng, num_frames))
         noise = torch.from_numpy(np.stack(noises))
         scaling = self.pipeline.vae.config.scaling_factor
         return LatentBatch(
@@ -148,7 +153,7 @@ class ImageStage(_DenoisingStage):
         )
         super().__init__(recipe, pipeline, num_frames=1, device=device)
 
-    def caption(self, index: int, rng: np.random.Generator) -> str:
+    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
         return self.source.describe(index)[0].caption(with_motion=rng.random() < self.recipe.motion_captions)
 
     def export(self, folder: Path) -> None:
@@ -178,8 +183,14 @@ class VideoStage(_DenoisingStage):
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
         super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames, device=device)
 
-    def caption(self, index: int, rng: np.random.Generator) -> str:
-        return self.source.describe(index)[0].caption()
+    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
+        return self.source.describe(index)[0].caption(with_motion=num_frames > 1)
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """Clips, or at ``image_share`` of the steps as many single frames as those clips have."""
+        clips, num_frames = super().shape(step)
+        of_images = draws(self.recipe.seed, step).random() < self.recipe.image_share
+        return (clips * num_frames, 1) if of_images else (clips, num_frames)
 
     def export(self, folder: Path) -> None:
         self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)

@@ -128,6 +128,7 @@ class AutoencoderRecipe(RunSettings):
     model: AutoencoderModel = AutoencoderModel()
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
+    latent_std: float = Field(1.0, gt=0, description="of scaled latents; below 1 all timesteps are noisier")
 
     @model_validator(mode="after")
     def _size_divides(self) -> AutoencoderRecipe:
@@ -167,6 +168,7 @@ class VideoRecipe(DiffusionSettings):
     base: Path = Field(description="the image model: the run of stage (b), or a folder with any image pipeline")
     shift: ShiftSettings = ShiftSettings()
     train_text_encoder: bool = Field(False, description="the paper freezes it")
+    image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
     weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
 
 
