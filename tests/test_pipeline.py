@@ -13,7 +13,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.diffusion.noise import add_noise, draw_timestep, paper_scheduler, timestep_weight
+from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.models.denoiser import denoise, share_text
@@ -212,14 +212,6 @@ def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None
             snr = (alpha / sigma).flatten().square()
             expected = weight(snr) * (wrong - clean).square().flatten(1).mean(dim=1)
             torch.testing.assert_close(timestep_weight(scheduler, steps, weighting, 2.0) * error, expected)
-
-
-def test_timesteps_are_drawn_evenly_or_towards_the_noise() -> None:
-    rng = np.random.default_rng(0)
-    for sampling, share in (("uniform", 0.125), ("cubic", 0.5)):
-        drawn = np.array([draw_timestep(rng, 1000, sampling) for _ in range(20_000)])
-        assert (drawn.min(), drawn.max()) == (0, 999)
-        assert np.mean(drawn >= 875) == pytest.approx(share, abs=0.012)  # three standard deviations
 
 
 def test_a_text_that_frames_share_is_a_text_repeated_for_each_frame(ldm_folder) -> None:

@@ -62,7 +62,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
         "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6", "image_share=0", *FROZEN_TEXT],
     }
-    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2", "compile=false"]
+    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 
 

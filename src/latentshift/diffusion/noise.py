@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
 Weighting = Literal["uniform", "min_snr", "debiased"]
-TimestepSampling = Literal["uniform", "cubic"]
 
 TRAIN_TIMESTEPS = 1000
 BETA_START = 8.5e-4
@@ -65,16 +63,6 @@ def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
     """α_t² / σ_t², shape (B,)."""
     alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
     return alphas / (1 - alphas)
-
-
-def draw_timestep(rng: np.random.Generator, total: int, sampling: TimestepSampling) -> int:
-    """A timestep 0 … T-1 for training.
-
-    ``"cubic"`` is T (1 - u³) for an even u: half of the draws lie in the noisiest eighth of the schedule. Frames repeat
-    each other, so that only there does a video leave its layout and motion to the text.
-    """
-    draw = rng.random()
-    return min(int(total * (1 - draw**3 if sampling == "cubic" else draw)), total - 1)
 
 
 def timestep_weight(scheduler: DDPMScheduler, timesteps: Tensor, weighting: Weighting, gamma: float) -> Tensor:

@@ -17,7 +17,7 @@ from latentshift.contact_sheet import contact_sheet, side_by_side
 from latentshift.data.latents import LatentClips
 from latentshift.data.order import draws, shuffled
 from latentshift.data.sprites import Sprites, words
-from latentshift.diffusion.noise import draw_timestep, paper_scheduler
+from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.autoencoder import encode_moments, sample_moments
 from latentshift.models.denoiser import compile_for_training
@@ -84,7 +84,7 @@ class _DenoisingStage:
             moments.append(self.moments[index, first : first + num_frames].astype(np.float32))
             _, channels, height, width = moments[-1].shape
             noises.append(rng.standard_normal((2, num_frames, channels // 2, height, width), dtype=np.float32))
-            timesteps.append(draw_timestep(rng, total_steps, recipe.timestep_sampling))
+            timesteps.append(int(rng.integers(total_steps)))
             dropped = rng.random() < recipe.caption_dropout
             captions.append("" if dropped else self.caption(index, rng, num_frames))
         noise = torch.from_numpy(np.stack(noises))

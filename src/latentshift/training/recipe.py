@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
-from latentshift.diffusion.noise import TimestepSampling, Weighting
+from latentshift.diffusion.noise import Weighting
 from latentshift.shift import Direction, Padding
 
 
@@ -144,7 +144,6 @@ class DiffusionSettings(RunSettings):
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
     min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
-    timestep_sampling: TimestepSampling = Field("uniform", description="uniform (the paper's), or cubic, noisier")
     compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
     sample_steps: int = Field(50, ge=2, description="sampler steps of the clips that are made during training")
     guidance_scale: float = Field(7.5, ge=0, description="of the samples; a video model takes it as its default")
