@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 
 from latentshift.bundled import bundled_model
 from latentshift.cli.app import app
@@ -66,3 +67,11 @@ def test_python_is_python_and_imports_what_there_is() -> None:
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+def test_the_readmes_python_makes_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (program,) = (block for name, block in blocks("python") if name == "README.md")
+    exec(program, {})
+    with Image.open(tmp_path / "heart.gif") as video:
+        assert (video.size, video.n_frames) == ((64, 64), 16)
