@@ -243,7 +243,7 @@ def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(ru
 
 
 def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
-    stage = VideoStage(tiny("video", runs, "image_share=0.3", "caption_dropout=0"), CPU)
+    stage = VideoStage(tiny("video", runs, "image_share=0.3", "motion_captions=0", "caption_dropout=0"), CPU)
     shapes = [stage.shape(step) for step in range(1, 201)]
     assert set(shapes) == {(2, 16), (32, 1)}  # the same number of frames either way
     assert 0.2 < shapes.count((32, 1)) / 200 < 0.4
@@ -252,6 +252,30 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
         batch = stage.batch(1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
         assert batch.latents.shape[:2] == (32 // frames, frames)
         assert [bool(set(row.tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
+
+
+def test_an_image_with_a_motion_in_its_caption_is_where_the_motion_begins(runs: Path) -> None:
+    stage = ImageStage(tiny("image", runs, "batch_size=60", "caption_dropout=0"), CPU)
+    numbered = np.full(stage.moments.shape, -30.0, dtype=np.float16)  # log-variances: nothing is drawn
+    numbered[:, :, :4] = np.arange(16).reshape(1, 16, 1, 1, 1)
+    stage.moments = numbered
+    batch = stage.batch(1)
+    frames = (batch.latents / stage.pipeline.vae.config.scaling_factor).mean(dim=(1, 2, 3, 4)).round()
+    motion = _motion_tokens(stage)
+    moving = torch.tensor([bool(set(row.tolist()) & motion) for row in batch.token_ids])
+    assert 10 < moving.sum() < 50
+    assert set(frames[moving].tolist()) == {0.0} and len(set(frames[~moving].tolist())) > 8
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_a_stage_predicts_what_its_recipe_says_and_else_what_its_base_does(kind: str, runs: Path) -> None:
+    image = ImageStage(tiny("image", runs, f"prediction_type={kind}"), CPU)
+    assert image.objective.scheduler.config.prediction_type == kind
+    video = VideoStage(tiny("video", runs, f"prediction_type={kind}"), CPU)
+    assert video.objective.scheduler.config.prediction_type == kind
+    base = json.loads((runs / "image" / "model" / "scheduler" / "scheduler_config.json").read_text())
+    untold = VideoStage(tiny("video", runs, "prediction_type=null"), CPU)
+    assert untold.pipeline.scheduler.config.prediction_type == base["prediction_type"]
 
 
 def test_the_autoencoder_is_scaled_to_the_standard_deviation_that_is_asked_for(tmp_path: Path) -> None:

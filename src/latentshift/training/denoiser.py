@@ -64,9 +64,6 @@ class _DenoisingStage:
         frozen = [part for part in parts if not any(value.requires_grad for value in part.parameters())]
         return {"frozen": weights_digest(*frozen)}
 
-    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
-        raise NotImplementedError
-
     def shape(self, step: int) -> tuple[int, int]:
         """How many samples the batch of a step holds, and of how many frames each."""
         return self.settings.batch_size, self.num_frames
@@ -80,13 +77,17 @@ class _DenoisingStage:
         moments, noises, timesteps, captions = [], [], [], []
         for _, (epoch, index) in zip(range(samples), order, strict=False):
             rng = draws(recipe.seed, epoch, index)
-            first = int(rng.integers(self.moments.shape[1] - num_frames + 1))
+            # An image whose caption tells of a motion is where that motion begins: else single frames would give no
+            # reason to tell "left" from "right", and later clips would find the two words the same.
+            with_motion = num_frames > 1 or rng.random() < recipe.motion_captions
+            latest = 0 if num_frames == 1 and with_motion else self.moments.shape[1] - num_frames
+            first = int(rng.integers(latest + 1))
             moments.append(self.moments[index, first : first + num_frames].astype(np.float32))
             _, channels, height, width = moments[-1].shape
             noises.append(rng.standard_normal((2, num_frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(int(rng.integers(total_steps)))
             dropped = rng.random() < recipe.caption_dropout
-            captions.append("" if dropped else self.caption(index, rng, num_frames))
+            captions.append("" if dropped else self.source.describe(index)[0].caption(with_motion=with_motion))
         noise = torch.from_numpy(np.stack(noises))
         scaling = self.pipeline.vae.config.scaling_factor
         return LatentBatch(
@@ -149,12 +150,9 @@ class ImageStage(_DenoisingStage):
             text_encoder=_build_text_encoder(recipe, tokenizer := build_word_tokenizer(words(), recipe.text.tokens)),
             tokenizer=tokenizer,
             unet=_build_unet(recipe, autoencoder),
-            scheduler=paper_scheduler(),
+            scheduler=paper_scheduler(recipe.prediction_type or "epsilon"),
         )
         super().__init__(recipe, pipeline, num_frames=1, device=device)
-
-    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
-        return self.source.describe(index)[0].caption(with_motion=rng.random() < self.recipe.motion_captions)
 
     def export(self, folder: Path) -> None:
         parts = self.pipeline
@@ -180,11 +178,10 @@ class VideoStage(_DenoisingStage):
         pipeline = LatentShiftPipeline.from_pretrained(base)
         pipeline.set_shift(recipe.shift.model_dump())
         pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
+        if recipe.prediction_type is not None:
+            pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
         super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames, device=device)
-
-    def caption(self, index: int, rng: np.random.Generator, num_frames: int) -> str:
-        return self.source.describe(index)[0].caption(with_motion=num_frames > 1)
 
     def shape(self, step: int) -> tuple[int, int]:
         """Clips, or at ``image_share`` of the steps as many single frames as those clips have."""

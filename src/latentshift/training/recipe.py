@@ -142,6 +142,12 @@ class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
+    motion_captions: float = Field(
+        0.5, ge=0, le=1, description="share of images that are their clip's first frame, with the motion in the caption"
+    )
+    prediction_type: Literal["epsilon", "v_prediction"] | None = Field(
+        None, description="what the U-Net learns to predict; none: as its base, or epsilon (the paper's) for a new one"
+    )
     loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
     min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
     compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
@@ -157,7 +163,6 @@ class ImageRecipe(DiffusionSettings):
     autoencoder: Path = Field(description="folder of the trained autoencoder: the run of stage (a)")
     unet: UNetModel = UNetModel()
     text: TextModel = TextModel()
-    motion_captions: float = Field(0.5, ge=0, le=1, description="share of captions that keep their motion part")
 
 
 class VideoRecipe(DiffusionSettings):
