@@ -10,7 +10,6 @@ and never needs the words; in sampling there is nothing to read. A clip that sta
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from latentshift import LatentShiftPipeline
@@ -42,7 +41,7 @@ def main() -> None:
     for spread in (1.0, 0.5, 0.25, 0.125):
         told = torch.special.ndtr((snr * spread**2 * energy).sqrt() / 2)
         print(f"{spread:27.3f}   {told.mean():.3f}")
-    print(f"the bundled model's: {np.round(own, 3)}")
+    print(f"the bundled model's: {own:.3f}")
 
 
 if __name__ == "__main__":
