@@ -250,6 +250,11 @@ def test_evaluate_writes_a_report_and_goes_on_where_it_stopped(cli, sprites_mode
     assert log.read_text().startswith(first) and len(log.read_text().splitlines()) == 3
     code, _, err = cli(*words, "--seen", 3, "--guidance", 2)
     assert code == 1 and "guidance was 7.5 and is now 2.0" in err
+    shutil.copytree(sprites_model, "other")  # the same weights, read another way
+    scheduler = Path("other/scheduler/scheduler_config.json")
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
+    code, _, err = cli("evaluate", "other", *words[2:], "--seen", 3)
+    assert code == 1 and "contents was" in err
 
 
 def test_help_is_quick_and_nothing_heavy_is_imported() -> None:

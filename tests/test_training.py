@@ -51,8 +51,6 @@ TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4,
 TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
 TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}", "data.clips=6"]
 
-FROZEN_TEXT = ["train_text_encoder=false"]
-
 CPU = torch.device("cpu")
 
 
@@ -60,7 +58,13 @@ def tiny(stage: str, folder: Path, *overrides: str):
     places = {
         "autoencoder": [f"output={folder}/autoencoder", TINY_VAE],
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
-        "video": [f"output={folder}/video", f"base={folder}/image", "data.clips=6", "image_share=0", *FROZEN_TEXT],
+        "video": [
+            f"output={folder}/video",
+            f"base={folder}/image",
+            "data.clips=6",
+            "image_share=0",
+            "train_text_encoder=false",
+        ],
     }
     shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])

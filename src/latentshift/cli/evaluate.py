@@ -38,7 +38,7 @@ def evaluate(
     from latentshift.contact_sheet import contact_sheet
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part, settle
-    from latentshift.models.digest import weights_digest
+    from latentshift.models.digest import model_digest
     from latentshift.video import as_clip, write_video
     from latentshift.whole import write_whole
 
@@ -52,7 +52,7 @@ def evaluate(
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
     pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, scale, 1, "pil")
     settings = {
-        "weights": weights_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder),
+        "contents": model_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.scheduler),
         "steps": steps,
         "guidance": scale,
         "sampler": type(pipeline.scheduler).__name__,

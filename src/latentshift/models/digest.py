@@ -1,16 +1,42 @@
-"""A short name for a set of weights, by which what was made with them is told from what was not."""
+"""Short names for weights and for whole models, by which what was made with them is told from what was not."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import Any
 
 from torch import nn
+
+_OF_THE_LIBRARY = {"transformers_version", "dtype", "torch_dtype"}  # how a model was stored, not what it computes
 
 
 def weights_digest(*modules: nn.Module) -> str:
     """Sixteen hexadecimal digits of the SHA-256 of all names and values (as float32), wherever the tensors lie."""
+    return _digest(*modules, configs=False)
+
+
+def model_digest(*parts: Any) -> str:
+    """:func:`weights_digest`, and the configurations with it: another ``scaling_factor`` is another model.
+
+    Args:
+        parts: models of diffusers or transformers, and schedulers, which are nothing but their configuration.
+    """
+    return _digest(*parts, configs=True)
+
+
+def _digest(*parts: Any, configs: bool) -> str:
     digest = hashlib.sha256()
-    for module in modules:
-        for name, value in sorted(module.state_dict().items()):
-            digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    for part in parts:
+        if configs:
+            digest.update(_config(part).encode())
+        if isinstance(part, nn.Module):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _config(part: Any) -> str:
+    config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+    kept = {key: value for key, value in config.items() if key[0] != "_" and key not in _OF_THE_LIBRARY}
+    return json.dumps(kept, sort_keys=True, default=str)

@@ -21,7 +21,7 @@ from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.autoencoder import encode_moments, sample_moments
 from latentshift.models.denoiser import compile_for_training
-from latentshift.models.digest import weights_digest
+from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.objective import DenoisingObjective, LatentBatch
@@ -62,7 +62,7 @@ class _DenoisingStage:
         """What the run builds on and does not train, told from anything else."""
         parts = (self.pipeline.vae, self.pipeline.text_encoder)
         frozen = [part for part in parts if not any(value.requires_grad for value in part.parameters())]
-        return {"frozen": weights_digest(*frozen)}
+        return {"frozen": model_digest(*frozen, self.pipeline.scheduler)}
 
     def shape(self, step: int) -> tuple[int, int]:
         """How many samples the batch of a step holds, and of how many frames each."""
