@@ -50,6 +50,18 @@ def tiny_vae(seed: int = 0) -> AutoencoderKL:
     return vae.eval()
 
 
+def stock_vae(seed: int = 0) -> AutoencoderKL:
+    """With attention in its middle, as Stable Diffusion's."""
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        sample_size=16,
+    ).eval()
+
+
 def tiny_bert(seed: int = 0) -> LDMBertModel:
     torch.manual_seed(seed)
     config = LDMBertConfig(
@@ -106,7 +118,7 @@ def ldm_folder(tmp_path_factory: pytest.TempPathFactory):
 
 def _stable_diffusion(folder, prediction_type: str):
     StableDiffusionPipeline(
-        vae=tiny_vae(),
+        vae=stock_vae(),
         text_encoder=tiny_clip(),
         tokenizer=tiny_tokenizer(),
         unet=tiny_unet(),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.callbacks import PipelineCallback, SDCFGCutoffCallback
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from safetensors.torch import load_file, save_file
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
@@ -77,6 +81,9 @@ def test_one_generator_for_several_videos_and_its_first_ones(pipeline: LatentShi
     two = pipeline("red", num_videos_per_prompt=2, generator=seeded(3)[0], **options).frames
     three = pipeline("red", num_videos_per_prompt=3, generator=seeded(3)[0], **options).frames
     assert torch.equal(two, three[:2]) and not torch.equal(two[0], two[1])
+    assert torch.equal(two[:1], pipeline("red", generator=seeded(3)[0], **options).frames)
+    once = seeded(3)[0]
+    assert not torch.equal(*(pipeline("red", generator=once, **options).frames for _ in range(2)))
     with pytest.raises(ValueError, match="2 generators were given for 3 videos"):
         video_generators(seeded(0, 1), 3)
     torch.manual_seed(0)
@@ -117,6 +124,20 @@ def test_a_callback_sees_and_replaces_the_latents(pipeline: LatentShiftPipeline)
     frames = pipeline("red", num_inference_steps=3, output_type="latent", callback_on_step_end=zero).frames
     assert seen == [(0, 999), (1, 500), (2, 0)]
     assert not frames.any()
+
+
+def test_diffusers_own_callbacks_serve_or_are_refused_by_name(pipeline: LatentShiftPipeline) -> None:
+    class Blank(PipelineCallback):
+        tensor_inputs = ["latents"]  # noqa: RUF012
+
+        def callback_fn(self, pipe, step: int, timestep: torch.Tensor, tensors: dict) -> dict:
+            last = step == pipe.num_timesteps - 1
+            return {"latents": tensors["latents"] * 0} if last else tensors
+
+    options = {"num_inference_steps": 3, "output_type": "latent"}
+    assert not pipeline("red", callback_on_step_end=Blank(), **options).frames.any()
+    with pytest.raises(ValueError, match="a callback can have the tensors latents, not prompt_embeds"):
+        pipeline("red", callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=0.5), **options)
 
 
 def test_one_hundred_steps_run_evenly_from_the_last_to_the_first() -> None:
@@ -279,10 +300,41 @@ def test_the_shift_can_be_changed_and_taken_out(pipeline: LatentShiftPipeline) -
         torch.testing.assert_close(alone[0, 0], off[0, k], atol=1e-4, rtol=1e-4)
     pipeline.set_shift(SHIFT)
     assert torch.equal(run(), with_zeros)
+    for wrong, message in (({"fold": 500}, "too few for fold 500"), ({"pad": 1}, "and no pad")):
+        with pytest.raises(ValueError, match=message):
+            pipeline.set_shift(wrong)
+    assert torch.equal(run(), with_zeros)  # a refusal changes nothing
+
+
+def test_a_compiled_unet_can_be_shifted_and_unshifted() -> None:
+    pipeline = make(scheduler=make_sampler("ddim", paper_scheduler()))
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+
+    def run() -> torch.Tensor:
+        return pipeline("red", latents=noise, **options).frames
+
+    settings = ({"padding": "circular"}, None, SHIFT)
+    eager = [(pipeline.set_shift(each), run())[1] for each in settings]
+    pipeline.unet = torch.compile(pipeline.unet, backend="eager")
+    for each, expected in zip(settings, eager, strict=True):
+        pipeline.set_shift(each)
+        torch.testing.assert_close(run(), expected)
+
+
+@pytest.mark.parametrize("sampler", ["dpm++", "unipc"])
+def test_solvers_take_one_step_less_than_there_are_timesteps(sampler: str) -> None:
+    pipeline = make(scheduler=make_sampler(sampler, paper_scheduler()))
+    with pytest.raises(ValueError, match="between 2 and 999"):
+        pipeline("red", num_inference_steps=1000)
+    pipeline.scheduler.set_timesteps(999)
+    assert pipeline.scheduler.timesteps.unique().numel() == 999
 
 
 BAD = [
     ({"prompt": []}, "prompt must be"),
+    ({"prompt": None}, "prompt must be"),
+    ({"decode_chunk_size": 0}, "decode_chunk_size must be 1 or more"),
     ({"num_frames": 0}, "num_frames must be 1 or more"),
     ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be"),
     ({"num_inference_steps": 0}, "between 2 and 1000"),
@@ -292,7 +344,7 @@ BAD = [
     ({"output_type": "mp4"}, "output_type must be one of"),
     ({"negative_prompt": ["a", "b"]}, "2 negative prompts were given for 1"),
     ({"latents": torch.zeros(1, 3, 4, 4, 4)}, "latents must have the shape"),
-    ({"callback_on_step_end_tensor_inputs": ["noise"]}, "knows only 'latents'"),
+    ({"callback_on_step_end_tensor_inputs": ["noise"]}, "can have the tensors latents, not noise"),
 ]
 
 
@@ -300,6 +352,47 @@ BAD = [
 def test_arguments_that_do_not_hold(pipeline: LatentShiftPipeline, arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pipeline(**{"prompt": "red", "num_inference_steps": 2, **arguments})
+
+
+def test_a_scheduler_that_is_asked_for_stays(ldm_folder) -> None:
+    euler = make_sampler("euler", base_scheduler())
+    assert LatentShiftPipeline.from_pretrained(ldm_folder, scheduler=euler).scheduler is euler
+
+
+def _rename(file: Path, former: dict[str, str]) -> None:
+    tensors = load_file(file)
+    renamed = {
+        ".".join(former.get(part, part) for part in key.replace("to_out.0", "to_out").split(".")): value
+        for key, value in tensors.items()
+    }
+    save_file(renamed, file, metadata={"format": "pt"})
+
+
+def test_attention_under_the_names_of_older_files_is_read(sd1_folder, tmp_path) -> None:
+    shutil.copytree(sd1_folder, tmp_path / "old")
+    file = tmp_path / "old" / "vae" / "diffusion_pytorch_model.safetensors"
+    _rename(file, {"to_q": "query", "to_k": "key", "to_v": "value", "to_out": "proj_attn"})
+    assert any(key.endswith("attentions.0.proj_attn.weight") for key in load_file(file))
+    now, then = (LatentShiftPipeline.from_pretrained(folder).vae for folder in (sd1_folder, tmp_path / "old"))
+    assert all(torch.equal(value, now.state_dict()[key]) for key, value in then.state_dict().items())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_hub_id_is_checked_like_a_folder(sd1_folder, tmp_path, whole: bool) -> None:
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / "0123"
+    shutil.copytree(sd1_folder, snapshot)
+    (tmp_path / "models--someone--tiny" / "refs").mkdir()
+    (tmp_path / "models--someone--tiny" / "refs" / "main").write_text("0123")
+    words = {"cache_dir": tmp_path, "local_files_only": True}
+    if whole:
+        assert clip_context(LatentShiftPipeline.from_pretrained("someone/tiny", **words).unet) is not None
+        return
+    file = snapshot / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    del tensors["conv_in.weight"]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"are not whole: conv_in\.weight is missing"):
+        LatentShiftPipeline.from_pretrained("someone/tiny", **words)
 
 
 def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:

@@ -47,6 +47,15 @@ def test_a_failure_leaves_what_was_there_and_no_new_parents(tmp_path: Path, fold
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "old"]
 
 
+def test_the_folder_one_is_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for target in (Path("."), tmp_path):
+        with pytest.raises(ValueError, match="is the folder you are in, or holds it"), whole(target) as temporary:
+            temporary.mkdir()
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"] and not list(Path(".").iterdir())
+
+
 def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), whole(tmp_path / "file"):
         pass

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -59,6 +60,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
+    _num_timesteps = 0
 
     def __init__(
         self,
@@ -87,11 +89,17 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             ValueError: for settings that do not hold.
         """
-        config = None if shift is None else ShiftConfig(**shift)
-        if clip_context(self.unet) is not None:
+        config = None if shift is None else ShiftConfig.from_dict(shift)
+        installed = clip_context(self.unet)
+        if installed is not None:
             remove(self.unet)
-        if config is not None:
-            install(self.unet, config)
+        try:
+            if config is not None:
+                install(self.unet, config)
+        except ValueError:
+            if installed is not None:
+                install(self.unet, installed.config)
+            raise
         self.register_to_config(shift=None if config is None else config.to_dict())
 
     @property
@@ -103,6 +111,11 @@ class LatentShiftPipeline(DiffusionPipeline):
     def sample_size(self) -> int:
         """The side of the frames, in pixels, that the U-Net was made for."""
         return int(self.unet.config.sample_size * self.vae_scale_factor)
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the call at hand, or of the last one: for callbacks."""
+        return self._num_timesteps
 
     @torch.no_grad()
     def __call__(
@@ -145,7 +158,8 @@ class LatentShiftPipeline(DiffusionPipeline):
             latents: standard normal noise (B, F, C, h, w) to start from instead of the generators'.
             output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
             return_dict: False returns a plain tuple.
-            callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``; a dict it returns replaces them.
+            callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``, or one of diffusers' callbacks; a
+                dict it returns replaces them.
             callback_on_step_end_tensor_inputs: names of tensors the callback wants; ``"latents"`` is what there is.
             decode_chunk_size: frames decoded at a time; None: a whole video.
 
@@ -153,7 +167,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             ValueError: for an argument that does not hold; the message says which and why.
         """
         # 1. Check and settle what was asked for
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
         num_frames = self.config.num_frames if num_frames is None else num_frames
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
@@ -161,10 +175,14 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.check_inputs(
             prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
+        if decode_chunk_size is not None and decode_chunk_size < 1:
+            raise ValueError(f"decode_chunk_size must be 1 or more, or None for a whole video, not {decode_chunk_size}")
         negatives = _one_each(negative_prompt, len(prompts))
-        unknown = set(callback_on_step_end_tensor_inputs) - {"latents"}
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs knows only 'latents', not {sorted(unknown)}")
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
+            known = ", ".join(self._callback_tensor_inputs)
+            raise ValueError(f"a callback can have the tensors {known}, not {', '.join(unknown)}")
         count = len(prompts) * num_videos_per_prompt
         device = self._execution_device
         dtype = self.unet.dtype
@@ -184,6 +202,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         elif tuple(latents.shape) != (count, *shape):
             raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
         self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self._num_timesteps = len(self.scheduler.timesteps)
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
@@ -195,13 +214,13 @@ class LatentShiftPipeline(DiffusionPipeline):
             guidance_scale,
             videos_per_call=1 if device.type == "cpu" else None,
         )
-        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+        with self.progress_bar(total=self._num_timesteps) as bar:
 
             def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
                 bar.update()
                 if callback_on_step_end is None:
                     return latents
-                wanted = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
+                wanted = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
                 replaced = callback_on_step_end(self, step, timestep, wanted) or {}
                 return replaced.get("latents", latents)
 
@@ -230,11 +249,15 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
         if num_videos_per_prompt < 1:
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
-        most = self.scheduler.config.num_train_timesteps
+        schedule = self.scheduler.config
+        # The solvers of higher order leave the last of their evenly spaced timesteps out.
+        most_steps = schedule.num_train_timesteps - ("solver_order" in schedule)
         # One step between both ends of the schedule would be its noiseless end alone.
-        least = 2 if self.scheduler.config.get("timestep_spacing") == "linspace" else 1
-        if not least <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps must lie between {least} and {most}, not {num_inference_steps}")
+        least_steps = 2 if schedule.get("timestep_spacing") == "linspace" else 1
+        if not least_steps <= num_inference_steps <= most_steps:
+            raise ValueError(
+                f"num_inference_steps must lie between {least_steps} and {most_steps}, not {num_inference_steps}"
+            )
         if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
             raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance_scale}")
         step = self.vae_scale_factor
@@ -253,11 +276,11 @@ class LatentShiftPipeline(DiffusionPipeline):
         return torch.stack(videos).clamp(-1, 1)
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
-        if not torch.isfinite(latents).all():
-            raise ValueError("the model made values that are not finite; try another dtype, or less guidance")
+        _check_finite(latents, "U-Net")
         if output_type == "latent":
             return latents
         frames = self.decode(latents, decode_chunk_size)
+        _check_finite(frames, "autoencoder")
         if output_type == "pt":
             return frames / 2 + 0.5
         channels_last = frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
@@ -290,18 +313,24 @@ class LatentShiftPipeline(DiffusionPipeline):
         if "dtype" not in kwargs:  # one for all parts, whatever they were saved in
             kwargs["dtype"] = kwargs.pop("torch_dtype", torch.float32)
         family = find_family(path, **kwargs)
+        loader = cls if family is None else DiffusionPipeline
+        folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
+        names = ["unet", "vae", "text_encoder"]
         if family is None:
-            pipeline = super().from_pretrained(path, **kwargs)
-            if Path(path).is_dir():
-                parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder")}
-                check_weights(Path(path), parts)
+            pipeline = super().from_pretrained(folder, **kwargs)
+            check_weights(folder, {name: getattr(pipeline, name) for name in names if name not in kwargs})
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
-        parts = from_image_pipeline(path, family, **kwargs)
-        if Path(path).is_dir():
-            check_weights(Path(path), {family.parts[name]: parts[name] for name in ("unet", "vae", "text_encoder")})
+        parts = from_image_pipeline(folder, family, **kwargs)
+        theirs = {family.parts[name]: parts[name] for name in names}
+        check_weights(folder, {name: part for name, part in theirs.items() if name not in kwargs})
         return cls(**parts, shift=shift, **settings)
+
+
+def _check_finite(values: Tensor, part: str) -> None:
+    if not torch.isfinite(values).all():
+        raise ValueError(f"the {part} made values that are not finite; try another dtype, or less guidance")
 
 
 def _one_each(negative: str | list[str] | None, count: int) -> list[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
 import torch
@@ -55,8 +55,20 @@ class ShiftConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a pipeline's ``model_index.json``; ``ShiftConfig(**d)`` reads them back."""
+        """Plain values, for a pipeline's ``model_index.json``; :meth:`from_dict` reads them back."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:
+        """From plain values; what is left out is the paper's.
+
+        Raises:
+            ValueError: for a setting that there is not, or a value that does not hold.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"the shift has the settings {', '.join(known)}, and no {', '.join(unknown)}")
+        return cls(**values)
 
 
 def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig()) -> Tensor:
@@ -104,7 +116,11 @@ def _from_future(z: Tensor, padding: Padding) -> Tensor:
 
 
 class ClipContext:
-    """What all shifted layers of one U-Net share: the settings, and the frame count of the call at hand."""
+    """What all shifted layers of one U-Net share: the settings, and the frame count of the call at hand.
+
+    The count stays after the call, so that activation checkpointing recomputes with it. So under checkpointing a call
+    with another count must not come between a forward pass and its backward pass.
+    """
 
     def __init__(self, config: ShiftConfig) -> None:
         self.config = config
@@ -147,6 +163,7 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     """
     if clip_context(unet) is not None:
         raise ValueError("the temporal shift is installed on this U-Net already; remove it first")
+    module = _uncompiled(unet)
     blocks = _resnet_blocks(unet)
     if not blocks:
         raise ValueError(f"{type(unet).__name__} has no ResNet blocks to install the temporal shift on")
@@ -160,10 +177,10 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     clip = ClipContext(config)
     for block in blocks.values():
         block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), clip)
-    handle = unet.register_forward_pre_hook(_take_num_frames, with_kwargs=True)
+    handle = module.register_forward_pre_hook(_take_num_frames, with_kwargs=True)
     # Plain attributes: nothing that a state dict or a config would hold.
-    object.__setattr__(unet, "_clip_context", clip)
-    object.__setattr__(unet, "_clip_hook", handle)
+    object.__setattr__(module, "_clip_context", clip)
+    object.__setattr__(module, "_clip_hook", handle)
     return unet
 
 
@@ -177,15 +194,16 @@ def remove(unet: nn.Module) -> nn.Module:
         raise ValueError("the temporal shift is not installed on this U-Net")
     for block in _resnet_blocks(unet).values():
         block.norm1 = cast(ShiftedGroupNorm, block.norm1).plain()
-    unet._clip_hook.remove()  # type: ignore[union-attr, operator]
-    object.__delattr__(unet, "_clip_context")
-    object.__delattr__(unet, "_clip_hook")
+    module = _uncompiled(unet)
+    module._clip_hook.remove()  # type: ignore[union-attr, operator]
+    object.__delattr__(module, "_clip_context")
+    object.__delattr__(module, "_clip_hook")
     return unet
 
 
 def clip_context(unet: nn.Module) -> ClipContext | None:
     """What the shifted layers of this U-Net share, or None where the shift is not installed."""
-    return cast("ClipContext | None", getattr(unet, "_clip_context", None))
+    return cast("ClipContext | None", getattr(_uncompiled(unet), "_clip_context", None))
 
 
 @contextmanager
@@ -208,6 +226,11 @@ def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
         clip.default_num_frames = before
 
 
+def _uncompiled(unet: nn.Module) -> nn.Module:
+    # torch.compile(unet) is a wrapper, which hands attributes on when they are read and not when they are set.
+    return cast(nn.Module, getattr(unet, "_orig_mod", unet))
+
+
 def _resnet_blocks(unet: nn.Module) -> dict[str, nn.Module]:
     # By name: every diffusers U-Net family (LDM, SD 1, SD 2, SDXL) builds from this one class.
     return {name: module for name, module in unet.named_modules() if type(module).__name__ == "ResnetBlock2D"}
@@ -216,7 +239,6 @@ def _resnet_blocks(unet: nn.Module) -> dict[str, nn.Module]:
 def _take_num_frames(
     unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    # The count outlives the call, so that activation checkpointing recomputes with it.
     clip = cast(ClipContext, clip_context(unet))
     num_frames = kwargs.pop("num_frames", None)
     clip.num_frames = clip.default_num_frames if num_frames is None else num_frames

@@ -18,7 +18,10 @@ def check_place(target: Path) -> None:
 
     Raises:
         NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
+        ValueError: for the folder that the process is in, or one above it: it can't be put in another's place.
     """
+    if target.resolve() in (here := Path.cwd().resolve(), *here.parents):
+        raise ValueError(f"{target} is the folder you are in, or holds it: name a new folder or file in it")
     ancestor = target.absolute().parent
     while not ancestor.exists():
         ancestor = ancestor.parent
@@ -39,7 +42,9 @@ def whole(target: Path) -> Iterator[Path]:
 
     Raises:
         OSError: where the parents cannot be made, or nothing was written.
+        ValueError: as :func:`check_place`.
     """
+    check_place(target)
     target = target.absolute()
     missing = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)

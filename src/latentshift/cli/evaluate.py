@@ -52,7 +52,9 @@ def evaluate(
     scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
     pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, scale, 1, "pil")
     settings = {
-        "contents": model_digest(pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.scheduler),
+        "contents": model_digest(*pipeline.components.values()),
+        "shift": shift,
+        "frames": pipeline.config.num_frames,
         "steps": steps,
         "guidance": scale,
         "sampler": type(pipeline.scheduler).__name__,
@@ -81,6 +83,7 @@ def evaluate(
 
         size = pipeline.sample_size
         log = output / "readings" / f"{part.name}.jsonl"
+        picture = output / f"{part.name}.png"
         first: list[np.ndarray] = []
         shown = min(_SHEET_ROWS, count)
         videos = read_part(part, count, size, generate, log)
@@ -88,9 +91,11 @@ def evaluate(
         for index, video in enumerate(bar):
             if video is not None and index < shown:
                 first.append(video)
-        if len(first) == shown:  # else they were made, and drawn, by an earlier run
-            captions = [prompt for _, prompt, _ in questions(part, len(first), size)]
-            write_video(output / f"{part.name}.png", contact_sheet(first, captions, columns=16)[None])
+        asked = questions(part, shown, size)
+        if len(first) < shown and not picture.exists():  # an earlier run read some of them and was broken off
+            first = [generate(prompt, seed) for _, prompt, seed in asked]
+        if len(first) == shown:
+            write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in asked], columns=16)[None])
         scores = score_part(part, count, size, log)
         report["parts"].append(scores)
         print(_line(part.name, scores))

@@ -75,6 +75,8 @@ def generate(
         if contact_sheet is not None:
             check_output(contact_sheet, 1 if still else frames, fps=fps)
 
+    if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
+        raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
     pipeline = _prepare(model, device, dtype, sampler, loop)
     frames = pipeline.config.num_frames if frames is None else frames
@@ -158,7 +160,9 @@ def _targets(
             raise ValueError("--suffix is for several videos; for one, give the suffix in -o")
         return [output]
     if output is not None and output.suffix:
-        raise ValueError(f"-o must be a folder for several videos, not {output}; their kind goes into --suffix")
+        raise ValueError(
+            f"-o must be a folder for several videos, or a file of prompts, not {output}; their kind goes into --suffix"
+        )
     folder = output or Path("outputs")
     return [folder / f"{_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 

@@ -14,7 +14,7 @@ def info(
     model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
     as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
 ) -> None:
-    """Parameters by component, family, frames, prediction type, and the vocabulary where it is small."""
+    """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
     from latentshift.cli.models import load_pipeline
     from latentshift.models.families import family_of
     from latentshift.models.text import whole_words
@@ -48,6 +48,6 @@ def info(
             for name, count in value.items():
                 print(f"  {name:14}{count:>15,}")
         elif key == "vocabulary":
-            print(f"vocabulary      {' '.join(value) if value else 'general'}")
+            print(f"vocabulary      {' '.join(value) if value else 'not listed'}")
         else:
             print(f"{key:16}{value}")

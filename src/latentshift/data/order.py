@@ -29,5 +29,6 @@ def shuffled(size: int, seed: int, start: int = 0) -> Iterator[tuple[int, int]]:
 
 
 def draws(seed: int, *place: int) -> np.random.Generator:
-    """The random stream of one place in a run: a sample (epoch, index), or a step (step,)."""
-    return np.random.default_rng([_STREAM, seed, *place])
+    """The random stream of one place in a run: a sample (epoch, index)."""
+    # numpy takes no notice of zeros at the end: the last number keeps (1,) and (1, 0) apart.
+    return np.random.default_rng([_STREAM, seed, *place, len(place)])

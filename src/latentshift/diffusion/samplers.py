@@ -22,7 +22,8 @@ _SPACING = {"ddim": "trailing"}
 def make_sampler(name: str | None, scheduler: Any) -> Any:
     """The sampler of that name with ``scheduler``'s noise schedule and prediction type; None is ``scheduler`` itself.
 
-    Timesteps run evenly from the last, T - 1, to the first; DDIM's from the last in steps of T // n.
+    Timesteps run evenly from the last, T - 1, down to 0 (where dpm++ and unipc stop one short of it); DDIM's from the
+    last in steps of T // n.
 
     Raises:
         ValueError: for a name that is not known.

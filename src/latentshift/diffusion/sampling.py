@@ -22,17 +22,16 @@ def video_generators(
 ) -> list[torch.Generator]:
     """One random stream a video.
 
-    One generator for one video, and a list with one a video, are used as they are. One generator for several videos
-    is asked for a seed for each, so that the first two do not depend on how many follow. None draws fresh seeds.
+    A list with one a video is used as it is. One generator is the first video's, and those that follow have seeds drawn
+    from where it stands: so the first k videos are the same however many follow. None draws fresh seeds.
 
     Raises:
         ValueError: if a list has another length than there are videos.
     """
     if isinstance(generator, torch.Generator):
-        if count == 1:
-            return [generator]
-        seeds = [int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device)) for _ in range(count)]
-        return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
+        own = generator.clone_state()
+        seeds = [int(torch.randint(2**63 - 1, (), generator=own, device=own.device)) for _ in range(count - 1)]
+        return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
     if generator is None:
         return [torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))) for _ in range(count)]
     if len(generator) != count:

@@ -66,13 +66,17 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     """Write what a study's answers depend on beside them, or check that it is what they were made with.
 
     Raises:
-        ValueError: if the folder's answers were made with other settings; the message names the difference.
+        ValueError: if the folder's answers were made with other settings, or their record is damaged; the message
+            names the difference.
     """
     path = folder / "settings.json"
     if not path.exists():
         write_whole(path, json.dumps(settings, indent=1) + "\n")
         return
-    before = json.loads(path.read_text())
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is damaged; choose another output folder") from None
     for key in sorted(before.keys() | settings.keys()):
         if before.get(key) != settings.get(key):
             raise ValueError(
@@ -116,4 +120,15 @@ def _load(log: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     lines = log.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    answers: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith("\n"):
+            continue  # a kill in the middle of it
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict) or not answer.keys() >= {"prompt", "seed", *_ANSWER}:
+            raise ValueError(f"{log} line {number} is damaged; delete the file to ask again")
+        answers.append(answer)
+    return answers

@@ -20,7 +20,8 @@ def model_digest(*parts: Any) -> str:
     """:func:`weights_digest`, and the configurations with it: another ``scaling_factor`` is another model.
 
     Args:
-        parts: models of diffusers or transformers, and schedulers, which are nothing but their configuration.
+        parts: models of diffusers or transformers; schedulers, which are nothing but their configuration; tokenizers,
+            of which the vocabulary counts.
     """
     return _digest(*parts, configs=True)
 
@@ -37,6 +38,8 @@ def _digest(*parts: Any, configs: bool) -> str:
 
 
 def _config(part: Any) -> str:
+    if hasattr(part, "get_vocab"):
+        return json.dumps(part.get_vocab(), sort_keys=True)
     config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
     kept = {key: value for key, value in config.items() if key[0] != "_" and key not in _OF_THE_LIBRARY}
     return json.dumps(kept, sort_keys=True, default=str)

@@ -44,7 +44,6 @@ class Family:
     """What is particular to one family.
 
     Attributes:
-        title: for people.
         pipeline: class name of the stock image pipeline.
         parts: our name of a part -> the stock pipeline's.
         absent: optional parts of the stock pipeline that are not loaded.
@@ -54,7 +53,6 @@ class Family:
         prediction_type: what the U-Net predicts.
     """
 
-    title: str
     pipeline: str
     parts: dict[str, str]
     absent: tuple[str, ...]
@@ -84,11 +82,12 @@ _SD_PARTS = {name: name for name in ("vae", "text_encoder", "tokenizer", "unet",
 _SD_ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
 
 _HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "proxies")
-_CLIP_PREFIX = "text_model."  # in the files of older transformers, no longer in the modules
+# Names in the files of older libraries, which today's still read: SD 1.x and 2.x were saved with them.
+_CLIP_PREFIX = "text_model."
+_FORMER_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 FAMILIES: dict[str, Family] = {
     "ldm": Family(
-        title="latent diffusion, text2img-large",
         pipeline="LDMTextToImagePipeline",
         parts={**_SD_PARTS, "vae": "vqvae", "text_encoder": "bert"},
         absent=(),
@@ -98,7 +97,6 @@ FAMILIES: dict[str, Family] = {
         prediction_type="epsilon",
     ),
     "sd1": Family(
-        title="Stable Diffusion 1.x",
         pipeline="StableDiffusionPipeline",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
@@ -108,7 +106,6 @@ FAMILIES: dict[str, Family] = {
         prediction_type="epsilon",
     ),
     "sd2": Family(
-        title="Stable Diffusion 2.x",
         pipeline="StableDiffusionPipeline",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
@@ -159,15 +156,19 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(known)}")
 
 
-def from_image_pipeline(path: str, family: Family, **kwargs: Any) -> dict[str, Any]:
-    """The parts of a stock image pipeline under our names, with the paper's DDPM sampler on the base's schedule."""
+def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str, Any]:
+    """The parts of a stock image pipeline under our names.
+
+    The sampler is the paper's DDPM on the base's schedule, unless ``scheduler`` is among the keywords.
+    """
     for part in family.absent:
         kwargs.setdefault(part, None)
-    stock = DiffusionPipeline.from_pretrained(path, **kwargs)
+    stock = DiffusionPipeline.from_pretrained(folder, **kwargs)
     parts = {ours: getattr(stock, theirs) for ours, theirs in family.parts.items()}
-    parts["scheduler"] = DDPMScheduler.from_config(
-        parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
-    )
+    if "scheduler" not in kwargs:
+        parts["scheduler"] = DDPMScheduler.from_config(
+            parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
+        )
     return parts
 
 
@@ -185,10 +186,16 @@ def check_weights(folder: Path, parts: dict[str, nn.Module]) -> None:
         stored: set[str] = set()
         for file in (folder / name).glob("*.safetensors"):
             with safe_open(file, framework="pt") as tensors:
-                stored |= {key.removeprefix(_CLIP_PREFIX) for key in tensors.keys()}  # noqa: SIM118
-        wanted = {key.removeprefix(_CLIP_PREFIX) for key, _ in part.named_parameters()}
+                stored |= {_name_today(key) for key in tensors.keys()}  # noqa: SIM118
+        wanted = {_name_today(key) for key, _ in part.named_parameters()}
         if missing := sorted(wanted - stored):
             raise ValueError(f"the weights in {folder / name} are not whole: {missing[0]} is missing")
+
+
+def _name_today(key: str) -> str:
+    layer, _, kind = key.removeprefix(_CLIP_PREFIX).rpartition(".")
+    block, _, last = layer.rpartition(".")
+    return f"{block}.{_FORMER_ATTENTION[last]}.{kind}" if last in _FORMER_ATTENTION else f"{layer}.{kind}"
 
 
 def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:

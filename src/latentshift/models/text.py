@@ -19,9 +19,11 @@ SMALL_VOCABULARY = 1000  # entries; above this a vocabulary is not worth listing
 
 
 def build_word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTokenizerBase:
-    """A WordPiece tokenizer that knows ``words`` whole and spells everything else out, character by character.
+    """A WordPiece tokenizer that knows ``words`` whole and spells other words out, character by character.
 
     It is a stock ``BertTokenizer`` (the paper's text encoder is a BERT, Table 6), so a saved folder loads without us.
+    The characters are ASCII's, and accents are taken off: a word in another script, or of more than 100 characters, is
+    one ``[UNK]`` like any other.
 
     Args:
         words: the words to know whole, lower case.

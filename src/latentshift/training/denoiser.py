@@ -5,7 +5,11 @@ Both learn on latents that are encoded once and kept. Legend of shapes: B clips,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fractions import Fraction
+from math import floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,12 +36,26 @@ _PREVIEW_PROMPTS = 8
 
 
 class _DenoisingStage:
-    """What stages (b) and (c) share; a subclass says what it starts from, what one sample is, and what it exports."""
+    """What stages (b) and (c) share; a subclass says what it starts from, what one sample is, and what it exports.
+
+    Args:
+        recipe: the stage's.
+        pipeline: the model as it is before the first step.
+        base: those of its parts that were there before the run.
+        num_frames: of a sample.
+        device: where it is trained.
+    """
 
     def __init__(
-        self, recipe: DiffusionSettings, pipeline: LatentShiftPipeline, num_frames: int, device: torch.device
+        self,
+        recipe: DiffusionSettings,
+        pipeline: LatentShiftPipeline,
+        base: Iterable[Any],
+        num_frames: int,
+        device: torch.device,
     ) -> None:
-        self.settings = recipe
+        self.recipe = recipe
+        self.fingerprint = {"base": model_digest(*base)}
         self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
@@ -57,22 +75,15 @@ class _DenoisingStage:
         length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
         self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
 
-    @property
-    def fingerprint(self) -> dict[str, str]:
-        """What the run builds on and does not train, told from anything else."""
-        parts = (self.pipeline.vae, self.pipeline.text_encoder)
-        frozen = [part for part in parts if not any(value.requires_grad for value in part.parameters())]
-        return {"frozen": model_digest(*frozen, self.pipeline.scheduler)}
-
-    def shape(self, step: int) -> tuple[int, int]:
-        """How many samples the batch of a step holds, and of how many frames each."""
-        return self.settings.batch_size, self.num_frames
+    def place(self, step: int) -> tuple[int, int, int]:
+        """How many samples the batch of a step holds, of how many frames each, and where in the order it begins."""
+        size = self.recipe.batch_size
+        return size, self.num_frames, (step - 1) * size
 
     def batch(self, step: int) -> LatentBatch:
-        recipe = self.settings
-        size = len(self.moments)
-        samples, num_frames = self.shape(step)
-        order = shuffled(size, recipe.seed, start=(step - 1) * samples)
+        recipe = self.recipe
+        samples, num_frames, start = self.place(step)
+        order = shuffled(len(self.moments), recipe.seed, start)
         total_steps = self.pipeline.scheduler.config.num_train_timesteps
         moments, noises, timesteps, captions = [], [], [], []
         for _, (epoch, index) in zip(range(samples), order, strict=False):
@@ -105,8 +116,8 @@ class _DenoisingStage:
         videos = self.pipeline(
             captions,
             num_frames=self.num_frames,
-            num_inference_steps=self.settings.sample_steps,
-            guidance_scale=self.settings.guidance_scale,
+            num_inference_steps=self.recipe.sample_steps,
+            guidance_scale=self.recipe.guidance_scale,
             generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
             output_type="pil",
             return_dict=False,
@@ -118,7 +129,7 @@ class _DenoisingStage:
             write_video(name.with_suffix(".mp4"), side_by_side(clips), fps=self.pipeline.config.fps)
 
     def _encoded_clips(self) -> LatentClips:
-        recipe, autoencoder = self.settings, self.pipeline.vae
+        recipe, autoencoder = self.recipe, self.pipeline.vae
         folder = recipe.latents or recipe.output / "latents"
         clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": weights_digest(autoencoder)})
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
@@ -138,8 +149,9 @@ class _DenoisingStage:
 class ImageStage(_DenoisingStage):
     """Stage (b): U-Net and text encoder from scratch, on single frames; exports a stock image pipeline."""
 
+    recipe: ImageRecipe
+
     def __init__(self, recipe: ImageRecipe, device: torch.device) -> None:
-        self.recipe = recipe
         torch.manual_seed(recipe.seed)
         folder = recipe.autoencoder / "model"
         if not folder.is_dir():
@@ -152,7 +164,7 @@ class ImageStage(_DenoisingStage):
             unet=_build_unet(recipe, autoencoder),
             scheduler=paper_scheduler(recipe.prediction_type or "epsilon"),
         )
-        super().__init__(recipe, pipeline, num_frames=1, device=device)
+        super().__init__(recipe, pipeline, base=(autoencoder, pipeline.scheduler), num_frames=1, device=device)
 
     def export(self, folder: Path) -> None:
         parts = self.pipeline
@@ -168,26 +180,39 @@ class ImageStage(_DenoisingStage):
 class VideoStage(_DenoisingStage):
     """Stage (c): the shift installed on an image model, the U-Net fine-tuned on clips; exports our pipeline."""
 
+    recipe: VideoRecipe
+
     def __init__(self, recipe: VideoRecipe, device: torch.device) -> None:
-        self.recipe = recipe
         torch.manual_seed(recipe.seed)
         run_of_ours = (recipe.base / "model").is_dir()
         base = recipe.base / "model" if run_of_ours else recipe.base
         if not base.is_dir():
             raise ValueError(f"there is no folder {base}: train stage (b) first, or set `base` to an image model")
         pipeline = LatentShiftPipeline.from_pretrained(base)
-        pipeline.set_shift(recipe.shift.model_dump())
+        if recipe.shift is not None:
+            pipeline.set_shift(recipe.shift.to_dict())
+        elif pipeline.config.shift is None:
+            raise ValueError(
+                f"{base} was saved without the temporal shift; say which with shift, e.g. shift={{fold: 3}}"
+            )
         pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
         if recipe.prediction_type is not None:
             pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
         pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
-        super().__init__(recipe, pipeline, num_frames=pipeline.config.num_frames, device=device)
+        base_parts = pipeline.components.values()
+        super().__init__(recipe, pipeline, base_parts, num_frames=pipeline.config.num_frames, device=device)
 
-    def shape(self, step: int) -> tuple[int, int]:
-        """Clips, or at ``image_share`` of the steps as many single frames as those clips have."""
-        clips, num_frames = super().shape(step)
-        of_images = draws(self.recipe.seed, step).random() < self.recipe.image_share
-        return (clips * num_frames, 1) if of_images else (clips, num_frames)
+    def place(self, step: int) -> tuple[int, int, int]:
+        """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.
+
+        Clips and images go through the data each in an order of their own, so that neither leaves any out.
+        """
+        clips, num_frames, _ = super().place(step)
+        share = Fraction(str(self.recipe.image_share))
+        images_before, images_after = floor((step - 1) * share), floor(step * share)
+        if images_after > images_before:
+            return clips * num_frames, 1, images_before * clips * num_frames
+        return clips, num_frames, (step - 1 - images_before) * clips
 
     def export(self, folder: Path) -> None:
         self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)

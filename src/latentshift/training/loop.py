@@ -33,7 +33,7 @@ from latentshift.training.checkpoint import (
     save_checkpoint,
 )
 from latentshift.training.recipe import AnyRecipe, OptimizerSettings, dump_recipe, load_recipe
-from latentshift.whole import whole, write_whole
+from latentshift.whole import check_place, whole, write_whole
 
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
 
@@ -50,7 +50,7 @@ class Stage(Protocol):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """What the run builds on and does not train; a checkpoint goes on only with the same."""
+        """What the run began from; a checkpoint goes on only with the same."""
 
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at."""
@@ -84,7 +84,6 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     """
     output, compute = recipe.output, recipe.compute
     checkpoints = output / "checkpoints"
-    check_folder(recipe)
     memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
     stage.objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
     learner = _Learner(stage.objective, recipe, accelerator)
@@ -112,8 +111,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 values = learner.learn(batch, rate)
             if not math.isfinite(values["loss"]):
                 raise ValueError(
-                    f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: the newest "
-                    f"checkpoint in {checkpoints} is from before"
+                    f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: it goes on "
+                    f"from the newest checkpoint in {checkpoints}, which is from before"
                 )
             journal.note(step, {**values, "learning_rate": rate}, time.perf_counter() - start)
             if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
@@ -297,12 +296,14 @@ def _open_log(path: Path, step: int) -> TextIO:
 
 
 def check_folder(recipe: AnyRecipe) -> None:
-    """Make sure that the run in the recipe's folder, if there is one, is of the same recipe.
+    """Make sure that the recipe's folder can be written to, and the run in it, if there is one, is of this recipe.
 
     Raises:
         ValueError: if it is of another; the message names the difference.
+        OSError: if it can't be written to.
     """
     output = recipe.output
+    check_place(output / "recipe.yaml")
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute"}
     free |= {"compile", "sample_steps", "guidance_scale", "weights"}  # of the samples and the export alone
@@ -310,6 +311,7 @@ def check_folder(recipe: AnyRecipe) -> None:
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.
         before, now = load_recipe(path).model_dump(mode="json"), recipe.model_dump(mode="json")
+        before["optimizer"]["learning_rate"] = now["optimizer"]["learning_rate"]  # a run may be calmed
         for key in sorted((set(before) | set(now)) - free):
             if before.get(key) != now.get(key):
                 raise ValueError(

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from latentshift.diffusion.noise import Weighting
-from latentshift.shift import Direction, Padding
+from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
+from latentshift.shift import ShiftConfig
 
 
 class Settings(BaseModel):
@@ -59,7 +68,7 @@ class ComputeSettings(Settings):
 class AutoencoderModel(Settings):
     """The autoencoder's shape (diffusers ``AutoencoderKL``): 2^(levels-1) times smaller on each side."""
 
-    channels: tuple[PositiveInt, ...] = (128, 256, 512, 512)
+    channels: tuple[PositiveInt, ...] = Field((128, 256, 512, 512), min_length=1)
     layers_per_block: int = Field(2, ge=1)
     latent_channels: int = Field(4, ge=1)
     norm_groups: int = Field(32, ge=1)
@@ -68,7 +77,7 @@ class AutoencoderModel(Settings):
 class UNetModel(Settings):
     """The U-Net's shape (diffusers ``UNet2DConditionModel``)."""
 
-    channels: tuple[PositiveInt, ...] = (320, 640, 1280, 1280)
+    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=1)
     attention: tuple[bool, ...] = (True, True, True, False)
     layers_per_block: int = Field(2, ge=1)
     heads: int = Field(8, ge=1)
@@ -96,14 +105,6 @@ class TextModel(Settings):
         return self
 
 
-class ShiftSettings(Settings):
-    """The temporal shift, as :class:`latentshift.shift.ShiftConfig` documents it."""
-
-    fold: int = Field(3, ge=3)
-    padding: Padding = "zeros"
-    direction: Direction = "first_from_past"
-
-
 class RunSettings(Settings):
     """What all stages share: the run's folder, its length and its rhythm."""
 
@@ -119,6 +120,16 @@ class RunSettings(Settings):
     data: SpritesSettings = SpritesSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="after")
+    def _rate_reaches_its_height(self) -> RunSettings:
+        optimizer = self.optimizer
+        if optimizer.warmup_steps + optimizer.decay_steps > self.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps {optimizer.warmup_steps} and optimizer.decay_steps {optimizer.decay_steps} "
+                f"are more than the {self.steps} steps: the learning rate would never reach its height"
+            )
+        return self
 
 
 class AutoencoderRecipe(RunSettings):
@@ -151,7 +162,9 @@ class DiffusionSettings(RunSettings):
     loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
     min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
     compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
-    sample_steps: int = Field(50, ge=2, description="sampler steps of the clips that are made during training")
+    sample_steps: int = Field(
+        50, ge=2, le=TRAIN_TIMESTEPS, description="sampler steps of the clips that are made during training"
+    )
     guidance_scale: float = Field(7.5, ge=0, description="of the samples; a video model takes it as its default")
     latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
 
@@ -165,20 +178,25 @@ class ImageRecipe(DiffusionSettings):
     text: TextModel = TextModel()
 
 
+def _as_shift(value: Any) -> Any:
+    return ShiftConfig.from_dict(value) if isinstance(value, dict) else value
+
+
 class VideoRecipe(DiffusionSettings):
     """Stage (c): text-to-video, the shift installed on an image model and fine-tuned on clips."""
 
     stage: Literal["video"]
     base: Path = Field(description="the image model: the run of stage (b), or a folder with any image pipeline")
-    shift: ShiftSettings = ShiftSettings()
+    shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
+        None, description="of the temporal shift; none: the base's own, or the paper's for an image model"
+    )
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
     weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
 
 
-Recipe = Annotated[AutoencoderRecipe | ImageRecipe | VideoRecipe, Field(discriminator="stage")]
 AnyRecipe = AutoencoderRecipe | ImageRecipe | VideoRecipe
-_ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Recipe)
+_ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Annotated[AnyRecipe, Field(discriminator="stage")])
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
