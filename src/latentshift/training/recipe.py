@@ -248,7 +248,11 @@ def _override(values: dict[str, Any], word: str) -> None:
 
 
 def _in_words(error: ValidationError) -> str:
-    # The first part of a place is the stage that the recipe was taken for.
-    return "; ".join(
-        f"{'.'.join(str(part) for part in each['loc'][1:]) or 'stage'}: {each['msg']}" for each in error.errors()
-    )
+    return "; ".join(_told(each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors())
+
+
+def _told(place: tuple[int | str, ...], message: str) -> str:
+    # The first part of a place is the stage that the recipe was taken for; no part at all, and the stage is unknown.
+    if not place:
+        return f"stage: {message}"
+    return ": ".join([".".join(str(part) for part in place[1:]), message]) if place[1:] else message
