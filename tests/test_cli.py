@@ -160,7 +160,7 @@ MISTAKES = [
     (("generate", "red", "--model", "lacking"), "text_encoder are not whole"),
     (("generate", "red", "--model", "no-json"), "model_index.json is missing or damaged"),
     (("generate", "red", "blue", "--seed", 2**63 - 2), "leave room below 2^63"),
-    (("train", RECIPES / "sprites-image.yaml", "text.width=30"), "text: Value error, width 30 does not divide"),
+    (("train", RECIPES / "sprites-image.yaml", "text.width=30"), "text: width 30 does not divide"),
 ]
 
 
