@@ -79,8 +79,10 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
     """Train a stage to the end of its recipe and export it; takes an interrupted run up again.
 
+    The run's folder has been through :func:`check_folder`.
+
     Raises:
-        ValueError: if the run's folder is another recipe's, a checkpoint is damaged, or the loss is not finite.
+        ValueError: if a checkpoint is damaged or of another base, or the loss is not finite.
     """
     output, compute = recipe.output, recipe.compute
     checkpoints = output / "checkpoints"

@@ -253,6 +253,6 @@ def _in_words(error: ValidationError) -> str:
 
 def _told(place: tuple[int | str, ...], message: str) -> str:
     # The first part of a place is the stage that the recipe was taken for; no part at all, and the stage is unknown.
-    if not place:
-        return f"stage: {message}"
-    return ": ".join([".".join(str(part) for part in place[1:]), message]) if place[1:] else message
+    if len(place) == 1:
+        return message  # of the recipe as a whole
+    return f"{'.'.join(str(part) for part in place[1:]) or 'stage'}: {message}"
