@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.bundled import bundled_model
+from latentshift.locate import bundled_model
 from latentshift.data.sprites import Sprites
 from latentshift.diffusion.noise import signal_to_noise
 from latentshift.models.autoencoder import encode_moments

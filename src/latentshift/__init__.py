@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latentshift.locate import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
     from latentshift.shift import ShiftConfig, default_frames, install, remove, temporal_shift
 
@@ -15,6 +16,7 @@ _HOMES = {
     "LatentShiftPipeline": "latentshift.pipeline",
     "LatentShiftPipelineOutput": "latentshift.pipeline",
     "ShiftConfig": "latentshift.shift",
+    "bundled_model": "latentshift.locate",
     "default_frames": "latentshift.shift",
     "install": "latentshift.shift",
     "remove": "latentshift.shift",
@@ -24,6 +26,7 @@ __all__ = [
     "LatentShiftPipeline",
     "LatentShiftPipelineOutput",
     "ShiftConfig",
+    "bundled_model",
     "default_frames",
     "install",
     "remove",

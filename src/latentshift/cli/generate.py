@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
-from latentshift.bundled import BUNDLED
+from latentshift.locate import BUNDLED
 
 if TYPE_CHECKING:
     import numpy as np

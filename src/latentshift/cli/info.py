@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from latentshift.bundled import BUNDLED
+from latentshift.locate import BUNDLED
 
 
 def info(

@@ -6,7 +6,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from latentshift.bundled import BUNDLED, bundled_model
+from latentshift.locate import locate_model
 
 if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
@@ -68,12 +68,10 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
     if dtype not in ("auto", *DTYPES):
         raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
     chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
-    path = str(bundled_model()) if model == BUNDLED else model
+    path = locate_model(model)
     arguments: dict[str, Any] = {"dtype": getattr(torch, chosen)}
     if os.path.isdir(path):
         arguments["local_files_only"] = True
-    elif path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise ValueError(f"there is no folder {path}, and it is not a hub id (owner/name) either")
     try:
         return LatentShiftPipeline.from_pretrained(path, **arguments).to(device)
     except Exception as error:  # whatever a damaged folder makes the libraries raise
