@@ -1,0 +1,41 @@
+"""Which files are looked at: by their names, before anything is opened."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
+VIDEOS = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".m2ts",
+        ".wmv",
+        ".flv",
+        ".gif",
+        ".ogv",
+        ".3gp",
+        ".mts",
+        ".vob",
+        ".mxf",
+        ".m2v",
+        ".asf",
+    ]
+)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is read as a clip of one frame."""
+    return PurePath(name).suffix.lower() in IMAGES
+
+
+def is_media(name: str) -> bool:
+    """Whether a file of this name is a video or an image."""
+    return PurePath(name).suffix.lower() in IMAGES | VIDEOS

@@ -1,0 +1,75 @@
+"""MSR-VTT's annotations: videos of 10 to 30 s, about 20 captions each, files named ``{video_id}.mp4``.
+
+The test split is 2,990 videos with 59,800 captions; papers that use all of them report 59,794. So nothing is dropped
+unsaid: what has no words, or belongs to no video, is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import Any
+
+from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.sources.text import reading
+
+SPLITS = {"train": "train", "validate": "val", "test": "test"}
+
+
+def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", name: str = "msrvtt") -> Iterator[Entry]:
+    """One row a video, with all its captions, in the annotations' order; the rows of other splits are not asked for.
+
+    Args:
+        annotations: the json, with ``videos`` and ``sentences``.
+        root: the folder of the videos; by default the json's own.
+        split: ``"train"``, ``"val"``, ``"test"``, or empty for all of them.
+        name: of the source, for the rows.
+
+    Raises:
+        ValueError: for a file that is no such json, or an unknown split.
+    """
+    if split and split not in SPLITS.values():
+        raise ValueError(f"MSR-VTT has the splits {', '.join(SPLITS.values())}, and not {split!r}")
+    root = annotations.parent if root is None else root
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {root} for the videos of {annotations}")
+    videos, sentences = _load(annotations)
+    captions: dict[str, list[str]] = {video["video_id"]: [] for video in videos}
+    for number, sentence in enumerate(sentences):
+        where = f"{annotations} sentence {sentence.get('sen_id', number)}"
+        whose, caption = sentence.get("video_id"), sentence.get("caption")
+        if whose not in captions:
+            yield LeftOut(where, "bad-row", f"there is no video {whose!r}", caption=True)
+        elif not isinstance(caption, str) or not caption.strip():
+            yield LeftOut(where, "missing-caption", f"it has no words ({whose})", caption=True)
+        else:
+            captions[whose].append(" ".join(caption.split()))
+    for video in videos:
+        its_split = SPLITS.get(str(video.get("split", "")), str(video.get("split", "")))
+        if split and its_split != split:
+            continue
+        video_id = video["video_id"]
+        path = str(root / f"{video_id}.mp4")
+        if PurePath(video_id).name != video_id:
+            yield LeftOut(video_id, "unsafe-member", f"it leads out of {root}")
+        elif not captions[video_id]:
+            yield LeftOut(path, "missing-caption", "none of the sentences is for it")
+        else:
+            yield Row(path, tuple(captions[video_id]), name, split=its_split)
+
+
+def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    with reading(path) as file:
+        try:
+            content = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from None
+    for key in ("videos", "sentences"):
+        found = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            raise ValueError(f"{path} is not MSR-VTT's: it must hold the lists videos and sentences")
+    videos, sentences = content["videos"], content["sentences"]
+    if not all(isinstance(video.get("video_id"), str) for video in videos):
+        raise ValueError(f"{path} is not MSR-VTT's: every video must have a video_id")
+    return videos, sentences

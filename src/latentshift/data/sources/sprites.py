@@ -1,0 +1,32 @@
+"""The sprites world as a source: its first clips, which need no file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from latentshift.data.footage.drawn import drawn_row
+from latentshift.data.manifest import Entry
+from latentshift.data.sprites import MOTIONS, Sprites
+
+
+def read_sprites(
+    clips: int, seed: int = 0, held_out: bool = False, motions: Collection[str] = (), name: str = "sprites"
+) -> Iterator[Entry]:
+    """The first clips of a stream of the world.
+
+    Args:
+        clips: how many.
+        seed: which stream.
+        held_out: of the held-out triples instead of the seen ones.
+        motions: of those clips only the ones that move so; none for all.
+        name: of the source, for the rows.
+
+    Raises:
+        ValueError: for a motion that the world does not know.
+    """
+    if unknown := sorted(set(motions) - set(MOTIONS)):
+        raise ValueError(f"sprites know no motion {unknown[0]!r}; they know {', '.join(MOTIONS)}")
+    world = Sprites(seed=seed, held_out=held_out)
+    for index in range(clips):
+        if not motions or world.describe(index)[0].motion in motions:
+            yield drawn_row(world, index, name)

@@ -1,0 +1,143 @@
+"""webdataset tar shards: a sample is the members of one key, a video or an image with a ``.txt`` or ``.json``.
+
+Members are found by reading the tar once, header by header; nothing is ever extracted. A row says where the video's
+bytes lie in the tar, and they are read from there.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from latentshift.data.footage.media import is_media
+from latentshift.data.manifest import Entry, LeftOut, Row
+
+MAX_MEMBER = 2**36  # 64 GiB: no clip is larger
+_MAX_TEXT = 2**20
+_CAPTION_KEYS = ("caption", "text", "txt")
+
+
+def read_webdataset(place: Path, name: str = "webdataset") -> Iterator[Entry]:
+    """Every sample of one ``.tar``, or of all those in a folder, in the order of their names.
+
+    Raises:
+        ValueError: where there is no such tar, or it is compressed: bytes can't be found by their place in it.
+    """
+    shards = sorted(place.glob("*.tar")) if place.is_dir() else [place]
+    if not shards:
+        raise ValueError(f"{place} holds no .tar")
+    for shard in shards:
+        yield from _read_shard(shard, name)
+
+
+@dataclass
+class _Sample:
+    """The members of one key, as far as they have been read."""
+
+    key: str
+    media: list[tuple[str, int, int]] = field(default_factory=list)  # name, offset, size
+    captions: list[str] = field(default_factory=list)
+    faults: list[LeftOut] = field(default_factory=list)
+
+
+def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
+    if not shard.is_file():
+        raise ValueError(f"there is no shard {shard}")
+    sample: _Sample | None = None
+    seen_members = 0
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has met
+                seen_members += 1
+                if member.isdir():
+                    continue
+                inside = f"{shard}/{member.name}"
+                fault = _fault(member)
+                if fault:
+                    yield LeftOut(inside, "unsafe-member", fault)
+                    continue
+                key, suffix = _key(member.name)
+                if sample is None or key != sample.key:
+                    if sample is not None:
+                        yield from _finished(shard, sample, name)
+                    sample = _Sample(key)
+                if is_media(f"x.{suffix}"):
+                    sample.media.append((member.name, member.offset_data, member.size))
+                elif suffix in ("txt", "json"):
+                    if member.size > _MAX_TEXT:
+                        sample.faults.append(LeftOut(inside, "unsafe-member", f"a text of {member.size} bytes"))
+                        continue
+                    content = tar.extractfile(member)
+                    assert content is not None  # it is a plain file
+                    found = _caption(content.read(), suffix)
+                    if found is None:
+                        sample.faults.append(LeftOut(inside, "missing-caption", "no caption can be read from it"))
+                    else:
+                        sample.captions.append(found)
+            if not _ends_well(tar):
+                yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members")
+    except tarfile.ReadError as error:
+        if not seen_members:
+            raise ValueError(f"{shard} is no plain tar ({error}); unpack a compressed one with gunzip") from None
+        yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
+    except (tarfile.TarError, OSError) as error:
+        yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
+    if sample is not None:
+        yield from _finished(shard, sample, name)
+
+
+def _ends_well(tar: tarfile.TarFile) -> bool:
+    """Whether the end is marked as one, by a block of zeros: a damaged header looks like the end to the library."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    block = tar.fileobj.read(tarfile.BLOCKSIZE)
+    return len(block) == tarfile.BLOCKSIZE and not any(block)
+
+
+def _finished(shard: Path, sample: _Sample, name: str) -> Iterator[Entry]:
+    yield from sample.faults
+    where = f"{shard}/{sample.key}"
+    if len(sample.media) != 1:
+        if sample.media:
+            yield LeftOut(where, "bad-row", f"it has {len(sample.media)} videos or images, and one belongs to a key")
+        else:
+            yield LeftOut(where, "no-video", "it has neither a video nor an image")
+        return
+    if not sample.captions:
+        yield LeftOut(where, "missing-caption", "it has no .txt or .json with a caption")
+        return
+    member, offset, size = sample.media[0]
+    yield Row(str(shard), tuple(sample.captions[:1]), name, offset=offset, size=size, member=member)
+
+
+def _key(member: str) -> tuple[str, str]:
+    """webdataset's rule: the key ends at the first dot of the file's own name."""
+    path = PurePosixPath(member)
+    stem, _, suffix = path.name.partition(".")
+    return str(path.parent / stem), suffix.lower()
+
+
+def _fault(member: tarfile.TarInfo) -> str:
+    if not member.isreg() or member.issparse():
+        return "it is no plain file"
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts:
+        return "its name leads out of the shard"
+    if not 0 <= member.size <= MAX_MEMBER:
+        return f"it claims {member.size} bytes"
+    return ""
+
+
+def _caption(content: bytes, suffix: str) -> str | None:
+    try:
+        text = content.decode("utf-8-sig")
+        if suffix == "json":
+            values = json.loads(text)
+            text = next(values[key] for key in _CAPTION_KEYS if isinstance(values.get(key), str))
+    except (ValueError, StopIteration, AttributeError, TypeError):
+        return None
+    return " ".join(text.split()) or None

@@ -1,0 +1,45 @@
+"""WebVid's csv (``videoid, contentUrl, duration, page_dir, name``), with the files at ``{page_dir}/{videoid}.mp4``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.sources.text import reading
+
+_COLUMNS = ("videoid", "page_dir", "name")
+
+
+def read_webvid(table: Path, root: Path | None = None, name: str = "webvid") -> Iterator[Entry]:
+    """Every row of the csv, in its order.
+
+    Args:
+        table: the csv.
+        root: the folder that holds the ``page_dir`` folders; by default the csv's own.
+        name: of the source, for the rows.
+
+    Raises:
+        ValueError: for a csv that can't be read, or lacks a column.
+    """
+    root = table.parent if root is None else root
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {root} for the videos of {table}")
+    with reading(table) as file:
+        rows = csv.DictReader(file, strict=True)
+        missing = [key for key in _COLUMNS if key not in (rows.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{table} is not WebVid's: it has no column {' and no column '.join(missing)}")
+        for values in rows:
+            where = f"{table} line {rows.line_num}"
+            video, page, caption = ((values[key] or "").strip() for key in _COLUMNS)
+            inside = PurePosixPath(page) / f"{video}.mp4"
+            if not video:
+                yield LeftOut(where, "bad-row", "its videoid is empty")
+            elif inside.is_absolute() or ".." in inside.parts:
+                yield LeftOut(where, "unsafe-member", f"{inside} leads out of {root}")
+            elif not caption:
+                yield LeftOut(str(root / inside), "missing-caption", f"{table.name} line {rows.line_num}: no name")
+            else:
+                yield Row(str(root / inside), (" ".join(caption.split()),), name)
