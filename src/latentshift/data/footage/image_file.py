@@ -1,0 +1,92 @@
+"""An image as a clip of one frame: upright, in RGB, of the wanted size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from latentshift.data.footage.clip import MAX_PIXELS, Clip, Probe
+from latentshift.data.footage.framing import Cut
+from latentshift.data.manifest import Row
+from latentshift.data.refusal import Refused
+from latentshift.video.record import reason
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_MAX_BYTES = 2**30
+
+
+def probe_image(row: Row) -> Probe:
+    """What an image is.
+
+    Raises:
+        Refused: for what can't be used.
+    """
+    with _picture(row) as image:
+        return Probe(0.0, 0.0, 0.0, image.height, image.width, str(image.format).lower())
+
+
+def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
+    """An image as a clip.
+
+    Raises:
+        Refused: for one that can't be read, or where a clip takes more than one frame.
+    """
+    if num_frames > 1:
+        raise Refused("too-short", f"it is an image, and a clip takes {num_frames} frames")
+    with _picture(row) as image:
+        return Clip(_resized(image, cut)[None], np.zeros(1))
+
+
+@contextmanager
+def _picture(row: Row) -> Iterator[Image.Image]:
+    """An image, upright; whatever keeps it from being read is a refusal."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not os.path.isfile(row.file):
+        raise Refused("missing-file", "there is no such file")
+    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and refuses
+    try:
+        with Image.open(_bytes_of(row)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Refused("too-large", f"it is {image.width}x{image.height} pixels")
+            if (count := getattr(image, "n_frames", 1)) > 1:
+                raise Refused("animated", f"it is an image of {count} frames")
+            upright = ImageOps.exif_transpose(image)
+            upright.load()
+            upright.format = image.format
+    except (Refused, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise Refused("damaged", "it is no image of a known kind") from None
+    except Exception as error:  # decoders of broken files raise nearly anything
+        raise Refused("damaged", f"it can't be read as an image: {reason(error)}") from error
+    yield upright
+
+
+def _bytes_of(row: Row) -> Path | BytesIO:
+    if row.offset is None or row.size is None:
+        return Path(row.file)
+    with open(row.file, "rb") as file:
+        file.seek(row.offset)
+        return BytesIO(file.read(min(row.size, _MAX_BYTES)))
+
+
+def _resized(image: Image.Image, cut: Cut) -> np.ndarray:
+    from PIL import Image
+
+    with_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if with_alpha and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise Refused("transparent", "parts of it are transparent")
+    if image.mode.startswith(("I", "F")):
+        raise Refused("damaged", f"its pixels are of the kind {image.mode}, which has no colours")
+    height, width = cut.scaled(image.height, image.width)
+    resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(cut.cut(np.asarray(resized)))

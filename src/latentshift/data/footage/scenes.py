@@ -1,0 +1,36 @@
+"""Where a video's scenes change, found over every frame: sampled ones make a cut of whatever passes by."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from latentshift.data.footage.video_file import each_frame
+from latentshift.data.manifest import Row
+
+THRESHOLD = 27.0  # PySceneDetect's own
+_SIDE = 128  # pixels of the shorter side: enough to tell scenes apart
+
+
+def find_scenes(row: Row, threshold: float) -> list[tuple[float, float]]:
+    """Where scenes begin and end, in seconds from the video's beginning, one after the other.
+
+    Args:
+        row: a video; outside its ``start`` and ``end`` nothing is looked at.
+        threshold: of PySceneDetect's content detector, 0 … 255; lower finds more changes.
+
+    Raises:
+        Refused: for a video that can't be decoded.
+    """
+    from scenedetect import ContentDetector, FrameTimecode
+
+    detector = ContentDetector(threshold=threshold, min_scene_len=1)
+    times: list[float] = []
+    edges: list[float] = []
+    end = 0.0
+    for number, (shown, end, picture) in enumerate(each_frame(row, _SIDE)):  # noqa: B007
+        times.append(shown)
+        # The detector counts frames; how far they lie apart in time is all one to it.
+        found = detector.process_frame(FrameTimecode(number, fps=25.0), picture[..., ::-1])
+        edges += [times[each.frame_num] for each in found]
+    edges = [times[0], *(edge for edge in edges if edge > times[0]), end]
+    return list(pairwise(edges))
