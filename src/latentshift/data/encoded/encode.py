@@ -1,0 +1,188 @@
+"""Encode clips once, into the shards of :mod:`latentshift.data.encoded.shard`.
+
+A shard is a function of the plan, the rows and its number alone: which machine or engine makes it, and how often that
+was broken off, changes no byte. While a shard is being made, every clip that is done stands in ``shard-00012.partial``.
+Encoders are callables that are passed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from latentshift.data.ahead import ahead
+from latentshift.data.encoded.journal import Journal
+from latentshift.data.encoded.plan import Plan, manifest_path, num_shards, shard_path
+from latentshift.data.encoded.shard import Contents
+from latentshift.data.fence import Fence, Limits
+from latentshift.data.footage.decode import IMPORTS, read_clip
+from latentshift.data.footage.media import is_image
+from latentshift.data.manifest import Manifest, Row
+from latentshift.data.order import draws
+from latentshift.data.refusal import Refused
+from latentshift.whole import whole, write_whole
+
+FrameEncoder = Callable[[np.ndarray], np.ndarray]  # uint8 (F, H, W, 3) -> moments (F, 2C, h, w)
+TextEncoder = Callable[[str], np.ndarray]  # a caption -> (L, D)
+
+_KNOWN_CAPTIONS = 1024
+_CLIPS_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Look:
+    """A row whose views are to be decoded."""
+
+    index: int
+    row: Row
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Views:
+    """A clip's views.
+
+    Attributes:
+        frames: uint8 (V, F, H, W, 3); of an image (V, 1, H, W, 3).
+        short: whether the video was shorter than the window.
+    """
+
+    frames: np.ndarray
+    short: bool = False
+
+
+def decode_views(look: Look) -> Views:
+    """All views of a clip; runs behind the fence.
+
+    Raises:
+        Refused: for a clip that can't be used.
+    """
+    plan, row = look.plan, look.row
+    window = replace(plan.window, frames=1) if is_image(row.member or row.file) else plan.window
+    clips = [read_clip(row, window, plan.framing, draws(plan.seed, look.index, view)) for view in range(plan.views)]
+    return Views(np.stack([clip.frames for clip in clips]), any(clip.short for clip in clips))
+
+
+def encode_shards(
+    folder: Path,
+    encode_frames: FrameEncoder,
+    encode_text: TextEncoder | None,
+    limits: Limits,
+    part: tuple[int, int] = (0, 1),
+    only: int | None = None,
+) -> Iterator[int]:
+    """Make the shards of a folder that are not there yet; yields how many more rows are done, time and again.
+
+    Args:
+        folder: settled by :func:`latentshift.data.encoded.settle.settle_source`.
+        encode_frames: the autoencoder.
+        encode_text: the text encoder; not asked if the plan keeps no text.
+        limits: of the decoding.
+        part: (k, n): every n-th shard from the k-th on, for one of n processes.
+        only: the number of the one shard to make.
+    """
+    plan, manifest = Plan.read(folder), Manifest(manifest_path(folder))
+    encode_text = lru_cache(_KNOWN_CAPTIONS)(encode_text) if encode_text is not None and plan.text else None
+    mine, all_parts = part
+    numbers = range(mine, num_shards(plan, manifest), all_parts) if only is None else range(only, only + 1)
+    with Fence(decode_views, limits, IMPORTS) as fence:
+        for number in numbers:
+            before = 0
+            for done in make_shard(folder, plan, manifest, number, fence.run, encode_frames, encode_text):
+                yield done - before
+                before = done
+
+
+def make_shard(
+    folder: Path,
+    plan: Plan,
+    manifest: Manifest,
+    number: int,
+    views: Callable[[Iterator[Look]], Iterator[tuple[Look, Views | Refused]]],
+    encode_frames: FrameEncoder,
+    encode_text: TextEncoder | None,
+) -> Iterator[int]:
+    """Make one shard, from where it was broken off; yields after each clip how many rows of it are done.
+
+    Args:
+        folder: of the shards.
+        plan: what they are a function of.
+        manifest: the rows.
+        number: of the shard, 0, 1, ….
+        views: decodes: :meth:`latentshift.data.fence.Fence.run` of :func:`decode_views`.
+        encode_frames: the autoencoder.
+        encode_text: the text encoder; None if the plan keeps no text.
+    """
+    first = number * plan.clips_per_shard
+    last = min(first + plan.clips_per_shard, len(manifest))
+    target = shard_path(folder, number)
+    partial = target.with_suffix(".partial")
+    if _finished(target):
+        partial.unlink(missing_ok=True)  # of a process that was killed right after
+        yield last - first
+        return
+    with Journal(partial) as journal:
+        if _finished(target):  # by another process, just now
+            journal.remove()
+            yield last - first
+            return
+        if journal.count:
+            yield journal.count
+        looks = (Look(index, manifest[index], plan) for index in range(first + journal.count, last))
+        for look, answer in ahead(views(looks), _CLIPS_AHEAD):
+            journal.append(_record(look, answer, encode_frames, encode_text))
+            yield journal.count
+        if journal.count != last - first:
+            raise AssertionError(f"{partial} holds {journal.count} records instead of {last - first}")
+        _finish(target, first, manifest, journal, None if encode_text is None else encode_text(""))
+        journal.remove()
+
+
+def _finished(target: Path) -> bool:
+    return target.exists() and target.with_suffix(".json").exists()
+
+
+def _record(look: Look, answer: Views | Refused, encode_frames: FrameEncoder, encode_text: TextEncoder | None) -> bytes:
+    if isinstance(answer, Refused):
+        said = {"name": look.row.name, "kind": answer.kind, "reason": answer.reason}
+        return json.dumps(said, ensure_ascii=False).encode()
+    # In C order: safetensors would write what numpy holds in any other as it lies in memory.
+    content = {"moments": np.stack([encode_frames(view) for view in answer.frames]).astype(np.float16, order="C")}
+    if encode_text is not None:
+        captions = look.row.captions + look.row.image_captions
+        content["text"] = np.stack([encode_text(caption) for caption in captions]).astype(np.float16, order="C")
+    return (b"S" if answer.short else b"T") + save(content)
+
+
+def _finish(target: Path, first: int, manifest: Manifest, journal: Journal, empty: np.ndarray | None) -> None:
+    contents = Contents(empty)
+    refused: list[dict[str, Any]] = []
+    short: list[str] = []
+    for number, record in enumerate(journal.records(), first):
+        if record[:1] == b"{":
+            refused.append(json.loads(record))
+            continue
+        row, tensors = manifest[number], load(record[1:])
+        contents.add(number, row, tensors["moments"], tensors.get("text"))
+        if record[:1] == b"S":
+            short.append(row.name)
+    stored = save(contents.to_tensors())
+    with whole(target) as temporary:
+        temporary.write_bytes(stored)
+    facts = {
+        "clips": len(contents.moments),
+        "images": len(contents.images),
+        "refused": refused,
+        "short": short,
+        "bytes": len(stored),
+        "sha256": hashlib.sha256(stored).hexdigest(),
+    }
+    write_whole(target.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,90 @@
+"""What a folder of encoded clips is of: its rows and its plan, written down once and kept to."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from latentshift.data.encoded.plan import (
+    Plan,
+    index_path,
+    left_out_path,
+    manifest_path,
+    num_shards,
+    shard_facts,
+    shard_path,
+    write_plan,
+)
+from latentshift.data.left_out import LeftOutList
+from latentshift.data.manifest import Manifest
+from latentshift.data.sources import Source, list_source
+from latentshift.whole import whole
+
+
+def settle_source(folder: Path, source: Source, plan: Plan, *, retry: bool = False) -> Manifest:
+    """Settle what a folder of shards is of: its manifest and its plan, or that those there are the same.
+
+    Args:
+        folder: for the shards; nothing in it changes unless all is well.
+        source: of the clips.
+        plan: what the shards are to be a function of; its ``manifest`` is filled in here.
+        retry: have the shards that lack clips made anew; the files of clips that were refused may be others now.
+
+    Raises:
+        ValueError: if the source offers no clip, or the folder holds clips of another making; the message names the
+            difference.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        left_out = LeftOutList(Path(scratch) / "left-out.jsonl")
+        left_out.path.touch()
+        found = list_source(Path(scratch) / "manifest.jsonl", source, left_out.add, measured=True)
+        now = replace(plan, manifest=found.digest)
+        if index_path(folder).exists():
+            before = Plan.read(folder)
+            if difference := replace(now, manifest=before.manifest).difference(before):
+                raise ValueError(f"{folder} holds clips of another making: {difference}; choose another folder")
+            if now != before:
+                _check_rows(folder, found, before, retry)
+        if not index_path(folder).exists() or retry:
+            for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
+                with whole(target) as temporary:
+                    shutil.copyfile(path, temporary)
+            write_plan(folder, now)
+    if retry:
+        _drop_shards_that_lack(folder, now)
+    return Manifest(manifest_path(folder))
+
+
+def _check_rows(folder: Path, found: Manifest, before: Plan, retry: bool) -> None:
+    """That the rows are those of before, or differ only in the files of clips that were refused."""
+    known = Manifest(manifest_path(folder))
+    refused = {each["name"] for number in _made(folder, before) for each in shard_facts(folder, number)["refused"]}
+    for one, other in zip(known, found, strict=False):
+        same_but_file = replace(one, file_bytes=None) == replace(other, file_bytes=None)
+        if one == other or (retry and same_but_file and one.name in refused):
+            continue
+        what = "another file than it was" if same_but_file else "another row than it was"
+        raise ValueError(
+            f"{folder} holds clips of another making: {other.name} is {what}; choose another folder"
+            + ("" if not same_but_file or one.name not in refused else ", or encode with --retry")
+        )
+    if len(known) != len(found):
+        raise ValueError(
+            f"{folder} holds clips of another making: of {len(known)} rows, where there are {len(found)} now; choose "
+            "another folder"
+        )
+
+
+def _drop_shards_that_lack(folder: Path, plan: Plan) -> None:
+    for number in _made(folder, plan):
+        if shard_facts(folder, number)["refused"]:
+            path = shard_path(folder, number)
+            path.with_suffix(".json").unlink()
+            path.unlink(missing_ok=True)
+
+
+def _made(folder: Path, plan: Plan) -> list[int]:
+    shards = range(num_shards(plan, Manifest(manifest_path(folder))))
+    return [number for number in shards if shard_path(folder, number).with_suffix(".json").exists()]

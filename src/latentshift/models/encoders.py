@@ -1,0 +1,45 @@
+"""Frames and captions into arrays: what data that is encoded once is made with.
+
+Data knows no models, so it is handed these callables. Legend of shapes: M frames, S side, C latent channels, h × w
+latent pixels, L tokens, D width of the text encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from latentshift.models.autoencoder import encode_moments
+from latentshift.models.text import encode_prompts
+from latentshift.video import to_unit
+
+
+def frame_encoder(
+    autoencoder: AutoencoderKL, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[[np.ndarray], np.ndarray]:
+    """uint8 RGB (M, S, S, 3) -> raw moments (M, 2C, h, w) float32; ``dtype`` is autocast's."""
+    autoencoder.to(device)
+
+    def encode(frames: np.ndarray) -> np.ndarray:
+        pixels = to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))
+        with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return encode_moments(autoencoder, pixels.to(device)).float().cpu().numpy()
+
+    return encode
+
+
+def caption_encoder(
+    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> Callable[[str], np.ndarray]:
+    """A caption -> its embedding (L, D) float32."""
+    text_encoder.to(device)
+
+    def encode(caption: str) -> np.ndarray:
+        return encode_prompts(text_encoder, tokenizer, [caption], device)[0].float().cpu().numpy()
+
+    return encode
