@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +46,14 @@ class AutoencoderStage:
         """Nothing: this stage begins with nothing but its recipe."""
         return {}
 
-    def batch(self, step: int) -> FrameBatch:
+    def batches(self, step: int) -> Generator[FrameBatch]:
+        for number in itertools.count(step):
+            yield self._batch(number)
+
+    def report(self) -> dict[str, Any]:
+        return {"sources": [{"source": "sprites", "refused": []}]}
+
+    def _batch(self, step: int) -> FrameBatch:
         first = (step - 1) * self.recipe.batch_size
         indices = range(first, first + self.recipe.batch_size)  # the world never ends: no frame is seen twice
         shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)

@@ -1,11 +1,13 @@
 """Stages (b) and (c) of Fig. 3: a U-Net learns to make images, and then, with the shift in it, videos.
 
-Both learn on latents that are encoded once and kept. Legend of shapes: B clips, F frames, C latent channels, h × w.
+Both learn on latents, of clips that were encoded once or are encoded as they come.
+Legend of shapes: B clips, F frames, C latent channels, h × w.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -15,22 +17,24 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, LDMTextToImagePipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from tqdm import tqdm
 
 from latentshift.contact_sheet import contact_sheet, side_by_side
-from latentshift.data.latents import LatentClips
-from latentshift.data.order import draws, shuffled
-from latentshift.data.sprites import Sprites, words
+from latentshift.data.loader import Batch, Take
+from latentshift.data.order import draws
+from latentshift.data.sprites import words
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.models.autoencoder import encode_moments, sample_moments
+from latentshift.locate import locate_model
+from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training
-from latentshift.models.digest import model_digest, weights_digest
+from latentshift.models.digest import model_digest
+from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.data import autocast_dtype, open_data
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.video import as_clip, to_unit, write_video
+from latentshift.video import as_clip, write_video
 
 _PREVIEW_PROMPTS = 8
 
@@ -59,66 +63,71 @@ class _DenoisingStage:
         self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
-        self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
-        if num_frames > self.source.num_frames:
-            raise ValueError(f"the base makes {num_frames} frames, and the clips have {self.source.num_frames}")
-        if recipe.data.size != pipeline.sample_size:
-            raise ValueError(f"the base makes frames of {pipeline.sample_size} pixels; set data.size to that")
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.requires_grad_(False)
+        self.data = open_data(recipe, pipeline, num_frames, self.take, device)
+        self.fingerprint |= self.data.digests
         self.objective = DenoisingObjective(
             pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.loss_weight, recipe.min_snr_gamma
         )
         if recipe.compile:
             compile_for_training(pipeline.unet)
-        self.moments = self._encoded_clips().moments
+        self._encode = frame_encoder(pipeline.vae, device, autocast_dtype(recipe))
         length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
         self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
 
-    def place(self, step: int) -> tuple[int, int, int]:
-        """How many samples the batch of a step holds, of how many frames each, and where in the order it begins."""
+    def take(self, step: int) -> Take:
+        """What a step takes of the data."""
         size = self.recipe.batch_size
-        return size, self.num_frames, (step - 1) * size
+        return Take(size, self.num_frames, (step - 1) * size)
 
-    def batch(self, step: int) -> LatentBatch:
-        recipe = self.recipe
-        samples, num_frames, start = self.place(step)
-        order = shuffled(len(self.moments), recipe.seed, start)
+    def batches(self, step: int) -> Generator[LatentBatch]:
+        with closing(self.data.loader.batches(step)) as batches:
+            for batch in batches:
+                yield self._collated(batch)
+
+    def report(self) -> dict[str, Any]:
+        return self.data.report()
+
+    def _collated(self, batch: Batch) -> LatentBatch:
+        recipe, samples = self.recipe, batch.samples
         total_steps = self.pipeline.scheduler.config.num_train_timesteps
-        moments, noises, timesteps, captions = [], [], [], []
-        for _, (epoch, index) in zip(range(samples), order, strict=False):
-            rng = draws(recipe.seed, epoch, index)
-            # An image whose caption tells of a motion is where that motion begins: else single frames would give no
-            # reason to tell "left" from "right", and later clips would find the two words the same.
-            with_motion = num_frames > 1 or rng.random() < recipe.motion_captions
-            latest = 0 if num_frames == 1 and with_motion else self.moments.shape[1] - num_frames
-            first = int(rng.integers(latest + 1))
-            moments.append(self.moments[index, first : first + num_frames].astype(np.float32))
-            _, channels, height, width = moments[-1].shape
-            noises.append(rng.standard_normal((2, num_frames, channels // 2, height, width), dtype=np.float32))
+        moments, noises, timesteps, dropped = [], [], [], []
+        for sample, place in zip(samples, batch.places, strict=True):
+            encoded = sample.content.dtype == np.float16
+            moments.append(sample.content.astype(np.float32) if encoded else self._encode(sample.content))
+            frames, channels, height, width = moments[-1].shape
+            rng = draws(recipe.seed, *place)
+            noises.append(rng.standard_normal((2, frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(int(rng.integers(total_steps)))
-            dropped = rng.random() < recipe.caption_dropout
-            captions.append("" if dropped else self.source.describe(index)[0].caption(with_motion=with_motion))
+            dropped.append(rng.random() < recipe.caption_dropout)
         noise = torch.from_numpy(np.stack(noises))
         scaling = self.pipeline.vae.config.scaling_factor
+        text = token_ids = None
+        if self.data.text_encoded:
+            chosen = [sample.empty if drop else sample.text for sample, drop in zip(samples, dropped, strict=True)]
+            text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
+        else:
+            token_ids = self._tokenize(
+                ["" if drop else sample.caption for sample, drop in zip(samples, dropped, strict=True)]
+            )
         return LatentBatch(
             latents=sample_moments(torch.from_numpy(np.stack(moments)), noise[:, 0], scaling),
             noise=noise[:, 1],
             timesteps=torch.tensor(timesteps),
-            token_ids=self._tokenize(captions),
+            token_ids=token_ids,
+            text=text,
         )
 
     def sample(self, folder: Path, step: int) -> None:
-        far = 2**40  # clips that training does not reach
-        sprites = [self.source.describe(far + k)[0] for k in range(_PREVIEW_PROMPTS)]
-        captions = [sprite.caption(with_motion=self.num_frames > 1) for sprite in sprites]
+        captions = list(self.recipe.sample_prompts) or self.data.captions(_PREVIEW_PROMPTS)
         self.pipeline.vae.to(self.device)  # the loop moves what it trains, and this is not trained
         videos = self.pipeline(
             captions,
             num_frames=self.num_frames,
             num_inference_steps=self.recipe.sample_steps,
             guidance_scale=self.recipe.guidance_scale,
-            generator=[torch.Generator().manual_seed(k) for k in range(_PREVIEW_PROMPTS)],
+            generator=[torch.Generator().manual_seed(k) for k in range(len(captions))],
             output_type="pil",
             return_dict=False,
         )[0]
@@ -127,23 +136,6 @@ class _DenoisingStage:
         write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])
         if self.num_frames > 1:
             write_video(name.with_suffix(".mp4"), side_by_side(clips), fps=self.pipeline.config.fps)
-
-    def _encoded_clips(self) -> LatentClips:
-        recipe, autoencoder = self.recipe, self.pipeline.vae
-        folder = recipe.latents or recipe.output / "latents"
-        clips = LatentClips(folder, self.source, recipe.data.clips, {"autoencoder": weights_digest(autoencoder)})
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
-        autoencoder.to(self.device)
-
-        def encoder(frames: np.ndarray) -> np.ndarray:
-            pixels = to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))
-            with torch.no_grad(), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-                return encode_moments(autoencoder, pixels.to(self.device)).float().cpu().numpy()
-
-        with tqdm(total=clips.num_clips, initial=clips.done, desc="encode", unit="clip", mininterval=1.0) as bar:
-            for done in clips.encode(encoder):
-                bar.update(done - bar.n)
-        return clips
 
 
 class ImageStage(_DenoisingStage):
@@ -184,11 +176,13 @@ class VideoStage(_DenoisingStage):
 
     def __init__(self, recipe: VideoRecipe, device: torch.device) -> None:
         torch.manual_seed(recipe.seed)
-        run_of_ours = (recipe.base / "model").is_dir()
-        base = recipe.base / "model" if run_of_ours else recipe.base
-        if not base.is_dir():
-            raise ValueError(f"there is no folder {base}: train stage (b) first, or set `base` to an image model")
-        pipeline = LatentShiftPipeline.from_pretrained(base)
+        base = locate_model(recipe.model)
+        try:
+            pipeline = LatentShiftPipeline.from_pretrained(base)
+        except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            where = "" if Path(base).is_dir() else f"; there is no folder {base}: train stage (b) first if it is a run"
+            raise ValueError(f"the model {recipe.model} cannot be loaded{where} ({reason})") from error
         if recipe.shift is not None:
             pipeline.set_shift(recipe.shift.to_dict())
         elif pipeline.config.shift is None:
@@ -202,20 +196,21 @@ class VideoStage(_DenoisingStage):
         base_parts = pipeline.components.values()
         super().__init__(recipe, pipeline, base_parts, num_frames=pipeline.config.num_frames, device=device)
 
-    def place(self, step: int) -> tuple[int, int, int]:
+    def take(self, step: int) -> Take:
         """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.
 
         Clips and images go through the data each in an order of their own, so that neither leaves any out.
         """
-        clips, num_frames, _ = super().place(step)
+        clips, num_frames = self.recipe.batch_size, self.num_frames
         share = Fraction(str(self.recipe.image_share))
         images_before, images_after = floor((step - 1) * share), floor(step * share)
         if images_after > images_before:
-            return clips * num_frames, 1, images_before * clips * num_frames
-        return clips, num_frames, (step - 1 - images_before) * clips
+            return Take(clips * num_frames, 1, images_before * clips * num_frames)
+        return Take(clips, num_frames, (step - 1 - images_before) * clips)
 
     def export(self, folder: Path) -> None:
-        self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
+        if self.recipe.guidance_scale is not None:
+            self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
         for part in (self.pipeline, self.pipeline.unet, self.pipeline.vae):
             part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         self.pipeline.to(getattr(torch, self.recipe.weights))
@@ -227,7 +222,7 @@ def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DCondit
     model = recipe.unet
     down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in model.attention]
     return UNet2DConditionModel(
-        sample_size=recipe.data.size // 2 ** (len(autoencoder.config.block_out_channels) - 1),
+        sample_size=autoencoder.config.sample_size // 2 ** (len(autoencoder.config.block_out_channels) - 1),
         in_channels=autoencoder.config.latent_channels,
         out_channels=autoencoder.config.latent_channels,
         block_out_channels=model.channels,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -45,12 +45,15 @@ class Stage(Protocol):
     def objective(self) -> nn.Module:
         """From a batch to a dict of scalars, of which ``loss`` is trained on; holds all that is trained."""
 
-    def batch(self, step: int) -> Any:
-        """The batch of step ``step`` (1, 2, …), on the CPU: a dataclass of tensors."""
+    def batches(self, step: int) -> Generator[Any]:
+        """The batches from that of step ``step`` (1, 2, …) on, endlessly, on the CPU: dataclasses of tensors."""
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """What the run began from; a checkpoint goes on only with the same."""
+
+    def report(self) -> dict[str, Any]:
+        """What there is to say of the data so far, in plain values."""
 
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at."""
@@ -97,18 +100,24 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             raise ValueError(
                 f"{output} has been trained for {step} steps already, more than the {recipe.steps} asked for"
             )
-        if checkpoint.values.get("fingerprint") != stage.fingerprint:
-            raise ValueError(f"{output} was trained on another base, which has changed since; choose another output")
+        before = checkpoint.values.get("fingerprint", {})
+        changed = [name for name, digest in stage.fingerprint.items() if before.get(name) != digest]
+        if changed:
+            raise ValueError(
+                f"{output} began with another {changed[0]}, which has changed since; choose another output"
+            )
         learner.restore(checkpoint)
     write_whole(output / "recipe.yaml", dump_recipe(recipe))
 
-    with _Journal(recipe, step, quiet=quiet) as journal:
+    _write_report(output, stage)
+    with _Journal(recipe, step, quiet=quiet) as journal, closing(stage.batches(step + 1)) as batches:
         learner.objective.train()
         while step < recipe.steps:
             step += 1
             start = time.perf_counter()
             rate = learning_rate(recipe.optimizer, step, recipe.steps)
-            batch = _to_device(stage.batch(step), accelerator.device)
+            batch = _to_device(next(batches), accelerator.device)
+            waited = time.perf_counter() - start
             with _attention(compute.attention):
                 values = learner.learn(batch, rate)
             if not math.isfinite(values["loss"]):
@@ -116,11 +125,13 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                     f"the loss is not finite at step {step}; lower optimizer.learning_rate and run again: it goes on "
                     f"from the newest checkpoint in {checkpoints}, which is from before"
                 )
-            journal.note(step, {**values, "learning_rate": rate}, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            journal.note(step, {**values, "learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
             if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
                 values_kept = {"fingerprint": stage.fingerprint, **learner.values()}
                 save_checkpoint(checkpoints, step, learner.tensors(), values_kept)
                 drop_checkpoints(checkpoints, recipe.keep_checkpoints, always=before_decay(recipe))
+                _write_report(output, stage)
             if step % recipe.sample_every == 0 and step < recipe.steps:
                 with learner.averaged():
                     stage.sample(output / "samples", step)
@@ -261,6 +272,10 @@ class _Journal:
         self.bar.set_postfix({"loss": f"{means['loss']:.4f}", unit: f"{means['samples_per_second']:.1f}"})
 
 
+def _write_report(output: Path, stage: Stage) -> None:
+    write_whole(output / "data.json", json.dumps(stage.report(), indent=1, ensure_ascii=False) + "\n")
+
+
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     """The learning rate of step 1 … ``steps``.
 
@@ -286,7 +301,8 @@ def _attention(backend: str) -> AbstractContextManager[None]:
 
 
 def _to_device(batch: Any, device: torch.device) -> Any:
-    return type(batch)(**{name: value.to(device) for name, value in vars(batch).items()})
+    moved = {name: None if value is None else value.to(device) for name, value in vars(batch).items()}
+    return type(batch)(**moved)
 
 
 def _open_log(path: Path, step: int) -> TextIO:
@@ -307,8 +323,15 @@ def check_folder(recipe: AnyRecipe) -> None:
     output = recipe.output
     check_place(output / "recipe.yaml")
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
-    free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute"}
-    free |= {"compile", "sample_steps", "guidance_scale", "weights"}  # of the samples and the export alone
+    free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
+    free |= {
+        "compile",
+        "sample_steps",
+        "sample_prompts",
+        "guidance_scale",
+        "weights",
+        "loading",
+    }  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.

@@ -32,7 +32,8 @@ class LatentBatch:
     latents: Tensor  # (B, F, C, h, w), scaled
     noise: Tensor  # the same shape, standard normal
     timesteps: Tensor  # (B,) 0 … T-1
-    token_ids: Tensor  # (B, L)
+    token_ids: Tensor | None  # (B, L), or
+    text: Tensor | None = None  # (B, L, D), encoded once
 
 
 class AutoencoderObjective(nn.Module):
@@ -85,7 +86,10 @@ class DenoisingObjective(nn.Module):
 
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
         noisy, target = add_noise(self.scheduler, batch.latents, batch.noise, batch.timesteps)
-        text = encode_tokens(self.text_encoder, batch.token_ids)
+        text = batch.text
+        if text is None:
+            assert batch.token_ids is not None
+            text = encode_tokens(self.text_encoder, batch.token_ids)
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)

@@ -22,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from latentshift.data.footage.framing import Crop
+from latentshift.data.footage.window import Place, Short
 from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
 from latentshift.shift import ShiftConfig
 
@@ -33,12 +35,39 @@ class Settings(BaseModel):
 
 
 class SpritesSettings(Settings):
-    """The sprites world as training data."""
+    """Single frames of the sprites world, each drawn for its place in the run and never again."""
 
-    name: Literal["sprites"] = "sprites"
     size: int = Field(64, ge=32, description="side of the frames in pixels")
     seed: int = Field(0, ge=0, description="which endless stream of clips")
-    clips: int = Field(40_000, ge=1, description="clips that are rendered and encoded once, then seen again each epoch")
+
+
+class DataSettings(Settings):
+    """One source of captioned clips, and how they are taken from it."""
+
+    source: str = Field(
+        min_length=1,
+        description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder that data encode has written",
+    )
+    options: dict[str, Any] = Field({}, description="of the source, e.g. {root: /data/webvid}")
+    weight: float = Field(1.0, gt=0, description="share of the samples, relative to the other sources'")
+    encode: bool = Field(True, description="once, before training; false: decode and encode at each step")
+    latents: Path | None = Field(None, description="folder for what is encoded; none: latents/ in the run's folder")
+    frames: int | None = Field(None, ge=1, description="of a clip; none: as many as the model makes, 16 for images")
+    seconds: float = Field(2.0, gt=0, description="that they span")
+    place: Place = Field("random", description="of the window: random, first or centre")
+    short: Short = Field("refuse", description="clips that are shorter: refuse, hold (their last frame) or shorten")
+    crop: Crop = Field("centre", description="centre or random")
+    flip: bool = Field(False, description="mirror half of the clips; captions may say left and right")
+    views: int = Field(1, ge=1, description="windows and crops of each clip that are encoded")
+    seed: int = Field(0, ge=0, description="of those windows and crops")
+
+
+class LoadingSettings(Settings):
+    """How clips are read; none of it changes what is learned."""
+
+    workers: int = Field(2, ge=0, description="processes that decode; for encoded clips none are needed")
+    time_limit: float = Field(60.0, gt=0, description="seconds that one clip may take")
+    memory_limit: float = Field(4.0, ge=0.25, description="GiB that one clip may take")
 
 
 class OptimizerSettings(Settings):
@@ -117,7 +146,6 @@ class RunSettings(Settings):
     sample_every: int = Field(1000, ge=1)
     save_every: int = Field(500, ge=1)
     keep_checkpoints: int = Field(2, ge=1)
-    data: SpritesSettings = SpritesSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     compute: ComputeSettings = ComputeSettings()
 
@@ -136,6 +164,7 @@ class AutoencoderRecipe(RunSettings):
     """Stage (a): a KL autoencoder on single frames."""
 
     stage: Literal["autoencoder"]
+    data: SpritesSettings = SpritesSettings()
     model: AutoencoderModel = AutoencoderModel()
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
@@ -149,9 +178,18 @@ class AutoencoderRecipe(RunSettings):
         return self
 
 
+def _as_sources(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    return [{"source": str(each)} if isinstance(each, str | int | float) else each for each in values]
+
+
 class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
+    data: Annotated[tuple[DataSettings, ...], BeforeValidator(_as_sources)] = Field(
+        min_length=1, description="one source, or a list of them; a source is its settings, or its name alone"
+    )
+    loading: LoadingSettings = LoadingSettings()
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     motion_captions: float = Field(
         0.5, ge=0, le=1, description="share of images that are their clip's first frame, with the motion in the caption"
@@ -165,8 +203,10 @@ class DiffusionSettings(RunSettings):
     sample_steps: int = Field(
         50, ge=2, le=TRAIN_TIMESTEPS, description="sampler steps of the clips that are made during training"
     )
-    guidance_scale: float = Field(7.5, ge=0, description="of the samples; a video model takes it as its default")
-    latents: Path | None = Field(None, description="folder for the encoded clips; none: latents/ in the run's folder")
+    guidance_scale: float | None = Field(
+        None, ge=0, description="of the samples, and of the video model's videos from then on; none: as its base's"
+    )
+    sample_prompts: tuple[str, ...] = Field((), description="of the samples; none: captions of the data")
 
 
 class ImageRecipe(DiffusionSettings):
@@ -186,7 +226,10 @@ class VideoRecipe(DiffusionSettings):
     """Stage (c): text-to-video, the shift installed on an image model and fine-tuned on clips."""
 
     stage: Literal["video"]
-    base: Path = Field(description="the image model: the run of stage (b), or a folder with any image pipeline")
+    model: str = Field(
+        min_length=1,
+        description="what is fine-tuned: the run of stage (b), a pipeline's folder, a hub id, or bundled",
+    )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
         None, description="of the temporal shift; none: the base's own, or the paper's for an image model"
     )
@@ -219,7 +262,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         raise ValueError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"the recipe {path} must be a list of `key: value` lines")
-    for word in overrides:
+    for word in sorted(overrides, key=lambda word: word.partition("=")[0].count(".")):  # data=… before data.seconds=…
         _override(values, word)
     try:
         return _ADAPTER.validate_python(values)
@@ -238,7 +281,11 @@ def _override(values: dict[str, Any], word: str) -> None:
         raise ValueError(f"{word!r} is not of the form key=value")
     *path, last = key.split(".")
     for part in path:
+        if part == "data" and isinstance(values.get(part), str):  # data=FOLDER data.seconds=1
+            values[part] = {"source": values[part]}
         values = values.setdefault(part, {})
+        if isinstance(values, list):
+            raise ValueError(f"cannot set {key}: {part} is a list; set the whole of it")
         if not isinstance(values, dict):
             raise ValueError(f"cannot set {key}: {part} is a single value")
     try:

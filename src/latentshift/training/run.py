@@ -23,4 +23,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         stage = ImageStage(recipe, accelerator.device)
     else:
         stage = VideoStage(recipe, accelerator.device)
+    if not quiet and not isinstance(stage, AutoencoderStage):
+        for line in stage.data.lines():
+            print(line)
     fit(stage, recipe, accelerator, quiet=quiet)
