@@ -8,7 +8,7 @@ import sys
 import typer
 
 from latentshift import __version__
-from latentshift.cli import evaluate, generate, info, init, train
+from latentshift.cli import bench, data, evaluate, generate, info, init, train
 
 app = typer.Typer(
     name="latentshift",
@@ -23,6 +23,8 @@ app.command("train")(train.train)
 app.command("info")(info.info)
 app.command("init")(init.init)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.data, name="data")
+app.add_typer(bench.bench, name="bench")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,205 @@
+"""Reading clips, beside the least that anyone could do for the same frames or the same bytes.
+
+Footage: H.264 that is made here, clips of 16 frames over 2 s at 256², beside opening the file with PyAV, seeking,
+decoding the same frames and turning the wanted ones to RGB of that size. Encoded clips: batches out of shards, beside
+reading the same bytes at the same places. Both on one core, in turns, in processor time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from latentshift.data.encoded.clips import EncodedClips
+from latentshift.data.encoded.encode import Views, make_shard
+from latentshift.data.encoded.plan import Plan, shard_path
+from latentshift.data.encoded.settle import settle_source
+from latentshift.data.footage.decode import read_clip
+from latentshift.data.footage.framing import Framing
+from latentshift.data.footage.window import Window
+from latentshift.data.loader import Loader, Take
+from latentshift.data.manifest import Row
+from latentshift.data.order import draws
+from latentshift.data.sources import SpritesSource
+from latentshift.video.scaling import careful
+
+SIZES = ((256, 256), (854, 480), (1280, 720), (1920, 1080))
+_SECONDS, _FPS, _KEYFRAMES = 12, 30, 60
+_LATENT = (16, 8, 32, 32)  # F, 2C, h, w of the paper's model
+_TEXT = (77, 1280)
+_BATCH, _BATCHES_A_ROUND = 8, 200
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One comparison.
+
+    Attributes:
+        what: was read.
+        rate: clips a second of one core, ours.
+        peer: likewise the peer's.
+    """
+
+    what: str
+    rate: float
+    peer: float
+
+    @property
+    def ratio(self) -> float:
+        """Ours over the peer's."""
+        return self.rate / self.peer
+
+
+def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
+    """Decode clips of H.264 at several sizes."""
+    window, framing = Window(16, 2.0), Framing(256, 256)
+    for width, height in SIZES:
+        path = folder / f"{width}x{height}.mp4"
+        _write_video(path, width, height)
+        row = Row(str(path), ("a clip",), "bench")
+
+        def ours(number: int, row: Row = row) -> None:
+            read_clip(row, window, framing, draws(0, number))
+
+        def peer(number: int, path: Path = path, wide: int = round(256 * width / height)) -> None:
+            _bare_decode(path, _times_of(number, window, framing), wide, 256)
+
+        rate, bare = _in_turns(ours, peer, rounds)
+        yield Measured(f"H.264 {width}x{height}, decoded", rate, bare)
+
+
+def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
+    """Read batches out of shards of the full-size model's latents and text."""
+    shards = folder / "shards"
+    plan = Plan("", "bench", "float32", "bench", Window(), Framing(256, 256), clips_per_shard=64)
+    manifest = settle_source(shards, SpritesSource(path=Path(), clips=clips), plan)
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal(_TEXT, dtype=np.float32)
+    for number in range(-(-clips // 64)):
+        views = lambda looks: ((look, Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))) for look in looks)  # noqa: E731
+        frames = lambda _: rng.standard_normal(_LATENT, dtype=np.float32)  # noqa: E731
+        for _ in make_shard(shards, Plan.read(shards), manifest, number, views, frames, lambda _: text):
+            pass
+    opened = EncodedClips(shards)
+    loader = Loader([opened], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
+    size = np.dtype(np.float16).itemsize * int(np.prod(_LATENT))
+    text_size = np.dtype(np.float16).itemsize * int(np.prod(_TEXT))
+    with closing(loader.batches()) as batches:
+        for _ in range(clips // _BATCH):  # every clip once: its bytes are checked the first time
+            next(batches)
+    files = [shard_path(shards, number).open("rb", buffering=0) for number in range(-(-clips // 64))]
+    places = np.random.default_rng(1)
+
+    def ours(_: int) -> None:
+        with closing(loader.batches()) as batches:
+            for _ in range(_BATCHES_A_ROUND):
+                next(batches)
+
+    def peer(_: int) -> None:
+        for _ in range(_BATCHES_A_ROUND * _BATCH):
+            number, within = divmod(int(places.integers(clips)), 64)
+            for offset, length in ((within * size, size), (64 * size + within % 60 * text_size, text_size)):
+                files[number].seek(4096 + offset)
+                files[number].read(length)
+
+    rate, bare = _in_turns(ours, peer, rounds)
+    for file in files:
+        file.close()
+    return Measured("encoded, 256x256, with text", rate * _BATCHES_A_ROUND * _BATCH, bare * _BATCHES_A_ROUND * _BATCH)
+
+
+def memory_over(folder: Path, samples: int = 100_000) -> tuple[float, float]:
+    """The memory in use, in MiB, after a tenth of so many samples and after all of them, in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_memory_here, (folder, samples))
+
+
+def _memory_here(folder: Path, samples: int) -> tuple[float, float]:
+    shards, clips = folder / "small", 200  # more shards than are held open
+    plan = Plan("", "bench", "float32", None, Window(), Framing(32, 32), clips_per_shard=1)
+    manifest = settle_source(shards, SpritesSource(path=Path(), clips=clips), plan)
+    for number in range(clips):
+        views = lambda looks: ((look, Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))) for look in looks)  # noqa: E731
+        frames = lambda _: np.zeros((16, 16, 8, 8), dtype=np.float32)  # noqa: E731
+        for _ in make_shard(shards, Plan.read(shards), manifest, number, views, frames, None):
+            pass
+    loader = Loader([EncodedClips(shards)], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
+    early = 0.0
+    for number, _ in enumerate(itertools.islice(loader.batches(), samples // _BATCH)):
+        if number == samples // _BATCH // 10:
+            early = _memory()
+    return early, _memory()
+
+
+def _times_of(number: int, window: Window, framing: Framing) -> np.ndarray:
+    """When the frames are shown that our clip of this number takes."""
+    rng = draws(0, number)
+    framing.draw(rng)
+    return window.moments(0.0, float(_SECONDS), rng)
+
+
+def _memory() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def _in_turns(ours: Callable[[int], None], peer: Callable[[int], None], rounds: int) -> tuple[float, float]:
+    """Calls a second of processor time, of each, measured in turns after one round that does not count."""
+    spent = [0.0, 0.0]
+    for number in range(rounds + 1):
+        for which, call in enumerate((ours, peer)):
+            start = time.process_time()
+            call(number)
+            if number:
+                spent[which] += time.process_time() - start
+    return rounds / spent[0], rounds / spent[1]
+
+
+def _bare_decode(path: Path, times: np.ndarray, width: int, height: int) -> list[np.ndarray]:
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        container.seek(int(times[0] / stream.time_base), stream=stream)
+        wanted, taken, shown = list(times), [], None
+        for frame in container.decode(stream):
+            while shown is not None and wanted and wanted[0] < frame.time:
+                taken.append(
+                    shown.to_ndarray(format="rgb24", width=width, height=height, interpolation=careful(), threads=1)
+                )
+                wanted.pop(0)
+            if not wanted:
+                break
+            shown = frame
+    return taken
+
+
+def _write_video(path: Path, width: int, height: int) -> None:
+    """Textured ground that drifts, with noise on it: neither the easiest nor the hardest of footage."""
+    import av
+
+    rng = np.random.default_rng(0)
+    ground = rng.integers(40, 216, size=(height // 8 + 64, width // 8 + 64, 3), dtype=np.uint8)
+    ground = ground.repeat(8, axis=0).repeat(8, axis=1)
+    with av.open(str(path), "w") as container:
+        options = {"crf": "23", "g": str(_KEYFRAMES), "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=_FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = Fraction(1, _FPS)
+        for number in range(_SECONDS * _FPS):
+            shifted = ground[number : number + height, 2 * number % 256 : 2 * number % 256 + width]
+            noise = rng.integers(0, 8, size=(height, width, 1), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shifted + noise), format="rgb24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -1,0 +1,115 @@
+"""``latentshift data encode``: every clip through a model's encoders once, into shards to train on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import typer
+
+from latentshift.cli.data.common import (
+    MEMORY_LIMIT,
+    MOST_SHOWN,
+    OPTIONS,
+    SHORT,
+    SOURCE,
+    TIME_LIMIT,
+    WORKERS,
+    limits_of,
+    one_of,
+    print_refused,
+    source_of,
+)
+from latentshift.locate import BUNDLED
+
+ENGINES = ("local", "ray")
+_PATIENCE = timedelta(days=30)  # of a process that is done with the others, which may have more to do
+
+
+def encode(
+    source: str = SOURCE,
+    options: list[str] | None = OPTIONS,
+    model: str = typer.Option(BUNDLED, "--model", help="Whose encoders: bundled, a folder, or a hub id."),
+    output: Path = typer.Option(..., "--output", "-o", help="The folder for the shards."),
+    seconds: float = typer.Option(2.0, "--seconds", help="That a clip's frames span."),
+    size: int | None = typer.Option(None, "--size", help="Side of the frames in pixels. Default: the model's."),
+    place: str = typer.Option("random", "--place", help="Of the window: random, first or centre."),
+    short: str = SHORT,
+    crop: str = typer.Option("centre", "--crop", help="centre or random."),
+    flip: bool = typer.Option(False, "--flip", help="Mirror half of the views; captions may say left and right."),
+    views: int = typer.Option(1, "--views", help="Windows and crops of each clip."),
+    seed: int = typer.Option(0, "--seed", help="Of the windows and crops."),
+    text: bool = typer.Option(True, "--text/--no-text", help="Keep the captions' embeddings too."),
+    clips_per_shard: int = typer.Option(256, "--clips-per-shard", help="Rows that a shard stands for."),
+    workers: int = WORKERS,
+    time_limit: float = TIME_LIMIT,
+    memory_limit: float = MEMORY_LIMIT,
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    retry: bool = typer.Option(False, "--retry", help="Make shards anew that lack clips, which may be mended by now."),
+    engine: str = typer.Option(
+        "local", "--engine", help="local, also under accelerate launch; or ray, with the extra latentshift[ray]."
+    ),
+    actors: int = typer.Option(1, "--actors", help="With ray: models that encode side by side."),
+) -> None:
+    """Encode every clip of a source once; the same command again goes on where it stopped."""
+    from accelerate import PartialState
+    from tqdm import tqdm
+
+    from latentshift.cli.data.encoders import Encoders
+    from latentshift.data.encoded.clips import EncodedClips
+    from latentshift.data.encoded.encode import encode_shards
+    from latentshift.data.encoded.plan import Plan
+    from latentshift.data.encoded.settle import settle_source
+    from latentshift.data.footage.framing import CROPS, Framing
+    from latentshift.data.footage.window import PLACES, Window
+    from latentshift.data.footage.window import SHORT as KNOWN_SHORT
+    from latentshift.whole import check_place
+
+    one_of("--engine", engine, ENGINES)
+    window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
+    crop_word = one_of("--crop", crop, CROPS)
+    limits = limits_of(workers, time_limit, memory_limit)
+    chosen = source_of(source, options)
+    check_place(output / "index.json")
+    state = PartialState(cpu=device == "cpu", **({"timeout": _PATIENCE} if "RANK" in os.environ else {}))
+    encoders = Encoders(model, str(state.device) if device == "auto" else device)
+    side = encoders.size if size is None else size
+    plan = Plan(
+        manifest="",
+        autoencoder=encoders.autoencoder_digest,
+        precision="float32",
+        text=encoders.text_digest if text else None,
+        window=Window(encoders.num_frames, seconds, *window_words),
+        framing=Framing(side, side, crop=crop_word, flip=flip),
+        views=views,
+        clips_per_shard=clips_per_shard,
+        seed=seed,
+    )
+    with state.main_process_first():
+        manifest = settle_source(output, chosen, plan, retry=retry and state.is_main_process)
+    if engine == "ray":
+        from latentshift.cli.data.ray_engine import encode_with_ray
+
+        progress = encode_with_ray(output, model, device, limits, actors)
+    else:
+        part = (state.process_index, state.num_processes)
+        progress = encode_shards(output, encoders.frames, encoders.text, limits, part)
+    hidden = not (sys.stderr.isatty() and state.is_main_process)
+    with tqdm(total=len(manifest), desc="encode", unit="clip", disable=hidden) as bar:
+        for done in progress:
+            bar.update(done)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+    encoded = EncodedClips(output)
+    refused = encoded.refused_by_kind.total()
+    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused}")
+    print_refused(list(islice(encoded.refused(), MOST_SHOWN)), refused, f"the .json files in {output} name them all")
+    if encoded.short:
+        print(f"{len(encoded.short)} with less than the window, held or shortened")
+    print(output)
+    if not encoded.size(1):
+        raise typer.Exit(1)

@@ -1,0 +1,28 @@
+"""A model's encoders, loaded for encoding: what they are told apart by, and the two callables."""
+
+from __future__ import annotations
+
+from latentshift.cli.models import load_pipeline, pick_device
+from latentshift.models.digest import model_digest, weights_digest
+from latentshift.models.encoders import caption_encoder, frame_encoder
+
+
+class Encoders:
+    """The autoencoder and the text encoder of a model.
+
+    Args:
+        model: ``bundled``, a folder, or a hub id.
+        device: ``auto``, ``cpu``, ``cuda``, ….
+
+    Raises:
+        ValueError: if it can't be loaded, or there is no such device.
+    """
+
+    def __init__(self, model: str, device: str) -> None:
+        pipeline = load_pipeline(model, pick_device(device), "float32")
+        self.size = pipeline.sample_size
+        self.num_frames = int(pipeline.config.num_frames)
+        self.autoencoder_digest = weights_digest(pipeline.vae)
+        self.text_digest = model_digest(pipeline.text_encoder, pipeline.tokenizer)
+        self.frames = frame_encoder(pipeline.vae, pipeline.device)
+        self.text = caption_encoder(pipeline.text_encoder, pipeline.tokenizer, pipeline.device)

@@ -1,0 +1,110 @@
+"""``latentshift data inspect``: every clip looked at once, what can't be used, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from latentshift.cli.data.common import (
+    MEMORY_LIMIT,
+    MOST_SHOWN,
+    OPTIONS,
+    SHORT,
+    SOURCE,
+    TIME_LIMIT,
+    WORKERS,
+    limits_of,
+    one_of,
+    print_refused,
+    source_of,
+)
+
+_SAMPLES = 24
+
+
+def inspect(
+    source: str = SOURCE,
+    options: list[str] | None = OPTIONS,
+    frames: int = typer.Option(16, "--frames", help="Frames that a clip takes; 1 for images."),
+    seconds: float = typer.Option(2.0, "--seconds", help="That they span."),
+    size: int = typer.Option(256, "--size", help="Side of the frames in pixels."),
+    short: str = SHORT,
+    workers: int = WORKERS,
+    time_limit: float = TIME_LIMIT,
+    memory_limit: float = MEMORY_LIMIT,
+    json_file: Path | None = typer.Option(None, "--json", help="Also write everything that was found as JSON."),
+    html_file: Path | None = typer.Option(None, "--html", help="Also write a page with sampled clips."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was refused."),
+) -> None:
+    """Read every clip of a source once and say what can be used, what can't, and why."""
+    from tqdm import tqdm
+
+    from latentshift.data.footage.framing import Framing
+    from latentshift.data.footage.window import SHORT as KNOWN_SHORT
+    from latentshift.data.footage.window import Window
+    from latentshift.data.inspection.inspect import Inspection, look_through
+    from latentshift.data.inspection.page import Shown, render_page
+    from latentshift.data.left_out import LeftOutList
+    from latentshift.data.manifest import Manifest, Row, write_manifest
+    from latentshift.data.refusal import Refused
+    from latentshift.whole import check_place, write_whole
+
+    for file in (json_file, html_file):
+        if file is not None:
+            check_place(file)
+    window = Window(frames=frames, seconds=seconds, place="centre", short=one_of("--short", short, KNOWN_SHORT))
+    framing = Framing(size, size)
+    limits = limits_of(workers, time_limit, memory_limit)
+    chosen = source_of(source, options)
+    samples: list[Shown] = []
+    with tempfile.TemporaryDirectory() as folder:
+        inspection = Inspection(LeftOutList(Path(folder) / "left-out.jsonl"))
+        listed = Path(folder) / "manifest.jsonl"
+        rows = write_manifest(listed, chosen.entries(), inspection.left_out.add)
+        if not rows and not inspection.left_out:
+            raise ValueError(f"{source} holds no video and no image")
+        manifest: Manifest | list[Row] = Manifest(listed) if rows else []
+        findings = look_through(manifest, window, framing, limits, pictures=_SAMPLES if html_file else 0)
+        for finding in tqdm(findings, total=rows, desc="inspect", unit="clip", disable=not sys.stderr.isatty()):
+            inspection.add(finding)
+            found, row = finding.found, finding.row
+            if not isinstance(found, Refused) and found.frames is not None:
+                samples.append(Shown(row.name, row.captions[0], found.frames, frames / seconds))
+        report = inspection.to_dict(manifest)
+    if json_file is not None:
+        write_whole(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    if html_file is not None:
+        write_whole(html_file, render_page(source, report, samples))
+    _print(report)
+    for file in (json_file, html_file):
+        if file is not None:
+            print(file)
+    if not report["kept"] or (strict and report["refused"]):
+        raise typer.Exit(1)
+
+
+def _print(report: dict[str, Any]) -> None:
+    from latentshift.data.manifest import LeftOut
+
+    images = f", {report['images']} of them images" if report["images"] else ""
+    print(f"kept {report['kept']} of {report['total']}{images}")
+    captions = report["captions"]
+    if captions["kept"] != report["kept"] or captions["left_out"]:
+        print(f"with {captions['kept']} captions; {captions['left_out']} captions left out")
+    for kind, count in report["refused_by_kind"].items():
+        print(f"  {kind}: {count}")
+    refused = [LeftOut(**each) for each in report["refused"][:MOST_SHOWN]]
+    print_refused(refused, len(report["refused"]), "--json FILE has them all")
+    for what, found in (
+        ("a scene cut inside the window", report["cuts"]),
+        ("nothing that moves", report["still"]),
+        ("less than the window, held or shortened", report["short"]),
+        ("the same content as another", report["duplicates"]),
+    ):
+        if found:
+            print(f"{len(found)} with {what}")

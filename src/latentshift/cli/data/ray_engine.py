@@ -1,0 +1,73 @@
+"""Encoding on a cluster: Ray Data deals out the shards, each actor makes whole ones.
+
+A shard is a function of its number, so it is the same wherever it is made. The folder must be one that every machine
+of the cluster sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latentshift.data.fence import Limits
+
+
+def encode_with_ray(folder: Path, model: str, device: str, limits: Limits, actors: int) -> Iterator[int]:
+    """Make the shards of a folder that are not there yet; yields how many more rows are done.
+
+    Args:
+        folder: settled by :func:`latentshift.data.encoded.settle.settle_source`.
+        model: whose encoders.
+        device: of each actor.
+        limits: of each actor's decoding.
+        actors: models that encode side by side.
+
+    Raises:
+        ValueError: if Ray is not installed, or there is no such device.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
+    from latentshift.data.encoded.plan import Plan, manifest_path, num_shards
+    from latentshift.data.manifest import Manifest
+
+    if actors < 1:
+        raise ValueError(f"--actors must be 1 or more, not {actors}")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"with --engine ray, --device is auto, cpu or cuda, not {device}: Ray deals out the GPUs")
+    shards = num_shards(Plan.read(folder), Manifest(manifest_path(folder)))
+    if not ray.is_initialized():
+        ray.init(logging_level="error", log_to_driver=False)
+    if device == "auto":
+        device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+    if Path(model).is_dir():
+        model = str(Path(model).absolute())  # actors stand elsewhere
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.range(shards, override_num_blocks=shards)
+    made = numbers.map(
+        _Maker,
+        fn_constructor_args=(str(folder.absolute()), model, device, limits),
+        concurrency=actors,
+        num_gpus=int(device == "cuda"),
+    )
+    for row in made.iter_rows():
+        yield int(row["rows"])
+
+
+class _Maker:
+    """An actor: encoders and a fence, loaded once, for one shard after another."""
+
+    def __init__(self, folder: str, model: str, device: str, limits: Limits) -> None:
+        from latentshift.cli.data.encoders import Encoders
+
+        self.folder = Path(folder)
+        self.encoders = Encoders(model, device)
+        self.limits = limits
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
+        from latentshift.data.encoded.encode import encode_shards
+
+        done = encode_shards(self.folder, self.encoders.frames, self.encoders.text, self.limits, only=int(row["id"]))
+        return {"rows": sum(done)}

@@ -1,0 +1,72 @@
+"""``latentshift data split``: long videos cut at their scene changes, without encoding anything again."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from latentshift.cli.data.common import (
+    MEMORY_LIMIT,
+    MOST_SHOWN,
+    OPTIONS,
+    SOURCE,
+    WORKERS,
+    limits_of,
+    print_refused,
+    source_of,
+)
+
+
+def split(
+    source: str = SOURCE,
+    options: list[str] | None = OPTIONS,
+    output: Path = typer.Option(..., "--output", "-o", help="The manifest to write, a .jsonl file."),
+    shortest: float = typer.Option(2.0, "--shortest", help="Seconds; shorter scenes are left out."),
+    longest: float = typer.Option(10.0, "--longest", help="Seconds; longer scenes become several rows."),
+    threshold: float = typer.Option(27.0, "--threshold", help="Of PySceneDetect's content detector; lower cuts more."),
+    workers: int = WORKERS,
+    time_limit: float = typer.Option(3600.0, "--time-limit", help="Seconds that one video may take."),
+    memory_limit: float = MEMORY_LIMIT,
+) -> None:
+    """Cut videos at their scene changes into the rows of a manifest, which is a source like any other."""
+    from tqdm import tqdm
+
+    from latentshift.data.inspection.split import split_rows
+    from latentshift.data.left_out import LeftOutList
+    from latentshift.data.manifest import Entry, write_manifest
+    from latentshift.data.sources import list_source
+    from latentshift.whole import check_place, whole
+
+    if output.suffix != ".jsonl":
+        raise ValueError(f"-o must name a .jsonl file, not {output}")
+    check_place(output)
+    limits = limits_of(workers, time_limit, memory_limit)
+    chosen = source_of(source, options)
+    with tempfile.TemporaryDirectory() as folder:
+        left_out = LeftOutList(Path(folder) / "left-out.jsonl")
+        manifest = list_source(Path(folder) / "manifest.jsonl", chosen, left_out.add)
+        with tqdm(total=len(manifest), desc="split", unit="video", disable=not sys.stderr.isatty()) as bar:
+
+            def entries() -> Iterator[Entry]:
+                for _, found in split_rows(manifest, shortest, longest, threshold, limits):
+                    bar.update()
+                    yield from found
+
+            cut = Path(folder) / "rows.jsonl"
+            rows = write_manifest(cut, entries(), left_out.add)
+        if not rows:
+            (first,) = left_out.first(1)
+            raise ValueError(f"{source} gives no scene of {shortest:g} s or more; {first.name}: {first.reason}")
+        names = output.with_suffix(".left-out.jsonl")
+        for path, target in ((cut, output), (left_out.path, names)):
+            if path.exists():
+                with whole(target) as temporary:
+                    shutil.copyfile(path, temporary)
+        print(f"{len(manifest)} videos became {rows} rows; {len(left_out)} left out")
+        print_refused(left_out.first(MOST_SHOWN), len(left_out), f"{names} has all of them")
+    print(output)
