@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from fractions import Fraction
+from pathlib import Path
 
 # Before torch is imported: the tests share their machine, and their numbers should not depend on its cores.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
+import av
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -20,6 +25,7 @@ from diffusers import (
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from latentshift.cli.app import main
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.text import build_word_tokenizer
 
@@ -140,3 +146,50 @@ def sd1_folder(tmp_path_factory: pytest.TempPathFactory):
 def sd2_folder(tmp_path_factory: pytest.TempPathFactory):
     """A stock StableDiffusionPipeline with v-prediction, saved by diffusers."""
     return _stable_diffusion(tmp_path_factory.mktemp("sd2"), "v_prediction")
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """Run ``latentshift`` in an empty folder; returns (exit code, what was printed, what was complained)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LATENTSHIFT_DEBUG", raising=False)
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["latentshift", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny latentshift folder."""
+    from latentshift import LatentShiftPipeline
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    LatentShiftPipeline.from_pretrained(ldm_folder, num_frames=4).save_pretrained(folder)
+    return folder
+
+
+def write_video_at(path: Path, times: np.ndarray, frames: list[np.ndarray], **settings: object) -> Path:
+    """A video whose frames are shown at these times (seconds)."""
+    base = Fraction(1, 90_000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(90_000, 3000), options={"crf": "8", "g": "12"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.time_base = "yuv420p", base
+        stream.codec_context.time_base = base
+        for key, value in settings.items():
+            setattr(stream.codec_context, key, value)
+        for when, pixels in zip(times, frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = round(when / base), base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

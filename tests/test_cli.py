@@ -13,39 +13,9 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from latentshift.cli.app import main
 from latentshift.video import read_metadata, read_video
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run ``latentshift`` in an empty folder; returns (exit code, what was printed, what was complained)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LATENTSHIFT_DEBUG", raising=False)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentshift", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny latentshift folder."""
-    from latentshift import LatentShiftPipeline
-
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    LatentShiftPipeline.from_pretrained(ldm_folder, num_frames=4).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp", "frames"])

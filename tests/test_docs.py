@@ -8,12 +8,13 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 import typer
 from PIL import Image
 
-from latentshift.bundled import bundled_model
 from latentshift.cli.app import app
+from latentshift.locate import bundled_model
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), bundled_model() / "README.md"]
@@ -45,12 +46,15 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_commands_are_understood() -> None:
     group = typer.main.get_command(app)
     found = commands()
-    assert {words[1] for words in found} >= {"generate", "train", "info", "init", "evaluate"}
-    for _, verb, *words in found:
-        if verb in group.commands and words and "--help" not in words:  # type: ignore[attr-defined]
-            group.commands[verb].make_context(verb, words)  # type: ignore[attr-defined]  # raises for what it lacks
-        else:
-            assert verb in {*group.commands, "VERB", "--help", "--version"}  # type: ignore[attr-defined]
+    assert {words[1] for words in found} >= {"generate", "train", "info", "init", "evaluate", "data", "bench"}
+    for words in found:
+        command, rest = group, words[1:]
+        while isinstance(command, click.Group) and rest and rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        if isinstance(command, click.Group):
+            assert rest[:1] in (["VERB"], ["--help"], ["--version"], []), words
+        elif rest and "--help" not in rest:
+            command.make_context(words[1], rest)  # raises for what it lacks
 
 
 def test_recipes_that_are_named_exist() -> None:

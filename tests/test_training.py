@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import tiny_unet
 from latentshift import LatentShiftPipeline
-from latentshift.data.latents import LatentClips
-from latentshift.data.order import draws, shuffled
+from latentshift.data.order import draws
 from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
@@ -33,6 +33,7 @@ from latentshift.training.checkpoint import (
 )
 from latentshift.training.denoiser import ImageStage, VideoStage
 from latentshift.training.loop import accelerator_for, fit, learning_rate
+from latentshift.training.objective import LatentBatch
 from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
 from latentshift.training.run import run
 
@@ -43,30 +44,33 @@ TINY_RUN = [
     "save_every=2",
     "sample_every=3",
     "log_every=1",
-    "data.size=32",
     "compute.precision=fp32",
     "optimizer={learning_rate: 1e-3, warmup_steps: 1}",  # a rate that does not depend on the length of the run
 ]
 TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}"
 TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
-TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}", "data.clips=6"]
+TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}"]
 
 CPU = torch.device("cpu")
 
 
+def batch_of(stage: ImageStage | VideoStage, step: int) -> LatentBatch:
+    return next(stage.batches(step))
+
+
 def tiny(stage: str, folder: Path, *overrides: str):
     places = {
-        "autoencoder": [f"output={folder}/autoencoder", TINY_VAE],
+        "autoencoder": [f"output={folder}/autoencoder", TINY_VAE, "data.size=32"],
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
         "video": [
             f"output={folder}/video",
-            f"base={folder}/image",
-            "data.clips=6",
+            f"model={folder}/image",
             "image_share=0",
             "train_text_encoder=false",
         ],
     }
-    shared = [] if stage == "autoencoder" else [f"latents={folder}/latents", "sample_steps=2"]
+    data = ["data.options.clips=6", f"data.latents={folder}/latents"]
+    shared = [] if stage == "autoencoder" else [*data, "sample_steps=2"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 
 
@@ -138,7 +142,7 @@ def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
     base = LatentShiftPipeline.from_pretrained(runs / "video" / "model")
     base.set_shift({"padding": "circular"})
     base.save_pretrained(tmp_path / "loop")
-    words = ("video", runs, f"base={tmp_path}/loop", f"latents={tmp_path}/latents")
+    words = ("video", runs, f"model={tmp_path}/loop", f"data.latents={tmp_path}/latents")
     assert VideoStage(tiny(*words), CPU).pipeline.config.shift["padding"] == "circular"
     assert VideoStage(tiny(*words, "shift.fold=4"), CPU).pipeline.config.shift["fold"] == 4
     base.set_shift(None)
@@ -152,10 +156,13 @@ def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
         run(tiny("autoencoder", runs, "kl_weight=0.5"), quiet=True)
     with pytest.raises(ValueError, match="trained for 4 steps already, more than the 3 asked for"):
         run(tiny("autoencoder", runs, "steps=3"), quiet=True)
-    with pytest.raises(ValueError, match="has room for 6 clips, not for 7"):
-        run(tiny("video", runs, "data.clips=7", f"output={runs}/other"), quiet=True)
-    with pytest.raises(ValueError, match="latents of another making: seed is 0 there and 1 here"):
-        run(tiny("video", runs, "data.seed=1", f"output={runs}/other"), quiet=True)
+    for word, what in (
+        ("data.options.clips=7", "of 6 rows, where there are 7 now"),
+        ("data.options.seed=1", "sprites://v1/1/0 is another row than it was"),
+        ("data.views=2", "views was"),
+    ):
+        with pytest.raises(ValueError, match=f"holds clips of another making: {what}"):
+            run(tiny("video", runs, word, f"output={runs}/other"), quiet=True)
 
 
 def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None:
@@ -171,12 +178,12 @@ def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None
 
 def test_a_base_that_has_changed_is_refused(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "image", tmp_path / "image")
-    words = ("video", tmp_path, f"latents={runs}/latents", "train_text_encoder=true")
+    words = ("video", tmp_path, f"data.latents={runs}/latents", "train_text_encoder=true")
     run(tiny(*words, "steps=2"), quiet=True)
     file = tmp_path / "image" / "model" / "bert" / "model.safetensors"
     tensors = load_file(file)
     save_file({name: value + 1 for name, value in tensors.items()}, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="was trained on another base"):
+    with pytest.raises(ValueError, match="began with another base, which has changed"):
         run(tiny(*words), quiet=True)
 
 
@@ -210,8 +217,11 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
 
         fingerprint: dict[str, str] = {}  # noqa: RUF012
 
-        def batch(self, step: int) -> Numbers:
-            return Numbers(torch.ones(2, 4))
+        def batches(self, step: int) -> Iterator[Numbers]:
+            yield Numbers(torch.ones(2, 4))
+
+        def report(self) -> dict[str, str]:
+            return {}
 
     recipe = tiny("autoencoder", tmp_path)
     with pytest.raises(RuntimeError, match=r"no gradient reaches 2 of 4 weights \(below.weight"):
@@ -239,11 +249,12 @@ def test_a_compiled_unet_has_the_gradients_of_the_eager_one() -> None:
 def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> None:
     one = VideoStage(tiny("video", runs), CPU)
     other = VideoStage(tiny("video", runs), CPU)
-    one.batch(1)
-    for name, value in vars(one.batch(5)).items():
-        assert torch.equal(value, getattr(other.batch(5), name)), name
-    assert one.batch(5).latents.shape == (2, 16, 4, 8, 8)
-    image = ImageStage(tiny("image", runs), CPU).batch(2)
+    *_, fifth = itertools.islice(one.batches(1), 5)
+    for name, value in vars(fifth).items():
+        same = batch_of(other, 5).__dict__[name]
+        assert value is same is None or torch.equal(value, same), name
+    assert fifth.latents.shape == (2, 16, 4, 8, 8)
+    image = batch_of(ImageStage(tiny("image", runs), CPU), 2)
     assert image.latents.shape == (2, 1, 4, 8, 8) and not torch.equal(image.latents, image.noise)
     source = Sprites(size=32)
     assert not any(source.describe(index)[0].triple in held_out_triples() for index in range(500))
@@ -256,7 +267,7 @@ def _motion_tokens(stage: ImageStage | VideoStage) -> set[int]:
 
 def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(runs: Path) -> None:
     stage = ImageStage(tiny("image", runs, "batch_size=200"), CPU)
-    tokens = stage.batch(1).token_ids
+    tokens = batch_of(stage, 1).token_ids
     motion = _motion_tokens(stage)
     lengths = (tokens != 0).sum(dim=1)
     with_motion = torch.tensor([bool(set(row.tolist()) & motion) for row in tokens])
@@ -268,31 +279,18 @@ def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(ru
 
 def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
     stage = VideoStage(tiny("video", runs, "image_share=0.3", "motion_captions=0", "caption_dropout=0"), CPU)
-    places = [stage.place(step) for step in range(1, 201)]
-    shapes = [place[:2] for place in places]
+    takes = [stage.take(step) for step in range(1, 201)]
+    shapes = [(take.samples, take.num_frames) for take in takes]
     assert set(shapes) == {(2, 16), (32, 1)}  # the same number of frames either way
     assert shapes.count((32, 1)) == 60
     for shape in set(shapes):  # neither leaves any sample out
-        starts = [start for *found, start in places if tuple(found) == shape]
+        starts = [take.start for take, found in zip(takes, shapes, strict=True) if found == shape]
         assert starts == list(range(0, shape[0] * len(starts), shape[0]))
     motion = _motion_tokens(stage)
     for frames in (1, 16):
-        batch = stage.batch(1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
+        batch = batch_of(stage, 1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
         assert batch.latents.shape[:2] == (32 // frames, frames)
         assert [bool(set(row.tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
-
-
-def test_an_image_with_a_motion_in_its_caption_is_where_the_motion_begins(runs: Path) -> None:
-    stage = ImageStage(tiny("image", runs, "batch_size=60", "caption_dropout=0"), CPU)
-    numbered = np.full(stage.moments.shape, -30.0, dtype=np.float16)  # log-variances: nothing is drawn
-    numbered[:, :, :4] = np.arange(16).reshape(1, 16, 1, 1, 1)
-    stage.moments = numbered
-    batch = stage.batch(1)
-    frames = (batch.latents / stage.pipeline.vae.config.scaling_factor).mean(dim=(1, 2, 3, 4)).round()
-    motion = _motion_tokens(stage)
-    moving = torch.tensor([bool(set(row.tolist()) & motion) for row in batch.token_ids])
-    assert 10 < moving.sum() < 50
-    assert set(frames[moving].tolist()) == {0.0} and len(set(frames[~moving].tolist())) > 8
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -316,39 +314,6 @@ def test_the_autoencoder_is_scaled_to_the_standard_deviation_that_is_asked_for(t
         spread = stage.autoencoder.encode(stage._preview_frames(64)).latent_dist.mean.std()
     assert 0.2 < spread * scales[1] < 0.3
     assert scales[0] == pytest.approx(4 * scales[1], rel=1e-3)
-
-
-def test_each_epoch_is_a_permutation_and_can_begin_anywhere() -> None:
-    places = list(itertools.islice(shuffled(7, seed=3), 21))
-    assert [epoch for epoch, _ in places] == [0] * 7 + [1] * 7 + [2] * 7
-    for epoch in range(3):
-        assert sorted(index for e, index in places if e == epoch) == list(range(7))
-    assert list(itertools.islice(shuffled(7, seed=3, start=10), 11)) == places[10:]
-    assert draws(0, 1, 2).random() == draws(0, 1, 2).random() != draws(0, 2, 1).random()
-
-
-def test_latents_are_encoded_once_and_a_broken_run_goes_on(tmp_path: Path) -> None:
-    source = Sprites(size=32, num_frames=2)
-    calls: list[int] = []
-
-    def encoder(frames: np.ndarray) -> np.ndarray:
-        calls.append(len(frames))
-        return frames.transpose(0, 3, 1, 2)[:, :2, ::8, ::8].astype(np.float32) / 255
-
-    clips = LatentClips(tmp_path, source, 5, {"autoencoder": "one"})
-    next(clips.encode(encoder, batch_clips=2))
-    with pytest.raises(ValueError, match="holds 2 of 5 clips"):
-        _ = clips.moments
-    list(clips.encode(encoder, batch_clips=2))
-    moments = LatentClips(tmp_path, source, 5, {"autoencoder": "one"}).moments
-    assert moments.shape == (5, 2, 2, 4, 4)
-    for index in range(5):
-        np.testing.assert_allclose(moments[index], encoder(source[index][0]), atol=1e-3)
-    with pytest.raises(ValueError, match="autoencoder is 'one' there and 'two' here"):
-        LatentClips(tmp_path, source, 5, {"autoencoder": "two"})
-    (tmp_path / "index.json").write_text('{"identity": ')
-    with pytest.raises(ValueError, match=r"index\.json is damaged .*; delete .* to encode anew"):
-        LatentClips(tmp_path, source, 5, {"autoencoder": "one"})
 
 
 def test_sampled_moments_have_the_posteriors_mean_and_spread() -> None:
@@ -390,8 +355,10 @@ def test_shipped_recipes_hold_and_survive_being_printed(path: Path, tmp_path: Pa
 
 
 def test_overrides_go_down_levels() -> None:
-    recipe = load_recipe(RECIPES / "sprites-video.yaml", ["optimizer.learning_rate=1e-5", "data={clips: 3}", "seed=7"])
-    assert (recipe.optimizer.learning_rate, recipe.data.clips, recipe.seed) == (1e-5, 3, 7)
+    recipe = load_recipe(
+        RECIPES / "sprites-video.yaml", ["optimizer.learning_rate=1e-5", "data={source: sprites, views: 3}", "seed=7"]
+    )
+    assert (recipe.optimizer.learning_rate, recipe.data[0].views, recipe.seed) == (1e-5, 3, 7)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +378,8 @@ def test_overrides_go_down_levels() -> None:
             "does not hold: optimizer.warmup_steps 200 and optimizer.decay_steps 5000 are more than the 100 steps",
         ),
         ("sample_steps=2000", "sample_steps: Input should be less than or equal to 1000"),
-        ("base=null", "base: Input is not a valid path"),
+        ("model=null", "model: Input should be a valid string"),
+        ("data.sorce=x", "data.0.sorce: Extra inputs"),
     ],
 )
 def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:

@@ -1,0 +1,154 @@
+"""Five hundred damaged files: no run dies of them, none is missing from the report, and it says the same each time."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentshift.data.fence import Limits
+from latentshift.data.footage.framing import Framing
+from latentshift.data.footage.window import Window
+from latentshift.data.inspection.examine import Facts
+from latentshift.data.inspection.inspect import Inspection, look_through
+from latentshift.data.left_out import LeftOutList
+from latentshift.data.manifest import Manifest, Row, write_manifest
+from latentshift.data.refusal import Refused
+
+WINDOW, FRAMING = Window(frames=4, seconds=1.0, place="centre"), Framing(32, 32)
+
+
+def video(folder: Path, suffix: str, **options: str) -> bytes:
+    """A second and a half of a square that moves, with noise."""
+    rng = np.random.default_rng(0)
+    path = folder / f"made.{suffix}"
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("libx264", rate=30, options={"g": "10"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number in range(45):
+            picture = rng.integers(60, 90, size=(64, 64, 3), dtype=np.uint8)
+            picture[20:40, number : number + 20] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+def sound() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), dtype=np.float32), format="flt", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def endless(content: bytes, ticks: int) -> bytes:
+    """The header of the movie, its track and its media claim another length."""
+    found = bytearray(content)
+    for box, offset in ((b"mvhd", 20), (b"mdhd", 20), (b"tkhd", 24)):
+        place = found.find(box) + offset
+        found[place : place + 4] = ticks.to_bytes(4, "big")
+    return bytes(found)
+
+
+def damaged(folder: Path) -> dict[str, bytes]:
+    """Name -> content, 500 of them."""
+    whole = {
+        "mp4": video(folder, "mp4"),
+        "fast": video(folder, "mp4", movflags="faststart"),
+        "mkv": video(folder, "mkv"),
+    }
+    files: dict[str, bytes] = {}
+    for kind, content in whole.items():
+        for cut in np.linspace(1, len(content) - 1, 70).astype(int):
+            files[f"cut-{kind}-{cut}.{'mkv' if kind == 'mkv' else 'mp4'}"] = content[:cut]
+        for seed in range(50):
+            rng = np.random.default_rng(seed)
+            flipped = bytearray(content)
+            for place in rng.integers(len(content), size=2 ** int(rng.integers(8))):
+                flipped[place] ^= int(rng.integers(1, 256))
+            files[f"flipped-{kind}-{seed}.{'mkv' if kind == 'mkv' else 'mp4'}"] = bytes(flipped)
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(picture, "png")
+    for number in range(10):
+        files[f"picture-{number}.mp4"] = picture.getvalue() + bytes(number)
+        files[f"video-{number}.png"] = whole["mp4"] + bytes(number)
+        files[f"mkv-{number}.avi"] = whole["mkv"] + bytes(number)
+        files[f"nothing-{number}.mp4"] = b""
+        files[f"nothing-{number}.png"] = b""
+        files[f"zeros-{number}.mkv"] = bytes(1000 * (number + 1))
+        files[f"sound-{number}.mp4"] = sound() + bytes(number)
+    for number in range(30):
+        files[f"endless-{number}.mp4"] = endless(whole["mp4"], 2**32 - 1 - number)
+        files[f"text-{number}.mp4"] = ("word " * (number + 1)).encode()
+    for number in range(10):
+        files[f"page-{number}.webm"] = b"<!doctype html><title>404</title>" * (number + 1)
+    return files
+
+
+def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Refused]:
+    manifest = folder / "manifest.jsonl"
+    write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
+    left_out = LeftOutList(folder.parent / f"left-out-{workers}.jsonl")
+    left_out.clear()
+    inspection, found = Inspection(left_out), {}
+    for finding in look_through(Manifest(manifest), WINDOW, FRAMING, Limits(workers), pictures=len(names)):
+        inspection.add(finding)
+        found[Path(finding.row.file).name] = finding.found
+    assert inspection.total == len(names) and len(left_out) == inspection.total - inspection.kept
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("damaged")
+    for name, content in damaged(folder).items():
+        (folder / name).write_bytes(content)
+    (folder / "whole.mp4").write_bytes(video(folder, "mp4"))
+    return folder
+
+
+def test_five_hundred_damaged_files(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 501
+    found = report(folder, names, workers=2)
+    assert list(found) == names
+    said = {name: str(each) if isinstance(each, Refused) else "" for name, each in found.items()}
+    whole = found["whole.mp4"]
+    assert isinstance(whole, Facts)
+    kept = [name for name, reason in said.items() if not reason]
+    counts = Counter(name.split("-")[0] for name in kept)
+    # Every one that can't be used is refused. What is kept of cut and mislabelled files is what the whole one holds.
+    assert not set(counts) - {"whole.mp4", "cut", "flipped", "mkv", "endless"}
+    for name in kept:
+        facts = found[name]
+        assert isinstance(facts, Facts) and facts.frames.shape == (4, 32, 32, 3)
+        if not name.startswith("flipped"):
+            assert np.array_equal(facts.frames, whole.frames) or whole.seconds - facts.seconds < 0.25, name
+    assert (counts["mkv"], counts["endless"]) == (10, 30)  # nothing is wrong with their frames
+    assert counts["cut"] < 30 and counts["flipped"] < 75
+    assert not any("Traceback" in reason or "\n" in reason for reason in said.values())
+    (folder / "manifest.jsonl").unlink()
+
+
+def test_the_report_is_the_same_on_every_run(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())[::3]
+    first, second = (
+        {
+            name: str(each) if isinstance(each, Refused) else each.digest
+            for name, each in report(folder, names, n).items()
+        }
+        for n in (1, 3)
+    )
+    assert first == second

@@ -1,0 +1,220 @@
+"""``latentshift data`` and training on footage, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import write_video_at
+from latentshift.data.encoded.clips import EncodedClips
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+def add_clip(folder: Path, name: str, caption: str, level: int = 60, seconds: float = 2.5) -> Path:
+    """A square that moves over gray."""
+    folder.mkdir(exist_ok=True)
+    frames = []
+    for number in range(round(seconds * 24)):
+        picture = np.full((48, 64, 3), level, dtype=np.uint8)
+        picture[8:24, number % 48 : number % 48 + 16] = (255 - level, 90, 40)
+        frames.append(picture)
+    (folder / name).with_suffix(".txt").write_text(caption)
+    return write_video_at(folder / name, np.arange(len(frames)) / 24, frames)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Three clips, an image, and three files that can't be used."""
+    folder = tmp_path / "clips"
+    for number, caption in enumerate(["a red star", "a star circling", "red on black"]):
+        add_clip(folder, f"{number}.mp4", caption, level=60 * number)
+    Image.fromarray(np.full((40, 40, 3), 90, dtype=np.uint8)).save(folder / "still.png")
+    (folder / "still.txt").write_text("a star")
+    add_clip(folder, "short.mp4", "red", seconds=1.0)
+    (folder / "text.mp4").write_text("no video")
+    (folder / "text.txt").write_text("nothing")
+    add_clip(folder, "silent.mp4", "red").with_suffix(".txt").unlink()
+    return folder
+
+
+def test_inspect_says_what_can_be_used_and_what_cannot(cli, clips: Path) -> None:
+    code, out, err = cli("data", "inspect", "clips", "--size", 32, "--json", "report.json", "--html", "report.html")
+    assert (code, err) == (0, "")
+    assert out.startswith("kept 4 of 7, 1 of them images\n")
+    for name, reason in (
+        ("short.mp4", r"it lasts \d.\d\d s, and a clip takes 2 s"),
+        ("silent.mp4", "there is no silent.txt beside it"),
+        ("text.mp4", "it can't be opened as a video"),
+    ):
+        assert re.search(f"refused clips/{name}: {reason}", out), out
+    report = json.loads(Path("report.json").read_text())
+    assert (report["kept"], report["total"], len(report["refused"])) == (4, 7, 3)
+    assert report["codecs"] == {"h264": 3, "png": 1} and sum(report["tables"]["fps"]["counts"]) == 3
+    assert "a star circling" in Path("report.html").read_text()
+    assert cli("data", "inspect", "clips", "--size", 32, "--strict")[0] == 1
+    assert cli("data", "inspect", "clips", "--frames", 1, "--size", 32)[1].startswith("kept 5 of 7, 1 of them images\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, webvid:PATH"),
+        (["clips", "--short", "maybe"], "--short must be one of refuse, hold, shorten, not 'maybe'"),
+        (["clips", "root"], "'root' is not of the form key=value"),
+        (["clips", "root=x"], "the options of clips do not hold: root: Extra inputs are not permitted"),
+        (["clips", "--frames", 0], "a window takes 1 frame or more, not 0"),
+        (["clips", "--size", 1], "frames are 8 pixels or more on each side, not 1x1"),
+        (["clips", "--workers", 0], "there must be 1 worker or more, not 0"),
+        (["clips", "--memory-limit", 0.01], "a clip must be given more than 0 s and 0.25 GiB or more"),
+        (["clips", "--json", "clips/0.txt/x.json"], "clips/0.txt/x.json can't be written, because"),
+        (["webvid:clips/none.csv"], "cannot read"),
+    ],
+)
+def test_inspect_names_what_is_wrong(cli, clips: Path, words: list, message: str) -> None:
+    code, out, err = cli("data", "inspect", *words)
+    assert (code, out) == (1, "") and err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+def test_encode_keeps_what_can_be_used_and_goes_on(cli, clips: Path, model: Path) -> None:
+    words = ("data", "encode", "clips", "--model", model, "-o", "shards", "--seconds", 1, "--clips-per-shard", 2)
+    code, out, err = cli(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith("kept 5 of 7\n") and out.endswith("\nshards\n")
+    before = {path.name: path.read_bytes() for path in Path("shards").iterdir()}
+    assert [name for name in sorted(before) if name.endswith(".safetensors")] == [
+        f"shard-0000{number}.safetensors" for number in range(3)
+    ]
+    for name in ("shard-00001.safetensors", "shard-00001.json"):
+        Path("shards", name).unlink()
+    assert cli(*words)[1] == out
+    assert {path.name: path.read_bytes() for path in Path("shards").iterdir()} == before
+    encoded = EncodedClips(Path("shards"))
+    assert (encoded.size(4), encoded.size(1)) == (4, 5)
+    sample = encoded.ask(4, 0, (0,)).read()
+    assert sample.content.shape == (4, 8, 8, 8) and sample.text.shape == (12, 16)
+    for changed, message in (
+        (["--seconds", 2], "holds clips of another making: window was"),
+        (["--no-text"], "holds clips of another making: text was"),
+        (["--views", 0], "views and clips a shard are 1 or more"),
+        (["--engine", "spark"], "--engine must be one of local, ray"),
+    ):
+        code, out, err = cli(*words, *changed)
+        assert (code, out) == (1, "") and message in err and err.startswith("error: ")
+
+
+def test_encoding_by_several_processes_or_by_ray_makes_the_same_shards(cli, clips: Path, model: Path) -> None:
+    words = ["data", "encode", "clips", "--model", str(model), "--seconds", "1", "--clips-per-shard", "2"]
+    words += ["--device", "cpu"]
+    assert cli(*words, "-o", "alone")[0] == 0
+    expected = {path.name: path.read_bytes() for path in Path("alone").iterdir()}
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    run = subprocess.run(
+        [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "latentshift", *words, "-o", "together"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("kept 5 of 7") == 1
+    assert {path.name: path.read_bytes() for path in Path("together").iterdir()} == expected
+    code, out, err = cli(*words, "-o", "ray", "--engine", "ray", "--actors", 2)
+    assert code == 0, err
+    assert out.startswith("kept 5 of 7\n")
+    assert {path.name: path.read_bytes() for path in Path("ray").iterdir()} == expected
+
+
+def tiny_run(model: Path, *words: object) -> list[object]:
+    return [
+        "train",
+        RECIPES / "finetune-folder.yaml",
+        f"model={model}",
+        "data=clips",
+        "data.seconds=1",
+        "steps=3",
+        "batch_size=2",
+        "sample_steps=2",
+        "save_every=2",
+        "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
+        "compute={precision: fp32, device: cpu}",
+        *words,
+    ]
+
+
+def test_a_folder_fine_tunes_a_model(cli, clips: Path, model: Path) -> None:
+    code, out, err = cli(*tiny_run(model, "output=run"))
+    assert code == 0, err
+    assert out.endswith("run/model\n")
+    report = json.loads(Path("run/data.json").read_text())
+    (source,) = report["sources"]
+    assert (source["clips"], source["images"], source["unused_images"]) == (4, 0, 1) and report["replaced"] == []
+    assert "clips: 4 clips, 1 images not used, since image_share is 0, 2 refused\n" in out
+    refused = {Path(each["name"]).name: each["kind"] for each in source["refused"]}
+    assert refused == {"text.mp4": "damaged", "silent.mp4": "missing-caption"}
+    assert cli("generate", "a red star", "--model", "run", "--steps", 2, "-o", "x.gif")[0] == 0
+    add_clip(Path("clips"), "more.mp4", "red")
+    code, _, err = cli(*tiny_run(model, "output=run", "steps=4"))
+    assert code == 1 and "more.mp4 is another row than it was; choose another folder" in err
+
+
+def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli, clips: Path, model: Path) -> None:
+    words = ("--model", model, "--seconds", 1)
+    assert cli("data", "encode", "clips", "-o", "shards", *words)[0] == 0
+    raw = "data=[{source: clips, encode: false, seconds: 1, weight: 2}, shards]"
+    code, _, err = cli(*tiny_run(model)[:3], raw, *tiny_run(model)[5:], "output=run", "image_share=0.5")
+    assert code == 0, err
+    report = json.loads(Path("run/data.json").read_text())
+    assert [(each["clips"], each["images"]) for each in report["sources"]] == [(5, 1), (4, 1)]
+    assert {Path(each["name"]).name for each in report["replaced"]} <= {"text.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data=none"], "none is no folder"),
+        (["data=empty"], "empty holds no video or image with a caption"),
+        (["data.short=maybe"], "data.0.short: Input should be 'refuse', 'hold' or 'shorten'"),
+        (
+            ["data.seconds=9"],
+            "clips holds no clips of 4 frames that can be used; it has images, and image_share is 0 (1)",
+        ),
+        (["model=none"], "there is no folder none, and it is not a hub id"),
+        (["data=[]"], "cannot set data.seconds: data is a list; set the whole of it"),
+    ],
+)
+def test_training_names_what_is_wrong_with_the_data(cli, clips: Path, model: Path, words: list, message: str) -> None:
+    Path("empty").mkdir()
+    code, out, err = cli(*tiny_run(model, "output=run"), *words)
+    assert (code, out) == (1, "") and message in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_shards_of_another_model_are_refused(cli, clips: Path, model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    assert cli("data", "encode", "clips", "-o", "shards", "--model", model, "--seconds", 1)[0] == 0
+    for part, what in (("vae", "another autoencoder"), ("text_encoder", "another text encoder")):
+        other = tmp_path / part
+        subprocess.run(["cp", "-r", str(model), str(other)], check=True)
+        (file,) = (other / part).glob("*.safetensors")
+        save_file({name: value + 1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+        words = tiny_run(other, f"output=run-{part}", "train_text_encoder=false")
+        words[3:5] = ["data=shards"]
+        code, _, err = cli(*words)
+        assert code == 1 and f"shards was encoded by {what} than this model's" in err

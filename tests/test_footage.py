@@ -1,0 +1,183 @@
+"""Footage: the moments, the frames, the fence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import write_video_at
+from latentshift.data.fence import Fence, Limits
+from latentshift.data.footage.decode import probe, read_clip
+from latentshift.data.footage.framing import Framing
+from latentshift.data.footage.window import Window
+from latentshift.data.manifest import Row
+from latentshift.data.refusal import Refused
+
+SIDE = 64
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def row(path: Path, **settings: object) -> Row:
+    return Row(str(path), ("a clip",), "test", **settings)
+
+
+def gray(level: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def ramp(path: Path, fps: float, seconds: float = 4.0) -> Path:
+    """Gray that rises by 50 levels a second."""
+    times = np.arange(round(seconds * fps)) / fps
+    return write_video_at(path, times, [gray(20 + round(50 * when)) for when in times])
+
+
+# --- moments
+
+
+def test_moments_are_even_and_inside() -> None:
+    window = Window(frames=16, seconds=2.0, place="first")
+    assert np.allclose(window.moments(1.0, 9.0, rng()), 1 + np.arange(16) / 8)
+    centred = Window(place="centre").moments(0.0, 10.0, rng())
+    assert centred[0] == 4.0 and centred[-1] == pytest.approx(5.875)
+    drawn = [Window().moments(0.0, 10.0, np.random.default_rng(k)) for k in range(200)]
+    firsts = np.array([moments[0] for moments in drawn])
+    assert firsts.min() >= 0 and firsts.max() <= 8 and 3 < firsts.mean() < 5
+    assert all(np.allclose(np.diff(moments), 0.125) for moments in drawn)
+
+
+def test_a_video_that_is_too_short() -> None:
+    with pytest.raises(Refused, match=r"it lasts 1\.50 s, and a clip takes 2 s"):
+        Window().moments(0.0, 1.5, rng())
+    held = Window(short="hold").moments(0.0, 1.5, rng())
+    assert np.allclose(np.diff(held), 0.125) and held[0] == 0
+    shortened = Window(short="shorten").moments(0.0, 1.6, rng())
+    assert np.allclose(shortened, np.arange(16) * 0.1)
+
+
+# --- framing
+
+
+def test_what_is_left_after_a_crop() -> None:
+    cut = Framing(64, 64).draw(rng())
+    assert cut.scaled(128, 256) == (64, 128) and cut.scaled(100, 50) == (128, 64)
+    picture = np.arange(64 * 128 * 3).reshape(64, 128, 3)
+    assert np.array_equal(cut.cut(picture), picture[:, 32:96])
+    places = {Framing(64, 64, crop="random").draw(np.random.default_rng(k)).across for k in range(20)}
+    assert len(places) == 20
+    flips = [Framing(64, 64, flip=True).draw(np.random.default_rng(k)).mirrored for k in range(200)]
+    assert 0.35 < np.mean(flips) < 0.65
+
+
+# --- frames
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30000 / 1001, 60])
+def test_every_frame_rate_moves_at_the_same_speed(tmp_path: Path, fps: float) -> None:
+    clip = read_clip(row(ramp(tmp_path / "a.mp4", fps)), Window(place="first"), Framing(32, 32), rng())
+    assert clip.frames.shape == (16, 32, 32, 3)
+    moments = np.arange(16) / 8
+    assert np.all(clip.times <= moments + 1e-6) and np.all(clip.times > moments - 1 / fps - 1e-6)
+    assert np.abs(clip.frames.mean(axis=(1, 2, 3)) - (20 + 50 * clip.times)).max() < 3
+
+
+def test_a_varying_frame_rate(tmp_path: Path) -> None:
+    times = np.cumsum(np.random.default_rng(1).uniform(0.01, 0.2, size=40))
+    times -= times[0]
+    path = write_video_at(tmp_path / "v.mp4", times, [gray(20 + round(40 * when)) for when in times])
+    clip = read_clip(row(path), Window(place="first"), Framing(32, 32), rng())
+    expected = [times[times <= moment + 1e-6].max() for moment in np.arange(16) / 8]
+    assert np.allclose(clip.times, expected, atol=1e-4)
+
+
+def test_a_row_may_start_and_end_inside_its_file(tmp_path: Path) -> None:
+    path = ramp(tmp_path / "a.mp4", 24)
+    clip = read_clip(row(path, start=1.5, end=3.5), Window(place="random"), Framing(32, 32), rng())
+    assert clip.times[0] == pytest.approx(1.5, abs=0.05) and clip.times[-1] < 3.5
+    with pytest.raises(Refused, match=r"it lasts 1\.00 s, and a clip takes 2 s"):
+        read_clip(row(path, start=1.0, end=2.0), Window(), Framing(32, 32), rng())
+    with pytest.raises(Refused, match="its row starts at 9 s"):
+        read_clip(row(path, start=9.0), Window(), Framing(32, 32), rng())
+
+
+def test_a_member_of_a_larger_file_is_read_where_it_lies(tmp_path: Path) -> None:
+    path = ramp(tmp_path / "a.mp4", 24)
+    (tmp_path / "b.bin").write_bytes(b"?" * 777 + path.read_bytes() + b"?" * 99)
+    inside = row(tmp_path / "b.bin", offset=777, size=path.stat().st_size, member="a.mp4")
+    window, framing = Window(place="centre"), Framing(32, 32)
+    assert np.array_equal(
+        read_clip(inside, window, framing, rng()).frames, read_clip(row(path), window, framing, rng()).frames
+    )
+    picture = tmp_path / "p.png"
+    Image.fromarray(gray(90, 40, 80)).save(picture)
+    (tmp_path / "b.bin").write_bytes(b"?" * 777 + picture.read_bytes())
+    inside = row(tmp_path / "b.bin", offset=777, size=picture.stat().st_size, member="p.png")
+    assert read_clip(inside, Window(frames=1), framing, rng()).frames.tolist() == [gray(90, 32, 32).tolist()]
+
+
+def test_what_a_file_is(tmp_path: Path) -> None:
+    found = probe(row(ramp(tmp_path / "a.mp4", 24)))
+    assert (found.height, found.width, found.codec) == (SIDE, SIDE, "h264")
+    assert found.seconds == pytest.approx(4.0, abs=0.05) and found.fps == pytest.approx(24, abs=0.1)
+
+
+def test_files_that_are_no_clips(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("hello")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    Image.fromarray(np.zeros((20, 20, 4), dtype=np.uint8)).save(tmp_path / "clear.png")
+    for name, kind in (
+        ("none.mp4", "missing-file"),
+        ("text.mp4", "damaged"),
+        ("empty.mp4", "damaged"),
+        ("clear.png", "transparent"),
+    ):
+        with pytest.raises(Refused) as refused:
+            read_clip(row(tmp_path / name), Window(frames=1), Framing(32, 32), rng())
+        assert refused.value.kind == kind
+
+
+# --- the fence
+
+
+def act(what: str) -> str:
+    """Stands for a decoder, and for what decoders do to a process."""
+    if what == "hang":
+        time.sleep(60)
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "swell":
+        return str(len(bytearray(2**33)))
+    if what == "refuse":
+        raise Refused("damaged", "it is damaged")
+    return what.upper()
+
+
+def test_what_goes_wrong_costs_one_item_each() -> None:
+    items = ["a", "hang", "b", "crash", "swell", "refuse", "c", "crash", "d"]
+    with Fence(act, Limits(2, 2.0, 2**32)) as fence:
+        answers = [answer for _, answer in fence.run(items)]
+    shown = [answer.kind if isinstance(answer, Refused) else answer for answer in answers]
+    assert shown == ["A", "timed-out", "B", "crashed", "out-of-memory", "damaged", "C", "crashed", "D"]
+    assert "SIGSEGV" in str(answers[3])
+
+
+def test_many_items_come_back_in_their_order_and_are_not_read_ahead() -> None:
+    read: list[int] = []
+
+    def items():
+        for number in range(200):
+            read.append(number)
+            yield str(number)
+
+    with Fence(act, Limits(3)) as fence:
+        for number, (item, answer) in enumerate(fence.run(items())):
+            assert item == answer == str(number)
+            assert len(read) - number <= 4 * 3 + 1
