@@ -32,7 +32,12 @@ from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
 
 _ANEW = "delete that file and encode again"
-_DTYPES = {"F16": np.dtype("<f2"), "I64": np.dtype("<i8"), "U32": np.dtype("<u4"), "U8": np.dtype("u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "U32": np.dtype("<u4"),
+    "U8": np.dtype("u1"),
+}
 _BETWEEN, _BETWEEN_KINDS = "\x1f", "\x1e"
 _LARGE = ("moments", "images", "text")
 _LONGEST_HEADER = 2**24  # bytes
