@@ -13,9 +13,9 @@ from __future__ import annotations
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.locate import bundled_model
 from latentshift.data.sprites import Sprites
 from latentshift.diffusion.noise import signal_to_noise
+from latentshift.locate import bundled_model
 from latentshift.models.autoencoder import encode_moments
 from latentshift.video import to_unit
 
