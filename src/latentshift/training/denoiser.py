@@ -31,9 +31,10 @@ from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.data import autocast_dtype, open_data
+from latentshift.training.data import open_data
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.source import autocast_dtype
 from latentshift.video import as_clip, write_video
 
 _PREVIEW_PROMPTS = 8

@@ -1,0 +1,172 @@
+"""One source of a recipe, opened: listed, encoded where that is asked for, and checked against the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from latentshift.data.clips import ClipSet, Footage
+from latentshift.data.encoded.clips import EncodedClips
+from latentshift.data.encoded.encode import encode_shards
+from latentshift.data.encoded.plan import Plan, index_path, plan_digest
+from latentshift.data.encoded.settle import settle_source
+from latentshift.data.fence import Limits
+from latentshift.data.footage.framing import Framing
+from latentshift.data.footage.window import Window
+from latentshift.data.left_out import LeftOutList
+from latentshift.data.manifest import LeftOut, Manifest
+from latentshift.data.sources import list_source, source_from
+from latentshift.models.digest import model_digest, weights_digest
+from latentshift.models.encoders import frame_encoder
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.recipe import DataSettings, DiffusionSettings
+
+_FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
+
+
+class OpenSource:
+    """One source of a recipe, opened.
+
+    Args:
+        recipe: the stage's.
+        number: of the source in it, 0, 1, ….
+        pipeline: the model that learns, for its encoders.
+        num_frames: of the stage's samples.
+        device: where clips are encoded.
+
+    Attributes:
+        clips: what it holds.
+        digest: of its rows and of how they are taken, to be told from what a run began with.
+        text_encoded: whether its samples bring the embedding of their caption.
+        short: names of clips that were shorter than the window.
+
+    Raises:
+        ValueError: for a source that can't be read, or was encoded by another model.
+    """
+
+    def __init__(
+        self,
+        recipe: DiffusionSettings,
+        number: int,
+        pipeline: LatentShiftPipeline,
+        num_frames: int,
+        device: torch.device,
+    ) -> None:
+        self.recipe = recipe
+        self.settings: DataSettings = recipe.data[number]
+        self.pipeline = pipeline
+        self.device = device
+        still_share = recipe.motion_captions
+        place = Path(self.settings.source)
+        self.short: list[str] = []
+        self.clips: ClipSet
+        self._refused: Callable[[], Iterator[LeftOut]]
+        if index_path(place).is_file():
+            encoded = EncodedClips(place, still_share)
+            self._check(encoded.plan)
+            self._take_encoded(encoded)
+            return
+        frames = self.settings.frames or (num_frames if num_frames > 1 else _FRAMES_FOR_IMAGES)
+        side = pipeline.sample_size
+        self.window = Window(frames, self.settings.seconds, self.settings.place, self.settings.short)
+        self.framing = Framing(side, side, self.settings.crop, self.settings.flip)
+        source = source_from(self.settings.source, self.settings.options)
+        name = str(number + 1) if len(recipe.data) > 1 else ""
+        if self.settings.encode:
+            folder = self.settings.latents or recipe.output / "latents" / name
+            self._encode(folder, settle_source(folder, source, self._plan()))
+            self._take_encoded(EncodedClips(folder, still_share))
+        else:
+            folder = recipe.output / "footage" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            left_out = LeftOutList(folder / "left-out.jsonl")
+            left_out.clear()
+            manifest = list_source(folder / "manifest.jsonl", source, left_out.add)
+            self.digest = manifest.digest
+            self.text_encoded = False
+            self.clips = Footage(manifest, self.window, self.framing, still_share)
+            self._refused = lambda: iter(left_out)
+
+    def _take_encoded(self, encoded: EncodedClips) -> None:
+        self.clips, self.short, self._refused = encoded, encoded.short, encoded.refused
+        self.digest = plan_digest(encoded.plan)
+        self.text_encoded = encoded.plan.text is not None
+
+    def report(self, num_frames: int, *, images: bool) -> dict[str, Any]:
+        """What is used and what is not."""
+        refused = [vars(each) for each in self._refused()]
+        pictures, singles = self.clips.images, self.clips.size(1)
+        return {
+            "source": self.settings.source,
+            "clips": self.clips.size(num_frames) if num_frames > 1 else singles - pictures,
+            "images": pictures if images else 0,
+            "unused_images": 0 if images else pictures,
+            "refused": refused,
+        }
+
+    def check_use(self, num_frames: int, *, images: bool) -> None:
+        """That the source gives anything.
+
+        Raises:
+            ValueError: if not; the message says why.
+        """
+        if self.clips.size(num_frames) or (images and self.clips.size(1)):
+            return
+        why = sorted({each.reason for each in self._refused()})[:3]
+        if self.clips.images:
+            why.insert(0, f"it has images, and image_share is 0 ({self.clips.images})")
+        elif self.clips.size(1):
+            why.insert(0, "its clips have fewer frames than the model makes")
+        what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"
+        raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
+
+    def _plan(self) -> Plan:
+        return Plan(
+            manifest="",
+            autoencoder=weights_digest(self.pipeline.vae),
+            precision=str(autocast_dtype(self.recipe)).removeprefix("torch."),
+            text=None,
+            window=self.window,
+            framing=self.framing,
+            views=self.settings.views,
+            seed=self.settings.seed,
+        )
+
+    def _encode(self, folder: Path, manifest: Manifest) -> None:
+        encoder = frame_encoder(self.pipeline.vae, self.device, autocast_dtype(self.recipe))
+        with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
+            for done in encode_shards(folder, encoder, None, reading_limits(self.recipe)):
+                bar.update(done)
+
+    def _check(self, plan: Plan) -> None:
+        """That shards from elsewhere are this model's."""
+        pipeline, place = self.pipeline, self.settings.source
+        if plan.autoencoder != weights_digest(pipeline.vae):
+            raise ValueError(f"{place} was encoded by another autoencoder than this model's; encode it again")
+        trained = any(parameter.requires_grad for parameter in pipeline.text_encoder.parameters())
+        if plan.text is not None and not trained:
+            now = model_digest(pipeline.text_encoder, pipeline.tokenizer)
+            if plan.text != now:
+                raise ValueError(f"{place} was encoded by another text encoder than this model's; encode it again")
+        side = pipeline.sample_size
+        if (plan.framing.height, plan.framing.width) != (side, side):
+            raise ValueError(
+                f"{place} holds frames of {plan.framing.width}x{plan.framing.height} pixels, and the model makes "
+                f"{side}x{side}; encode it again with --size {side}"
+            )
+
+
+def reading_limits(recipe: DiffusionSettings) -> Limits:
+    """What reading a clip may cost."""
+    loading = recipe.loading
+    return Limits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))
+
+
+def autocast_dtype(recipe: DiffusionSettings) -> torch.dtype:
+    """In which the encoders calculate."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
