@@ -135,7 +135,10 @@ def test_five_hundred_damaged_files(folder: Path) -> None:
         facts = found[name]
         assert isinstance(facts, Facts) and facts.frames.shape == (4, 32, 32, 3)
         if not name.startswith("flipped"):
-            assert np.array_equal(facts.frames, whole.frames) or whole.seconds - facts.seconds < 0.25, name
+            assert whole.seconds - facts.seconds < 0.25, name
+        if name.startswith(("mkv", "endless")):
+            apart = np.abs(facts.frames.astype(int) - whole.frames).mean()
+            assert apart < 3, name  # the same frames, or of two at the same moment the neighbour
     assert (counts["mkv"], counts["endless"]) == (10, 30)  # nothing is wrong with their frames
     assert counts["cut"] < 30 and counts["flipped"] < 75
     assert not any("Traceback" in reason or "\n" in reason for reason in said.values())

@@ -182,7 +182,7 @@ def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli,
     assert code == 0, err
     report = json.loads(Path("run/data.json").read_text())
     assert [(each["clips"], each["images"]) for each in report["sources"]] == [(5, 1), (4, 1)]
-    assert {Path(each["name"]).name for each in report["replaced"]} <= {"text.mp4"}
+    assert {Path(each["name"]).name for each in report["replaced"]} == {"text.mp4"}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,17 @@ def test_training_names_what_is_wrong_with_the_data(cli, clips: Path, model: Pat
     Path("empty").mkdir()
     code, out, err = cli(*tiny_run(model, "output=run"), *words)
     assert (code, out) == (1, "") and message in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_what_is_encoded_is_not_taken_in_another_way(cli, clips: Path, model: Path) -> None:
+    assert cli("data", "encode", "clips", "-o", "shards", "--model", model, "--seconds", 1)[0] == 0
+    words = tiny_run(model, "output=run")
+    words[3] = "data=shards"
+    code, _, err = cli(*words)
+    assert code == 1 and "shards holds clips that are encoded already: data.seconds can't be set for it" in err
+    del words[4]
+    assert cli(*words)[0] == 0
+    assert cli("train", "run/recipe.yaml", "steps=4")[0] == 0  # as it was resolved
 
 
 def test_shards_of_another_model_are_refused(cli, clips: Path, model: Path, tmp_path: Path) -> None:

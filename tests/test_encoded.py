@@ -13,11 +13,13 @@ from safetensors.numpy import load_file
 
 from latentshift.data.encoded.clips import EncodedClips
 from latentshift.data.encoded.encode import Look, Views, encode_shards, make_shard
-from latentshift.data.encoded.plan import Plan, manifest_path, shard_path, write_plan
+from latentshift.data.encoded.journal import Journal
+from latentshift.data.encoded.plan import Plan, left_out_path, manifest_path, shard_path, write_plan
 from latentshift.data.encoded.settle import settle_source
 from latentshift.data.fence import Limits
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
+from latentshift.data.left_out import LeftOutList
 from latentshift.data.manifest import LeftOut, Manifest, Row, write_manifest
 from latentshift.data.refusal import Refused
 from latentshift.data.sources import FolderSource, SpritesSource
@@ -157,11 +159,20 @@ def test_clips_of_another_making_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"holds clips of another making: {what} and is now"):
             settle_source(folder, source, dataclasses.replace(plan, **changed))
     (clips / "b.mp4").write_bytes(b"no video either")
-    with pytest.raises(ValueError, match=r"b\.mp4 is another file than it was; .* or encode with --retry"):
+    with pytest.raises(ValueError, match=r"b\.mp4 is another file than it was; .* encode with --retry"):
         settle_source(folder, source, plan)
     assert contents(folder) == before
     settle_source(folder, source, plan, retry=True)  # it had been refused: what comes of it now is what counts
     assert not list(folder.glob("shard-*"))
+    assert next(make_shard(folder, Plan.read(folder), Manifest(manifest_path(folder)), 0, views, frames, text)) == 1
+    (partial,) = folder.glob("shard-*")
+    with Journal(partial) as journal:
+        journal.append(b'{"name": "b", "kind": "timed-out", "reason": "it took long"}')
+    settle_source(folder, source, plan, retry=True)  # half made shards too
+    assert not list(folder.glob("shard-*"))
+    (clips / "new.mp4").write_bytes(b"a video without a caption")
+    settle_source(folder, source, plan)
+    assert [Path(each.name).name for each in LeftOutList(left_out_path(folder))] == ["new.mp4"]
     (clips / "b.txt").write_text("c")
     with pytest.raises(ValueError, match=r"b\.mp4 is another row than it was; choose another folder"):
         settle_source(folder, source, plan, retry=True)

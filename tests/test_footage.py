@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_video_at
+from latentshift.data.ahead import ahead
 from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
@@ -167,6 +168,40 @@ def test_what_goes_wrong_costs_one_item_each() -> None:
     shown = [answer.kind if isinstance(answer, Refused) else answer for answer in answers]
     assert shown == ["A", "timed-out", "B", "crashed", "out-of-memory", "damaged", "C", "crashed", "D"]
     assert "SIGSEGV" in str(answers[3])
+
+
+def test_a_run_that_is_given_up_leaves_nothing_to_the_next() -> None:
+    with Fence(act, Limits(2, 3.0)) as fence:
+        run = fence.run(["a", "hang", "b"])
+        assert next(run) == ("a", "A")
+        run.close()
+        assert [answer for _, answer in fence.run(["c", "d", "e"])] == ["C", "D", "E"]
+
+
+def test_read_ahead_in_threads_one_after_the_other() -> None:
+    """A worker that replaces a crashed one must not depend on the thread that started it."""
+    with Fence(act, Limits(2)) as fence:
+        for _ in range(4):
+            answers = [answer for _, answer in ahead(fence.run(["a", "crash", "b", "crash"]), 2)]
+            shown = [answer.kind if isinstance(answer, Refused) else answer for answer in answers]
+            assert shown == ["A", "crashed", "B", "crashed"]
+        start = time.monotonic()
+        reading = ahead(fence.run(["a", "hang"]), 1, fence.close)
+        assert next(reading) == ("a", "A")
+        reading.close()
+        assert time.monotonic() - start < 10  # and not the minute that an item may take
+
+
+def test_what_a_thread_raises_is_raised_where_it_is_read() -> None:
+    def broken():
+        yield 1
+        raise ValueError("broken")
+
+    reading = ahead(broken(), 3)
+    assert next(reading) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(reading)
+    assert list(ahead(iter(range(50)), 3)) == list(range(50))
 
 
 def test_many_items_come_back_in_their_order_and_are_not_read_ahead() -> None:

@@ -116,6 +116,23 @@ def test_the_frame_on_screen_whatever_the_clock(tmp_path: Path) -> None:
     assert np.abs(clip.frames.mean(axis=(1, 2, 3)) - 8 * np.floor(moments * 10 + 1e-6)).max() < 2
 
 
+def test_what_an_edit_list_cuts_away_is_not_there(tmp_path: Path) -> None:
+    long = ffmpeg(tmp_path / "long.mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-bf", "2", "-g", "60")
+    content = bytearray(long.read_bytes())
+    place = content.find(b"elst") + 12
+    scale = content.find(b"mvhd") + 16
+    ticks = int.from_bytes(content[scale : scale + 4], "big")
+    content[place : place + 4] = (ticks * 11 // 10).to_bytes(4, "big")  # 1.1 of its 2 seconds
+    (tmp_path / "cut.mp4").write_bytes(content)
+    row = Row(str(tmp_path / "cut.mp4"), ("a clip",), "test")
+    assert probe(row).seconds == pytest.approx(1.1, abs=0.15)
+    for seed in range(5):
+        clip = read_clip(row, Window(4, 1.0), Framing(48, 64), np.random.default_rng(seed))
+        assert clip.times[-1] < 1.2
+    with pytest.raises(Refused, match=r"and a clip takes 1\.6 s"):
+        read_clip(row, Window(4, 1.6), Framing(48, 64), np.random.default_rng(0))
+
+
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
     path = ffmpeg(tmp_path / "v.mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-aspect", "8:3")
     assert close(read(path, 48, 128).frames[0], picture(48, 128))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from latentshift.data.left_out import LeftOutList
 from latentshift.data.manifest import Entry, LeftOut, Manifest, Row, write_manifest
-from latentshift.data.sources import source_from
+from latentshift.data.sources import list_source, source_from
 from latentshift.data.sources.ucf101 import class_words, load_sentences
 
 
@@ -70,6 +71,16 @@ def test_a_folder_with_a_list(tmp_path: Path, kind: str) -> None:
     assert rows[1].captions == (("b",) if kind == "csv" else ("b", "another b"))
     assert [each.kind for each in left_out] == ["missing-caption", "bad-row", "bad-row", "missing-caption"]
     assert Path(left_out[-1].name).name == "forgotten.mp4"
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.mp4")
+    touch(tmp_path / name, tmp_path / "b.mp4")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("a cup")
+    left_out = LeftOutList(tmp_path / "left-out.jsonl")
+    (row,) = list_source(tmp_path / "m.jsonl", source_from(str(tmp_path), {}), left_out.add)
+    assert Path(row.file) == tmp_path / name and row.name.endswith("caf\\udce9.mp4")
+    assert [Path(each.name).name for each in left_out] == ["b.mp4"]
 
 
 def test_rows_of_one_split(tmp_path: Path) -> None:

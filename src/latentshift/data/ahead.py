@@ -18,7 +18,7 @@ def ahead(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda: No
     Args:
         source: run in another thread; what it raises is raised here.
         depth: 1 or more.
-        stop: called when the generator is closed, to end a ``source`` that would go on waiting.
+        stop: called when the generator is closed before its end, to end a ``source`` that would go on waiting.
     """
     items: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
     room: SimpleQueue[None] = SimpleQueue()  # a token for each item that may be there
@@ -36,6 +36,7 @@ def ahead(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda: No
         except BaseException as error:
             items.put((False, error))
 
+    ended = False
     thread = Thread(target=work, daemon=True)
     thread.start()
     try:
@@ -47,13 +48,15 @@ def ahead(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda: No
             if more:
                 room.put(None)
                 yield item
-            elif item is None:
-                return
-            else:
+                continue
+            ended = True
+            if item is not None:
                 raise item
+            return
     finally:
         given_up.set()
-        stop()
+        if not ended:
+            stop()
         thread.join()
 
 

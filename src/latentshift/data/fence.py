@@ -6,10 +6,9 @@ replaced; its item comes back as a refusal, and all others as if nothing had bee
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
+import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -26,8 +26,8 @@ from latentshift.data.refusal import Refused
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
+_MOST_TO_START = 300.0  # seconds
 _GLANCE = 0.5  # seconds between two looks at whether the fence was closed
-_PR_SET_PDEATHSIG = 1
 # Workers import what the work needs and nothing of what the caller has loaded; threads and locks do not come along.
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -79,6 +79,14 @@ class Fence(Generic[I, R]):
 
         Reads ahead by a few items a worker and no further, so that any number of them fits in memory.
         """
+        try:
+            yield from self._run(items)
+        finally:  # given up before its end: what is still at work would answer to the next run
+            for worker in self._workers:
+                if worker.task is not None:
+                    worker.restart()
+
+    def _run(self, items: Iterable[I]) -> Iterator[tuple[I, R | Refused]]:
         source = enumerate(items)
         waiting: dict[int, I] = {}
         done: dict[int, R | Refused] = {}
@@ -138,6 +146,8 @@ class _Worker:
         self._arguments = (work, memory, imports)
         self.task: int | None = None
         self.deadline = 0.0
+        self._lock = Lock()  # it may be ended by another thread than the one that uses it
+        self._ended = False
         self._ready: bool
         self.connection: Connection
         self._start()
@@ -165,17 +175,28 @@ class _Worker:
         return answer
 
     def restart(self) -> None:
-        self.end()
-        self._start()
+        """Another process in this one's place, unless it is all over."""
+        with self._lock:
+            if not self._ended:
+                self._kill()
+                self._start()
 
     def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            self._kill()
+
+    def _kill(self) -> None:
         self.process.kill()
         self.process.join()
         self.connection.close()
+        self.task = None
 
     def _send(self, item: object) -> None:
         if not self._ready:  # its start and its imports are not on the item's time
             try:
+                if not self.connection.poll(_MOST_TO_START):
+                    raise EOFError
                 self.connection.recv()
             except EOFError:
                 raise ValueError(
@@ -189,8 +210,9 @@ class _Worker:
         self.task = None
         self._ready = False
         self.connection, theirs = _PROCESSES.Pipe()
-        self.process = _PROCESSES.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        self.process.start()
+        process = _PROCESSES.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        process.start()
+        self.process = process
         theirs.close()
 
 
@@ -239,7 +261,12 @@ def _limit(memory: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """On Linux: a parent that is killed takes even a worker with it that hangs."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Watch for a parent that was killed: a worker that hangs would never notice."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_GLANCE)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

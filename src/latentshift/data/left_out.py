@@ -34,7 +34,7 @@ class LeftOutList:
     def add(self, left_out: LeftOut) -> None:
         """Add one."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(left_out), ensure_ascii=False) + "\n")
+            file.write(json.dumps(vars(left_out)) + "\n")
         self._count(left_out)
 
     def first(self, count: int) -> list[LeftOut]:

@@ -195,11 +195,12 @@ class _Again:
     def __init__(self, limits: Limits) -> None:
         self.limits = replace(limits, workers=1)
         self.fence: Fence[Request, Sample] | None = None
+        self.closed = False
 
     def run(self, requests: Iterator[Request]) -> Iterator[tuple[Request, Sample | Refused]]:
-        if self.fence is None:
+        if self.fence is None and not self.closed:
             self.fence = Fence(fulfil, self.limits, IMPORTS)
-        return self.fence.run(requests)
+        return iter(()) if self.fence is None else self.fence.run(requests)
 
     def __enter__(self) -> _Again:
         return self
@@ -208,5 +209,6 @@ class _Again:
         self.close()
 
     def close(self) -> None:
+        self.closed = True
         if self.fence is not None:
             self.fence.close()

@@ -54,7 +54,7 @@ class Row:
     @property
     def name(self) -> str:
         """What reports call it."""
-        inside = f"{self.file}/{self.member}" if self.member else self.file
+        inside = printable(f"{self.file}/{self.member}" if self.member else self.file)
         if self.start is None and self.end is None:
             return inside
         return f"{inside} [{self.start or 0:g} s – {'end' if self.end is None else f'{self.end:g} s'}]"
@@ -62,7 +62,7 @@ class Row:
     def to_json(self) -> str:
         """One line, without what is at its default."""
         values = {key: value for key, value in vars(self).items() if value not in (None, "", ())}
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)  # in ASCII: a file name may be no UTF-8
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,16 @@ class LeftOut:
     reason: str
     caption: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
+
 
 Entry = Row | LeftOut
+
+
+def printable(name: str) -> str:
+    """A file's name with what is no UTF-8 in it spelled out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 class Manifest:

@@ -110,7 +110,11 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     write_whole(output / "recipe.yaml", dump_recipe(recipe))
 
     _write_report(output, stage)
-    with _Journal(recipe, step, quiet=quiet) as journal, closing(stage.batches(step + 1)) as batches:
+    with (
+        _Journal(recipe, step, quiet=quiet) as journal,
+        _reported(output, stage),
+        closing(stage.batches(step + 1)) as batches,
+    ):
         learner.objective.train()
         while step < recipe.steps:
             step += 1
@@ -270,6 +274,15 @@ class _Journal:
         self.lines.flush()
         unit = "clips/s" if recipe.stage == "video" else "images/s"
         self.bar.set_postfix({"loss": f"{means['loss']:.4f}", unit: f"{means['samples_per_second']:.1f}"})
+
+
+@contextmanager
+def _reported(output: Path, stage: Stage) -> Iterator[None]:
+    """Whatever ends it, what was learned of the data is kept."""
+    try:
+        yield
+    finally:
+        _write_report(output, stage)
 
 
 def _write_report(output: Path, stage: Stage) -> None:

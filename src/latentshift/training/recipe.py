@@ -68,6 +68,7 @@ class LoadingSettings(Settings):
     workers: int = Field(2, ge=0, description="processes that decode; for encoded clips none are needed")
     time_limit: float = Field(60.0, gt=0, description="seconds that one clip may take")
     memory_limit: float = Field(4.0, ge=0.25, description="GiB that one clip may take")
+    retry: bool = Field(False, description="encode anew what was refused before, after it was mended or a limit raised")
 
 
 class OptimizerSettings(Settings):

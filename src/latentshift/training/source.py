@@ -26,6 +26,7 @@ from latentshift.models.encoders import frame_encoder
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.recipe import DataSettings, DiffusionSettings
 
+_OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
 
 
@@ -67,6 +68,9 @@ class OpenSource:
         self.clips: ClipSet
         self._refused: Callable[[], Iterator[LeftOut]]
         if index_path(place).is_file():
+            for name, field in DataSettings.model_fields.items():
+                if name not in _OF_ENCODED and getattr(self.settings, name) != field.get_default():
+                    raise ValueError(f"{place} holds clips that are encoded already: data.{name} can't be set for it")
             encoded = EncodedClips(place, still_share)
             self._check(encoded.plan)
             self._take_encoded(encoded)
@@ -79,7 +83,7 @@ class OpenSource:
         name = str(number + 1) if len(recipe.data) > 1 else ""
         if self.settings.encode:
             folder = self.settings.latents or recipe.output / "latents" / name
-            self._encode(folder, settle_source(folder, source, self._plan()))
+            self._encode(folder, settle_source(folder, source, self._plan(), retry=recipe.loading.retry))
             self._take_encoded(EncodedClips(folder, still_share))
         else:
             folder = recipe.output / "footage" / name

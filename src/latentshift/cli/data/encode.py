@@ -106,8 +106,12 @@ def encode(
         return
     encoded = EncodedClips(output)
     refused = encoded.refused_by_kind.total()
-    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused}")
-    print_refused(list(islice(encoded.refused(), MOST_SHOWN)), refused, f"the .json files in {output} name them all")
+    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_left_out}")
+    print_refused(
+        list(islice(encoded.refused(), MOST_SHOWN)),
+        refused,
+        f"{output}/left-out.jsonl and the .json files there name all",
+    )
     if encoded.short:
         print(f"{len(encoded.short)} with less than the window, held or shortened")
     print(output)

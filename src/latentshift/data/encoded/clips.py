@@ -42,6 +42,7 @@ class EncodedClips:
             raise ValueError(f"{manifest.path} is not the one that {folder} was encoded from")
         self._left_out = LeftOutList(left_out_path(folder))
         self.refused_by_kind = self._left_out.by_kind.copy()
+        self.captions_left_out = self._left_out.captions
         self._lacking: list[int] = []
         self.short: list[str] = []
         clips, images = [0], [0]

@@ -96,7 +96,7 @@ def encode_shards(
     with Fence(decode_views, limits, IMPORTS) as fence:
         for number in numbers:
             before = 0
-            for done in make_shard(folder, plan, manifest, number, fence.run, encode_frames, encode_text):
+            for done in make_shard(folder, plan, manifest, number, fence.run, encode_frames, encode_text, fence.close):
                 yield done - before
                 before = done
 
@@ -109,6 +109,7 @@ def make_shard(
     views: Callable[[Iterator[Look]], Iterator[tuple[Look, Views | Refused]]],
     encode_frames: FrameEncoder,
     encode_text: TextEncoder | None,
+    stop: Callable[[], None] = lambda: None,
 ) -> Iterator[int]:
     """Make one shard, from where it was broken off; yields after each clip how many rows of it are done.
 
@@ -120,6 +121,7 @@ def make_shard(
         views: decodes: :meth:`latentshift.data.fence.Fence.run` of :func:`decode_views`.
         encode_frames: the autoencoder.
         encode_text: the text encoder; None if the plan keeps no text.
+        stop: ends the decoding where this is given up: :meth:`latentshift.data.fence.Fence.close`.
     """
     first = number * plan.clips_per_shard
     last = min(first + plan.clips_per_shard, len(manifest))
@@ -137,7 +139,7 @@ def make_shard(
         if journal.count:
             yield journal.count
         looks = (Look(index, manifest[index], plan) for index in range(first + journal.count, last))
-        for look, answer in ahead(views(looks), _CLIPS_AHEAD):
+        for look, answer in ahead(views(looks), _CLIPS_AHEAD, stop):
             journal.append(_record(look, answer, encode_frames, encode_text))
             yield journal.count
         if journal.count != last - first:

@@ -46,7 +46,7 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: what it held is kept elsewhere now."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Journal:
         return self
@@ -64,9 +64,12 @@ def _held(path: Path) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:  # not on Windows
             return file
-        except OSError:
+        except BlockingIOError:
             file.close()
             raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
+        except OSError as error:
+            file.close()
+            raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()  # it was finished and deleted between opening and holding it

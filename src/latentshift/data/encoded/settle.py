@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from latentshift.data.encoded.journal import Journal
 from latentshift.data.encoded.plan import (
     Plan,
     index_path,
@@ -41,26 +43,26 @@ def settle_source(folder: Path, source: Source, plan: Plan, *, retry: bool = Fal
         left_out.path.touch()
         found = list_source(Path(scratch) / "manifest.jsonl", source, left_out.add, measured=True)
         now = replace(plan, manifest=found.digest)
-        if index_path(folder).exists():
-            before = Plan.read(folder)
+        before = Plan.read(folder) if index_path(folder).exists() else None
+        if before is not None:
             if difference := replace(now, manifest=before.manifest).difference(before):
                 raise ValueError(f"{folder} holds clips of another making: {difference}; choose another folder")
             if now != before:
                 _check_rows(folder, found, before, retry)
-        if not index_path(folder).exists() or retry:
-            for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
-                with whole(target) as temporary:
-                    shutil.copyfile(path, temporary)
+        for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
+            with whole(target) as temporary:
+                shutil.copyfile(path, temporary)
+        if now != before:
             write_plan(folder, now)
     if retry:
-        _drop_shards_that_lack(folder, now)
+        _drop_what_lacks(folder, now)
     return Manifest(manifest_path(folder))
 
 
 def _check_rows(folder: Path, found: Manifest, before: Plan, retry: bool) -> None:
     """That the rows are those of before, or differ only in the files of clips that were refused."""
     known = Manifest(manifest_path(folder))
-    refused = {each["name"] for number in _made(folder, before) for each in shard_facts(folder, number)["refused"]}
+    refused = {name for number in _numbers(folder, before) for name in _refused(folder, number)} if retry else set()
     for one, other in zip(known, found, strict=False):
         same_but_file = replace(one, file_bytes=None) == replace(other, file_bytes=None)
         if one == other or (retry and same_but_file and one.name in refused):
@@ -68,7 +70,7 @@ def _check_rows(folder: Path, found: Manifest, before: Plan, retry: bool) -> Non
         what = "another file than it was" if same_but_file else "another row than it was"
         raise ValueError(
             f"{folder} holds clips of another making: {other.name} is {what}; choose another folder"
-            + ("" if not same_but_file or one.name not in refused else ", or encode with --retry")
+            + (", or, if it had been refused, encode with --retry" if same_but_file and not retry else "")
         )
     if len(known) != len(found):
         raise ValueError(
@@ -77,14 +79,25 @@ def _check_rows(folder: Path, found: Manifest, before: Plan, retry: bool) -> Non
         )
 
 
-def _drop_shards_that_lack(folder: Path, plan: Plan) -> None:
-    for number in _made(folder, plan):
-        if shard_facts(folder, number)["refused"]:
+def _drop_what_lacks(folder: Path, plan: Plan) -> None:
+    for number in _numbers(folder, plan):
+        if _refused(folder, number):
             path = shard_path(folder, number)
-            path.with_suffix(".json").unlink()
-            path.unlink(missing_ok=True)
+            for each in (path.with_suffix(".json"), path, path.with_suffix(".partial")):
+                each.unlink(missing_ok=True)
 
 
-def _made(folder: Path, plan: Plan) -> list[int]:
-    shards = range(num_shards(plan, Manifest(manifest_path(folder))))
-    return [number for number in shards if shard_path(folder, number).with_suffix(".json").exists()]
+def _refused(folder: Path, number: int) -> list[str]:
+    """The names of what a shard lacks, finished or half made."""
+    path = shard_path(folder, number)
+    names = []
+    if path.with_suffix(".json").exists():
+        names += [each["name"] for each in shard_facts(folder, number)["refused"]]
+    if path.with_suffix(".partial").exists():
+        with Journal(path.with_suffix(".partial")) as journal:
+            names += [json.loads(record)["name"] for record in journal.records() if record[:1] == b"{"]
+    return names
+
+
+def _numbers(folder: Path, plan: Plan) -> range:
+    return range(num_shards(plan, Manifest(manifest_path(folder))))

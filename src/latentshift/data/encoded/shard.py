@@ -180,7 +180,7 @@ class Contents:
         kept.append(moments)
         self._rows.append(number)
         kinds = (_BETWEEN.join(_plain(each) for each in kind) for kind in (row.captions, row.image_captions))
-        said = _BETWEEN_KINDS.join(kinds).encode()
+        said = _BETWEEN_KINDS.join(kinds).encode(errors="replace")
         self._captions.append(said)
         self._checksums.append(zlib.crc32(said, zlib.crc32(moments.data)))
         for caption, text in zip(row.captions + row.image_captions, () if texts is None else texts, strict=False):

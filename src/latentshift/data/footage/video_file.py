@@ -245,6 +245,8 @@ def _claimed(container: InputContainer, stream: VideoStream) -> float:
 def _last_packet(container: InputContainer, stream: VideoStream) -> int | None:
     last: int | None = None
     for packet in container.demux(stream):
+        if packet.is_discard:  # cut away by an edit list
+            continue
         shown = packet.dts if packet.pts is None else packet.pts
         if shown is not None:
             last = max(last or shown, shown + (packet.duration or 0))

@@ -80,7 +80,7 @@ def _listed(folder: Path, list_name: str, entries: Iterator[tuple[int, dict[str,
         if wrong:
             yield LeftOut(path, "bad-row", wrong)
             continue
-        split = str(values.get("split") or "")
+        split = str(values.get("split") or "").strip()
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
     for path in _media(folder):
         if path not in named:
