@@ -105,11 +105,13 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
                 next(batches)
 
     def peer(_: int) -> None:
-        for _ in range(_BATCHES_A_ROUND * _BATCH):
-            number, within = divmod(int(places.integers(clips)), 64)
-            for offset, length in ((within * size, size), (64 * size + within % 60 * text_size, text_size)):
-                files[number].seek(4096 + offset)
-                files[number].read(length)
+        for _ in range(_BATCHES_A_ROUND):
+            batch = []
+            for _ in range(_BATCH):
+                number, within = divmod(int(places.integers(clips)), 64)
+                for offset, length in ((within * size, size), (64 * size + within % 60 * text_size, text_size)):
+                    files[number].seek(4096 + offset)
+                    batch.append(files[number].read(length))
 
     rate, bare = _in_turns(ours, peer, rounds)
     for file in files:
