@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_video_at
-from latentshift.data.ahead import ahead
+from latentshift.data.ahead import ahead, ahead_where_slow
 from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
@@ -202,6 +204,24 @@ def test_what_a_thread_raises_is_raised_where_it_is_read() -> None:
     with pytest.raises(ValueError, match="broken"):
         next(reading)
     assert list(ahead(iter(range(50)), 3)) == list(range(50))
+
+
+def test_only_slow_reading_goes_on_in_a_thread() -> None:
+    def made_here(seconds: list[float]) -> list[bool]:
+        """Whether each item, which takes so long to make, was made in the thread that asked for it."""
+        now = [0.0]
+
+        def source() -> Iterator[int]:
+            for each in seconds:
+                now[0] += each
+                yield threading.get_ident()
+
+        here = threading.get_ident()
+        return [each == here for each in ahead_where_slow(source(), 2, lambda: now[0])]
+
+    assert made_here([0.0] * 20) == [True] * 20
+    assert made_here([0.01, 0.0, 0.01, 0.0]) == [True] * 4  # one slow item need not be the disk's fault
+    assert made_here([0.0, 0.01, 0.01, 0.0, 0.0]) == [True] * 3 + [False] * 2
 
 
 def test_many_items_come_back_in_their_order_and_are_not_read_ahead() -> None:

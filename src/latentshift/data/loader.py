@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from latentshift.data.ahead import ahead
+from latentshift.data.ahead import ahead, ahead_where_slow
 from latentshift.data.clips import ClipSet, Request, Sample
 from latentshift.data.fence import Fence, Limits, attempt
 from latentshift.data.footage.decode import IMPORTS
@@ -97,7 +97,7 @@ class Loader:
             ValueError: if there is nothing of the wanted kind, or 32 clips in a row can't be used.
         """
         if self.limits is None or all(each.encoded for each in self.sets):
-            yield from ahead(self._batches(step, _read_here, _read_here), _BATCHES_AHEAD)
+            yield from ahead_where_slow(self._batches(step, _read_here, _read_here), _BATCHES_AHEAD)
             return
         with Fence(fulfil, self.limits, IMPORTS) as fence, _Again(self.limits) as again:
 

@@ -119,7 +119,7 @@ class EncodedClips:
         return facts
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EncodedRequest:
     """One sample out of one shard."""
 
