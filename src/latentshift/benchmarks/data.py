@@ -2,7 +2,7 @@
 
 Footage: H.264 that is made here, clips of 16 frames over 2 s at 256², beside opening the file with PyAV, seeking,
 decoding the same frames and turning the wanted ones to RGB of that size. Encoded clips: batches out of shards, beside
-reading the same bytes at the same places. Both on one core, in turns, in processor time.
+reading as many bytes of the same files. Both on one core, in turns, in processor time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from latentshift.data.encoded.clips import EncodedClips
-from latentshift.data.encoded.encode import Views, make_shard
-from latentshift.data.encoded.plan import Plan, shard_path
+from latentshift.data.encoded.encode import FrameEncoder, Look, TextEncoder, Views, make_shard
+from latentshift.data.encoded.plan import Plan, num_shards, shard_path
 from latentshift.data.encoded.settle import settle_source
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
@@ -29,6 +29,7 @@ from latentshift.data.footage.window import Window
 from latentshift.data.loader import Loader, Take
 from latentshift.data.manifest import Row
 from latentshift.data.order import draws
+from latentshift.data.refusal import Refused
 from latentshift.data.sources import SpritesSource
 from latentshift.video.scaling import careful
 
@@ -80,15 +81,9 @@ def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
 def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
     """Read batches out of shards of the full-size model's latents and text."""
     shards = folder / "shards"
-    plan = Plan("", "bench", "float32", "bench", Window(), Framing(256, 256), clips_per_shard=64)
-    manifest = settle_source(shards, SpritesSource(path=Path(), clips=clips), plan)
     rng = np.random.default_rng(0)
     text = rng.standard_normal(_TEXT, dtype=np.float32)
-    for number in range(-(-clips // 64)):
-        views = lambda looks: ((look, Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))) for look in looks)  # noqa: E731
-        frames = lambda _: rng.standard_normal(_LATENT, dtype=np.float32)  # noqa: E731
-        for _ in make_shard(shards, Plan.read(shards), manifest, number, views, frames, lambda _: text):
-            pass
+    _make_shards(shards, clips, 64, lambda _: rng.standard_normal(_LATENT, dtype=np.float32), lambda _: text)
     opened = EncodedClips(shards)
     loader = Loader([opened], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
     size = np.dtype(np.float16).itemsize * int(np.prod(_LATENT))
@@ -127,19 +122,38 @@ def memory_over(folder: Path, samples: int = 100_000) -> tuple[float, float]:
 
 def _memory_here(folder: Path, samples: int) -> tuple[float, float]:
     shards, clips = folder / "small", 200  # more shards than are held open
-    plan = Plan("", "bench", "float32", None, Window(), Framing(32, 32), clips_per_shard=1)
-    manifest = settle_source(shards, SpritesSource(path=Path(), clips=clips), plan)
-    for number in range(clips):
-        views = lambda looks: ((look, Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))) for look in looks)  # noqa: E731
-        frames = lambda _: np.zeros((16, 16, 8, 8), dtype=np.float32)  # noqa: E731
-        for _ in make_shard(shards, Plan.read(shards), manifest, number, views, frames, None):
-            pass
+    _make_shards(shards, clips, 1, lambda _: np.zeros((16, 16, 8, 8), dtype=np.float32), None)
     loader = Loader([EncodedClips(shards)], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
     early = 0.0
     for number, _ in enumerate(itertools.islice(loader.batches(), samples // _BATCH)):
         if number == samples // _BATCH // 10:
             early = _memory()
     return early, _memory()
+
+
+def _make_shards(
+    folder: Path, clips: int, clips_per_shard: int, frames: FrameEncoder, text: TextEncoder | None
+) -> None:
+    """Shards of clips that nobody decoded, of whatever the encoders give."""
+    plan = Plan(
+        "",
+        "bench",
+        "float32",
+        None if text is None else "bench",
+        Window(),
+        Framing(32, 32),
+        clips_per_shard=clips_per_shard,
+    )
+    manifest = settle_source(folder, SpritesSource(path=Path(), clips=clips), plan)
+    blank = Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))
+
+    def views(looks: Iterator[Look]) -> Iterator[tuple[Look, Views | Refused]]:
+        return ((look, blank) for look in looks)
+
+    settled = Plan.read(folder)
+    for number in range(num_shards(settled, manifest)):
+        for _ in make_shard(folder, settled, manifest, number, views, frames, text):
+            pass
 
 
 def _times_of(number: int, window: Window, framing: Framing) -> np.ndarray:

@@ -13,13 +13,12 @@ import numpy as np
 
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
-from latentshift.data.footage.media import is_image
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Manifest, Row
 from latentshift.data.order import Choices
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sample:
     """A clip, or an image (F = 1), and what is said of it.
 
@@ -91,7 +90,7 @@ class Footage:
         self.window = window
         self.framing = framing
         self.still_share = still_share
-        pictures = np.fromiter((is_image(row.member or row.file) for row in manifest), bool, len(manifest))
+        pictures = np.fromiter((row.is_image for row in manifest), bool, len(manifest))
         self._order = np.argsort(pictures, kind="stable")  # videos first
         self._videos = int((~pictures).sum())
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from latentshift.data.footage.media import is_image
 from latentshift.data.refusal import Kind
 from latentshift.whole import whole
 
@@ -58,6 +59,11 @@ class Row:
         if self.start is None and self.end is None:
             return inside
         return f"{inside} [{self.start or 0:g} s – {'end' if self.end is None else f'{self.end:g} s'}]"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a single image, by its name."""
+        return is_image(self.member or self.file)
 
     def to_json(self) -> str:
         """One line, without what is at its default."""

@@ -34,8 +34,8 @@ class TrainingData:
         self.digests = {f"data {number}": each.digest for number, each in enumerate(sources, 1)}
         self.text_encoded = text_encoded
         self._sources = sources
+        self._said = [each.report(num_frames, images=images) for each in sources]  # it stays as it is
         self._num_frames = num_frames
-        self._images = images
 
     def captions(self, count: int) -> list[str]:
         """So many captions, spread over the first source that has samples of the stage's kind."""
@@ -47,13 +47,12 @@ class TrainingData:
         """What is used of each source, what is not, and what was replaced on the way, in plain values."""
         left_out = sorted(self.loader.left_out.items())
         replaced = [{"name": name, "kind": each.kind, "reason": each.reason} for name, each in left_out]
-        sources = [each.report(self._num_frames, images=self._images) for each in self._sources]
         short = sorted(self.loader.short.union(*(each.short for each in self._sources)))
-        return {"sources": sources, "replaced": replaced, "short": short}
+        return {"sources": self._said, "replaced": replaced, "short": short}
 
     def lines(self) -> list[str]:
         """The same in a line for each source, for people."""
-        return [_in_words(each) for each in self.report()["sources"]]
+        return [_in_words(each) for each in self._said]
 
 
 def open_data(

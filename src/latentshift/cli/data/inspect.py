@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+
+if TYPE_CHECKING:
+    from latentshift.data.manifest import LeftOut
 
 _SAMPLES = 24
 
@@ -76,11 +79,12 @@ def inspect(
             if not isinstance(found, Refused) and found.frames is not None:
                 samples.append(Shown(row.name, row.captions[0], found.frames, frames / seconds))
         report = inspection.to_dict(manifest)
+        refused = inspection.left_out.first(MOST_SHOWN)
     if json_file is not None:
         write_whole(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
         write_whole(html_file, render_page(source, report, samples))
-    _print(report)
+    _print(report, refused)
     for file in (json_file, html_file):
         if file is not None:
             print(file)
@@ -88,9 +92,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _print(report: dict[str, Any]) -> None:
-    from latentshift.data.manifest import LeftOut
-
+def _print(report: dict[str, Any], refused: list[LeftOut]) -> None:
     images = f", {report['images']} of them images" if report["images"] else ""
     print(f"kept {report['kept']} of {report['total']}{images}")
     captions = report["captions"]
@@ -98,7 +100,6 @@ def _print(report: dict[str, Any]) -> None:
         print(f"with {captions['kept']} captions; {captions['left_out']} captions left out")
     for kind, count in report["refused_by_kind"].items():
         print(f"  {kind}: {count}")
-    refused = [LeftOut(**each) for each in report["refused"][:MOST_SHOWN]]
     print_refused(refused, len(report["refused"]), "--json FILE has them all")
     for what, found in (
         ("a scene cut inside the window", report["cuts"]),

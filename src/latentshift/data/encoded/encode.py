@@ -24,7 +24,6 @@ from latentshift.data.encoded.plan import Plan, manifest_path, num_shards, shard
 from latentshift.data.encoded.shard import Contents
 from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import IMPORTS, read_clip
-from latentshift.data.footage.media import is_image
 from latentshift.data.manifest import Manifest, Row
 from latentshift.data.order import draws
 from latentshift.data.refusal import Refused
@@ -66,7 +65,7 @@ def decode_views(look: Look) -> Views:
         Refused: for a clip that can't be used.
     """
     plan, row = look.plan, look.row
-    window = replace(plan.window, frames=1) if is_image(row.member or row.file) else plan.window
+    window = replace(plan.window, frames=1) if row.is_image else plan.window
     clips = [read_clip(row, window, plan.framing, draws(plan.seed, look.index, view)) for view in range(plan.views)]
     return Views(np.stack([clip.frames for clip in clips]), any(clip.short for clip in clips))
 

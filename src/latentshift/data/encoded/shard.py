@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.data.footage.media import is_image
 from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
 
@@ -149,7 +148,7 @@ class _Tensor:
         for dimension, index in enumerate(where):
             offset += index * self._steps[dimension]
         found = np.empty(shape, dtype=self._dtype)
-        if os.preadv(self._descriptor, [found.reshape(-1).view(np.uint8).data], offset) < found.nbytes:
+        if os.preadv(self._descriptor, [found.data], offset) < found.nbytes:
             raise Refused("damaged", f"{self._file.name} ends too early; {_ANEW}")
         return found
 
@@ -174,7 +173,7 @@ class Contents:
 
     def add(self, number: int, row: Row, moments: np.ndarray, texts: np.ndarray | None) -> None:
         """Take in a row: its number, its moments (V, F, 2C, h, w), and its captions' embeddings (captions, L, D)."""
-        image = is_image(row.member or row.file)
+        image = row.is_image
         kept = self.images if image else self.moments
         self._places.append(-1 - len(kept) if image else len(kept))
         kept.append(moments)

@@ -8,7 +8,6 @@ from latentshift.data.footage.clip import Clip, Probe
 from latentshift.data.footage.drawn import is_drawn, probe_drawn, read_drawn
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.image_file import probe_image, read_image
-from latentshift.data.footage.media import is_image
 from latentshift.data.footage.video_file import probe_video, read_video
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
@@ -24,7 +23,7 @@ def probe(row: Row) -> Probe:
     """
     if is_drawn(row):
         return probe_drawn(row)
-    return probe_image(row) if is_image(row.member or row.file) else probe_video(row)
+    return probe_image(row) if row.is_image else probe_video(row)
 
 
 def read_clip(row: Row, window: Window, framing: Framing, rng: np.random.Generator, only: int | None = None) -> Clip:
@@ -43,6 +42,6 @@ def read_clip(row: Row, window: Window, framing: Framing, rng: np.random.Generat
     cut = framing.draw(rng)
     if is_drawn(row):
         return read_drawn(row, window, cut, rng, only)
-    if is_image(row.member or row.file):
+    if row.is_image:
         return read_image(row, 1 if only is not None else window.frames, cut)
     return read_video(row, window, cut, rng, only)

@@ -52,9 +52,8 @@ class Window:
         Raises:
             Refused: for a video that is too short.
         """
-        draw = rng.random()
+        share = {"random": rng.random(), "first": 0.0, "centre": 0.5}[self.place]
         if self.frames == 1:
-            share = {"random": draw, "first": 0.0, "centre": 0.5}[self.place]
             return np.array([start + share * (end - start)])
         length, room = self.seconds, end - start - self.seconds
         if not self.fits(start, end):
@@ -62,7 +61,6 @@ class Window:
                 raise Refused("too-short", f"it lasts {end - start:.2f} s, and a clip takes {self.seconds:g} s")
             if self.short == "shorten":
                 length = end - start
-        share = {"random": draw, "first": 0.0, "centre": 0.5}[self.place]
         first = start + share * max(room, 0.0)
         return first + np.arange(self.frames) * (length / self.frames)
 

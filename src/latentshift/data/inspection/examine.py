@@ -16,7 +16,6 @@ import numpy as np
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.drawn import is_drawn
 from latentshift.data.footage.framing import Framing
-from latentshift.data.footage.media import is_image
 from latentshift.data.footage.scenes import THRESHOLD, find_scenes
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
@@ -85,7 +84,7 @@ def examine(question: Question) -> Facts:
     """
     row = question.row
     found = probe(row)
-    window = replace(question.window, frames=1) if is_image(row.member or row.file) else question.window
+    window = replace(question.window, frames=1) if row.is_image else question.window
     clip = read_clip(row, window, question.framing, draws(0, 0, question.index))
     moved = np.abs(clip.frames.astype(np.int16) - clip.frames[0]).mean(axis=(1, 2, 3))
     return Facts(
@@ -103,7 +102,7 @@ def examine(question: Question) -> Facts:
 
 
 def _first_cut(row: Row, times: np.ndarray) -> float | None:
-    if len(times) < 2 or is_drawn(row) or is_image(row.member or row.file):
+    if len(times) < 2 or is_drawn(row) or row.is_image:
         return None
     first, last = float(times[0]), float(times[-1])
     scenes = find_scenes(replace(row, start=first, end=last + _LAST), THRESHOLD)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from latentshift.data.fence import Fence, Limits
-from latentshift.data.footage.media import is_image
 from latentshift.data.footage.scenes import find_scenes
 from latentshift.data.manifest import Entry, LeftOut, Row
 from latentshift.data.refusal import Refused
@@ -62,7 +61,7 @@ def cut(cutting: Cutting) -> list[Entry]:
         Refused: for a video that can't be decoded.
     """
     row = cutting.row
-    if is_image(row.member or row.file):
+    if row.is_image:
         return [row]
     entries: list[Entry] = []
     for start, end in find_scenes(row, cutting.threshold):
