@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
+from latentshift.clip import clip_context
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.text import encode_prompts, unknown_words, whole_words
-from latentshift.shift import clip_context
 
 SHIFT = ShiftConfig().to_dict()
 CPU = torch.device("cpu")

@@ -10,8 +10,9 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
+from latentshift.clip import default_frames, frames_apart
 from latentshift.models.families import _UNET, FAMILIES
-from latentshift.shift import ShiftConfig, ShiftedGroupNorm, default_frames, install, remove, temporal_shift
+from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
 
 
 def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
@@ -155,6 +156,16 @@ def test_the_frame_count_comes_with_the_call() -> None:
     assert torch.equal(call(unet, x), call(unet, x, num_frames=1))
     with pytest.raises(ValueError, match="does not divide"):
         call(unet, x, num_frames=4)
+
+
+def test_frames_kept_apart_are_the_image_models() -> None:
+    unet, stock = install(tiny_unet()), tiny_unet()
+    x = torch.randn(6, 4, 8, 8)
+    with frames_apart(unet):
+        assert torch.equal(call(unet, x, num_frames=3), call(stock, x))
+    assert not torch.equal(call(unet, x, num_frames=3), call(stock, x))
+    with frames_apart(stock):  # they are
+        call(stock, x)
 
 
 def reach(unet: UNet2DConditionModel) -> tuple[int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from latentshift.clip import default_frames, frames_apart
     from latentshift.locate import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
-    from latentshift.shift import ShiftConfig, default_frames, install, remove, temporal_shift
+    from latentshift.shift import ShiftConfig, install, remove, temporal_shift
 
 __version__ = "0.1.0"
 
@@ -17,7 +18,8 @@ _HOMES = {
     "LatentShiftPipelineOutput": "latentshift.pipeline",
     "ShiftConfig": "latentshift.shift",
     "bundled_model": "latentshift.locate",
-    "default_frames": "latentshift.shift",
+    "default_frames": "latentshift.clip",
+    "frames_apart": "latentshift.clip",
     "install": "latentshift.shift",
     "remove": "latentshift.shift",
     "temporal_shift": "latentshift.shift",
@@ -28,6 +30,7 @@ __all__ = [
     "ShiftConfig",
     "bundled_model",
     "default_frames",
+    "frames_apart",
     "install",
     "remove",
     "temporal_shift",

@@ -24,7 +24,7 @@ from latentshift.diffusion.sampling import initial_noise, sample, video_generato
 from latentshift.models.autoencoder import decode_latents
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.text import encode_prompts
-from latentshift.shift import ShiftConfig, clip_context, install, remove
+from latentshift.shift import ShiftConfig, install, remove, shift_of
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -90,7 +90,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             ValueError: for settings that do not hold.
         """
         config = None if shift is None else ShiftConfig.from_dict(shift)
-        installed = clip_context(self.unet)
+        installed = shift_of(self.unet)
         if installed is not None:
             remove(self.unet)
         try:
@@ -98,7 +98,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 install(self.unet, config)
         except ValueError:
             if installed is not None:
-                install(self.unet, installed.config)
+                install(self.unet, installed)
             raise
         self.register_to_config(shift=None if config is None else config.to_dict())
 

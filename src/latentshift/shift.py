@@ -1,7 +1,6 @@
 """The temporal shift (Latent-Shift, Eq. 3): the one place where the frames of a video meet.
 
-Frames fold into the batch of an image U-Net: a batch of B videos with F frames each is an image batch (B·F, C, H, W)
-in which the frames of a video lie side by side. Before the first convolution of every ResNet block's residual branch,
+Before the first convolution of every ResNet block's residual branch,
 a third of the channels comes from the previous frame, a third from the next, and the rest stays.
 
 The shift sits at the output of the block's first GroupNorm: what follows up to the convolution (SiLU, resampling)
@@ -13,16 +12,18 @@ Knows nothing of text, diffusion or pipelines. Legend of shapes: B videos, F fra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from latentshift.clip import ClipContext, clip_context, enter, leave
+
 Padding = Literal["zeros", "circular"]
 Direction = Literal["first_from_past", "first_from_future"]
+
+_NAME = "the temporal shift"
 
 
 @dataclass(frozen=True)
@@ -115,32 +116,21 @@ def _from_future(z: Tensor, padding: Padding) -> Tensor:
     return torch.cat([z[:, 1:], edge], dim=1)
 
 
-class ClipContext:
-    """What all shifted layers of one U-Net share: the settings, and the frame count of the call at hand.
-
-    The count stays after the call, so that activation checkpointing recomputes with it. So under checkpointing a call
-    with another count must not come between a forward pass and its backward pass.
-    """
-
-    def __init__(self, config: ShiftConfig) -> None:
-        self.config = config
-        self.num_frames = 1
-        self.default_num_frames = 1
-
-
 class ShiftedGroupNorm(nn.GroupNorm):
     """A GroupNorm, with the very parameters of the one it stands for, whose output is shifted in time."""
 
-    def __init__(self, norm: nn.GroupNorm, clip: ClipContext) -> None:
+    def __init__(self, norm: nn.GroupNorm, clip: ClipContext, config: ShiftConfig) -> None:
         super().__init__(norm.num_groups, norm.num_channels, eps=norm.eps, affine=False)
         self.affine = norm.affine
         self.weight = norm.weight
         self.bias = norm.bias
         self.training = norm.training
         self._clip = clip
+        self._config = config
 
     def forward(self, input: Tensor) -> Tensor:
-        return temporal_shift(super().forward(input), self._clip.num_frames, self._clip.config)
+        normed = super().forward(input)
+        return normed if self._clip.apart else temporal_shift(normed, self._clip.num_frames, self._config)
 
     def plain(self) -> nn.GroupNorm:
         """The image model's layer again, with the same parameters."""
@@ -153,7 +143,8 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     """Put the shift into every ResNet block of a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model; a call without ``num_frames`` makes
-    images (or what :func:`default_frames` says). Parameters, buffers and state-dict keys stay as they are.
+    images (or what :func:`latentshift.clip.default_frames` says). Parameters, buffers and state-dict keys stay as they
+    are.
 
     Returns:
         The same U-Net.
@@ -161,26 +152,19 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     Raises:
         ValueError: if the shift is there already, or the U-Net has no ResNet block or one of another kind.
     """
-    if clip_context(unet) is not None:
-        raise ValueError("the temporal shift is installed on this U-Net already; remove it first")
-    module = _uncompiled(unet)
     blocks = _resnet_blocks(unet)
     if not blocks:
         raise ValueError(f"{type(unet).__name__} has no ResNet blocks to install the temporal shift on")
     config = config or ShiftConfig()
     for name, block in blocks.items():
         norm = block.norm1
-        if type(norm) is not nn.GroupNorm:
+        if not isinstance(norm, nn.GroupNorm) or type(norm) not in (nn.GroupNorm, ShiftedGroupNorm):
             raise ValueError(f"cannot shift {name}.norm1: it is a {type(norm).__name__}, not a GroupNorm")
         if norm.num_channels < config.fold:
             raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
-    clip = ClipContext(config)
+    clip = enter(unet, _NAME, config)
     for block in blocks.values():
-        block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), clip)
-    handle = module.register_forward_pre_hook(_take_num_frames, with_kwargs=True)
-    # Plain attributes: nothing that a state dict or a config would hold.
-    object.__setattr__(module, "_clip_context", clip)
-    object.__setattr__(module, "_clip_hook", handle)
+        block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), clip, config)
     return unet
 
 
@@ -190,56 +174,18 @@ def remove(unet: nn.Module) -> nn.Module:
     Raises:
         ValueError: if the shift is not installed.
     """
-    if clip_context(unet) is None:
-        raise ValueError("the temporal shift is not installed on this U-Net")
+    leave(unet, _NAME)
     for block in _resnet_blocks(unet).values():
         block.norm1 = cast(ShiftedGroupNorm, block.norm1).plain()
-    module = _uncompiled(unet)
-    module._clip_hook.remove()  # type: ignore[union-attr, operator]
-    object.__delattr__(module, "_clip_context")
-    object.__delattr__(module, "_clip_hook")
     return unet
 
 
-def clip_context(unet: nn.Module) -> ClipContext | None:
-    """What the shifted layers of this U-Net share, or None where the shift is not installed."""
-    return cast("ClipContext | None", getattr(_uncompiled(unet), "_clip_context", None))
-
-
-@contextmanager
-def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
-    """Calls inside that give no ``num_frames`` make videos of this many frames.
-
-    This is what lets code that knows nothing of video, a stock image pipeline say, make one: ask it for
-    ``num_images_per_prompt=num_frames``.
-
-    Raises:
-        ValueError: if the shift is not installed.
-    """
+def shift_of(unet: nn.Module) -> ShiftConfig | None:
+    """The settings of the shift on this U-Net, or None where it is not installed."""
     clip = clip_context(unet)
-    if clip is None:
-        raise ValueError("the temporal shift is not installed on this U-Net")
-    before, clip.default_num_frames = clip.default_num_frames, num_frames
-    try:
-        yield
-    finally:
-        clip.default_num_frames = before
-
-
-def _uncompiled(unet: nn.Module) -> nn.Module:
-    # torch.compile(unet) is a wrapper, which hands attributes on when they are read and not when they are set.
-    return cast(nn.Module, getattr(unet, "_orig_mod", unet))
+    return None if clip is None else clip.installed.get(_NAME)
 
 
 def _resnet_blocks(unet: nn.Module) -> dict[str, nn.Module]:
     # By name: every diffusers U-Net family (LDM, SD 1, SD 2, SDXL) builds from this one class.
     return {name: module for name, module in unet.named_modules() if type(module).__name__ == "ResnetBlock2D"}
-
-
-def _take_num_frames(
-    unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    clip = cast(ClipContext, clip_context(unet))
-    num_frames = kwargs.pop("num_frames", None)
-    clip.num_frames = clip.default_num_frames if num_frames is None else num_frames
-    return args, kwargs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ def evaluate(
     from tqdm import tqdm
 
     from latentshift.cli.models import load_pipeline, pick_device
+    from latentshift.clip import frames_apart
     from latentshift.contact_sheet import contact_sheet
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.sprites_study import PARTS, questions, read_part, score_part, settle
@@ -67,18 +69,20 @@ def evaluate(
         count = counts[part.name]
         if not count:
             continue
-        pipeline.set_shift(shift if part.shift else None)
 
-        def generate(prompt: str, seed: int, num_frames: int | None = 1 if part.image else None) -> np.ndarray:
+        def generate(
+            prompt: str, seed: int, num_frames: int | None = 1 if part.image else None, shifted: bool = part.shift
+        ) -> np.ndarray:
             generator = torch.Generator().manual_seed(seed)
-            (video,) = pipeline(
-                prompt,
-                num_frames=num_frames,
-                num_inference_steps=steps,
-                guidance_scale=scale,
-                generator=generator,
-                return_dict=False,
-            )[0]
+            with nullcontext() if shifted else frames_apart(pipeline.unet):
+                (video,) = pipeline(
+                    prompt,
+                    num_frames=num_frames,
+                    num_inference_steps=steps,
+                    guidance_scale=scale,
+                    generator=generator,
+                    return_dict=False,
+                )[0]
             return as_clip(video)
 
         size = pipeline.sample_size

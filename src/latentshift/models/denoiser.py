@@ -15,7 +15,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from latentshift.shift import clip_context
+from latentshift.clip import clip_context
 
 
 class SharedTextAttention(AttnProcessor2_0):
