@@ -163,6 +163,7 @@ def test_info_counts_parameters(cli, model: Path) -> None:
     facts = json.loads(out)
     assert (code, err) == (0, "")
     counts = facts["parameters"]
+    assert facts["method"] == "latent-shift"
     assert counts["total"] == counts["unet"] + counts["autoencoder"] + counts["text_encoder"] > 0
     assert counts["temporal"] == 0
     assert (facts["family"], facts["num_frames"], facts["prediction_type"]) == ("ldm", 4, "epsilon")
@@ -181,6 +182,24 @@ def test_init_makes_a_pipeline_of_an_image_model(cli, sd1_folder: Path) -> None:
     assert facts["shift"] == {"fold": 4, "padding": "zeros", "direction": "first_from_future"}
     assert (facts["num_frames"], facts["fps"]) == (3, 5)
     assert cli("generate", "red", "--model", "mine", "--steps", 2, "-o", "clip.mp4")[0] == 0
+
+
+def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
+    assert cli("init", "--base", sd1_folder, "-o", "vdm", "--frames", 3, "--method", "latent-vdm")[0] == 0
+    facts = json.loads(cli("info", "vdm", "--json")[1])
+    counts = facts["parameters"]
+    assert facts["method"] == "latent-vdm" and facts["shift"] is None and counts["temporal"] > 0
+    assert counts["total"] == sum(counts[name] for name in ("unet", "autoencoder", "text_encoder", "temporal"))
+    assert cli("generate", "red", "--model", "vdm", "--steps", 2, "-o", "clip.mp4")[0] == 0
+    assert cli("init", "--base", "vdm", "-o", "shifted", "--method", "latent-shift")[0] == 0
+    facts = json.loads(cli("info", "shifted", "--json")[1])
+    assert facts["method"] == "latent-shift" and facts["parameters"]["temporal"] == 0
+    for words, told in (
+        (("--method", "vdm"), "no method is called 'vdm'"),
+        (("--method", "latent-vdm", "--fold", 4), "--fold is of --method latent-shift"),
+    ):
+        code, _, err = cli("init", "--base", sd1_folder, "-o", "wrong", *words)
+        assert code == 1 and told in err and not Path("wrong").exists()
 
 
 def test_a_dry_run_prints_the_resolved_recipe(cli, tmp_path: Path) -> None:

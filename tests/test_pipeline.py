@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.clip import clip_context
+from latentshift.clip import clip_context, frames_apart
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.models.denoiser import denoise, share_text
+from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.text import encode_prompts, unknown_words, whole_words
 
 SHIFT = ShiftConfig().to_dict()
@@ -198,6 +199,47 @@ def test_a_pipeline_of_parts_has_the_papers_shift_and_none_stays_none(tmp_path) 
     pipeline.save_pretrained(tmp_path)
     again = LatentShiftPipeline.from_pretrained(tmp_path)
     assert again.config.shift is None and clip_context(again.unet) is None
+
+
+def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
+    pipeline = make(scheduler=make_sampler("ddim", paper_scheduler()))
+    options = {"num_inference_steps": 2, "num_frames": 3, "output_type": "latent"}
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+
+    def run(pipeline: LatentShiftPipeline) -> torch.Tensor:
+        return pipeline("red", latents=noise, **options).frames
+
+    shifted = run(pipeline)
+    pipeline.set_method("none")
+    images = run(pipeline)
+    pipeline.set_method("latent-vdm")
+    assert pipeline.method == "latent-vdm" and torch.equal(run(pipeline), images)  # it begins as the image model
+    with torch.no_grad():
+        for parameter in pipeline.temporal.parameters():
+            parameter.normal_(std=0.3, generator=seeded(1)[0])
+    video = run(pipeline)
+    assert not torch.allclose(video, images)
+    pipeline.save_pretrained(tmp_path)
+    again = LatentShiftPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    again.scheduler = pipeline.scheduler
+    assert again.method == "latent-vdm" and torch.equal(run(again), video)
+    with frames_apart(again.unet):
+        assert torch.equal(run(again), images)
+    UNet2DConditionModel.from_pretrained(tmp_path / "unet")
+    pipeline.set_method("latent-shift")
+    assert pipeline.temporal is None and torch.equal(run(pipeline), shifted)
+    with pytest.raises(ValueError, match="no method is called 'motion'"):
+        pipeline.set_method("motion")
+    other = TemporalAttention(widths=[8], heads=[2])
+    with pytest.raises(ValueError, match="of another U-Net"):
+        again.set_temporal(other)
+    assert torch.equal(run(again), video)  # a refusal changes nothing
+    weights = tmp_path / "temporal" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file(dict(list(tensors.items())[1:]), weights)
+    with pytest.raises(ValueError, match="not whole"):
+        LatentShiftPipeline.from_pretrained(tmp_path)
 
 
 def test_noising_and_targets_are_equation_4() -> None:

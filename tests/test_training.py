@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from conftest import tiny_unet
@@ -147,8 +147,27 @@ def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
     assert VideoStage(tiny(*words, "shift.fold=4"), CPU).pipeline.config.shift["fold"] == 4
     base.set_shift(None)
     base.save_pretrained(tmp_path / "loop")
-    with pytest.raises(ValueError, match="was saved without the temporal shift"):
+    with pytest.raises(ValueError, match="method=latent-shift or method=latent-vdm or method=none"):
         VideoStage(tiny(*words), CPU)
+
+
+def test_the_baseline_is_trained_by_the_same_recipe(runs: Path, tmp_path: Path) -> None:
+    words = ("video", runs, f"output={tmp_path}/vdm", "method=latent-vdm")
+    run(tiny(*words, "steps=2"), quiet=True)
+    run(tiny(*words), quiet=True)
+    run(tiny("video", runs, f"output={tmp_path}/whole", "method=latent-vdm"), quiet=True)
+    resumed, whole = (list_checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("vdm", "whole"))
+    one, other = (load_file(path / "weights.safetensors") for path in (resumed, whole))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert any(key.startswith("temporal.") and value.any() for key, value in one.items() if "to_out" in key)
+    pipeline = LatentShiftPipeline.from_pretrained(tmp_path / "vdm" / "model")
+    assert pipeline.method == "latent-vdm" and pipeline.config.shift is None
+    stock = UNet2DConditionModel.from_pretrained(tmp_path / "vdm" / "model" / "unet")
+    assert list(stock.state_dict()) == list(pipeline.unet.state_dict())
+    run(tiny("video", runs, f"output={tmp_path}/none", "method=none"), quiet=True)
+    assert LatentShiftPipeline.from_pretrained(tmp_path / "none" / "model").method == "none"
+    with pytest.raises(ValueError, match="shift is of method latent-shift, and method is none"):
+        tiny("video", runs, "method=none", "shift.fold=4")
 
 
 def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:

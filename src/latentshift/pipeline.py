@@ -23,11 +23,13 @@ from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.models.autoencoder import decode_latents
 from latentshift.models.denoiser import denoise, share_text
+from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.text import encode_prompts
 from latentshift.shift import ShiftConfig, install, remove, shift_of
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+METHODS = ("latent-shift", "latent-vdm", "none")
 
 
 @dataclass
@@ -51,14 +53,18 @@ class LatentShiftPipeline(DiffusionPipeline):
         tokenizer: of the text encoder.
         unet: a stock U-Net; the shift is installed on it here.
         scheduler: any diffusers scheduler; ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
+        temporal: layers of the paper's baseline, Latent-VDM, which are installed on the U-Net too; usually with
+            ``shift=None``.
         shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict, the paper's by default;
-            None leaves it out, and the frames are images that know nothing of each other.
+            None leaves it out, and without temporal layers the frames are images that know nothing of each other.
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
         guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    _optional_components = ["temporal"]  # noqa: RUF012  (as diffusers declares it)
+    _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called one by one, from within the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
 
@@ -69,6 +75,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
         scheduler: Any,
+        temporal: TemporalAttention | None = None,
         shift: dict[str, Any] | None = ShiftConfig().to_dict(),
         num_frames: int = 16,
         fps: int = 8,
@@ -78,7 +85,52 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
         share_text(unet)
+        self.set_temporal(temporal)
         self.set_shift(shift)
+
+    @property
+    def method(self) -> str:
+        """How frames meet: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
+        found = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
+        return " and ".join(name for name in found if name) or "none"
+
+    def set_method(self, method: str) -> None:
+        """Let frames meet as the paper's model, as its baseline, or not at all.
+
+        What is there already is kept as it is; else the shift has the paper's settings, and temporal layers are new and
+        untrained, and add nothing yet.
+
+        Args:
+            method: one of ``METHODS``.
+
+        Raises:
+            ValueError: for another word, or a U-Net that it cannot be installed on.
+        """
+        if method not in METHODS:
+            raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
+        temporal = None
+        if method == "latent-vdm":
+            temporal = self.temporal or TemporalAttention.for_unet(self.unet).to(self.unet.device, self.unet.dtype)
+        self.set_temporal(temporal)
+        self.set_shift((self.config.shift or {}) if method == "latent-shift" else None)
+
+    def set_temporal(self, temporal: TemporalAttention | None) -> None:
+        """Install temporal layers in place of those that are there, or take them out (None).
+
+        Raises:
+            ValueError: for layers of another U-Net; nothing has changed then.
+        """
+        installed = attention_of(self.unet)
+        if installed is not None:
+            remove_attention(self.unet)
+        try:
+            if temporal is not None:
+                install_attention(self.unet, temporal)
+        except ValueError:
+            if installed is not None:
+                install_attention(self.unet, installed)
+            raise
+        self.register_modules(temporal=temporal)
 
     def set_shift(self, shift: dict[str, Any] | None) -> None:
         """Install the temporal shift with other settings, or take it out (None); the weights stay as they are.
@@ -318,6 +370,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         names = ["unet", "vae", "text_encoder"]
         if family is None:
             pipeline = super().from_pretrained(folder, **kwargs)
+            names += ["temporal"] * (pipeline.temporal is not None)
             check_weights(folder, {name: getattr(pipeline, name) for name in names if name not in kwargs})
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}

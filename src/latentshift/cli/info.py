@@ -27,14 +27,18 @@ def info(
     with torch.device("meta"):
         image_model = type(pipeline.unet).from_config(pipeline.unet.config)
     temporal = counts["unet"] - sum(parameter.numel() for parameter in image_model.parameters())
+    counts["unet"] -= temporal
+    if pipeline.temporal is not None:
+        temporal += sum(parameter.numel() for parameter in pipeline.temporal.parameters())
     facts: dict[str, Any] = {
         "model": model,
         "family": family_of(pipeline.text_encoder),
-        "parameters": {**counts, "total": sum(counts.values()), "temporal": temporal},
+        "parameters": {**counts, "temporal": temporal, "total": sum(counts.values()) + temporal},
         "num_frames": pipeline.config.num_frames,
         "fps": pipeline.config.fps,
         "size": pipeline.sample_size,
         "guidance_scale": pipeline.config.guidance_scale,
+        "method": pipeline.method,
         "shift": dict(pipeline.config.shift) if pipeline.config.shift else None,
         "prediction_type": pipeline.scheduler.config.prediction_type,
         "vocabulary": whole_words(pipeline.tokenizer),

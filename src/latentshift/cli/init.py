@@ -12,6 +12,12 @@ def init(
     family: str | None = typer.Option(None, "--family", help="ldm, sd1 or sd2, together with --random-weights."),
     random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
+    method: str | None = typer.Option(
+        None,
+        "--method",
+        help="How frames meet: latent-shift, latent-vdm (the paper's baseline: temporal attention) or none. "
+        "Default: the base's, or latent-shift.",
+    ),
     fold: int | None = typer.Option(
         None, "--fold", help="One in how many channels comes from each neighbouring frame. Default: the base's, or 3."
     ),
@@ -27,7 +33,7 @@ def init(
     fps: int | None = typer.Option(None, "--fps", help="Frames a second. Default: the base's, or 8."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
-    """Install the temporal shift on an image model and save the result: ready to be fine-tuned on clips."""
+    """Let frames meet in an image model (by the temporal shift) and save it: ready to be fine-tuned on clips."""
     from latentshift.cli.models import DTYPES, load_pipeline, quiet_libraries
     from latentshift.whole import check_place, whole
 
@@ -46,20 +52,26 @@ def init(
     quiet_libraries()
     import torch
 
+    from latentshift.pipeline import METHODS, LatentShiftPipeline
     from latentshift.shift import ShiftConfig
 
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}
     ShiftConfig(**given)  # type: ignore[arg-type]  # a wrong word is refused before anything is loaded
+    if method is not None and method not in METHODS:
+        raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
+    if given and method not in (None, "latent-shift"):
+        raise ValueError(f"--{next(iter(given))} is of --method latent-shift, and not of {method}")
     if base is not None:
         pipeline = load_pipeline(base, dtype=dtype)
-        pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     else:
         from latentshift.models.families import random_weights as build
-        from latentshift.pipeline import LatentShiftPipeline
 
-        pipeline = LatentShiftPipeline(**build(str(family)), shift=given)
-        pipeline = pipeline.to(getattr(torch, dtype))
+        pipeline = LatentShiftPipeline(**build(str(family))).to(getattr(torch, dtype))
+    if method is not None:
+        pipeline.set_method(method)
+    if given:
+        pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     timing = {"num_frames": frames, "fps": fps}
     pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
     with whole(output) as temporary:

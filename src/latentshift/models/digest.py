@@ -21,9 +21,9 @@ def model_digest(*parts: Any) -> str:
 
     Args:
         parts: models of diffusers or transformers; schedulers, which are nothing but their configuration; tokenizers,
-            of which the vocabulary counts.
+            of which the vocabulary counts; None, an optional part that is not there, counts for nothing.
     """
-    return _digest(*parts, configs=True)
+    return _digest(*(part for part in parts if part is not None), configs=True)
 
 
 def _digest(*parts: Any, configs: bool) -> str:

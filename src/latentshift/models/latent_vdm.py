@@ -89,7 +89,7 @@ class TemporalAttention(ModelMixin, ConfigMixin):
         max_distance: see :class:`TemporalSelfAttention`; 15 tells all distances of 16 frames apart.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, widths: Sequence[int], heads: Sequence[int], max_distance: int = 15) -> None:
         super().__init__()
         self.layers = nn.ModuleList(

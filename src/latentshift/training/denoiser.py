@@ -30,7 +30,7 @@ from latentshift.models.denoiser import compile_for_training
 from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
-from latentshift.pipeline import LatentShiftPipeline
+from latentshift.pipeline import METHODS, LatentShiftPipeline
 from latentshift.training.data import open_data
 from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
@@ -69,7 +69,12 @@ class _DenoisingStage:
         self.data = open_data(recipe, pipeline, num_frames, self.take, device)
         self.fingerprint |= self.data.digests
         self.objective = DenoisingObjective(
-            pipeline.unet, pipeline.text_encoder, pipeline.scheduler, recipe.loss_weight, recipe.min_snr_gamma
+            pipeline.unet,
+            pipeline.text_encoder,
+            pipeline.scheduler,
+            recipe.loss_weight,
+            recipe.min_snr_gamma,
+            pipeline.temporal,
         )
         if recipe.compile:
             compile_for_training(pipeline.unet)
@@ -171,7 +176,7 @@ class ImageStage(_DenoisingStage):
 
 
 class VideoStage(_DenoisingStage):
-    """Stage (c): the shift installed on an image model, the U-Net fine-tuned on clips; exports our pipeline."""
+    """Stage (c): frames meet in an image model, the U-Net is fine-tuned on clips; exports our pipeline."""
 
     recipe: VideoRecipe
 
@@ -184,12 +189,15 @@ class VideoStage(_DenoisingStage):
             reason = " ".join(str(error).split()) or type(error).__name__
             where = "" if Path(base).is_dir() else f"; there is no folder {base}: train stage (b) first if it is a run"
             raise ValueError(f"the model {recipe.model} cannot be loaded{where} ({reason})") from error
+        if recipe.method is not None:
+            pipeline.set_method(recipe.method)
+        elif pipeline.method == "none" and recipe.shift is None:
+            raise ValueError(
+                f"{base} was saved without anything that lets frames meet; say what is to be trained with "
+                f"method={' or method='.join(METHODS)}"
+            )
         if recipe.shift is not None:
             pipeline.set_shift(recipe.shift.to_dict())
-        elif pipeline.config.shift is None:
-            raise ValueError(
-                f"{base} was saved without the temporal shift; say which with shift, e.g. shift={{fold: 3}}"
-            )
         pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
         if recipe.prediction_type is not None:
             pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
@@ -212,8 +220,9 @@ class VideoStage(_DenoisingStage):
     def export(self, folder: Path) -> None:
         if self.recipe.guidance_scale is not None:
             self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
-        for part in (self.pipeline, self.pipeline.unet, self.pipeline.vae):
-            part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
+        for part in (self.pipeline, self.pipeline.unet, self.pipeline.vae, self.pipeline.temporal):
+            if part is not None:
+                part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         self.pipeline.to(getattr(torch, self.recipe.weights))
         self.pipeline.save_pretrained(folder)
         self.pipeline.to(torch.float32)

@@ -69,10 +69,12 @@ class DenoisingObjective(nn.Module):
         scheduler: DDPMScheduler,
         weighting: Weighting = "uniform",
         min_snr_gamma: float = 5.0,
+        temporal: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
+        self.temporal = temporal  # works from within the U-Net; here so that it is trained
         self.scheduler = scheduler
         self.weighting = weighting
         self.min_snr_gamma = min_snr_gamma
@@ -80,7 +82,7 @@ class DenoisingObjective(nn.Module):
     def train(self, mode: bool = True) -> DenoisingObjective:
         """As ever, but what is frozen stays as it is at inference: no dropout in a frozen text encoder."""
         super().train(mode)
-        for part in (self.unet, self.text_encoder):
+        for part in self.children():
             part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
         return self
 

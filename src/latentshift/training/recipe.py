@@ -231,12 +231,23 @@ class VideoRecipe(DiffusionSettings):
         min_length=1,
         description="what is fine-tuned: the run of stage (b), a pipeline's folder, a hub id, or bundled",
     )
+    method: Literal["latent-shift", "latent-vdm", "none"] | None = Field(
+        None,
+        description="how frames meet: latent-shift, latent-vdm (the paper's baseline) or none (not at all); left out: "
+        "as in the base, or latent-shift for an image model",
+    )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
         None, description="of the temporal shift; none: the base's own, or the paper's for an image model"
     )
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
     weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
+
+    @model_validator(mode="after")
+    def _shift_is_of_the_method(self) -> VideoRecipe:
+        if self.shift is not None and self.method not in (None, "latent-shift"):
+            raise ValueError(f"shift is of method latent-shift, and method is {self.method}; leave one of them out")
+        return self
 
 
 AnyRecipe = AutoencoderRecipe | ImageRecipe | VideoRecipe
