@@ -20,10 +20,11 @@ from diffusers import (
     DDIMScheduler,
     LDMTextToImagePipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from latentshift.cli.app import main
 from latentshift.models.autoencoder import build_autoencoder
@@ -82,7 +83,7 @@ def tiny_bert(seed: int = 0) -> LDMBertModel:
     return LDMBertModel(config).eval()
 
 
-def tiny_clip(seed: int = 0) -> CLIPTextModel:
+def tiny_clip(seed: int = 0, kind: type[torch.nn.Module] = CLIPTextModel) -> torch.nn.Module:
     torch.manual_seed(seed)
     config = CLIPTextConfig(
         vocab_size=len(tiny_tokenizer()),
@@ -95,7 +96,7 @@ def tiny_clip(seed: int = 0) -> CLIPTextModel:
         bos_token_id=2,
         eos_token_id=3,
     )
-    return CLIPTextModel(config).eval()
+    return kind(config).eval()
 
 
 def tiny_tokenizer():
@@ -146,6 +147,26 @@ def sd1_folder(tmp_path_factory: pytest.TempPathFactory):
 def sd2_folder(tmp_path_factory: pytest.TempPathFactory):
     """A stock StableDiffusionPipeline with v-prediction, saved by diffusers."""
     return _stable_diffusion(tmp_path_factory.mktemp("sd2"), "v_prediction")
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory):
+    """A stock StableDiffusionXLPipeline, saved by diffusers."""
+    folder = tmp_path_factory.mktemp("sdxl")
+    sizes = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    StableDiffusionXLPipeline(
+        vae=stock_vae(),
+        text_encoder=tiny_clip(),
+        text_encoder_2=tiny_clip(1, CLIPTextModelWithProjection),
+        tokenizer=tiny_tokenizer(),
+        tokenizer_2=tiny_tokenizer(),
+        unet=tiny_unet(
+            cross_attention_dim=2 * TEXT_WIDTH, projection_class_embeddings_input_dim=TEXT_WIDTH + 6 * 4, **sizes
+        ),
+        scheduler=base_scheduler(),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

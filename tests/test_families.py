@@ -13,6 +13,7 @@ COUNTS = {
     "ldm": (872_300_484, 83_653_863, 581_994_042),
     "sd1": (859_520_964, 83_653_863, 123_060_480),
     "sd2": (865_910_724, 83_653_863, 340_387_840),
+    "sdxl": (2_567_463_684, 83_653_863, 123_060_480 + 694_659_840),
 }
 
 
@@ -24,10 +25,10 @@ def count(module: torch.nn.Module) -> int:
 def test_full_size_families_have_their_published_parameters(name: str) -> None:
     with torch.device("meta"):
         pipeline = LatentShiftPipeline(**random_weights(name), shift={"fold": 3})
-    assert (count(pipeline.unet), count(pipeline.vae), count(pipeline.text_encoder)) == COUNTS[name]
-    assert family_of(pipeline.text_encoder) == name
+    assert (count(pipeline.unet), count(pipeline.vae), count(pipeline.sentences)) == COUNTS[name]
+    assert family_of(*pipeline.sentences.encoders) == name
     assert pipeline.scheduler.config.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
-    assert pipeline.sample_size == {"ldm": 256, "sd1": 512, "sd2": 768}[name]
+    assert pipeline.sample_size == {"ldm": 256, "sd1": 512, "sd2": 768, "sdxl": 1024}[name]
 
 
 @pytest.mark.slow

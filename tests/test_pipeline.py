@@ -23,7 +23,7 @@ from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.text import encode_prompts, unknown_words, whole_words
+from latentshift.models.text import SentenceEncoder, unknown_words, whole_words
 
 SHIFT = ShiftConfig().to_dict()
 CPU = torch.device("cpu")
@@ -452,11 +452,11 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
 
 def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
     for encoder in (tiny_bert(), tiny_clip()):
-        tokenizer = tiny_tokenizer()
-        together = encode_prompts(encoder, tokenizer, ["red star", "on", "red star"], CPU)
+        sentences = SentenceEncoder([encoder], [tiny_tokenizer()])
+        together = sentences.encode(["red star", "on", "red star"], CPU)
         assert together.shape == (3, 12, 16)
         assert torch.equal(together[0], together[2])
-        assert torch.equal(together[1:2], encode_prompts(encoder, tokenizer, ["on"], CPU))
+        assert torch.equal(together[1:2], sentences.encode(["on"], CPU))
 
 
 def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:

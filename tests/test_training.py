@@ -280,13 +280,13 @@ def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> No
 
 
 def _motion_tokens(stage: ImageStage | VideoStage) -> set[int]:
-    words = stage._tokenize(["moving bouncing circling growing shrinking spinning standing"])[0]
+    words = stage.sentences.tokenize(["moving bouncing circling growing shrinking spinning standing"])[0, 0]
     return set(words.tolist()) - {0, 2, 3}  # padding, [CLS] and [SEP]
 
 
 def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(runs: Path) -> None:
     stage = ImageStage(tiny("image", runs, "batch_size=200"), CPU)
-    tokens = batch_of(stage, 1).token_ids
+    tokens = batch_of(stage, 1).token_ids[:, 0]
     motion = _motion_tokens(stage)
     lengths = (tokens != 0).sum(dim=1)
     with_motion = torch.tensor([bool(set(row.tolist()) & motion) for row in tokens])

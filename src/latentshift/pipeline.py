@@ -22,9 +22,9 @@ from transformers import PreTrainedTokenizerBase
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.models.autoencoder import decode_latents
-from latentshift.models.denoiser import denoise, share_text
+from latentshift.models.denoiser import denoise, share_text, wants_sizes, with_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
-from latentshift.models.text import encode_prompts
+from latentshift.models.text import SentenceEncoder
 from latentshift.shift import ShiftConfig, install, remove, shift_of
 from latentshift.video import to_uint8
 
@@ -51,6 +51,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         vae: the frame-wise autoencoder.
         text_encoder: LDM-BERT (the paper's) or CLIP.
         tokenizer: of the text encoder.
+        text_encoder_2: SDXL's second one, a CLIP with projection.
+        tokenizer_2: of the second text encoder.
         unet: a stock U-Net; the shift is installed on it here.
         scheduler: any diffusers scheduler; ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
         temporal: layers of the paper's baseline, Latent-VDM, which are installed on the U-Net too; usually with
@@ -60,10 +62,11 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
         guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
+        force_zeros_for_empty_prompt: whether the empty sentence is all zeros, as SDXL was trained.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"
-    _optional_components = ["temporal"]  # noqa: RUF012  (as diffusers declares it)
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
+    _optional_components = ["text_encoder_2", "tokenizer_2", "temporal"]  # noqa: RUF012  (as diffusers declares it)
     _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called one by one, from within the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
@@ -75,15 +78,20 @@ class LatentShiftPipeline(DiffusionPipeline):
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
         scheduler: Any,
+        text_encoder_2: nn.Module | None = None,
+        tokenizer_2: PreTrainedTokenizerBase | None = None,
         temporal: TemporalAttention | None = None,
         shift: dict[str, Any] | None = ShiftConfig().to_dict(),
         num_frames: int = 16,
         fps: int = 8,
         guidance_scale: float = 7.5,
+        force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
+        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         share_text(unet)
         self.set_temporal(temporal)
         self.set_shift(shift)
@@ -155,6 +163,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_to_config(shift=None if config is None else config.to_dict())
 
     @property
+    def sentences(self) -> SentenceEncoder:
+        """All text encoders as one."""
+        pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
+        encoders, tokenizers = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
+        return SentenceEncoder(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
+
+    @property
     def vae_scale_factor(self) -> int:
         """Pixels to a latent pixel, on each side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
@@ -184,6 +199,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
+        original_size: tuple[int, int] | None = None,
+        crops_coords_top_left: tuple[int, int] | None = None,
+        target_size: tuple[int, int] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]] | None = None,
@@ -208,6 +226,11 @@ class LatentShiftPipeline(DiffusionPipeline):
             eta: DDIM's share of noise in [0, 1], for schedulers that take it.
             generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: standard normal noise (B, F, C, h, w) to start from instead of the generators'.
+            original_size: of SDXL, the height and width in pixels that a frame is to look as if it had been scaled
+                from; None: those of the frames.
+            crops_coords_top_left: of SDXL, how far down and to the right a frame is to look as if it had been cut out;
+                None: not at all.
+            target_size: of SDXL, the height and width that it is to look made for; None: those of the frames.
             output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
             return_dict: False returns a plain tuple.
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``, or one of diffusers' callbacks; a
@@ -235,15 +258,22 @@ class LatentShiftPipeline(DiffusionPipeline):
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
             known = ", ".join(self._callback_tensor_inputs)
             raise ValueError(f"a callback can have the tensors {known}, not {', '.join(unknown)}")
+        asked = (original_size, crops_coords_top_left, target_size)
+        if any(each is not None for each in asked) and not wants_sizes(self.unet):
+            raise ValueError("original_size, crops_coords_top_left and target_size are SDXL's; this model knows none")
+        whole = (height, width)
+        sizes = (*(original_size or whole), *(crops_coords_top_left or (0, 0)), *(target_size or whole))
         count = len(prompts) * num_videos_per_prompt
         device = self._execution_device
         dtype = self.unet.dtype
 
         # 2. Encode the text, once a sentence
-        text = encode_prompts(self.text_encoder, self.tokenizer, prompts, device).to(device, dtype)
-        negative = encode_prompts(self.text_encoder, self.tokenizer, negatives, device).to(device, dtype)
-        text = text.repeat_interleave(num_videos_per_prompt, dim=0)
-        negative = negative.repeat_interleave(num_videos_per_prompt, dim=0)
+        text = self.sentences.encode(prompts, device).to(device, dtype)
+        negative = self.sentences.encode(negatives, device).to(device, dtype)
+        text, negative = (
+            with_sizes(self.unet, each.repeat_interleave(num_videos_per_prompt, dim=0), sizes)
+            for each in (text, negative)
+        )
 
         # 3. Start from noise, one random stream a video
         generators = video_generators(generator, count)
@@ -325,6 +355,12 @@ class LatentShiftPipeline(DiffusionPipeline):
     def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
         """Frames (B, F, 3, H, W) in [-1, 1] of scaled latents (B, F, C, h, w), video by video."""
         videos = [decode_latents(self.vae, video.to(self.vae.dtype), decode_chunk_size) for video in latents]
+        if self.vae.dtype == torch.float16 and not all(torch.isfinite(video).all() for video in videos):
+            try:  # the activations of some autoencoders, SDXL's first of all, are too large for it
+                self.vae.to(torch.float32)
+                videos = [decode_latents(self.vae, video.float(), decode_chunk_size).half() for video in latents]
+            finally:
+                self.vae.to(torch.float16)
         return torch.stack(videos).clamp(-1, 1)
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
@@ -346,9 +382,9 @@ class LatentShiftPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:
         """Load a latentshift folder, or turn a stock image pipeline (folder or hub id) into a video pipeline.
 
-        A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline`` or a ``StableDiffusionPipeline``
-        the autoencoder, text encoder, tokenizer and U-Net are taken, the shift is installed, and the scheduler becomes
-        the paper's DDPM with the base's own schedule.
+        A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline``, a ``StableDiffusionPipeline`` or
+        a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and U-Net are taken, the shift is
+        installed, and the scheduler becomes the paper's DDPM with the base's own schedule.
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
@@ -370,13 +406,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         names = ["unet", "vae", "text_encoder"]
         if family is None:
             pipeline = super().from_pretrained(folder, **kwargs)
-            names += ["temporal"] * (pipeline.temporal is not None)
+            names += [name for name in ("text_encoder_2", "temporal") if getattr(pipeline, name) is not None]
             check_weights(folder, {name: getattr(pipeline, name) for name in names if name not in kwargs})
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         parts = from_image_pipeline(folder, family, **kwargs)
-        theirs = {family.parts[name]: parts[name] for name in names}
+        theirs = {family.parts[name]: parts[name] for name in (*names, "text_encoder_2") if name in family.parts}
         check_weights(folder, {name: part for name, part in theirs.items() if name not in kwargs})
         return cls(**parts, shift=shift, **settings)
 

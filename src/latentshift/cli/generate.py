@@ -193,9 +193,9 @@ def _prepare(model: str, device: str, dtype: str, sampler: str | None, loop: boo
 
 
 def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
-    from latentshift.models.text import sentence_length, unknown_words, whole_words
+    from latentshift.models.text import unknown_words, whole_words
 
-    length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
+    length = pipeline.sentences.length
     for sentence in sentences:
         tokens = pipeline.tokenizer(sentence, truncation=False, verbose=False).input_ids
         if len(tokens) > length:

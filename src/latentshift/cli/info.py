@@ -22,7 +22,7 @@ def info(
     pipeline = load_pipeline(model)
     import torch
 
-    parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoder}
+    parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.sentences}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
     with torch.device("meta"):
         image_model = type(pipeline.unet).from_config(pipeline.unet.config)
@@ -32,7 +32,7 @@ def info(
         temporal += sum(parameter.numel() for parameter in pipeline.temporal.parameters())
     facts: dict[str, Any] = {
         "model": model,
-        "family": family_of(pipeline.text_encoder),
+        "family": family_of(*pipeline.sentences.encoders),
         "parameters": {**counts, "temporal": temporal, "total": sum(counts.values()) + temporal},
         "num_frames": pipeline.config.num_frames,
         "fps": pipeline.config.fps,

@@ -9,7 +9,7 @@ import typer
 
 def init(
     base: str | None = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
-    family: str | None = typer.Option(None, "--family", help="ldm, sd1 or sd2, together with --random-weights."),
+    family: str | None = typer.Option(None, "--family", help="ldm, sd1, sd2 or sdxl, together with --random-weights."),
     random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     method: str | None = typer.Option(

@@ -11,11 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from latentshift.models.autoencoder import encode_moments
-from latentshift.models.text import encode_prompts
+from latentshift.models.text import SentenceEncoder
 from latentshift.video import to_unit
 
 
@@ -33,13 +31,11 @@ def frame_encoder(
     return encode
 
 
-def caption_encoder(
-    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> Callable[[str], np.ndarray]:
+def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], np.ndarray]:
     """A caption -> its embedding (L, D) float32."""
-    text_encoder.to(device)
+    sentences.to(device)
 
     def encode(caption: str) -> np.ndarray:
-        return encode_prompts(text_encoder, tokenizer, [caption], device)[0].float().cpu().numpy()
+        return sentences.encode([caption], device)[0].float().cpu().numpy()
 
     return encode

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DCon
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from safetensors import safe_open
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.text import build_word_tokenizer
@@ -47,24 +47,28 @@ class Family:
         pipeline: class name of the stock image pipeline.
         parts: our name of a part -> the stock pipeline's.
         absent: optional parts of the stock pipeline that are not loaded.
-        unet: what the U-Net's configuration adds to the common one.
-        vae_size: side of the images the autoencoder was made for.
-        text_encoder: builds one with random weights.
+        unet: where the U-Net's configuration differs from the common one.
+        vae: likewise of the autoencoder.
+        text_encoders: each builds one with random weights.
         prediction_type: what the U-Net predicts.
+        settings: of the stock pipeline's configuration that ours keeps.
     """
 
     pipeline: str
     parts: dict[str, str]
     absent: tuple[str, ...]
     unet: dict[str, Any]
-    vae_size: int
-    text_encoder: Callable[[], nn.Module]
-    prediction_type: str
+    vae: dict[str, Any]
+    text_encoders: tuple[Callable[[], nn.Module], ...]
+    prediction_type: str = "epsilon"
+    settings: tuple[str, ...] = ()
 
 
-def _clip(width: int, layers: int, heads: int, activation: str) -> Callable[[], nn.Module]:
+def _clip(
+    width: int, layers: int, heads: int, activation: str, kind: type[nn.Module] = CLIPTextModel
+) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        return CLIPTextModel(
+        return kind(
             CLIPTextConfig(
                 hidden_size=width,
                 intermediate_size=4 * width,
@@ -92,18 +96,16 @@ FAMILIES: dict[str, Family] = {
         parts={**_SD_PARTS, "vae": "vqvae", "text_encoder": "bert"},
         absent=(),
         unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
-        vae_size=256,
-        text_encoder=lambda: LDMBertModel(LDMBertConfig()),
-        prediction_type="epsilon",
+        vae={"sample_size": 256},
+        text_encoders=(lambda: LDMBertModel(LDMBertConfig()),),
     ),
     "sd1": Family(
         pipeline="StableDiffusionPipeline",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
         unet={"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
-        vae_size=512,
-        text_encoder=_clip(768, 12, 12, "quick_gelu"),
-        prediction_type="epsilon",
+        vae={"sample_size": 512},
+        text_encoders=(_clip(768, 12, 12, "quick_gelu"),),
     ),
     "sd2": Family(
         pipeline="StableDiffusionPipeline",
@@ -115,19 +117,46 @@ FAMILIES: dict[str, Family] = {
             "cross_attention_dim": 1024,
             "use_linear_projection": True,
         },
-        vae_size=768,
-        text_encoder=_clip(1024, 23, 16, "gelu"),
+        vae={"sample_size": 768},
+        text_encoders=(_clip(1024, 23, 16, "gelu"),),
         prediction_type="v_prediction",
+    ),
+    "sdxl": Family(
+        pipeline="StableDiffusionXLPipeline",
+        parts={**_SD_PARTS, "text_encoder_2": "text_encoder_2", "tokenizer_2": "tokenizer_2"},
+        absent=("feature_extractor", "image_encoder"),
+        unet={
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        vae={"sample_size": 1024, "scaling_factor": 0.13025},
+        text_encoders=(
+            _clip(768, 12, 12, "quick_gelu"),
+            _clip(1280, 32, 20, "gelu", CLIPTextModelWithProjection),
+        ),
+        settings=("force_zeros_for_empty_prompt",),
     ),
 }
 
 
-def family_of(text_encoder: nn.Module) -> str:
-    """Which family's text encoder this is: ``ldm`` for a BERT, else by CLIP's width; ``unknown`` for any other."""
-    if isinstance(text_encoder, LDMBertModel):
+def family_of(*text_encoders: nn.Module) -> str:
+    """Which family's these are: ``ldm`` for a BERT, ``sdxl`` for two, else by CLIP's width; ``unknown`` for others."""
+    first = text_encoders[0]
+    if len(text_encoders) > 1:
+        return "sdxl"
+    if isinstance(first, LDMBertModel):
         return "ldm"
-    if isinstance(text_encoder, CLIPTextModel):
-        return {768: "sd1", 1024: "sd2"}.get(text_encoder.config.hidden_size, "unknown")
+    if isinstance(first, CLIPTextModel):
+        return {768: "sd1", 1024: "sd2"}.get(first.config.hidden_size, "unknown")
     return "unknown"
 
 
@@ -165,6 +194,7 @@ def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str
         kwargs.setdefault(part, None)
     stock = DiffusionPipeline.from_pretrained(folder, **kwargs)
     parts = {ours: getattr(stock, theirs) for ours, theirs in family.parts.items()}
+    parts |= {name: stock.config[name] for name in family.settings}
     if "scheduler" not in kwargs:
         parts["scheduler"] = DDPMScheduler.from_config(
             parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
@@ -210,11 +240,12 @@ def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
         raise ValueError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     torch.manual_seed(seed)
-    tokenizer: PreTrainedTokenizerBase = build_word_tokenizer([], max_length=77)
-    return {
-        "vae": AutoencoderKL(**_VAE, sample_size=family.vae_size),
-        "text_encoder": family.text_encoder(),
-        "tokenizer": tokenizer,
-        "unet": UNet2DConditionModel(**_UNET, **family.unet),
+    parts = {
+        "vae": AutoencoderKL(**{**_VAE, **family.vae}),
+        "unet": UNet2DConditionModel(**{**_UNET, **family.unet}),
         "scheduler": paper_scheduler(family.prediction_type),
     }
+    for suffix, build in zip(("", "_2"), family.text_encoders, strict=False):
+        tokenizer: PreTrainedTokenizerBase = build_word_tokenizer([], max_length=77)
+        parts |= {f"text_encoder{suffix}": build(), f"tokenizer{suffix}": tokenizer}
+    return parts

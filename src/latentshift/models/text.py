@@ -1,7 +1,7 @@
 """Text on its way to the U-Net: sentence -> token ids -> embeddings, for every text encoder that is supported.
 
 Knows nothing of images or video: one sentence is encoded once, however many frames it is for.
-Legend of shapes: P sentences, L tokens, D width of the text encoder.
+Legend of shapes: P sentences, L tokens, D width of the text encoders together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -35,39 +36,77 @@ def build_word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTok
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
 
 
-def sentence_length(text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
-    """L, the tokens of every sentence: what the encoder has positions for, or less if the tokenizer says so."""
-    config: Any = text_encoder.config
-    return min(int(config.max_position_embeddings), tokenizer.model_max_length)
+class SentenceEncoder(nn.Module):
+    """The text encoders of a pipeline as one: what the U-Net is told of each sentence.
 
+    One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) tells its last hidden state (P, L, D). Of two (SDXL) both tell the
+    last but one, side by side, and the second its pooled embedding, which stands in one more row with zeros behind it:
+    (P, L + 1, D).
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], length: int) -> Tensor:
-    """Token ids (P, L), each row padded or cut to ``length``, as the image pipelines do."""
-    return tokenizer(
-        list(sentences), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    ).input_ids
+    Args:
+        encoders: one or two.
+        tokenizers: one for each.
+        zero_empty: whether the empty sentence is all zeros (SDXL's ``force_zeros_for_empty_prompt``).
 
-
-def encode_tokens(text_encoder: nn.Module, token_ids: Tensor) -> Tensor:
-    """Embeddings (P, L, D) of token ids (P, L): the last hidden state, of an LDM-BERT or a CLIP text model alike."""
-    output: Any = text_encoder(token_ids)
-    return output[0]
-
-
-@torch.no_grad()
-def encode_prompts(
-    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], device: torch.device
-) -> Tensor:
-    """Embeddings (P, L, D), each distinct sentence encoded once and by itself, so that none depends on its company.
-
-    ``device`` is where the encoder works, which offloaded weights do not tell.
+    Attributes:
+        length: L, the tokens of every sentence: what the encoders have positions for, or less if a tokenizer says so.
     """
-    length = sentence_length(text_encoder, tokenizer)
-    known: dict[str, Tensor] = {}
-    for sentence in sentences:
-        if sentence not in known:
-            known[sentence] = encode_tokens(text_encoder, tokenize(tokenizer, [sentence], length).to(device))
-    return torch.cat([known[sentence] for sentence in sentences])
+
+    def __init__(
+        self, encoders: Sequence[nn.Module], tokenizers: Sequence[PreTrainedTokenizerBase], zero_empty: bool = False
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList(encoders)
+        self.tokenizers = list(tokenizers)
+        configs: list[Any] = [encoder.config for encoder in encoders]
+        positions = [int(config.max_position_embeddings) for config in configs]
+        self.length = min(*positions, *(tokenizer.model_max_length for tokenizer in tokenizers))
+        self.zero_empty = zero_empty
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """All that an embedding depends on: encoders and tokenizers."""
+        return (*self.encoders, *self.tokenizers)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether any of the weights is trained."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def tokenize(self, sentences: Sequence[str]) -> Tensor:
+        """Token ids (P, encoders, L), each row padded or cut to L, as the image pipelines do."""
+        options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        ids = [each(list(sentences), max_length=self.length, **options).input_ids for each in self.tokenizers]
+        return torch.stack(ids, dim=1)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Embeddings (P, L, D), or (P, L + 1, D), of token ids (P, encoders, L)."""
+        if len(self.encoders) == 1:
+            text: Tensor = self.encoders[0](token_ids[:, 0])[0]
+        else:
+            outputs = [
+                encoder(ids, output_hidden_states=True)
+                for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
+            ]
+            tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+            pooled = outputs[-1].text_embeds
+            text = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
+        if self.zero_empty:
+            empty = self.tokenize([""]).to(token_ids.device)
+            text = text.masked_fill((token_ids == empty).all(dim=(1, 2))[:, None, None], 0.0)
+        return text
+
+    @torch.no_grad()
+    def encode(self, sentences: Sequence[str], device: torch.device) -> Tensor:
+        """Embeddings of sentences, each distinct one encoded once and by itself: none depends on its company.
+
+        ``device`` is where the encoders work, which offloaded weights do not tell.
+        """
+        known: dict[str, Tensor] = {}
+        for sentence in sentences:
+            if sentence not in known:
+                known[sentence] = self(self.tokenize([sentence]).to(device))
+        return torch.cat([known[sentence] for sentence in sentences])
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:

@@ -90,8 +90,7 @@ def open_data(
         limits=reading_limits(recipe) if loading.workers else None,
     )
     _take_up(loader, recipe.output / "data.json")
-    frozen = not any(parameter.requires_grad for parameter in pipeline.text_encoder.parameters())
-    text_encoded = frozen and all(each.text_encoded for each in opened)
+    text_encoded = not pipeline.sentences.is_trained and all(each.text_encoded for each in opened)
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
 
 

@@ -29,7 +29,7 @@ from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
-from latentshift.models.text import build_word_tokenizer, sentence_length, tokenize
+from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
 from latentshift.training.data import open_data
 from latentshift.training.objective import DenoisingObjective, LatentBatch
@@ -68,19 +68,19 @@ class _DenoisingStage:
         pipeline.vae.requires_grad_(False)
         self.data = open_data(recipe, pipeline, num_frames, self.take, device)
         self.fingerprint |= self.data.digests
+        self.sentences = pipeline.sentences
         self.objective = DenoisingObjective(
             pipeline.unet,
-            pipeline.text_encoder,
+            self.sentences,
             pipeline.scheduler,
             recipe.loss_weight,
             recipe.min_snr_gamma,
             pipeline.temporal,
+            pipeline.vae_scale_factor,
         )
         if recipe.compile:
             compile_for_training(pipeline.unet)
         self._encode = frame_encoder(pipeline.vae, device, autocast_dtype(recipe))
-        length = sentence_length(pipeline.text_encoder, pipeline.tokenizer)
-        self._tokenize = lambda captions: tokenize(pipeline.tokenizer, captions, length)
 
     def take(self, step: int) -> Take:
         """What a step takes of the data."""
@@ -114,7 +114,7 @@ class _DenoisingStage:
             chosen = [sample.empty if drop else sample.text for sample, drop in zip(samples, dropped, strict=True)]
             text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
         else:
-            token_ids = self._tokenize(
+            token_ids = self.sentences.tokenize(
                 ["" if drop else sample.caption for sample, drop in zip(samples, dropped, strict=True)]
             )
         return LatentBatch(
@@ -201,7 +201,7 @@ class VideoStage(_DenoisingStage):
         pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
         if recipe.prediction_type is not None:
             pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
-        pipeline.text_encoder.requires_grad_(recipe.train_text_encoder)
+        pipeline.sentences.requires_grad_(recipe.train_text_encoder)
         base_parts = pipeline.components.values()
         super().__init__(recipe, pipeline, base_parts, num_frames=pipeline.config.num_frames, device=device)
 

@@ -13,8 +13,8 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
 from latentshift.diffusion.noise import Weighting, add_noise, timestep_weight
-from latentshift.models.denoiser import denoise
-from latentshift.models.text import encode_tokens
+from latentshift.models.denoiser import denoise, with_sizes
+from latentshift.models.text import SentenceEncoder
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LatentBatch:
     latents: Tensor  # (B, F, C, h, w), scaled
     noise: Tensor  # the same shape, standard normal
     timesteps: Tensor  # (B,) 0 … T-1
-    token_ids: Tensor | None  # (B, L), or
+    token_ids: Tensor | None  # (B, encoders, L), or
     text: Tensor | None = None  # (B, L, D), encoded once
 
 
@@ -65,15 +65,17 @@ class DenoisingObjective(nn.Module):
     def __init__(
         self,
         unet: nn.Module,
-        text_encoder: nn.Module,
+        sentences: SentenceEncoder,
         scheduler: DDPMScheduler,
         weighting: Weighting = "uniform",
         min_snr_gamma: float = 5.0,
         temporal: nn.Module | None = None,
+        pixels: int = 8,
     ) -> None:
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder
+        self.pixels = pixels  # to a latent pixel, on each side
+        self.sentences = sentences
         self.temporal = temporal  # works from within the U-Net; here so that it is trained
         self.scheduler = scheduler
         self.weighting = weighting
@@ -91,7 +93,9 @@ class DenoisingObjective(nn.Module):
         text = batch.text
         if text is None:
             assert batch.token_ids is not None
-            text = encode_tokens(self.text_encoder, batch.token_ids)
+            text = self.sentences(batch.token_ids)
+        height, width = (side * self.pixels for side in noisy.shape[-2:])
+        text = with_sizes(self.unet, text, (height, width, 0, 0, height, width))  # whole frames, as they are wanted
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)

@@ -152,11 +152,9 @@ class OpenSource:
         pipeline, place = self.pipeline, self.settings.source
         if plan.autoencoder != weights_digest(pipeline.vae):
             raise ValueError(f"{place} was encoded by another autoencoder than this model's; encode it again")
-        trained = any(parameter.requires_grad for parameter in pipeline.text_encoder.parameters())
-        if plan.text is not None and not trained:
-            now = model_digest(pipeline.text_encoder, pipeline.tokenizer)
-            if plan.text != now:
-                raise ValueError(f"{place} was encoded by another text encoder than this model's; encode it again")
+        sentences = pipeline.sentences
+        if plan.text is not None and not sentences.is_trained and plan.text != model_digest(*sentences.parts):
+            raise ValueError(f"{place} was encoded by another text encoder than this model's; encode it again")
         side = pipeline.sample_size
         if (plan.framing.height, plan.framing.width) != (side, side):
             raise ValueError(

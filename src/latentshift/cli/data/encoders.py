@@ -23,6 +23,6 @@ class Encoders:
         self.size = pipeline.sample_size
         self.num_frames = int(pipeline.config.num_frames)
         self.autoencoder_digest = weights_digest(pipeline.vae)
-        self.text_digest = model_digest(pipeline.text_encoder, pipeline.tokenizer)
+        self.text_digest = model_digest(*pipeline.sentences.parts)
         self.frames = frame_encoder(pipeline.vae, pipeline.device)
-        self.text = caption_encoder(pipeline.text_encoder, pipeline.tokenizer, pipeline.device)
+        self.text = caption_encoder(pipeline.sentences, pipeline.device)

@@ -1,0 +1,103 @@
+"""SDXL: two text encoders, a pooled embedding and sizes, through the same pipeline and the same training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from latentshift import LatentShiftPipeline
+from latentshift.diffusion.samplers import make_sampler
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
+
+CPU = torch.device("cpu")
+
+
+def load(folder: Path, **settings: object) -> LatentShiftPipeline:
+    pipeline = LatentShiftPipeline.from_pretrained(folder, **settings)
+    pipeline.scheduler = make_sampler("ddim", pipeline.scheduler)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.mark.parametrize("negative", [None, "black background"])
+@pytest.mark.parametrize(
+    "sizes", [{}, {"original_size": (40, 32), "crops_coords_top_left": (3, 1), "target_size": (8, 9)}]
+)
+def test_without_the_shift_a_frame_is_the_stock_pipelines_image(
+    sdxl_folder: Path, negative: str | None, sizes: dict
+) -> None:
+    ours = load(sdxl_folder, shift=None)
+    stock = StableDiffusionXLPipeline.from_pretrained(sdxl_folder, add_watermarker=False)
+    stock.scheduler = make_sampler("ddim", ours.scheduler)
+    stock.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"num_inference_steps": 3, "guidance_scale": 5.0, "negative_prompt": negative, "output_type": "latent"}
+    image = stock("red star", latents=noise, height=16, width=16, **options, **sizes).images
+    frame = ours("red star", latents=noise[:, None], num_frames=1, **options, **sizes).frames
+    torch.testing.assert_close(frame[:, 0], image)
+
+
+def test_two_encoders_tell_tokens_and_a_pooled_row(sdxl_folder: Path) -> None:
+    pipeline = load(sdxl_folder)
+    text = pipeline.sentences.encode(["red star", ""], CPU)
+    assert text.shape == (2, 12 + 1, 32)
+    ids = pipeline.tokenizer(["red star"], padding="max_length", max_length=12, return_tensors="pt").input_ids
+    with torch.no_grad():
+        first = pipeline.text_encoder(ids, output_hidden_states=True)
+        second = pipeline.text_encoder_2(ids, output_hidden_states=True)
+    assert torch.equal(text[0, :12], torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)[0])
+    assert torch.equal(text[0, 12, :16], second.text_embeds[0]) and not text[0, 12, 16:].any()
+    assert not text[1].any()  # the empty sentence
+
+
+def test_a_saved_folder_is_whole(sdxl_folder: Path, tmp_path: Path) -> None:
+    pipeline = load(sdxl_folder)
+    noise = torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    options = {"num_inference_steps": 2, "num_frames": 3, "output_type": "latent", "latents": noise}
+    video = pipeline("red star", **options).frames
+    pipeline.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert again.config.force_zeros_for_empty_prompt and torch.equal(again("red star", **options).frames, video)
+    assert list(UNet2DConditionModel.from_pretrained(tmp_path / "unet").state_dict()) == list(
+        pipeline.unet.state_dict()
+    )
+    together = pipeline(["red star", "circling"], **{**options, "latents": noise.expand(2, -1, -1, -1, -1)}).frames
+    torch.testing.assert_close(together[:1], video)
+
+
+def test_sizes_are_refused_by_models_that_know_none(sd1_folder: Path) -> None:
+    with pytest.raises(ValueError, match="are SDXL's"):
+        load(sd1_folder)("red", original_size=(8, 8))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_it_is_trained_by_the_same_recipe(sdxl_folder: Path, tmp_path: Path, trained: bool) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [
+        f"output={tmp_path}/run",
+        f"model={sdxl_folder}",
+        "data={source: sprites, options: {clips: 4}}",
+        "steps=2",
+        "batch_size=2",
+        "image_share=0.5",
+        f"train_text_encoder={str(trained).lower()}",
+        "optimizer.warmup_steps=0",
+        "optimizer.decay_steps=0",
+        "sample_steps=2",
+        "weights=float32",
+        "compute={device: cpu}",
+    ]
+    run(load_recipe(recipe, words), quiet=True)
+    tuned = LatentShiftPipeline.from_pretrained(tmp_path / "run" / "model")
+    before = load_file(sdxl_folder / "unet" / "diffusion_pytorch_model.safetensors")
+    after = tuned.unet.state_dict()
+    moved = [name for name, value in before.items() if not torch.equal(value, after[name].float())]
+    assert any("add_embedding" in name for name in moved) and any("attn2" in name for name in moved)
+    encoder = load_file(sdxl_folder / "text_encoder_2" / "model.safetensors")
+    same = [torch.equal(value, tuned.text_encoder_2.state_dict()[name].float()) for name, value in encoder.items()]
+    assert all(same) is not trained
