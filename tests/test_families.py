@@ -13,6 +13,7 @@ COUNTS = {
     "ldm": (872_300_484, 83_653_863, 581_994_042),
     "sd1": (859_520_964, 83_653_863, 123_060_480),
     "sd2": (865_910_724, 83_653_863, 340_387_840),
+    "sd2-base": (865_910_724, 83_653_863, 340_387_840),
     "sdxl": (2_567_463_684, 83_653_863, 123_060_480 + 694_659_840),
 }
 
@@ -26,9 +27,9 @@ def test_full_size_families_have_their_published_parameters(name: str) -> None:
     with torch.device("meta"):
         pipeline = LatentShiftPipeline(**random_weights(name), shift={"fold": 3})
     assert (count(pipeline.unet), count(pipeline.vae), count(pipeline.sentences)) == COUNTS[name]
-    assert family_of(*pipeline.sentences.encoders) == name
+    assert family_of(*pipeline.sentences.encoders) == name.removesuffix("-base")
     assert pipeline.scheduler.config.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
-    assert pipeline.sample_size == {"ldm": 256, "sd1": 512, "sd2": 768, "sdxl": 1024}[name]
+    assert pipeline.sample_size == {"ldm": 256, "sd1": 512, "sd2": 768, "sd2-base": 512, "sdxl": 1024}[name]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.clip import clip_context, frames_apart
-from latentshift.models.families import _UNET, FAMILIES
+from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import (
     TemporalAttention,
     TemporalSelfAttention,
@@ -182,7 +182,7 @@ def test_the_shift_and_attention_know_of_each_other() -> None:
 
 def test_full_size_has_the_papers_parameters() -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**_UNET, **FAMILIES["ldm"].unet)
+        unet = UNet2DConditionModel(**unet_config(FAMILIES["ldm"]))
         temporal = TemporalAttention.for_unet(unet)
     count = sum(parameter.numel() for module in (unet, temporal) for parameter in module.parameters())
     assert abs(count - 921_900_000) < 200_000  # the paper's 0.92 B (Tab. 4)

@@ -11,7 +11,7 @@ from peft import LoraConfig
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.clip import default_frames, frames_apart
-from latentshift.models.families import _UNET, FAMILIES
+from latentshift.models.families import FAMILIES, unet_config
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
 
 
@@ -310,7 +310,7 @@ def test_a_stock_image_pipeline_makes_a_video(sd1_folder) -> None:
 
 def test_full_size_ldm_has_the_papers_parameters_and_the_same_keys() -> None:
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**_UNET, **FAMILIES["ldm"].unet)
+        unet = UNet2DConditionModel(**unet_config(FAMILIES["ldm"]))
     keys = list(unet.state_dict())
     install(unet)
     assert sum(parameter.numel() for parameter in unet.parameters()) == 872_300_484  # the paper's 0.87 B (Tab. 4)

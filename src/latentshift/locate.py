@@ -25,6 +25,10 @@ def locate_model(name: str) -> str:
         return str(bundled_model())
     if (Path(name) / "model").is_dir() and not (Path(name) / "model_index.json").exists():
         return str(Path(name) / "model")
+    if Path(name).is_file():
+        raise ValueError(
+            f"{name} is a file, and a model is a folder: latentshift convert {name} -o DIR makes one of it"
+        )
     if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no folder {name}, and it is not a hub id (owner/name) either")
     return name

@@ -416,6 +416,35 @@ class LatentShiftPipeline(DiffusionPipeline):
         check_weights(folder, {name: part for name, part in theirs.items() if name not in kwargs})
         return cls(**parts, shift=shift, **settings)
 
+    @classmethod
+    def from_single_file(
+        cls,
+        path: str | Path,
+        *,
+        family: str | None = None,
+        tokenizer: str | None = None,
+        average: bool = True,
+        dtype: torch.dtype = torch.float32,
+        **settings: Any,
+    ) -> LatentShiftPipeline:
+        """Make a video pipeline of a ``.safetensors`` file in the layout that the model was first published in.
+
+        Args:
+            path: of the file; SD 1.x, SD 2.x, SDXL, or the paper's LDM.
+            family: ``"sd2"`` (v-prediction) or ``"sd2-base"``, whose tensors are alike; None: what the tensors tell.
+            tokenizer: folder or hub id, for files do not hold one; None: the family's own on the hub.
+            average: take the U-Net's averaged weights where the file has them.
+            dtype: of the weights.
+            **settings: of the class, e.g. ``shift`` and ``num_frames``.
+
+        Raises:
+            ValueError: for a file that cannot be read or is of no known family, or a tokenizer that cannot be had.
+        """
+        from latentshift.models.original import read_original
+
+        parts = read_original(Path(path), family, tokenizer, average=average)
+        return cls(**{**parts, **settings}).to(dtype)
+
 
 def _check_finite(values: Tensor, part: str) -> None:
     if not torch.isfinite(values).all():

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from latentshift import __version__
-from latentshift.cli import bench, data, evaluate, generate, info, init, train
+from latentshift.cli import bench, convert, data, evaluate, generate, info, init, train
 
 app = typer.Typer(
     name="latentshift",
@@ -22,6 +22,7 @@ app.command("generate")(generate.generate)
 app.command("train")(train.train)
 app.command("info")(info.info)
 app.command("init")(init.init)
+app.command("convert")(convert.convert)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.data, name="data")
 app.add_typer(bench.bench, name="bench")

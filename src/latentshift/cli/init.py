@@ -9,7 +9,7 @@ import typer
 
 def init(
     base: str | None = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
-    family: str | None = typer.Option(None, "--family", help="ldm, sd1, sd2 or sdxl, together with --random-weights."),
+    family: str | None = typer.Option(None, "--family", help="ldm, sd1, sd2, sd2-base or sdxl, with --random-weights."),
     random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     method: str | None = typer.Option(
@@ -34,21 +34,17 @@ def init(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Let frames meet in an image model (by the temporal shift) and save it: ready to be fine-tuned on clips."""
-    from latentshift.cli.models import DTYPES, load_pipeline, quiet_libraries
-    from latentshift.whole import check_place, whole
+    from latentshift.cli.models import check_new_model, load_pipeline, quiet_libraries
+    from latentshift.whole import whole
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID, or --family with --random-weights")
     if (family is not None) != random_weights:
         raise ValueError("--family and --random-weights go together: weights that are not random come from a --base")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} exists already; choose another folder, or delete it")
-    check_place(output)
+    check_new_model(output, dtype)
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
             raise ValueError(f"{option} must be 1 or more, not {number}")
-    if dtype not in DTYPES:
-        raise ValueError(f"no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
     quiet_libraries()
     import torch
 

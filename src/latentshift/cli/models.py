@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentshift.locate import locate_model
+from latentshift.whole import check_place
 
 if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
@@ -28,6 +30,19 @@ def quiet_libraries() -> None:
     for library in (transformers, diffusers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+
+
+def check_new_model(output: Path, dtype: str) -> None:
+    """That a model can be written.
+
+    Raises:
+        ValueError: if something lies at its place, nothing can be written there, or there is no such dtype.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"{output} exists already; choose another folder, or delete it")
+    check_place(output)
+    if dtype not in DTYPES:
+        raise ValueError(f"no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
 
 
 def pick_device(name: str) -> str:

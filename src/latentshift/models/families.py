@@ -6,9 +6,9 @@ Everything else in the code asks the loaded parts themselves and never which fam
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -40,6 +40,25 @@ _VAE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
+class OriginalText:
+    """One text encoder in the checkpoint files of the code that the family was first published with.
+
+    Attributes:
+        root: what its tensors' names begin with.
+        mark: how the rest of some of them begins, by which the family is known.
+        layout: of the names after the root.
+        tokenizer: the hub id of one that is right, for such files hold none.
+        pad: its padding token, where that is not the tokenizer's own.
+    """
+
+    root: str
+    mark: str
+    layout: Literal["x-transformers", "clip", "open-clip"]
+    tokenizer: str
+    pad: str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """What is particular to one family.
 
@@ -50,8 +69,9 @@ class Family:
         unet: where the U-Net's configuration differs from the common one.
         vae: likewise of the autoencoder.
         text_encoders: each builds one with random weights.
+        original: the text encoders in original checkpoint files.
         prediction_type: what the U-Net predicts.
-        settings: of the stock pipeline's configuration that ours keeps.
+        settings: of the stock pipeline's configuration that ours keeps, with the published models' values.
     """
 
     pipeline: str
@@ -60,8 +80,9 @@ class Family:
     unet: dict[str, Any]
     vae: dict[str, Any]
     text_encoders: tuple[Callable[[], nn.Module], ...]
+    original: tuple[OriginalText, ...]
     prediction_type: str = "epsilon"
-    settings: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def _clip(
@@ -84,6 +105,13 @@ def _clip(
 
 _SD_PARTS = {name: name for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
 _SD_ABSENT = ("safety_checker", "feature_extractor", "image_encoder")
+_SD2_UNET: dict[str, Any] = {
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+_CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
+_SD2_TEXT = OriginalText("cond_stage_model.model.", "transformer.resblocks.", "open-clip", _CLIP_TOKENIZER, "!")
 
 _HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "proxies")
 # Names in the files of older libraries, which today's still read: SD 1.x and 2.x were saved with them.
@@ -98,6 +126,7 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
         vae={"sample_size": 256},
         text_encoders=(lambda: LDMBertModel(LDMBertConfig()),),
+        original=(OriginalText("cond_stage_model.transformer.", "token_emb.", "x-transformers", "bert-base-uncased"),),
     ),
     "sd1": Family(
         pipeline="StableDiffusionPipeline",
@@ -106,20 +135,26 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
         vae={"sample_size": 512},
         text_encoders=(_clip(768, 12, 12, "quick_gelu"),),
+        original=(OriginalText("cond_stage_model.transformer.", "text_model.", "clip", _CLIP_TOKENIZER),),
     ),
     "sd2": Family(
         pipeline="StableDiffusionPipeline",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
-        unet={
-            "sample_size": 96,
-            "attention_head_dim": (5, 10, 20, 20),
-            "cross_attention_dim": 1024,
-            "use_linear_projection": True,
-        },
+        unet={"sample_size": 96, **_SD2_UNET},
         vae={"sample_size": 768},
         text_encoders=(_clip(1024, 23, 16, "gelu"),),
+        original=(_SD2_TEXT,),
         prediction_type="v_prediction",
+    ),
+    "sd2-base": Family(
+        pipeline="StableDiffusionPipeline",
+        parts=_SD_PARTS,
+        absent=_SD_ABSENT,
+        unet={"sample_size": 64, **_SD2_UNET},
+        vae={"sample_size": 512},
+        text_encoders=(_clip(1024, 23, 16, "gelu"),),
+        original=(_SD2_TEXT,),
     ),
     "sdxl": Family(
         pipeline="StableDiffusionXLPipeline",
@@ -143,9 +178,23 @@ FAMILIES: dict[str, Family] = {
             _clip(768, 12, 12, "quick_gelu"),
             _clip(1280, 32, 20, "gelu", CLIPTextModelWithProjection),
         ),
-        settings=("force_zeros_for_empty_prompt",),
+        original=(
+            OriginalText("conditioner.embedders.0.transformer.", "text_model.", "clip", _CLIP_TOKENIZER),
+            OriginalText("conditioner.embedders.1.model.", "transformer.resblocks.", "open-clip", _CLIP_TOKENIZER, "!"),
+        ),
+        settings={"force_zeros_for_empty_prompt": True},
     ),
 }
+
+
+def unet_config(family: Family) -> dict[str, Any]:
+    """Of the family's ``UNet2DConditionModel`` at its published size."""
+    return {**_UNET, **family.unet}
+
+
+def vae_config(family: Family) -> dict[str, Any]:
+    """Of the family's ``AutoencoderKL`` at its published size."""
+    return {**_VAE, **family.vae}
 
 
 def family_of(*text_encoders: nn.Module) -> str:
@@ -178,7 +227,7 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
         raise ValueError(reason) from error
     if name == "LatentShiftPipeline":
         return None
-    for family in FAMILIES.values():  # SD 1 and SD 2 share a class, and all that loading asks of their entries
+    for family in FAMILIES.values():  # SD 1 and both of SD 2 share a class, and all that loading asks of their entries
         if family.pipeline == name:
             return family
     known = sorted({family.pipeline for family in FAMILIES.values()})
@@ -241,8 +290,8 @@ def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
     family = FAMILIES[name]
     torch.manual_seed(seed)
     parts = {
-        "vae": AutoencoderKL(**{**_VAE, **family.vae}),
-        "unet": UNet2DConditionModel(**{**_UNET, **family.unet}),
+        "vae": AutoencoderKL(**vae_config(family)),
+        "unet": UNet2DConditionModel(**unet_config(family)),
         "scheduler": paper_scheduler(family.prediction_type),
     }
     for suffix, build in zip(("", "_2"), family.text_encoders, strict=False):

@@ -1,0 +1,39 @@
+"""``latentshift convert``: a checkpoint file of the code a model was first published with becomes a pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def convert(
+    file: Path = typer.Argument(..., help="A .safetensors file, or a .ckpt, of which nothing but tensors is taken."),
+    output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
+    family: str | None = typer.Option(
+        None,
+        "--family",
+        help="sd2 (v-prediction) or sd2-base, whose tensors are alike. Default: what the tensors tell.",
+    ),
+    tokenizer: str | None = typer.Option(
+        None, "--tokenizer", help="Folder or hub id, for files hold none. Default: the family's own on the hub."
+    ),
+    average: bool = typer.Option(True, help="Take the averaged weights of the U-Net where the file has them."),
+    dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
+) -> None:
+    """Turn an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) into a pipeline: ready to be fine-tuned on clips."""
+    from latentshift.cli.models import check_new_model, quiet_libraries
+    from latentshift.whole import whole
+
+    check_new_model(output, dtype)
+    quiet_libraries()
+    import torch
+
+    from latentshift.models.original import read_original
+    from latentshift.pipeline import LatentShiftPipeline
+
+    parts = read_original(file, family, tokenizer, average=average, pickled=True)
+    pipeline = LatentShiftPipeline(**parts).to(getattr(torch, dtype))
+    with whole(output) as temporary:
+        pipeline.save_pretrained(temporary)
+    print(output)
