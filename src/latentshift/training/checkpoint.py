@@ -1,10 +1,11 @@
-"""Checkpoints: tensors as safetensors, numbers as JSON, a folder that appears whole or not at all.
+"""Checkpoints: tensors as safetensors, numbers as JSON, a folder that appears whole or not at all, and says if it is.
 
 Knows nothing of what the tensors mean. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from torch import Tensor
 from latentshift.whole import whole
 
 _PREFIX = "step-"
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,32 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN``, whole or not at all."""
+    """Write ``folder/step-NNNNNNNN``, whole or not at all; its last file lists the others with their checksums.
+
+    Raises:
+        OSError: if it can't be written; the message says what to do.
+    """
     final = folder / f"{_PREFIX}{step:08d}"
-    with whole(final) as temporary:
-        temporary.mkdir()
-        for name, group in tensors.items():
-            flat = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-            save_file(flat, temporary / f"{name}.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"step": step, "groups": sorted(tensors), **values}, indent=1))
-        for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    try:
+        with whole(final) as temporary:
+            temporary.mkdir()
+            for name, group in tensors.items():
+                flat = {key: value.detach().cpu().contiguous() for key, value in group.items()}
+                save_file(flat, temporary / f"{name}.safetensors")
+            state = {"step": step, "groups": sorted(tensors), **values}
+            (temporary / "state.json").write_text(json.dumps(state, indent=1))
+            files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
+            (temporary / _MANIFEST).write_text(json.dumps(files, indent=1))
+            for path in (*temporary.iterdir(), temporary):
+                _sync(path)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        before = list_checkpoints(folder)
+        goes_on = f"goes on from {before[-1]}" if before else "begins anew"
+        raise OSError(
+            f"the checkpoint of step {step} can't be written to {folder} ({error}); make room there, and run again: it "
+            f"{goes_on}"
+        ) from None
     return final
 
 
@@ -69,19 +86,32 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint back.
+    """Read a checkpoint back, every byte of it as it was written.
 
     Raises:
         ValueError: if it is not whole; the message names the file.
     """
     try:
+        files = json.loads((path / _MANIFEST).read_text())
+        for name, described in files.items():
+            if _described(path / name) != described:
+                raise ValueError(f"{name} is not what was written")
         values = json.loads((path / "state.json").read_text())
         tensors = {name: load_file(path / f"{name}.safetensors") for name in values.pop("groups")}
         return Checkpoint(step=values.pop("step"), tensors=tensors, values=values)
-    except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(
-            f"the checkpoint {path} is damaged ({error}); delete it to go on from the one before"
-        ) from None
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"the checkpoint {path} is damaged ({error})") from None
+
+
+def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, None if there is none; and what is wrong with those that are newer."""
+    complaints = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return load_checkpoint(path), complaints
+        except ValueError as error:
+            complaints.append(str(error))
+    return None, complaints
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -107,3 +137,17 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         for name, value in entries.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 entries[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _described(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _sync(path: Path) -> None:
+    """Make sure that it is on the disk, and not on its way."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -27,7 +28,7 @@ from latentshift.training.checkpoint import (
     checkpoint_step,
     drop_checkpoints,
     list_checkpoints,
-    load_checkpoint,
+    load_newest_checkpoint,
     load_optimizer_tensors,
     optimizer_tensors,
     save_checkpoint,
@@ -93,8 +94,12 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     stage.objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
     learner = _Learner(stage.objective, recipe, accelerator)
     step = 0
-    if found := list_checkpoints(checkpoints):
-        checkpoint = load_checkpoint(found[-1])
+    checkpoint, complaints = load_newest_checkpoint(checkpoints)
+    if complaints and checkpoint is None:
+        raise ValueError(f"{complaints[0]}, and none is whole; delete {checkpoints} to begin anew")
+    for complaint in complaints:
+        print(f"warning: {complaint}; going on from the one before", file=sys.stderr)
+    if checkpoint is not None:
         step = checkpoint.step
         if step > recipe.steps:
             raise ValueError(

@@ -1,0 +1,109 @@
+"""Checkpoints: what is written comes back, and whatever is not what was written is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latentshift.training.checkpoint import (
+    checkpoint_step,
+    drop_checkpoints,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
+
+
+def save(folder: Path, step: int) -> Path:
+    tensors = {"weights": {"w": torch.full((20,), float(step))}, "optimizer": {"0.exp_avg": torch.zeros(3)}}
+    return save_checkpoint(folder, step, tensors, {"note": step})
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    (tmp_path / ".0123.part").mkdir()  # a save that was killed
+    drop_checkpoints(tmp_path, keep=1, always=2)
+    found = list_checkpoints(tmp_path)
+    assert [checkpoint_step(path) for path in found] == [2, 3] and len(list(tmp_path.iterdir())) == 2
+    newest = load_checkpoint(found[-1])
+    assert newest.step == 3 and newest.values == {"note": 3} and newest.tensors["weights"]["w"].tolist() == [3.0] * 20
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """Two checkpoints, the second to be damaged."""
+    for step in (1, 2):
+        save(tmp_path / "checkpoints", step)
+    return tmp_path / "checkpoints"
+
+
+def damaged(folder: Path) -> Iterator[str]:
+    """The second checkpoint truncated at 100 places and with a bit flipped at 100 others, one after the other."""
+    rng = np.random.default_rng(0)
+    files = sorted((folder / "step-00000002").iterdir())
+    assert [path.name for path in files] == [
+        "manifest.json",
+        "optimizer.safetensors",
+        "state.json",
+        "weights.safetensors",
+    ]
+    for number in range(200):
+        file = files[number % len(files)]
+        right = file.read_bytes()
+        place = int(rng.integers(len(right)))
+        flipped = bytes([right[place] ^ (1 << int(rng.integers(8)))])
+        file.write_bytes(right[:place] if number < 100 else right[:place] + flipped + right[place + 1 :])
+        yield f"{file.name} at {place} of {len(right)}"
+        file.write_bytes(right)
+
+
+def test_what_is_not_as_it_was_written_is_named_and_the_one_before_is_loaded(pair: Path) -> None:
+    for damage in damaged(pair):
+        checkpoint, complaints = load_newest_checkpoint(pair)
+        assert checkpoint is not None and checkpoint.step == 1, damage
+        assert len(complaints) == 1 and "step-00000002 is damaged" in complaints[0], damage
+    assert load_newest_checkpoint(pair)[0].step == 2
+    for name in ("weights.safetensors", "manifest.json"):
+        (pair / "step-00000001" / name).unlink()
+        (pair / "step-00000002" / name).unlink()
+        checkpoint, complaints = load_newest_checkpoint(pair)
+        assert checkpoint is None and len(complaints) == 2
+
+
+def test_a_disk_that_fails_is_told_of_and_nothing_is_lost(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"checkpoint of step 3 can't be written .* goes on from .*step-00000002"):
+        save(pair, 3)
+    assert [path.name for path in sorted(pair.iterdir())] == ["step-00000001", "step-00000002"]
+    with pytest.raises(OSError, match="begins anew"):
+        save(pair.with_name("empty"), 3)
+
+
+def test_a_full_disk_is_told_of_and_nothing_is_lost(tmp_path: Path) -> None:
+    mount = shutil.which("mount")
+    made = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if not made or made.returncode:
+        pytest.skip("a small file system can't be mounted here")
+    try:
+        save(tmp_path / "checkpoints", 1)
+        with pytest.raises(OSError, match=r"can't be written .*(No space left|os error 28).*make room there"):
+            save_checkpoint(tmp_path / "checkpoints", 2, {"weights": {"w": torch.zeros(200_000)}}, {})
+        assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+        assert load_newest_checkpoint(tmp_path / "checkpoints")[0].step == 1
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
