@@ -26,8 +26,9 @@ from latentshift.shift import install
 from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.denoiser import ImageStage, VideoStage
-from latentshift.training.loop import accelerator_for, fit, learning_rate
+from latentshift.training.loop import accelerator_for, fit
 from latentshift.training.objective import LatentBatch
+from latentshift.training.rate import learning_rate
 from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
 from latentshift.training.run import run
 
@@ -303,7 +304,7 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
     for frames in (1, 16):
         batch = batch_of(stage, 1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
         assert batch.latents.shape[:2] == (32 // frames, frames)
-        assert [bool(set(row.tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
+        assert [bool(set(row[0].tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

@@ -105,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, None if there is none; and what is wrong with those that are newer."""
-    complaints = []
+    complaints: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             return load_checkpoint(path), complaints

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.denoiser import ImageStage, VideoStage
-from latentshift.training.loop import Stage, accelerator_for, check_folder, fit
+from latentshift.training.folder import check_folder
+from latentshift.training.loop import Stage, accelerator_for, fit
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
 
 
