@@ -28,9 +28,13 @@ def train(
     pick_device(settled.compute.device)
     from latentshift.training.checkpoint import list_checkpoints
     from latentshift.training.run import run
+    from latentshift.training.termination import EXIT_CODE, Terminated
 
     try:
         run(settled)
+    except Terminated as ended:
+        print(ended, file=sys.stderr)
+        raise typer.Exit(EXIT_CODE) from None
     except KeyboardInterrupt:
         kept = list_checkpoints(settled.output / "checkpoints")
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"

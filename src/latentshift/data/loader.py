@@ -41,11 +41,13 @@ class Batch:
 
     Attributes:
         samples: all of the same number of frames, each from a set that is encoded or each from one that is not.
+        requests: that gave them.
         places: for each its (kind, set, epoch, index), with kind 1 for single frames; what else is drawn for the sample
             should be drawn from that.
     """
 
     samples: list[Sample]
+    requests: list[Request]
     places: list[tuple[int, ...]]
 
 
@@ -116,7 +118,7 @@ class Loader:
             footage = (each for each in later if not self.sets[each[1][1]].encoded)
             answers = read(self._request(num_frames, place) for num_frames, place in footage)
         for number in itertools.count(step):
-            batch = Batch([], [])
+            batch = Batch([], [], [])
             for _ in range(self._mine(self.take(number))[1]):
                 num_frames, place = next(places)
                 if self.sets[place[1]].encoded:
@@ -124,19 +126,21 @@ class Loader:
                     answer = attempt(fulfil, request)
                 else:
                     request, answer = next(answers)
-                batch.samples.append(self._usable(request, answer, num_frames, place, again))
+                request, sample = self._usable(request, answer, num_frames, place, again)
+                batch.samples.append(sample)
+                batch.requests.append(request)
                 batch.places.append(place)
             yield batch
 
     def _usable(
         self, request: Request, answer: Sample | Refused, num_frames: int, place: tuple[int, ...], again: _Reading
-    ) -> Sample:
-        """The sample, or the first one that can be used of those that are drawn for its place."""
+    ) -> tuple[Request, Sample]:
+        """The sample, or the first one that can be used of those that are drawn for its place, and what gave it."""
         for again_drawn in range(1, _MOST_IN_A_ROW + 1):
             if not isinstance(answer, Refused):
                 if answer.short:
                     self.short.add(request.name)
-                return answer
+                return request, answer
             if self.sets[place[1]].encoded:  # it was usable once
                 raise ValueError(f"{request.name}: {answer.reason}")
             self.left_out[request.name] = answer

@@ -26,9 +26,10 @@ _STATISTICS_FRAMES = 512
 class AutoencoderStage:
     """Frames of the seen clips in, a folder with a stock ``AutoencoderKL`` out."""
 
-    def __init__(self, recipe: AutoencoderRecipe) -> None:
+    def __init__(self, recipe: AutoencoderRecipe, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
+        self.rank, self.ranks = rank, ranks
         self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
         model = recipe.model
         self.autoencoder = build_autoencoder(
@@ -54,13 +55,18 @@ class AutoencoderStage:
         return {"sources": [{"source": "sprites", "refused": []}]}
 
     def _batch(self, step: int) -> FrameBatch:
-        first = (step - 1) * self.recipe.batch_size
-        indices = range(first, first + self.recipe.batch_size)  # the world never ends: no frame is seen twice
+        share = self.recipe.batch_size // self.ranks
+        first = (step - 1) * self.recipe.batch_size + self.rank * share
+        indices = range(first, first + share)  # the world never ends: no frame is seen twice
         shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)
         noise = np.stack(
             [draws(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices]
         )
-        return FrameBatch(frames=self._frames(indices), noise=torch.from_numpy(noise))
+        return FrameBatch(
+            frames=self._frames(indices),
+            noise=torch.from_numpy(noise),
+            names=lambda: [f"sprites {index}" for index in indices],
+        )
 
     def sample(self, folder: Path, step: int) -> None:
         frames = self._preview_frames(_PREVIEW_FRAMES)

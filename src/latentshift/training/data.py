@@ -61,6 +61,8 @@ def open_data(
     num_frames: int,
     take: Callable[[int], Take],
     device: torch.device,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> TrainingData:
     """Open every source of a recipe.
 
@@ -70,6 +72,8 @@ def open_data(
         num_frames: of the stage's samples.
         take: step -> what it takes.
         device: where clips are encoded.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
+        ranks: how many processes share each batch.
 
     Raises:
         ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
@@ -87,6 +91,8 @@ def open_data(
         take,
         recipe.seed,
         weights=[each.weight for each in recipe.data],
+        rank=rank,
+        ranks=ranks,
         limits=reading_limits(recipe) if loading.workers else None,
     )
     _take_up(loader, recipe.output / "data.json")

@@ -49,6 +49,8 @@ class _DenoisingStage:
         base: those of its parts that were there before the run.
         num_frames: of a sample.
         device: where it is trained.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
+        ranks: how many processes share each batch.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class _DenoisingStage:
         base: Iterable[Any],
         num_frames: int,
         device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.recipe = recipe
         self.fingerprint = {"base": model_digest(*base)}
@@ -66,7 +70,7 @@ class _DenoisingStage:
         self.num_frames = num_frames
         pipeline.set_progress_bar_config(disable=True)
         pipeline.vae.requires_grad_(False)
-        self.data = open_data(recipe, pipeline, num_frames, self.take, device)
+        self.data = open_data(recipe, pipeline, num_frames, self.take, device, rank, ranks)
         self.fingerprint |= self.data.digests
         self.sentences = pipeline.sentences
         self.objective = DenoisingObjective(
@@ -123,6 +127,7 @@ class _DenoisingStage:
             timesteps=torch.tensor(timesteps),
             token_ids=token_ids,
             text=text,
+            names=lambda: [each.name for each in batch.requests],
         )
 
     def sample(self, folder: Path, step: int) -> None:
@@ -149,7 +154,7 @@ class ImageStage(_DenoisingStage):
 
     recipe: ImageRecipe
 
-    def __init__(self, recipe: ImageRecipe, device: torch.device) -> None:
+    def __init__(self, recipe: ImageRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
         folder = recipe.autoencoder / "model"
         if not folder.is_dir():
@@ -162,7 +167,7 @@ class ImageStage(_DenoisingStage):
             unet=_build_unet(recipe, autoencoder),
             scheduler=paper_scheduler(recipe.prediction_type or "epsilon"),
         )
-        super().__init__(recipe, pipeline, base=(autoencoder, pipeline.scheduler), num_frames=1, device=device)
+        super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler), 1, device, rank, ranks)
 
     def export(self, folder: Path) -> None:
         parts = self.pipeline
@@ -180,7 +185,7 @@ class VideoStage(_DenoisingStage):
 
     recipe: VideoRecipe
 
-    def __init__(self, recipe: VideoRecipe, device: torch.device) -> None:
+    def __init__(self, recipe: VideoRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
         base = locate_model(recipe.model)
         try:
@@ -203,7 +208,7 @@ class VideoStage(_DenoisingStage):
             pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
         pipeline.sentences.requires_grad_(recipe.train_text_encoder)
         base_parts = pipeline.components.values()
-        super().__init__(recipe, pipeline, base_parts, num_frames=pipeline.config.num_frames, device=device)
+        super().__init__(recipe, pipeline, base_parts, pipeline.config.num_frames, device, rank, ranks)
 
     def take(self, step: int) -> Take:
         """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.

@@ -8,23 +8,27 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from latentshift.training.learner import Learned
 from latentshift.training.recipe import AnyRecipe
 
 
 class Journal:
     """Takes in each step's values and writes their means."""
 
-    def __init__(self, recipe: AnyRecipe, step: int, *, quiet: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, recipe: AnyRecipe, step: int, *, quiet: bool, writes: bool = True) -> None:
         self.recipe = recipe
-        self.board = SummaryWriter(str(recipe.output / "tensorboard"), purge_step=step + 1)
-        self.lines = _open_log(recipe.output / "metrics.jsonl", step)
+        self.board = self.lines = None
+        if writes:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(recipe.output / "tensorboard"), purge_step=step + 1)
+            self.lines = _open_log(recipe.output / "metrics.jsonl", step)
         self.bar = tqdm(
             total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0
         )
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, tuple[float, int]] = {}
         self.count = 0
+        self.dropped = 0
         self.seconds = 0.0
 
     def __enter__(self) -> Journal:
@@ -32,28 +36,34 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
-        self.board.close()
-        self.lines.close()
+        for log in (self.board, self.lines):
+            if log is not None:
+                log.close()
 
-    def note(self, step: int, values: dict[str, float], seconds: float) -> None:
+    def note(self, step: int, learned: Learned, more: dict[str, float], seconds: float) -> None:
         """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""
         recipe = self.recipe
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, value in {**({} if learned.dropped else learned.values), **more}.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = total + value, count + 1
         self.count += 1
+        self.dropped += learned.dropped
         self.seconds += seconds
         self.bar.update()
         if step % recipe.log_every and step != recipe.steps:
             return
-        means = {name: total / self.count for name, total in self.sums.items()}
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        means["dropped_steps"] = self.dropped
         means["samples_per_second"] = round(self.count * recipe.batch_size / self.seconds, 2)
-        self.sums, self.count, self.seconds = {}, 0, 0.0
-        for name, value in means.items():
-            self.board.add_scalar(name, value, step)
-        self.lines.write(json.dumps({"step": step, "samples": step * recipe.batch_size, **means}) + "\n")
-        self.lines.flush()
+        self.sums, self.count, self.dropped, self.seconds = {}, 0, 0, 0.0
+        if self.board is not None and self.lines is not None:
+            for name, value in means.items():
+                self.board.add_scalar(name, value, step)
+            self.lines.write(json.dumps({"step": step, "samples": step * recipe.batch_size, **means}) + "\n")
+            self.lines.flush()
         unit = "clips/s" if recipe.stage == "video" else "images/s"
-        self.bar.set_postfix({"loss": f"{means['loss']:.4f}", unit: f"{means['samples_per_second']:.1f}"})
+        loss = f"{means['loss']:.4f}" if "loss" in means else "not finite"
+        self.bar.set_postfix({"loss": loss, unit: f"{means['samples_per_second']:.1f}"})
 
 
 def _open_log(path: Path, step: int) -> TextIO:

@@ -6,8 +6,9 @@ Knows nothing of where batches come from, nor of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,19 @@ from latentshift.training.checkpoint import Checkpoint, load_optimizer_tensors, 
 from latentshift.training.recipe import AnyRecipe
 
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a step came to.
+
+    Attributes:
+        values: what the objective said, means over the whole batch, and ``gradient_norm`` before it was clipped.
+        dropped: whether the step was left out, because its loss or its gradient is not finite.
+    """
+
+    values: dict[str, float]
+    dropped: bool
 
 
 class Learner:
@@ -40,24 +54,49 @@ class Learner:
         self.accelerator = accelerator
         self.max_grad_norm = settings.max_grad_norm
         self.checked = False
+        self.dropped = 0
+        self.dropped_in_a_row = 0
         self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
 
-    def learn(self, batch: Any, rate: float) -> dict[str, float]:
-        """One step at a learning rate; what the objective said. A loss that is not finite changes nothing."""
+    def learn(self, batches: Sequence[Any], rate: float, goes_on: Callable[[], bool] = lambda: True) -> Learned | None:
+        """One step at a learning rate, on batches that are gone through one after the other.
+
+        A step whose loss or gradient is not finite reaches neither the weights nor their average.
+
+        Args:
+            batches: of equal size; their gradients are averaged, and those of the other processes with them.
+            rate: the learning rate.
+            goes_on: asked before each batch; where it says no, nothing has changed and None is returned.
+        """
+        accelerator = self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        values = self.objective(batch)
-        said = {name: float(value.detach()) for name, value in values.items()}
-        if math.isfinite(said["loss"]):
-            self.accelerator.backward(values["loss"])
-            if not self.checked:
-                self._check_gradients()
-                self.checked = True
-            self.accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
+        said: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, 1):
+            if not goes_on():
+                self.optimizer.zero_grad(set_to_none=True)
+                return None
+            with nullcontext() if number == len(batches) else accelerator.no_sync(self.objective):
+                values = self.objective(batch)
+                accelerator.backward(values["loss"] / len(batches))
+            for name, value in values.items():
+                said[name] = said.get(name, 0.0) + value.detach().float() / len(batches)
+        if accelerator.num_processes > 1:
+            said = accelerator.reduce(said, "mean")
+        norm = accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
+        learned = {name: float(value) for name, value in said.items()} | {"gradient_norm": float(norm)}
+        finite = math.isfinite(learned["loss"]) and math.isfinite(learned["gradient_norm"])
+        if finite and not self.checked:
+            self._check_gradients()
+            self.checked = True
+        if finite or accelerator.scaler is not None:  # a scaler leaves the step out by itself, and learns from it
             self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.dropped += not finite
+        self.dropped_in_a_row = 0 if finite else self.dropped_in_a_row + 1
+        if finite:
             self.average.step(self.trained.values())
-        return said
+        return Learned(learned, dropped=not finite)
 
     def _check_gradients(self) -> None:
         # A compiler's fault has cut a network in two before, in silence (docs/log.md, 2026-11-21).
@@ -78,8 +117,13 @@ class Learner:
 
     def values(self) -> dict[str, Any]:
         """What of it is no tensor."""
+        values: dict[str, Any] = {
+            "average_steps": self.average.optimization_step,
+            "dropped": self.dropped,
+            "dropped_in_a_row": self.dropped_in_a_row,
+        }
         scaler = self.accelerator.scaler  # of float16's gradients
-        return {} if scaler is None else {"scaler": scaler.state_dict()}
+        return values if scaler is None else {**values, "scaler": scaler.state_dict()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to a checkpoint."""
@@ -88,10 +132,12 @@ class Learner:
                 parameter.copy_(checkpoint.tensors["weights"][name])
         for shadow, name in zip(self.average.shadow_params, self.trained, strict=True):
             shadow.copy_(checkpoint.tensors["average"][name])
-        self.average.optimization_step = checkpoint.step
+        values = checkpoint.values
+        self.average.optimization_step = values["average_steps"]
+        self.dropped, self.dropped_in_a_row = values["dropped"], values["dropped_in_a_row"]
         load_optimizer_tensors(self.optimizer.optimizer, checkpoint.tensors["optimizer"])
-        if self.accelerator.scaler is not None and "scaler" in checkpoint.values:
-            self.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        if self.accelerator.scaler is not None and "scaler" in values:
+            self.accelerator.scaler.load_state_dict(values["scaler"])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

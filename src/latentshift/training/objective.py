@@ -6,6 +6,7 @@ Legend of shapes: B clips, F frames, C latent channels, h × w latent pixels, L 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,7 @@ class FrameBatch:
 
     frames: Tensor  # (B, 3, S, S) in [-1, 1]
     noise: Tensor  # (B, C, h, w) standard normal: the sample of the posterior
+    names: Callable[[], list[str]] = list  # of the frames
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class LatentBatch:
     timesteps: Tensor  # (B,) 0 … T-1
     token_ids: Tensor | None  # (B, encoders, L), or
     text: Tensor | None = None  # (B, L, D), encoded once
+    names: Callable[[], list[str]] = list  # of the clips
 
 
 class AutoencoderObjective(nn.Module):

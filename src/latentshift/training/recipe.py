@@ -141,7 +141,13 @@ class RunSettings(Settings):
     output: Path = Field(description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end")
     seed: int = Field(0, ge=0, description="of the initial weights, the order of the data and all random draws")
     steps: int = Field(ge=1, description="optimizer steps")
-    batch_size: int = Field(ge=1, description="images, or clips, a step")
+    batch_size: int = Field(ge=1, description="images, or clips, a step, over all processes")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="of them that a process takes at a time, to save memory; none: its whole share at once"
+    )
+    max_dropped_steps: int = Field(
+        10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
+    )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
     log_every: int = Field(20, ge=1)
     sample_every: int = Field(1000, ge=1)

@@ -1,0 +1,76 @@
+"""One run on one process or on several: who does what, and what they share."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from latentshift.training.recipe import AnyRecipe
+
+_PATIENCE = timedelta(days=30)  # of a process that waits for the others
+
+
+def accelerator_for(recipe: AnyRecipe) -> Accelerator:
+    """The accelerate object that a recipe's compute settings ask for.
+
+    Raises:
+        ValueError: for a batch that this many processes can't share, or half precision without a GPU.
+    """
+    compute = recipe.compute
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    if compute.precision == "fp16" and (compute.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
+    if compute.device.startswith("cuda:"):
+        torch.cuda.set_device(compute.device)
+    AcceleratorState._reset_state()  # else a second run in one process could not choose again
+    precision = "no" if compute.precision == "fp32" else compute.precision
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=compute.device == "cpu",
+        # A text encoder may hold a head that nothing uses; one process may wait while another encodes the data.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+        ],
+    )
+    parts_of_a_share(recipe, accelerator)
+    return accelerator
+
+
+def parts_of_a_share(recipe: AnyRecipe, accelerator: Accelerator) -> int:
+    """Into how many batches a process splits its share of a step's."""
+    share, rest = divmod(recipe.batch_size, accelerator.num_processes)
+    if rest:
+        raise ValueError(
+            f"a batch_size of {recipe.batch_size} can't be shared evenly by {accelerator.num_processes} processes"
+        )
+    micro = recipe.micro_batch_size or share
+    parts, rest = divmod(share, micro)
+    if rest or not parts:
+        raise ValueError(
+            f"the {share} samples that a process has of each batch don't divide into batches of {micro}; change "
+            "micro_batch_size or batch_size"
+        )
+    return parts
+
+
+def split(batch: Any, parts: int, device: torch.device) -> list[Any]:
+    """Equal parts of a batch, on a device."""
+    chunks = {
+        name: [each.to(device) for each in value.chunk(parts)] if torch.is_tensor(value) else [value] * parts
+        for name, value in vars(batch).items()
+    }
+    return [type(batch)(**{name: values[number] for name, values in chunks.items()}) for number in range(parts)]
+
+
+def any_process(asked: bool, accelerator: Accelerator) -> bool:
+    """Whether any process is asked."""
+    if accelerator.num_processes == 1:
+        return asked
+    return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device)))

@@ -1,0 +1,138 @@
+"""What a run leaves in its folder beside its metrics: checkpoints, the data's report, the steps it left out."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint
+from latentshift.training.learner import Learner
+from latentshift.training.rate import before_decay
+from latentshift.training.recipe import AnyRecipe, dump_recipe
+from latentshift.training.stage import Stage
+from latentshift.whole import write_whole
+
+
+class Saver:
+    """Writes it, from the main process; every method is to be called by all of them."""
+
+    def __init__(self, stage: Stage, learner: Learner, recipe: AnyRecipe, accelerator: Accelerator) -> None:
+        self.stage = stage
+        self.learner = learner
+        self.recipe = recipe
+        self.accelerator = accelerator
+        self.folder = recipe.output / "checkpoints"
+        self.saved = 0  # the newest checkpoint's step
+
+    def take_up(self) -> int:
+        """Go back to the newest checkpoint that is whole; the step it is of, 0 if there is none."""
+        checkpoint, complaints = load_newest_checkpoint(self.folder)
+        if complaints and checkpoint is None:
+            raise ValueError(f"{complaints[0]}, and none is whole; delete {self.folder} to begin anew")
+        if self.accelerator.is_main_process:
+            for complaint in complaints:
+                print(f"warning: {complaint}; going on from the one before", file=sys.stderr)
+        if checkpoint is None:
+            return 0
+        output, step = self.recipe.output, checkpoint.step
+        if step > self.recipe.steps:
+            raise ValueError(
+                f"{output} has been trained for {step} steps already, more than the {self.recipe.steps} asked for"
+            )
+        before = checkpoint.values.get("fingerprint", {})
+        changed = [name for name, digest in self.stage.fingerprint.items() if before.get(name) != digest]
+        if changed:
+            raise ValueError(
+                f"{output} began with another {changed[0]}, which has changed since; choose another output"
+            )
+        self.learner.restore(checkpoint)
+        self.saved = step
+        return step
+
+    def begin(self) -> None:
+        """Write down what is going to be done, with what, and on which data."""
+        if self.accelerator.is_main_process:
+            write_whole(self.recipe.output / "recipe.yaml", dump_recipe(self.recipe))
+            write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
+        self.report()
+
+    def save(self, step: int) -> None:
+        """Keep a step, if it is not kept."""
+        if step == self.saved:
+            return
+        if self.accelerator.is_main_process:
+            values = {"fingerprint": self.stage.fingerprint, **self.learner.values()}
+            save_checkpoint(self.folder, step, self.learner.tensors(), values)
+            drop_checkpoints(self.folder, self.recipe.keep_checkpoints, always=before_decay(self.recipe))
+        self.saved = step
+        self.report()
+
+    def note_dropped(self, step: int, values: dict[str, float], batch: Any) -> None:
+        """Write down a step that was left out, and of which samples it was; end the run where there are too many."""
+        samples = gather_object(list(batch.names()))
+        if self.accelerator.is_main_process:
+            line = {"step": step, **{name: str(value) for name, value in values.items()}, "samples": samples}
+            with (self.recipe.output / "dropped.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            what = "loss" if not math.isfinite(values["loss"]) else "gradient"
+            tqdm.write(f"warning: step {step} was left out: its {what} is not finite", file=sys.stderr)
+        in_a_row, most = self.learner.dropped_in_a_row, self.recipe.max_dropped_steps
+        if in_a_row > most:
+            goes_on = f"goes on from step {self.saved} in {self.folder}" if self.saved else "begins anew"
+            raise ValueError(
+                f"the loss or its gradient was not finite in {in_a_row} steps in a row, the last of them step {step} "
+                f"({self.recipe.output / 'dropped.jsonl'} names their samples); lower optimizer.learning_rate and run "
+                f"again: it {goes_on}"
+            )
+
+    def report(self) -> None:
+        """Write what is known of the data."""
+        reports = gather_object([self.stage.report()])
+        if self.accelerator.is_main_process:
+            write_whole(
+                self.recipe.output / "data.json", json.dumps(_joined(reports), indent=1, ensure_ascii=False) + "\n"
+            )
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Whatever ends it, what was learned of the data is kept; of several processes, what this one has learned."""
+        try:
+            yield
+        except BaseException:
+            if self.accelerator.num_processes == 1:
+                self.report()
+            raise
+        self.report()
+
+
+def versions(accelerator: Accelerator) -> dict[str, Any]:
+    """What a run is made with."""
+    names = ("latentshift", "torch", "diffusers", "transformers", "accelerate", "numpy", "av")
+    device = accelerator.device
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": accelerator.num_processes,
+    }
+
+
+def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One report of those of all processes: each has replaced clips of its own."""
+    joined = dict(reports[0])
+    if len(reports) > 1 and "replaced" in joined:
+        replaced = {each["name"]: each for report in reports for each in report["replaced"]}
+        joined["replaced"] = [replaced[name] for name in sorted(replaced)]
+        joined["short"] = sorted({name for report in reports for name in report["short"]})
+    return joined

@@ -1,0 +1,36 @@
+"""What the loop has to be told of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+
+class Stage(Protocol):
+    """Something that is trained: from batches to a loss, and from the weights to samples and a model."""
+
+    @property
+    def objective(self) -> nn.Module:
+        """From a batch to a dict of scalars, of which ``loss`` is trained on; holds all that is trained."""
+
+    def batches(self, step: int) -> Generator[Any]:
+        """This process's share of the batches from that of step ``step`` (1, 2, …) on, endlessly.
+
+        Dataclasses of tensors on the CPU, each of which has the samples first, and of ``names``, which gives theirs.
+        """
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What the run began from; a checkpoint goes on only with the same."""
+
+    def report(self) -> dict[str, Any]:
+        """What there is to say of the data so far, in plain values."""
+
+    def sample(self, folder: Path, step: int) -> None:
+        """Write samples of the current weights, to be looked at."""
+
+    def export(self, folder: Path) -> None:
+        """Write the finished model, of the current weights."""

@@ -1,0 +1,131 @@
+"""One run on one process or on two, killed or asked to end: the same weights, the same order, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latentshift.training.checkpoint import list_checkpoints, load_newest_checkpoint
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
+from latentshift.training.termination import EXIT_CODE
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+TINY = [
+    "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}",
+    "data.size=32",
+    "batch_size=8",
+    "sample_every=1000",
+    "save_every=2",
+    "log_every=1",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
+    "compute={device: cpu, precision: fp32, threads: 1}",
+]
+AUTOENCODER = RECIPES / "sprites-autoencoder.yaml"
+
+
+def train(*words: str, processes: int = 1, **options: object) -> subprocess.Popen[str]:
+    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
+    command = [sys.executable, "-m", *launch, "latentshift", "train", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:] + out[-500:]
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(list_checkpoints(folder / "checkpoints")[-1] / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process that nothing broke."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(load_recipe(AUTOENCODER, [*TINY, "steps=6", f"output={folder}"]), quiet=True)
+    return folder
+
+
+def test_gradients_are_gathered_over_parts_of_a_batch(whole: Path, tmp_path: Path) -> None:
+    run(load_recipe(AUTOENCODER, [*TINY, "steps=6", f"output={tmp_path}/parts", "micro_batch_size=2"]), quiet=True)
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(whole), rtol=1e-4)
+    with pytest.raises(ValueError, match="don't divide into batches of 3"):
+        run(load_recipe(AUTOENCODER, [*TINY, "steps=6", f"output={tmp_path}/odd", "micro_batch_size=3"]), quiet=True)
+
+
+def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(whole: Path, tmp_path: Path) -> None:
+    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run"]
+    finish(train(*words, "steps=2", processes=2))
+    finish(train(*words, "steps=4", processes=1))
+    finish(train(*words, "steps=6", processes=2))
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole), rtol=1e-4)
+    expected = weights(whole)
+    for name, value in weights(tmp_path / "run").items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4)
+    assert json.loads((tmp_path / "run" / "versions.json").read_text())["processes"] == 2
+
+
+def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Path) -> None:
+    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
+    process = train(*words)
+    log = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.05)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT_CODE and time.monotonic() - start < 30
+    assert "ended by SIGTERM after step" in err and "Traceback" not in err
+    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and complaints == []
+    assert checkpoint.step >= log.read_text().count("\n")  # no step that was told of is lost
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    """SIGKILL, in the middle of saves too: the same losses and weights, bit for bit; no state that is not whole."""
+    words = [str(AUTOENCODER), *TINY, "steps=120", "save_every=3", "keep_checkpoints=2"]
+    finish(train(*words, f"output={tmp_path}/whole"))
+    output = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    at_work = 0
+    for number in range(50):
+        process = train(*words, f"output={output}")
+        before = {path.name for path in list_checkpoints(output / "checkpoints")}
+        saving = number % 2 == 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            parts = list((output / "checkpoints").glob(".*.part")) if output.exists() else []
+            now = {path.name for path in list_checkpoints(output / "checkpoints")}
+            if (saving and parts) or (not saving and now != before):
+                break
+            time.sleep(0.0005)
+        time.sleep(float(rng.uniform(0, 0.004 if saving else 0.1)))
+        at_work += process.poll() is None
+        process.kill()
+        process.communicate()
+        for path in list_checkpoints(output / "checkpoints"):
+            assert load_newest_checkpoint(path.parent)[1] == []
+    assert at_work >= 25
+    finish(train(*words, f"output={output}"))
+    assert losses(output) == losses(tmp_path / "whole")
+    expected = weights(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights(output).items())
