@@ -38,6 +38,8 @@ def generate(
         None, "--contact-sheet", help="Also all videos in one file: .png row by row, .gif, .webp or .mp4 side by side."
     ),
     model: str = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id."),
+    lora: Path | None = typer.Option(None, "--lora", help="A file that training wrote, for the model it began with."),
+    delta: Path | None = typer.Option(None, "--delta", help="Likewise, with the difference of all weights."),
     frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
     steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
@@ -78,7 +80,7 @@ def generate(
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
-    pipeline = _prepare(model, device, dtype, sampler, loop)
+    pipeline = _prepare(model, device, dtype, sampler, loop, {"lora": lora, "delta": delta})
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
@@ -178,11 +180,13 @@ def _random_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def _prepare(model: str, device: str, dtype: str, sampler: str | None, loop: bool) -> LatentShiftPipeline:
-    from latentshift.cli.models import load_pipeline, pick_device
+def _prepare(
+    model: str, device: str, dtype: str, sampler: str | None, loop: bool, adapters: dict[str, Path | None]
+) -> LatentShiftPipeline:
+    from latentshift.cli.models import load_adapted, pick_device
     from latentshift.diffusion.samplers import make_sampler
 
-    pipeline = load_pipeline(model, pick_device(device), dtype)
+    pipeline = load_adapted(model, pick_device(device), dtype, adapters)
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     if loop:
         if pipeline.config.shift is None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from latentshift.locate import locate_model
 from latentshift.whole import check_place
 
 if TYPE_CHECKING:
+    import torch
+
     from latentshift.pipeline import LatentShiftPipeline
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -64,6 +66,20 @@ def pick_device(name: str) -> str:
     return name
 
 
+def load_dtype(dtype: str, device: str) -> torch.dtype:
+    """What a dtype's name means on a device.
+
+    Raises:
+        ValueError: for a name that there is not.
+    """
+    import torch
+
+    if dtype not in ("auto", *DTYPES):
+        raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
+    chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
+    return cast("torch.dtype", getattr(torch, chosen))
+
+
 def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> LatentShiftPipeline:
     """A pipeline on a device.
 
@@ -76,15 +92,10 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
         ValueError: if it cannot be loaded; the message says why.
     """
     quiet_libraries()
-    import torch
-
     from latentshift.pipeline import LatentShiftPipeline
 
-    if dtype not in ("auto", *DTYPES):
-        raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
-    chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
+    arguments: dict[str, Any] = {"dtype": load_dtype(dtype, device)}
     path = locate_model(model)
-    arguments: dict[str, Any] = {"dtype": getattr(torch, chosen)}
     if os.path.isdir(path):
         arguments["local_files_only"] = True
     try:
@@ -94,3 +105,31 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
         if reason.startswith(path):
             raise ValueError(reason) from error
         raise ValueError(f"the model {model} cannot be loaded: {reason}") from error
+
+
+def load_adapted(model: str, device: str, dtype: str, adapters: dict[str, Path | None]) -> LatentShiftPipeline:
+    """A pipeline on a device, with what training wrote for it.
+
+    Args:
+        model: ``bundled``, a folder, or a hub id.
+        device: as :func:`pick_device` gives it.
+        dtype: as for :func:`load_pipeline`.
+        adapters: ``lora`` or ``delta`` -> the file, None for none.
+
+    Raises:
+        ValueError: if the model cannot be loaded or a file is not for it; the message says why.
+    """
+    files = {kind: path for kind, path in adapters.items() if path is not None}
+    if not files:
+        return load_pipeline(model, device, dtype)
+    for path in files.values():
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+    quiet_libraries()
+    from latentshift.models.adapter import load_adapter
+
+    target = load_dtype(dtype, device)
+    pipeline = load_pipeline(model, "cpu", "float32")  # what is added to weights is added to exact ones
+    for kind, path in files.items():
+        load_adapter(pipeline, path, kind)  # type: ignore[arg-type]
+    return pipeline.to(device, target)

@@ -40,4 +40,6 @@ def train(
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
         print(f"stopped; the same command goes on {start}", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(settled.output / "model")
+    for made in ("model", "lora.safetensors", "delta.safetensors"):
+        if (settled.output / made).exists():
+            print(settled.output / made)

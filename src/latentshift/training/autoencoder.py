@@ -18,6 +18,7 @@ from latentshift.models.autoencoder import build_autoencoder
 from latentshift.training.objective import AutoencoderObjective, FrameBatch
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.video import to_uint8, to_unit
+from latentshift.whole import whole
 
 _PREVIEW_FRAMES = 16
 _STATISTICS_FRAMES = 512
@@ -77,7 +78,7 @@ class AutoencoderStage:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
 
-    def export(self, folder: Path) -> None:
+    def export(self, output: Path) -> None:
         # The noise schedule takes latents to have unit variance (Rombach et al. 2022, App. G). Less of it lowers the
         # signal at every timestep (Chen 2023, "On the Importance of Noise Scheduling for Diffusion Models"): sixteen
         # frames that repeat each other show through the noisiest step of the usual schedule.
@@ -86,7 +87,8 @@ class AutoencoderStage:
             latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
         scaling = self.recipe.latent_std / latents.float().std().item()
         self.autoencoder.register_to_config(scaling_factor=round(scaling, 5))
-        self.autoencoder.save_pretrained(folder)
+        with whole(output / "model") as folder:
+            self.autoencoder.save_pretrained(folder)
 
     def _frames(self, indices: range) -> Tensor:
         frames = np.stack([self.source.frame(index)[0] for index in indices])

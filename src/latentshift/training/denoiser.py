@@ -25,6 +25,7 @@ from latentshift.data.sprites import words
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.locate import locate_model
+from latentshift.models.adapter import Lora, add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.digest import model_digest
@@ -36,6 +37,7 @@ from latentshift.training.objective import DenoisingObjective, LatentBatch
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
 from latentshift.training.source import autocast_dtype
 from latentshift.video import as_clip, write_video
+from latentshift.whole import whole
 
 _PREVIEW_PROMPTS = 8
 
@@ -82,6 +84,8 @@ class _DenoisingStage:
             pipeline.temporal,
             pipeline.vae_scale_factor,
         )
+        if recipe.compute.gradient_checkpointing:
+            pipeline.unet.enable_gradient_checkpointing()
         if recipe.compile:
             compile_for_training(pipeline.unet)
         self._encode = frame_encoder(pipeline.vae, device, autocast_dtype(recipe))
@@ -169,15 +173,17 @@ class ImageStage(_DenoisingStage):
         )
         super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler), 1, device, rank, ranks)
 
-    def export(self, folder: Path) -> None:
+    def export(self, output: Path) -> None:
         parts = self.pipeline
-        LDMTextToImagePipeline(
+        stock = LDMTextToImagePipeline(
             vqvae=parts.vae,
             bert=parts.text_encoder,
             tokenizer=parts.tokenizer,
             unet=parts.unet,
             scheduler=parts.scheduler,
-        ).save_pretrained(folder)
+        )
+        with whole(output / "model") as folder:
+            stock.save_pretrained(folder)
 
 
 class VideoStage(_DenoisingStage):
@@ -209,6 +215,8 @@ class VideoStage(_DenoisingStage):
         pipeline.sentences.requires_grad_(recipe.train_text_encoder)
         base_parts = pipeline.components.values()
         super().__init__(recipe, pipeline, base_parts, pipeline.config.num_frames, device, rank, ranks)
+        if recipe.lora is not None:
+            add_lora(pipeline.unet, _lora(recipe))
 
     def take(self, step: int) -> Take:
         """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.
@@ -222,15 +230,33 @@ class VideoStage(_DenoisingStage):
             return Take(clips * num_frames, 1, images_before * clips * num_frames)
         return Take(clips, num_frames, (step - 1 - images_before) * clips)
 
-    def export(self, folder: Path) -> None:
-        if self.recipe.guidance_scale is not None:
-            self.pipeline.register_to_config(guidance_scale=self.recipe.guidance_scale)
-        for part in (self.pipeline, self.pipeline.unet, self.pipeline.vae, self.pipeline.temporal):
+    def export(self, output: Path) -> None:
+        recipe, pipeline = self.recipe, self.pipeline
+        if recipe.guidance_scale is not None:
+            pipeline.register_to_config(guidance_scale=recipe.guidance_scale)
+        wanted = recipe.exports or (("model",) if recipe.lora is None else ("lora",))
+        if "lora" in wanted:
+            save_lora(pipeline, _lora(recipe), output / "lora.safetensors")
+        if recipe.lora is not None and wanted != ("lora",):
+            merge_lora(pipeline.unet)
+        if "delta" in wanted:
+            save_delta(
+                pipeline, LatentShiftPipeline.from_pretrained(locate_model(recipe.model)), output / "delta.safetensors"
+            )
+        if "model" not in wanted:
+            return
+        for part in (pipeline, pipeline.unet, pipeline.vae, pipeline.temporal):
             if part is not None:
                 part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
-        self.pipeline.to(getattr(torch, self.recipe.weights))
-        self.pipeline.save_pretrained(folder)
-        self.pipeline.to(torch.float32)
+        pipeline.to(getattr(torch, recipe.weights))
+        with whole(output / "model") as folder:
+            pipeline.save_pretrained(folder)
+        pipeline.to(torch.float32)
+
+
+def _lora(recipe: VideoRecipe) -> Lora:
+    assert recipe.lora is not None
+    return Lora(**recipe.lora.model_dump())
 
 
 def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DConditionModel:

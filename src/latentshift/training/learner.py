@@ -17,8 +17,9 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from latentshift.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe import AnyRecipe, OptimizerSettings
 
+_CHECKS = 3  # steps; at the first, what is behind weights that begin at zero has no gradient yet
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
 
 
@@ -41,19 +42,16 @@ class Learner:
     def __init__(self, objective: nn.Module, recipe: AnyRecipe, accelerator: Accelerator) -> None:
         self.trained = {name: value for name, value in objective.named_parameters() if value.requires_grad}
         settings = recipe.optimizer
-        optimizer = torch.optim.AdamW(
-            self.trained.values(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        optimizer = _optimizer(settings, list(self.trained.values()))
         self.average = EMAModel(
             self.trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
         )
+        self.average_device = torch.device("cpu") if recipe.compute.ema_device == "cpu" else accelerator.device
+        self.average.to(self.average_device)
         self.accelerator = accelerator
         self.max_grad_norm = settings.max_grad_norm
-        self.checked = False
+        self.checks_left = _CHECKS
+        self.cut_off = set(self.trained)  # what no gradient has reached so far
         self.dropped = 0
         self.dropped_in_a_row = 0
         self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
@@ -86,24 +84,31 @@ class Learner:
         norm = accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
         learned = {name: float(value) for name, value in said.items()} | {"gradient_norm": float(norm)}
         finite = math.isfinite(learned["loss"]) and math.isfinite(learned["gradient_norm"])
-        if finite and not self.checked:
+        if finite and self.checks_left:
             self._check_gradients()
-            self.checked = True
         if finite or accelerator.scaler is not None:  # a scaler leaves the step out by itself, and learns from it
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.dropped += not finite
         self.dropped_in_a_row = 0 if finite else self.dropped_in_a_row + 1
         if finite:
-            self.average.step(self.trained.values())
+            self._average()
         return Learned(learned, dropped=not finite)
+
+    def _average(self) -> None:
+        parameters = list(self.trained.values())
+        if self.average_device != self.accelerator.device:
+            parameters = [nn.Parameter(value.detach().to(self.average_device)) for value in parameters]
+        self.average.step(parameters)
 
     def _check_gradients(self) -> None:
         # A compiler's fault has cut a network in two before, in silence (docs/log.md, 2026-11-21).
-        cut_off = [name for name, value in self.trained.items() if value.grad is None or not value.grad.any()]
-        if len(cut_off) > _MOST_WITHOUT_GRADIENT * len(self.trained):
+        self.cut_off -= {name for name, value in self.trained.items() if value.grad is not None and value.grad.any()}
+        self.checks_left -= 1
+        if not self.checks_left and len(self.cut_off) > _MOST_WITHOUT_GRADIENT * len(self.trained):
+            first = next(name for name in self.trained if name in self.cut_off)
             raise RuntimeError(
-                f"no gradient reaches {len(cut_off)} of {len(self.trained)} weights ({cut_off[0]}, …): they would not "
+                f"no gradient reaches {len(self.cut_off)} of {len(self.trained)} weights ({first}, …): they would not "
                 "be trained; try compile=false"
             )
 
@@ -151,3 +156,15 @@ class Learner:
         finally:
             self.average.restore(self.trained.values())
             self.objective.train()
+
+
+def _optimizer(settings: OptimizerSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    options: dict[str, Any] = {"lr": settings.learning_rate, "betas": settings.betas}
+    options["weight_decay"] = settings.weight_decay
+    if settings.kind == "adamw":
+        return torch.optim.AdamW(parameters, fused=True, **options)
+    try:
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+    except ImportError:
+        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install bitsandbytes") from None
+    return AdamW8bit(parameters, **options)

@@ -21,7 +21,6 @@ from latentshift.training.recipe import AnyRecipe
 from latentshift.training.saver import Saver
 from latentshift.training.stage import Stage
 from latentshift.training.termination import Terminated, Termination
-from latentshift.whole import whole
 
 
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
@@ -50,8 +49,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             with learner.averaged():
                 stage.sample(output / "samples", step)
                 if last:
-                    with whole(output / "model") as temporary:
-                        stage.export(temporary)
+                    stage.export(output)
         accelerator.wait_for_everyone()
 
     with (

@@ -25,6 +25,7 @@ from pydantic import (
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
+from latentshift.models.adapter import TARGETS
 from latentshift.shift import ShiftConfig
 
 
@@ -74,6 +75,9 @@ class LoadingSettings(Settings):
 class OptimizerSettings(Settings):
     """AdamW and the course of its learning rate."""
 
+    kind: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="adamw_8bit: its two averages in 8 bits each (bitsandbytes)"
+    )
     learning_rate: float = Field(1e-4, gt=0)
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
@@ -93,6 +97,10 @@ class ComputeSettings(Settings):
         "default", description="math: faster to train short sequences on a CPU"
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
+    gradient_checkpointing: bool = Field(
+        False, description="activations are made again when needed: less memory, slower"
+    )
+    ema_device: Literal["accelerator", "cpu"] = Field("accelerator", description="where the averaged weights lie")
 
 
 class AutoencoderModel(Settings):
@@ -225,6 +233,15 @@ class ImageRecipe(DiffusionSettings):
     text: TextModel = TextModel()
 
 
+class LoraSettings(Settings):
+    """A low-rank adapter is trained in place of the U-Net's weights."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float | None = Field(None, gt=0, description="the change is scaled by alpha / rank; none: by one")
+    targets: tuple[str, ...] = Field(TARGETS, min_length=1, description="how the names of the layers end")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
 def _as_shift(value: Any) -> Any:
     return ShiftConfig.from_dict(value) if isinstance(value, dict) else value
 
@@ -247,7 +264,21 @@ class VideoRecipe(DiffusionSettings):
     )
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
+    lora: LoraSettings | None = Field(None, description="none: the U-Net itself is trained")
+    exports: tuple[Literal["model", "lora", "delta"], ...] | None = Field(
+        None,
+        description="what is written in the end: the model, its adapter, what it adds to its base; none: the adapter "
+        "where one is trained, else the model",
+    )
     weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
+
+    @model_validator(mode="after")
+    def _exports_are_trained(self) -> VideoRecipe:
+        if self.lora is not None and self.train_text_encoder:
+            raise ValueError("lora trains the U-Net alone, and train_text_encoder is set; leave one of them out")
+        if self.exports is not None and "lora" in self.exports and self.lora is None:
+            raise ValueError("exports names lora, and no lora is trained; set lora, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _shift_is_of_the_method(self) -> VideoRecipe:

@@ -32,5 +32,5 @@ class Stage(Protocol):
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at."""
 
-    def export(self, folder: Path) -> None:
-        """Write the finished model, of the current weights."""
+    def export(self, output: Path) -> None:
+        """Write the finished model, of the current weights, to ``model/`` in the run's folder, or files beside it."""

@@ -1,0 +1,136 @@
+"""A LoRA, or the difference of all weights, in a small file that turns the base into the video model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from latentshift import LatentShiftPipeline
+from latentshift.models.adapter import load_adapter
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+LORA = "lora={rank: 4}"
+
+
+def tune(base: Path, output: Path, *more: str) -> None:
+    words = [
+        f"output={output}",
+        f"model={base}",
+        "data={source: sprites, options: {clips: 4}}",
+        "steps=3",
+        "batch_size=2",
+        "train_text_encoder=false",
+        "ema_decay=0.5",
+        "optimizer={learning_rate: 1e-2, warmup_steps: 0}",
+        "sample_steps=2",
+        "weights=float32",
+        "compute={device: cpu}",
+    ]
+    run(load_recipe(RECIPE, [*words, *more]), quiet=True)
+
+
+def weights(pipeline: LatentShiftPipeline) -> dict[str, torch.Tensor]:
+    parts = {"unet": pipeline.unet, "text_encoder": pipeline.text_encoder}
+    if pipeline.temporal is not None:
+        parts["temporal"] = pipeline.temporal
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+def check_same(one: LatentShiftPipeline, other: LatentShiftPipeline) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        torch.testing.assert_close(value, theirs[name], rtol=2e-3, atol=2e-4)  # the files are float16
+    for name in ("shift", "num_frames", "fps", "guidance_scale"):
+        assert one.config[name] == other.config[name]
+    assert one.method == other.method
+
+
+@pytest.mark.parametrize("method", ["latent-shift", "latent-vdm"])
+def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Path) -> None:
+    tune(sd1_folder, tmp_path, f"method={method}", LORA, "exports=[lora, delta, model]")
+    tuned = LatentShiftPipeline.from_pretrained(tmp_path / "model")
+    before, after = weights(LatentShiftPipeline.from_pretrained(sd1_folder)), weights(tuned)
+    moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
+    assert any("conv1" in name for name in moved) and any("attn1.to_q" in name for name in moved)
+    assert not any("norm" in name for name in moved)
+    for kind in ("lora", "delta"):
+        again = LatentShiftPipeline.from_pretrained(sd1_folder)
+        load_adapter(again, tmp_path / f"{kind}.safetensors", kind)
+        check_same(again, tuned)
+        assert not any("lora" in name for name in again.unet.state_dict())
+
+
+def test_a_lora_run_goes_on_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    tune(sd1_folder, output, LORA, "steps=2", "save_every=2")
+    tune(sd1_folder, output, LORA, "save_every=2")
+    tune(sd1_folder, tmp_path / "whole", LORA)
+    one, other = (load_file(folder / "lora.safetensors") for folder in (output, tmp_path / "whole"))
+    assert one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+    assert not (output / "model").exists()
+    made = ("generate", "red", "--model", sd1_folder, "--steps", 2, "--seed", 1, "--frames", 3)
+    assert cli(*made, "--lora", output / "lora.safetensors", "-o", "tuned.gif")[0] == 0
+    assert cli(*made, "-o", "base.gif")[0] == 0
+    assert Path("tuned.gif").read_bytes() != Path("base.gif").read_bytes()
+
+
+def test_all_weights_may_be_told_by_their_difference(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
+    tune(sd1_folder, tmp_path, "exports=[delta, model]", "train_text_encoder=true")
+    again = LatentShiftPipeline.from_pretrained(sd1_folder)
+    load_adapter(again, tmp_path / "delta.safetensors")
+    check_same(again, LatentShiftPipeline.from_pretrained(tmp_path / "model"))
+    words = ("--model", sd1_folder, "--delta", tmp_path / "delta.safetensors", "--dtype", "bfloat16")
+    assert cli("generate", "red", "--steps", 2, "--frames", 3, "-o", "clip.gif", *words)[0] == 0
+
+
+def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_folder: Path, tmp_path: Path) -> None:
+    tune(sd1_folder, tmp_path, "lora={rank: 4, targets: [to_k]}", "exports=[lora, delta, model]")
+    lora, delta = tmp_path / "lora.safetensors", tmp_path / "delta.safetensors"
+    save_file({"unet.x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(lora.read_bytes()[:40])
+    with safe_open(lora, framework="pt") as file:
+        told = json.loads(file.metadata()["latentshift"])
+    told["lora"]["targets"] = ["to_q"]
+    save_file(load_file(lora), tmp_path / "other.safetensors", metadata={"latentshift": json.dumps(told)})
+    for model, option, path, said in (
+        (sd1_folder, "--lora", delta, "is a delta and no lora"),
+        (sd1_folder, "--lora", tmp_path / "foreign.safetensors", "was not made by latentshift"),
+        (sd1_folder, "--lora", tmp_path / "broken.safetensors", "can't be read"),
+        (sd1_folder, "--lora", tmp_path / "absent.safetensors", "there is no file"),
+        (sd1_folder, "--lora", tmp_path / "other.safetensors", "another kind of base"),
+        (sdxl_folder, "--lora", lora, "another kind of base"),
+        (tmp_path / "model", "--delta", delta, "made of another base"),
+    ):
+        code, _, err = cli("generate", "red", "--model", model, option, path, "-o", "clip.gif")
+        assert code == 1 and said in err.splitlines()[-1] and "Traceback" not in err, err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((LORA, "train_text_encoder=true"), "lora trains the U-Net alone"),
+        (("lora={rank: 0}",), "lora.rank"),
+        (("exports=[lora]",), "no lora is trained"),
+        ((LORA, "lora.targets=[nothing]"), "nothing"),
+    ],
+)
+def test_settings_that_do_not_hold(words: tuple[str, ...], said: str, sd1_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        tune(sd1_folder, tmp_path, *words)
+
+
+def test_memory_may_be_saved_without_changing_what_is_learned(sd1_folder: Path, tmp_path: Path) -> None:
+    tune(sd1_folder, tmp_path / "plain")
+    tune(sd1_folder, tmp_path / "saving", "compute={device: cpu, gradient_checkpointing: true, ema_device: cpu}")
+    one, other = (LatentShiftPipeline.from_pretrained(tmp_path / name / "model") for name in ("plain", "saving"))
+    for name, value in weights(one).items():
+        torch.testing.assert_close(value, weights(other)[name], rtol=1e-3, atol=1e-4)
