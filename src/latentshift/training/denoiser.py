@@ -209,6 +209,7 @@ class VideoStage(_DenoisingStage):
             )
         if recipe.shift is not None:
             pipeline.set_shift(recipe.shift.to_dict())
+        _settle_shape(recipe, pipeline)
         pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
         if recipe.prediction_type is not None:
             pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
@@ -252,6 +253,18 @@ class VideoStage(_DenoisingStage):
         with whole(output / "model") as folder:
             pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
+
+
+def _settle_shape(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None:
+    """What shape the model's videos have from now on."""
+    if recipe.size is not None:
+        scale = pipeline.vae_scale_factor
+        least = scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+        if recipe.size % least:
+            raise ValueError(f"size must be a multiple of {least} for this model, not {recipe.size}")
+        pipeline.unet.register_to_config(sample_size=recipe.size // scale)
+    wanted = {"num_frames": recipe.num_frames, "fps": recipe.fps}
+    pipeline.register_to_config(**{name: value for name, value in wanted.items() if value is not None})
 
 
 def _lora(recipe: VideoRecipe) -> Lora:

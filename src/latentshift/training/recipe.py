@@ -262,6 +262,11 @@ class VideoRecipe(DiffusionSettings):
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
         None, description="of the temporal shift; none: the base's own, or the paper's for an image model"
     )
+    size: int | None = Field(None, ge=8, description="side of the frames in pixels, from then on; none: the base's own")
+    num_frames: int | None = Field(
+        None, ge=2, description="of a video, from then on; none: as many as the base makes, or 16"
+    )
+    fps: int | None = Field(None, ge=1, description="frames a second, from then on; none: as the base, or 8")
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
     lora: LoraSettings | None = Field(None, description="none: the U-Net itself is trained")

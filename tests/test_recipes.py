@@ -1,0 +1,88 @@
+"""Every recipe that is shipped runs, on a model and data of its kind that are small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latentshift import LatentShiftPipeline
+from latentshift.training.recipe import VideoRecipe, load_recipe
+from latentshift.training.run import run
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+VIDEO = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("sprites"))
+SCALED_DOWN = [
+    "data={source: sprites, options: {clips: 4}}",
+    "steps=2",
+    "batch_size=2",
+    "sample_steps=2",
+    "ema_decay=0.5",
+    "optimizer.warmup_steps=0",
+    "optimizer.decay_steps=0",
+    "loading.workers=1",
+    "compute.device=cpu",
+    "compute.precision=fp32",
+]
+
+
+def test_the_shipped_recipes_are_these() -> None:
+    assert VIDEO == [
+        "finetune-folder",
+        "latent-shift-webvid",
+        "latent-vdm-webvid",
+        "one-gpu-lora",
+        "sd15",
+        "sd21",
+        "sdxl",
+        "ucf101-finetune",
+    ]
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_a_shipped_recipe_runs(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    base = {"sd21": "sd2_folder", "sdxl": "sdxl_folder", "one-gpu-lora": "sd1_folder", "sd15": "sd1_folder"}.get(name)
+    base = base or {"latent-shift-webvid": "ldm_folder", "latent-vdm-webvid": "ldm_folder"}.get(name, "model")
+    words = [*SCALED_DOWN, f"output={tmp_path}/run", f"model={request.getfixturevalue(base)}"]
+    whole = load_recipe(RECIPES / f"{name}.yaml")
+    assert isinstance(whole, VideoRecipe)
+    if whole.micro_batch_size is not None:
+        words.append("micro_batch_size=1")
+    if whole.size is not None:
+        words.append("size=32")
+    if whole.lora is not None:
+        words.append("lora.rank=2")
+    if whole.optimizer.kind != "adamw":
+        words.append("optimizer.kind=adamw")  # its library is optional
+    run(load_recipe(RECIPES / f"{name}.yaml", words), quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 2 and lines[-1]["dropped_steps"] == 0
+    if whole.lora is not None:
+        assert (tmp_path / "run" / "lora.safetensors").exists()
+        return
+    made = LatentShiftPipeline.from_pretrained(tmp_path / "run" / "model")
+    assert made.method == (whole.method or "latent-shift")
+    if whole.size is not None:
+        assert made.sample_size == 32
+
+
+def test_the_papers_recipe_is_table_6(tmp_path: Path) -> None:
+    for name, method in (("latent-shift-webvid", "latent-shift"), ("latent-vdm-webvid", "latent-vdm")):
+        recipe: Any = load_recipe(RECIPES / f"{name}.yaml")
+        assert (recipe.method, recipe.batch_size, recipe.micro_batch_size) == (method, 256, 4)
+        assert (recipe.optimizer.learning_rate, recipe.optimizer.weight_decay) == (1e-5, 0.0)
+        assert (recipe.ema_decay, recipe.guidance_scale, recipe.sample_steps) == (0.9999, 7.5, 100)
+        assert recipe.data[0].seconds == 2.0 and not recipe.train_text_encoder and recipe.image_share == 0
+        assert recipe.prediction_type is None and recipe.loss_weight == "uniform"  # the base's: epsilon
+
+
+def test_frames_of_another_shape(model: Path, tmp_path: Path) -> None:
+    shape = ["size=32", "num_frames=5", "fps=3"]
+    words = [*SCALED_DOWN, f"output={tmp_path}/run", f"model={model}", *shape]
+    run(load_recipe(RECIPES / "finetune-folder.yaml", words), quiet=True)
+    made = LatentShiftPipeline.from_pretrained(tmp_path / "run" / "model")
+    assert (made.sample_size, made.config.num_frames, made.config.fps) == (32, 5, 3)
+    with pytest.raises(ValueError, match="size must be a multiple of 4"):
+        run(load_recipe(RECIPES / "finetune-folder.yaml", [*words, f"output={tmp_path}/odd", "size=30"]), quiet=True)
