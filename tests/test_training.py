@@ -166,6 +166,32 @@ def test_the_baseline_is_trained_by_the_same_recipe(runs: Path, tmp_path: Path) 
         tiny("video", runs, "method=none", "shift.fold=4")
 
 
+def test_validation_is_the_same_question_every_time(runs: Path, tmp_path: Path) -> None:
+    words = (
+        "video",
+        runs,
+        "validation={every: 2, clips: 3, bands: 2, data: {source: sprites, options: {clips: 5, seed: 9}}}",
+    )
+    for name, rate in (("still", "1e-12"), ("moving", "1e-2")):
+        settings = (f"output={tmp_path}/{name}", f"optimizer={{learning_rate: {rate}, warmup_steps: 0}}")
+        run(tiny(*words, *settings, "steps=2"), quiet=True)
+        run(tiny(*words, *settings), quiet=True)
+    still, moving = (
+        [json.loads(line) for line in (tmp_path / name / "validation.jsonl").read_text().splitlines()]
+        for name in ("still", "moving")
+    )
+    assert [line["step"] for line in still] == [2, 4]
+    assert set(still[0]) == {"step", "error", "error_0_499", "error_500_999"}
+    assert still[0]["error"] == pytest.approx((still[0]["error_0_499"] + still[0]["error_500_999"]) / 2)
+    assert still[0]["error"] == pytest.approx(still[1]["error"], rel=1e-4)  # nothing is drawn anew
+    assert moving[0]["error"] != pytest.approx(moving[1]["error"], rel=1e-4)
+
+
+def test_trackers_that_are_not_installed_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trackers names wandb, which is not installed: pip install wandb"):
+        run(tiny("autoencoder", tmp_path, "trackers=[wandb]"), quiet=True)
+
+
 def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
     with pytest.raises(ValueError, match=r"kl_weight was .* and is now"):
         run(tiny("autoencoder", runs, "kl_weight=0.5"), quiet=True)

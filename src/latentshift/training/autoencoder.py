@@ -69,6 +69,9 @@ class AutoencoderStage:
             names=lambda: [f"sprites {index}" for index in indices],
         )
 
+    def validate(self) -> dict[str, float]:
+        return {}
+
     def sample(self, folder: Path, step: int) -> None:
         frames = self._preview_frames(_PREVIEW_FRAMES)
         with torch.no_grad():

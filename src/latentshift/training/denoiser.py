@@ -34,8 +34,9 @@ from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
 from latentshift.training.data import open_data
 from latentshift.training.objective import DenoisingObjective, LatentBatch
-from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.training.source import autocast_dtype
+from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
+from latentshift.training.source import OpenSource, autocast_dtype, reading_limits
+from latentshift.training.validation import Validation
 from latentshift.video import as_clip, write_video
 from latentshift.whole import whole
 
@@ -89,6 +90,7 @@ class _DenoisingStage:
         if recipe.compile:
             compile_for_training(pipeline.unet)
         self._encode = frame_encoder(pipeline.vae, device, autocast_dtype(recipe))
+        self._validation = None if recipe.validation is None else self._open_validation(recipe.validation)
 
     def take(self, step: int) -> Take:
         """What a step takes of the data."""
@@ -98,12 +100,36 @@ class _DenoisingStage:
     def batches(self, step: int) -> Generator[LatentBatch]:
         with closing(self.data.loader.batches(step)) as batches:
             for batch in batches:
-                yield self._collated(batch)
+                yield self._collated(batch, self.recipe.caption_dropout)
+
+    def validate(self) -> dict[str, float]:
+        if self._validation is None:
+            return {}
+        total = self.pipeline.scheduler.config.num_train_timesteps
+        return self._validation(self.objective, total, self.device)
+
+    def _open_validation(self, settings: ValidationSettings) -> Validation:
+        recipe, sets = self.recipe, self.data.loader.sets
+        if settings.data is not None:
+            own = recipe.model_copy(update={"data": settings.data, "output": recipe.output / "validation"})
+            opened = [
+                OpenSource(own, number, self.pipeline, self.num_frames, self.device)
+                for number in range(len(settings.data))
+            ]
+            for each in opened:
+                each.check_use(self.num_frames, images=self.num_frames == 1)
+            sets = [each.clips for each in opened]
+        limits = reading_limits(recipe) if recipe.loading.workers else None
+
+        def collated(batch: Batch) -> LatentBatch:
+            return self._collated(batch, 0.0)
+
+        return Validation(settings, sets, self.num_frames, recipe.seed, limits, collated)
 
     def report(self) -> dict[str, Any]:
         return self.data.report()
 
-    def _collated(self, batch: Batch) -> LatentBatch:
+    def _collated(self, batch: Batch, dropout: float) -> LatentBatch:
         recipe, samples = self.recipe, batch.samples
         total_steps = self.pipeline.scheduler.config.num_train_timesteps
         moments, noises, timesteps, dropped = [], [], [], []
@@ -114,11 +140,11 @@ class _DenoisingStage:
             rng = draws(recipe.seed, *place)
             noises.append(rng.standard_normal((2, frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(int(rng.integers(total_steps)))
-            dropped.append(rng.random() < recipe.caption_dropout)
+            dropped.append(rng.random() < dropout)
         noise = torch.from_numpy(np.stack(noises))
         scaling = self.pipeline.vae.config.scaling_factor
         text = token_ids = None
-        if self.data.text_encoded:
+        if self.data.text_encoded and all(sample.text is not None for sample in samples):
             chosen = [sample.empty if drop else sample.text for sample, drop in zip(samples, dropped, strict=True)]
             text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
         else:

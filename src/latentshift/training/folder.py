@@ -19,7 +19,7 @@ def check_folder(recipe: AnyRecipe) -> None:
     check_place(output / "recipe.yaml")
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
-    free |= {"compile", "micro_batch_size", "max_dropped_steps"}
+    free |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
     free |= {"sample_steps", "sample_prompts", "guidance_scale", "weights"}  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):

@@ -1,11 +1,13 @@
-"""What is said of a run while it goes on: progress bar, ``metrics.jsonl``, TensorBoard."""
+"""What is said of a run while it goes on: progress bar, ``metrics.jsonl``, trackers."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import TextIO
 
+import numpy as np
+from accelerate import Accelerator
 from tqdm import tqdm
 
 from latentshift.training.learner import Learned
@@ -15,16 +17,25 @@ from latentshift.training.recipe import AnyRecipe
 class Journal:
     """Takes in each step's values and writes their means."""
 
-    def __init__(self, recipe: AnyRecipe, step: int, *, quiet: bool, writes: bool = True) -> None:
+    def __init__(self, recipe: AnyRecipe, step: int, accelerator: Accelerator, *, quiet: bool) -> None:
         self.recipe = recipe
-        self.board = self.lines = None
-        if writes:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(recipe.output / "tensorboard"), purge_step=step + 1)
-            self.lines = _open_log(recipe.output / "metrics.jsonl", step)
+        self.accelerator = accelerator
+        self.main = accelerator.is_main_process
+        name = hashlib.sha256(str(recipe.output.absolute()).encode()).hexdigest()[:12]
+        wandb = {"dir": str(recipe.output), "name": recipe.output.name, "id": name, "resume": "allow"}
+        options = {"tensorboard": {"purge_step": step + 1}, "wandb": wandb, "trackio": {"name": recipe.output.name}}
+        accelerator.trackers.clear()
+        accelerator.init_trackers(recipe.project, init_kwargs=options)
+        for log in ("metrics.jsonl", "validation.jsonl"):
+            if self.main:
+                _forget_after(recipe.output / log, step)
         self.bar = tqdm(
-            total=recipe.steps, initial=step, desc=recipe.stage, unit="step", disable=quiet, mininterval=1.0
+            total=recipe.steps,
+            initial=step,
+            desc=recipe.stage,
+            unit="step",
+            disable=quiet or not self.main,
+            mininterval=1.0,
         )
         self.sums: dict[str, tuple[float, int]] = {}
         self.count = 0
@@ -36,9 +47,7 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
-        for log in (self.board, self.lines):
-            if log is not None:
-                log.close()
+        self.accelerator.end_training()
 
     def note(self, step: int, learned: Learned, more: dict[str, float], seconds: float) -> None:
         """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""
@@ -56,19 +65,42 @@ class Journal:
         means["dropped_steps"] = self.dropped
         means["samples_per_second"] = round(self.count * recipe.batch_size / self.seconds, 2)
         self.sums, self.count, self.dropped, self.seconds = {}, 0, 0, 0.0
-        if self.board is not None and self.lines is not None:
-            for name, value in means.items():
-                self.board.add_scalar(name, value, step)
-            self.lines.write(json.dumps({"step": step, "samples": step * recipe.batch_size, **means}) + "\n")
-            self.lines.flush()
+        self._write("metrics.jsonl", step, {"samples": step * recipe.batch_size, **means})
+        self.accelerator.log(means, step=step)
         unit = "clips/s" if recipe.stage == "video" else "images/s"
         loss = f"{means['loss']:.4f}" if "loss" in means else "not finite"
         self.bar.set_postfix({"loss": loss, unit: f"{means['samples_per_second']:.1f}"})
 
+    def note_validation(self, step: int, values: dict[str, float]) -> None:
+        """Take in what was measured on fixed data."""
+        if values:
+            self._write("validation.jsonl", step, values)
+            self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
 
-def _open_log(path: Path, step: int) -> TextIO:
+    def show(self, step: int, picture: Path) -> None:
+        """Hand a picture of the samples on to the trackers that show pictures."""
+        if not picture.exists():
+            return
+        from PIL import Image
+
+        with Image.open(picture) as image:
+            pixels = np.asarray(image.convert("RGB"))[None]
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({"samples": pixels}, step=step, dataformats="NHWC")
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({"samples": list(pixels)}, step=step)
+
+    def _write(self, name: str, step: int, values: dict[str, float]) -> None:
+        if self.main:
+            with (self.recipe.output / name).open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _forget_after(path: Path, step: int) -> None:
     # What a broken run logged after its newest checkpoint is going to be logged again.
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))
-    return path.open("a")
+    if path.exists():
+        kept = [
+            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
+        ]
+        path.write_text("".join(f"{line}\n" for line in kept))

@@ -17,7 +17,7 @@ from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
 from latentshift.training.processes import any_process, parts_of_a_share, split
 from latentshift.training.rate import before_decay, learning_rate
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe import AnyRecipe, DiffusionSettings
 from latentshift.training.saver import Saver
 from latentshift.training.stage import Stage
 from latentshift.training.termination import Terminated, Termination
@@ -41,13 +41,23 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     step = saver.take_up()
     saver.begin()
     parts = parts_of_a_share(recipe, accelerator)
-    alone, main = accelerator.num_processes == 1, accelerator.is_main_process
+    alone = accelerator.num_processes == 1
 
-    def show(step: int, *, last: bool = False) -> None:
-        """Samples of the averaged weights, and in the end the model: one process makes them, and all wait for it."""
-        if main:
+    validation = recipe.validation if isinstance(recipe, DiffusionSettings) else None
+    every = recipe.steps if validation is None else validation.every
+
+    def look(step: int, journal: Journal) -> None:
+        """Samples of the averaged weights, how good they are, and in the end the model; one process does it."""
+        last = step == recipe.steps
+        if not last and step % recipe.sample_every and step % every:
+            return
+        if accelerator.is_main_process:
             with learner.averaged():
-                stage.sample(output / "samples", step)
+                if last or step % recipe.sample_every == 0:
+                    stage.sample(output / "samples", step)
+                    journal.show(step, output / "samples" / f"step-{step:08d}.png")
+                if last or step % every == 0:
+                    journal.note_validation(step, stage.validate())
                 if last:
                     stage.export(output)
         accelerator.wait_for_everyone()
@@ -55,7 +65,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     with (
         Termination() as termination,
         saver.reporting(),
-        Journal(recipe, step, quiet=quiet or not main, writes=main) as journal,
+        Journal(recipe, step, accelerator, quiet=quiet) as journal,
         closing(stage.batches(step + 1)) as batches,
     ):
         learner.objective.train()
@@ -83,9 +93,9 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 saver.note_dropped(step, learned.values, batch)
             if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
                 saver.save(step)
-            if step % recipe.sample_every == 0 and step < recipe.steps:
-                show(step)
-    show(step, last=True)
+            if step < recipe.steps:
+                look(step, journal)
+        look(step, journal)
 
 
 def _attention(backend: str) -> AbstractContextManager[None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 
 from latentshift.training.recipe import AnyRecipe
 
@@ -30,8 +31,13 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
         torch.cuda.set_device(compute.device)
     AcceleratorState._reset_state()  # else a second run in one process could not choose again
     precision = "no" if compute.precision == "fp32" else compute.precision
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            raise ValueError(f"trackers names {name}, which is not installed: pip install {name}, or leave it out")
     accelerator = Accelerator(
         mixed_precision=precision,
+        log_with=list(recipe.trackers),
+        project_config=ProjectConfiguration(logging_dir=str(recipe.output / "tensorboard")),
         cpu=compute.device == "cpu",
         # A text encoder may hold a head that nothing uses; one process may wait while another encodes the data.
         kwargs_handlers=[

@@ -157,6 +157,10 @@ class RunSettings(Settings):
         10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        ("tensorboard",), description="that are told the metrics and shown the samples, beside the files"
+    )
+    project: str = Field("latentshift", min_length=1, description="the trackers' name for runs of a kind")
     log_every: int = Field(20, ge=1)
     sample_every: int = Field(1000, ge=1)
     save_every: int = Field(500, ge=1)
@@ -198,12 +202,25 @@ def _as_sources(value: Any) -> Any:
     return [{"source": str(each)} if isinstance(each, str | int | float) else each for each in values]
 
 
+Sources = Annotated[tuple[DataSettings, ...], BeforeValidator(_as_sources)]
+
+
+class ValidationSettings(Settings):
+    """The error at fixed triples of a clip, a timestep and noise."""
+
+    every: int = Field(1000, ge=1, description="steps")
+    clips: int = Field(32, ge=1)
+    bands: int = Field(4, ge=1, description="equal parts of the timesteps, from the cleanest to the noisiest")
+    data: Sources | None = Field(None, description="where the clips come from; none: from the run's own data")
+
+
 class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
-    data: Annotated[tuple[DataSettings, ...], BeforeValidator(_as_sources)] = Field(
+    data: Sources = Field(
         min_length=1, description="one source, or a list of them; a source is its settings, or its name alone"
     )
+    validation: ValidationSettings | None = Field(None, description="none: the loss of training is all there is")
     loading: LoadingSettings = LoadingSettings()
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     motion_captions: float = Field(

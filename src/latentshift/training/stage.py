@@ -30,7 +30,10 @@ class Stage(Protocol):
         """What there is to say of the data so far, in plain values."""
 
     def sample(self, folder: Path, step: int) -> None:
-        """Write samples of the current weights, to be looked at."""
+        """Write samples of the current weights, to be looked at: ``step-NNNNNNNN.png``, and clips beside it."""
+
+    def validate(self) -> dict[str, float]:
+        """What is measured of the current weights on fixed data, by name; empty if nothing is."""
 
     def export(self, output: Path) -> None:
         """Write the finished model, of the current weights, to ``model/`` in the run's folder, or files beside it."""
