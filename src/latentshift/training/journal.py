@@ -26,7 +26,7 @@ class Journal:
         options = {"tensorboard": {"purge_step": step + 1}, "wandb": wandb, "trackio": {"name": recipe.output.name}}
         accelerator.trackers.clear()
         accelerator.init_trackers(recipe.project, init_kwargs=options)
-        for log in ("metrics.jsonl", "validation.jsonl"):
+        for log in ("metrics.jsonl", "validation.jsonl", "dropped.jsonl"):
             if self.main:
                 _forget_after(recipe.output / log, step)
         self.bar = tqdm(
@@ -47,7 +47,8 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
-        self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # `end_training` would part the processes too
+            tracker.finish()
 
     def note(self, step: int, learned: Learned, more: dict[str, float], seconds: float) -> None:
         """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""

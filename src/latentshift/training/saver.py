@@ -106,7 +106,7 @@ class Saver:
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
-        """Whatever ends it, what was learned of the data is kept; of several processes, what this one has learned."""
+        """Whatever ends it, what was learned of the data is kept; several processes have to end together for that."""
         try:
             yield
         except BaseException:
