@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import resource
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from latentshift.benchmarks.compare import Measured, in_turns
 from latentshift.data.encoded.clips import EncodedClips
 from latentshift.data.encoded.encode import FrameEncoder, Look, TextEncoder, Views, make_shard
 from latentshift.data.encoded.plan import Plan, num_shards, shard_path
@@ -40,26 +39,6 @@ _TEXT = (77, 1280)
 _BATCH, _BATCHES_A_ROUND = 8, 200
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One comparison.
-
-    Attributes:
-        what: was read.
-        rate: clips a second of one core, ours.
-        peer: likewise the peer's.
-    """
-
-    what: str
-    rate: float
-    peer: float
-
-    @property
-    def ratio(self) -> float:
-        """Ours over the peer's."""
-        return self.rate / self.peer
-
-
 def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
     """Decode clips of H.264 at several sizes."""
     window, framing = Window(16, 2.0), Framing(256, 256)
@@ -74,7 +53,7 @@ def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
         def peer(number: int, path: Path = path, wide: int = round(256 * width / height)) -> None:
             _bare_decode(path, _times_of(number, window, framing), wide, 256)
 
-        rate, bare = _in_turns(ours, peer, rounds)
+        rate, bare = in_turns(ours, peer, rounds)
         yield Measured(f"H.264 {width}x{height}, decoded", rate, bare)
 
 
@@ -108,7 +87,7 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
                     files[number].seek(4096 + offset)
                     batch.append(files[number].read(length))
 
-    rate, bare = _in_turns(ours, peer, rounds)
+    rate, bare = in_turns(ours, peer, rounds)
     for file in files:
         file.close()
     return Measured("encoded, 256x256, with text", rate * _BATCHES_A_ROUND * _BATCH, bare * _BATCHES_A_ROUND * _BATCH)
@@ -166,18 +145,6 @@ def _times_of(number: int, window: Window, framing: Framing) -> np.ndarray:
 def _memory() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
-
-
-def _in_turns(ours: Callable[[int], None], peer: Callable[[int], None], rounds: int) -> tuple[float, float]:
-    """Calls a second of processor time, of each, measured in turns after one round that does not count."""
-    spent = [0.0, 0.0]
-    for number in range(rounds + 1):
-        for which, call in enumerate((ours, peer)):
-            start = time.process_time()
-            call(number)
-            if number:
-                spent[which] += time.process_time() - start
-    return rounds / spent[0], rounds / spent[1]
 
 
 def _bare_decode(path: Path, times: np.ndarray, width: int, height: int) -> list[np.ndarray]:

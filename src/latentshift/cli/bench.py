@@ -18,6 +18,26 @@ def _bench() -> None:
     pass
 
 
+@bench.command("train")
+def train(
+    json_file: Path | None = typer.Option(None, "--json", help="Also write the figures as JSON."),
+) -> None:
+    """Optimizer steps a second of the sprites video stage on the CPU, beside the loop that one would write first."""
+    from latentshift.benchmarks.training import bench_training
+    from latentshift.cli.models import quiet_libraries
+    from latentshift.whole import check_place, write_whole
+
+    if json_file is not None:
+        check_place(json_file)
+    quiet_libraries()
+    measured = bench_training()
+    print(f"{'':36} {'steps/s':>9} {'plain':>9} {'ratio':>6}")
+    print(f"{measured.what:36} {measured.rate:9.2f} {measured.peer:9.2f} {measured.ratio:6.2f}")
+    if json_file is not None:
+        write_whole(json_file, json.dumps({**asdict(measured), "ratio": measured.ratio}, indent=1) + "\n")
+        print(json_file)
+
+
 @bench.command("data")
 def data(
     json_file: Path | None = typer.Option(None, "--json", help="Also write the figures as JSON."),
