@@ -65,7 +65,8 @@ def take(step: int) -> Take:
 
 
 def seen(batch: Batch) -> list[tuple]:
-    return [(s.caption, *s.content.shape, *s.content[0, 0, 0], p) for s, p in zip(*vars(batch).values(), strict=True)]
+    both = zip(batch.samples, batch.places, strict=True)
+    return [(s.caption, *s.content.shape, *s.content[0, 0, 0], p) for s, p in both]
 
 
 def steps(loader: Loader, first: int, last: int) -> list[list[tuple]]:
