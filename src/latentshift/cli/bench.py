@@ -13,11 +13,6 @@ import typer
 bench = typer.Typer(help="Measure speed on this machine, beside a peer in the same run.", no_args_is_help=True)
 
 
-@bench.callback()
-def _bench() -> None:
-    pass
-
-
 @bench.command("train")
 def train(
     json_file: Path | None = typer.Option(None, "--json", help="Also write the figures as JSON."),

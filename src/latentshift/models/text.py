@@ -61,7 +61,7 @@ class SentenceEncoder(nn.Module):
         configs: list[Any] = [encoder.config for encoder in encoders]
         positions = [int(config.max_position_embeddings) for config in configs]
         self.length = min(*positions, *(tokenizer.model_max_length for tokenizer in tokenizers))
-        self.zero_empty = zero_empty
+        self._empty = self.tokenize([""]) if zero_empty else None
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -91,9 +91,9 @@ class SentenceEncoder(nn.Module):
             tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
             pooled = outputs[-1].text_embeds
             text = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
-        if self.zero_empty:
-            empty = self.tokenize([""]).to(token_ids.device)
-            text = text.masked_fill((token_ids == empty).all(dim=(1, 2))[:, None, None], 0.0)
+        if self._empty is not None:
+            is_empty = (token_ids == self._empty.to(token_ids.device)).all(dim=(1, 2))
+            text = text.masked_fill(is_empty[:, None, None], 0.0)
         return text
 
     @torch.no_grad()

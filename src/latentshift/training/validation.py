@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from latentshift.data.fence import Limits
 from latentshift.data.loader import Batch, Loader, Take
 from latentshift.data.order import draws
 from latentshift.training.objective import LatentBatch
+from latentshift.training.processes import split
 from latentshift.training.recipe import ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
@@ -74,7 +74,6 @@ class Validation:
         batch = self._kept[number]
         noise = draws(self.seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
-        moved: dict[str, Any] = {
-            name: value.to(device) if torch.is_tensor(value) else value for name, value in vars(fixed).items()
-        }
-        return LatentBatch(**moved)
+        whole: LatentBatch
+        (whole,) = split(fixed, 1, device)
+        return whole
