@@ -203,7 +203,7 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
 
 
 def test_a_dry_run_prints_the_resolved_recipe(cli, tmp_path: Path) -> None:
-    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", "steps=6000", "--dry-run")
+    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", "model=bundled", "steps=6000", "--dry-run")
     assert code == 0 and "steps: 6000\n" in out and "train_text_encoder: true\n" in out
     assert list(tmp_path.iterdir()) == []
 

@@ -118,7 +118,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
         temporal = None
         if method == "latent-vdm":
-            temporal = self.temporal or TemporalAttention.for_unet(self.unet).to(self.unet.device, self.unet.dtype)
+            temporal = self.temporal or TemporalAttention.for_unet(self.unet)
         self.set_temporal(temporal)
         self.set_shift((self.config.shift or {}) if method == "latent-shift" else None)
 

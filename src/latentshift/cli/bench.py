@@ -1,4 +1,4 @@
-"""``latentshift bench``: how fast it is here, beside a peer in the same run."""
+"""``latentshift bench``: how fast it is here, beside a peer in the same run, and what memory it takes."""
 
 from __future__ import annotations
 
@@ -10,39 +10,62 @@ from typing import Any
 
 import typer
 
-bench = typer.Typer(help="Measure speed on this machine, beside a peer in the same run.", no_args_is_help=True)
+from latentshift.whole import check_place, write_whole
+
+bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
+
+
+_JSON = typer.Option(None, "--json", help="Also write the figures as JSON.")
 
 
 @bench.command("train")
-def train(
-    json_file: Path | None = typer.Option(None, "--json", help="Also write the figures as JSON."),
-) -> None:
+def train(json_file: Path | None = _JSON) -> None:
     """Optimizer steps a second of the sprites video stage on the CPU, beside the loop that one would write first."""
     from latentshift.benchmarks.training import bench_training
     from latentshift.cli.models import quiet_libraries
-    from latentshift.whole import check_place, write_whole
 
-    if json_file is not None:
-        check_place(json_file)
+    _check(json_file)
     quiet_libraries()
     measured = bench_training()
     print(f"{'':36} {'steps/s':>9} {'plain':>9} {'ratio':>6}")
     print(f"{measured.what:36} {measured.rate:9.2f} {measured.peer:9.2f} {measured.ratio:6.2f}")
-    if json_file is not None:
-        write_whole(json_file, json.dumps({**asdict(measured), "ratio": measured.ratio}, indent=1) + "\n")
-        print(json_file)
+    _keep(json_file, {**asdict(measured), "ratio": measured.ratio})
+
+
+@bench.command("memory")
+def memory(
+    recipe: Path = typer.Argument(..., help="The recipe, a YAML file; see recipes/."),
+    overrides: list[str] | None = typer.Argument(None, help="Settings to change, as key=value."),
+    json_file: Path | None = _JSON,
+) -> None:
+    """Peak memory of a recipe's first steps on one process, beside what train --dry-run expects of them."""
+    from latentshift.cli.models import pick_device, quiet_libraries
+    from latentshift.training.recipe import load_recipe
+
+    settled = load_recipe(recipe, overrides or [])
+    _check(json_file)
+    quiet_libraries()
+    pick_device(settled.compute.device)
+    from latentshift.benchmarks.memory import measure_memory
+
+    with tempfile.TemporaryDirectory() as scratch:
+        measured = measure_memory(settled, Path(scratch))
+    for name, size in measured.estimated.memory.items():
+        print(f"{name:24} {size / 2**30:9.2f} GiB")
+    total = measured.estimated.total
+    print(f"{'estimated':24} {total / 2**30:9.2f} GiB")
+    print(f"{'measured':24} {measured.measured / 2**30:9.2f} GiB, {total / measured.measured:.2f} of it estimated")
+    print(f"losses: {', '.join(f'{loss:.4f}' for loss in measured.losses)}")
+    facts = {"estimated": measured.estimated.memory, "measured": measured.measured, "losses": measured.losses}
+    _keep(json_file, facts)
 
 
 @bench.command("data")
-def data(
-    json_file: Path | None = typer.Option(None, "--json", help="Also write the figures as JSON."),
-) -> None:
+def data(json_file: Path | None = _JSON) -> None:
     """Clips a second of one core: H.264 beside a bare decode, encoded clips beside a bare read; and memory."""
     from latentshift.benchmarks.data import bench_encoded, bench_footage, memory_over
-    from latentshift.whole import check_place, write_whole
 
-    if json_file is not None:
-        check_place(json_file)
+    _check(json_file)
     lines: list[dict[str, Any]] = []
     print(f"{'':34} {'clips/s':>9} {'bare':>9} {'ratio':>6}")
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,7 +75,15 @@ def data(
             lines.append({**asdict(measured), "ratio": measured.ratio})
         early, late = memory_over(folder)
     print(f"memory after 10,000 and 100,000 samples out of 200 shards: {early:.0f} and {late:.0f} MiB")
+    _keep(json_file, {"measured": lines, "memory_mib": {"after_10000": early, "after_100000": late}})
+
+
+def _check(json_file: Path | None) -> None:
     if json_file is not None:
-        facts = {"measured": lines, "memory_mib": {"after_10000": early, "after_100000": late}}
+        check_place(json_file)
+
+
+def _keep(json_file: Path | None, facts: dict[str, Any]) -> None:
+    if json_file is not None:
         write_whole(json_file, json.dumps(facts, indent=1) + "\n")
         print(json_file)

@@ -13,14 +13,19 @@ def train(
     overrides: list[str] | None = typer.Argument(
         None, help="Settings to change, as key=value; a dot goes a level down: optimizer.learning_rate=1e-4."
     ),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved recipe and stop."),
+    dry: bool = typer.Option(
+        False, "--dry-run", help="Print the resolved recipe, and what the run would take of memory and time, and stop."
+    ),
+    processes: int = typer.Option(1, "--processes", min=1, help="How many --dry-run takes to share each batch."),
 ) -> None:
     """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
-    from latentshift.training.recipe import dump_recipe, load_recipe
+    from latentshift.training.recipe import load_recipe
 
     settled = load_recipe(recipe, overrides or [])
-    if dry_run:
-        print(dump_recipe(settled), end="")
+    if dry:
+        from latentshift.cli.dry_run import dry_run
+
+        dry_run(settled, processes)
         return
     from latentshift.cli.models import pick_device, quiet_libraries
 

@@ -98,14 +98,17 @@ class TemporalAttention(ModelMixin, ConfigMixin):
 
     @classmethod
     def for_unet(cls, unet: nn.Module, max_distance: int = 15) -> TemporalAttention:
-        """New layers for a U-Net, which add nothing yet.
+        """New layers for a U-Net, where it is and as precise; they add nothing yet.
 
         Raises:
             ValueError: if the U-Net has no transformer blocks.
         """
         attentions = [block.attn1 for block in _transformer_blocks(unet).values()]
         widths = [attention.to_out[0].out_features for attention in attentions]
-        return cls(widths=widths, heads=[attention.heads for attention in attentions], max_distance=max_distance)
+        layers = cls(widths=widths, heads=[attention.heads for attention in attentions], max_distance=max_distance)
+        weight = cast(Tensor, attentions[0].to_out[0].weight)
+        there = (layers.device, layers.dtype) == (weight.device, weight.dtype)
+        return layers if there else layers.to(weight.device, weight.dtype)
 
 
 def install_attention(unet: nn.Module, temporal: TemporalAttention) -> nn.Module:

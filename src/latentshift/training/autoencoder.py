@@ -14,8 +14,8 @@ from torch import Tensor
 
 from latentshift.data.order import draws
 from latentshift.data.sprites import Sprites
-from latentshift.models.autoencoder import build_autoencoder
 from latentshift.training.objective import AutoencoderObjective, FrameBatch
+from latentshift.training.prepare import new_autoencoder
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.video import to_uint8, to_unit
 from latentshift.whole import whole
@@ -32,16 +32,9 @@ class AutoencoderStage:
         self.recipe = recipe
         self.rank, self.ranks = rank, ranks
         self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
-        model = recipe.model
-        self.autoencoder = build_autoencoder(
-            channels=model.channels,
-            layers_per_block=model.layers_per_block,
-            latent_channels=model.latent_channels,
-            norm_groups=model.norm_groups,
-            size=recipe.data.size,
-        )
+        self.autoencoder = new_autoencoder(recipe)
         self.objective = AutoencoderObjective(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
-        self.latent_side = recipe.data.size // 2 ** (len(model.channels) - 1)
+        self.latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
 
     @property
     def fingerprint(self) -> dict[str, str]:

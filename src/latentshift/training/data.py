@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 
+from latentshift.data.encoded.clips import EncodedClips
+from latentshift.data.encoded.plan import Plan, index_path
 from latentshift.data.loader import Loader, Take
+from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
+from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.recipe import DiffusionSettings
 from latentshift.training.source import OpenSource, reading_limits
@@ -98,6 +102,28 @@ def open_data(
     _take_up(loader, recipe.output / "data.json")
     text_encoded = not pipeline.sentences.is_trained and all(each.text_encoded for each in opened)
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
+
+
+def brings_text(recipe: DiffusionSettings) -> bool:
+    """Whether all of a recipe's data was encoded before, and its captions with it."""
+    folders = [Path(each.source) for each in recipe.data]
+    return all(index_path(folder).is_file() and Plan.read(folder).text is not None for folder in folders)
+
+
+def count_clips(recipe: DiffusionSettings) -> int:
+    """How many clips the sources of a recipe offer, before any is opened, so that some may turn out to be of no use.
+
+    Raises:
+        ValueError: for a source that can't be listed.
+    """
+    count = 0
+    for each in recipe.data:
+        if index_path(Path(each.source)).is_file():
+            count += EncodedClips(Path(each.source)).size(1)
+            continue
+        entries = source_from(each.source, each.options).entries()
+        count += sum(isinstance(entry, Row) and not entry.is_image for entry in entries)
+    return count
 
 
 def _take_up(loader: Loader, path: Path) -> None:

@@ -7,14 +7,14 @@ newest checkpoint; the batch of a step is a function of the step, so nothing is 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 
 import torch
 from accelerate import Accelerator
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
+from latentshift.training.prepare import attention_backend
 from latentshift.training.processes import any_process, parts_of_a_share, split
 from latentshift.training.rate import before_decay, learning_rate
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings
@@ -40,7 +40,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     saver = Saver(stage, learner, recipe, accelerator)
     step = saver.take_up()
     saver.begin()
-    parts = parts_of_a_share(recipe, accelerator)
+    parts = parts_of_a_share(recipe, accelerator.num_processes)
     alone = accelerator.num_processes == 1
 
     validation = recipe.validation if isinstance(recipe, DiffusionSettings) else None
@@ -77,7 +77,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 with termination.waiting() if alone else nullcontext():  # several have to end at the same place
                     batch = next(batches)
                 waited = time.perf_counter() - start
-                with _attention(compute.attention):
+                with attention_backend(recipe):
                     learned = learner.learn(
                         split(batch, parts, accelerator.device),
                         rate,
@@ -96,7 +96,3 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             if step < recipe.steps:
                 look(step, journal)
         look(step, journal)
-
-
-def _attention(backend: str) -> AbstractContextManager[None]:
-    return sdpa_kernel(SDPBackend.MATH) if backend == "math" else nullcontext()

@@ -68,7 +68,7 @@ class DenoisingObjective(nn.Module):
     def __init__(
         self,
         unet: nn.Module,
-        sentences: SentenceEncoder,
+        sentences: SentenceEncoder | None,
         scheduler: DDPMScheduler,
         weighting: Weighting = "uniform",
         min_snr_gamma: float = 5.0,
@@ -78,7 +78,7 @@ class DenoisingObjective(nn.Module):
         super().__init__()
         self.unet = unet
         self.pixels = pixels  # to a latent pixel, on each side
-        self.sentences = sentences
+        self.sentences = sentences  # None where every batch brings its text encoded
         self.temporal = temporal  # works from within the U-Net; here so that it is trained
         self.scheduler = scheduler
         self.weighting = weighting
@@ -95,7 +95,7 @@ class DenoisingObjective(nn.Module):
         noisy, target = add_noise(self.scheduler, batch.latents, batch.noise, batch.timesteps)
         text = batch.text
         if text is None:
-            assert batch.token_ids is not None
+            assert batch.token_ids is not None and self.sentences is not None
             text = self.sentences(batch.token_ids)
         height, width = (side * self.pixels for side in noisy.shape[-2:])
         text = with_sizes(self.unet, text, (height, width, 0, 0, height, width))  # whole frames, as they are wanted

@@ -45,17 +45,19 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )
-    parts_of_a_share(recipe, accelerator)
+    parts_of_a_share(recipe, accelerator.num_processes)
     return accelerator
 
 
-def parts_of_a_share(recipe: AnyRecipe, accelerator: Accelerator) -> int:
-    """Into how many batches a process splits its share of a step's."""
-    share, rest = divmod(recipe.batch_size, accelerator.num_processes)
-    if rest:
-        raise ValueError(
-            f"a batch_size of {recipe.batch_size} can't be shared evenly by {accelerator.num_processes} processes"
-        )
+def parts_of_a_share(recipe: AnyRecipe, processes: int) -> int:
+    """Into how many batches a process splits its share of a step's.
+
+    Raises:
+        ValueError: for a batch that can't be shared evenly, or not in batches of ``micro_batch_size``.
+    """
+    share, rest = divmod(recipe.batch_size, processes)
+    if rest or not share:
+        raise ValueError(f"a batch_size of {recipe.batch_size} can't be shared evenly by {processes} processes")
     micro = recipe.micro_batch_size or share
     parts, rest = divmod(share, micro)
     if rest or not parts:

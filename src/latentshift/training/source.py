@@ -24,7 +24,7 @@ from latentshift.data.sources import list_source, source_from
 from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.recipe import DataSettings, DiffusionSettings
+from latentshift.training.recipe import DataSettings, DiffusionSettings, RunSettings
 
 _OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
@@ -146,6 +146,7 @@ class OpenSource:
         with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
             for done in encode_shards(folder, encoder, None, reading_limits(self.recipe)):
                 bar.update(done)
+        self.pipeline.vae.to("cpu")  # training has no use for it
 
     def _check(self, plan: Plan) -> None:
         """That shards from elsewhere are this model's."""
@@ -169,6 +170,6 @@ def reading_limits(recipe: DiffusionSettings) -> Limits:
     return Limits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))
 
 
-def autocast_dtype(recipe: DiffusionSettings) -> torch.dtype:
-    """In which the encoders calculate."""
+def autocast_dtype(recipe: RunSettings) -> torch.dtype:
+    """In which matrices are multiplied."""
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]

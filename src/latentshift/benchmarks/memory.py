@@ -1,0 +1,79 @@
+"""The peak memory of a training step, measured beside what ``latentshift train --dry-run`` expects of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from latentshift.training.estimate import Estimate, estimate
+from latentshift.training.learner import Learner
+from latentshift.training.prepare import attention_backend
+from latentshift.training.processes import accelerator_for, parts_of_a_share, split
+from latentshift.training.rate import learning_rate
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.run import stage_of
+
+_STEPS = 2  # the optimizer's averages are there from the second on
+_PROCESS = Path("/proc/self")
+
+
+@dataclass(frozen=True)
+class MeasuredMemory:
+    """Estimate and measurement, in bytes, of one process on its device; and the losses of the steps."""
+
+    estimated: Estimate
+    measured: int
+    losses: tuple[float, ...]
+
+
+def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
+    """Take the first steps of a recipe: its real model, data, optimizer and averages; nothing is sampled or saved.
+
+    On the CPU it is the memory of the whole process that is measured, of which other steps before may have left some.
+
+    Args:
+        recipe: of one process.
+        folder: for what is encoded; the recipe's own is left alone.
+
+    Raises:
+        ValueError: for a base or data that can't be used, or a machine that does not tell what a process takes.
+    """
+    recipe = recipe.model_copy(update={"output": folder})
+    accelerator = accelerator_for(recipe)
+    device = accelerator.device
+    if device.type != "cuda" and not (_PROCESS / "clear_refs").exists():
+        raise ValueError("the memory of a process on the CPU is measured on Linux alone")
+    expected = estimate(recipe, device)
+    stage = stage_of(recipe, accelerator)
+    memory_format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
+    stage.objective.to(device, memory_format=memory_format)  # type: ignore[call-overload]
+    learner = Learner(stage.objective, recipe, accelerator)
+    learner.objective.train()
+    parts = parts_of_a_share(recipe, 1)
+    losses = []
+    _forget_peak(device)
+    with closing(stage.batches(1)) as batches:
+        for step in range(1, _STEPS + 1):
+            rate = learning_rate(recipe.optimizer, step, recipe.steps)
+            with attention_backend(recipe):
+                learned = learner.learn(split(next(batches), parts, device), rate)
+            assert learned is not None
+            losses.append(learned.values["loss"])
+    return MeasuredMemory(expected, _peak(device), tuple(losses))
+
+
+def _forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        (_PROCESS / "clear_refs").write_text("5")  # proc(5): the peak starts again from what there is
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    lines = (_PROCESS / "status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -1,0 +1,255 @@
+"""What a run is going to take, before it takes it: parameters, memory by part, operations.
+
+Only configurations are read; the model is never built in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from latentshift.locate import locate_model
+from latentshift.models.adapter import add_lora
+from latentshift.models.autoencoder import encode_moments
+from latentshift.models.skeleton import skeleton
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.data import brings_text
+from latentshift.training.footprint import footprint, peak_of, shapes_alone
+from latentshift.training.objective import AutoencoderObjective, FrameBatch, LatentBatch
+from latentshift.training.prepare import (
+    attention_backend,
+    lora_of,
+    make_video_model,
+    new_autoencoder,
+    new_image_model,
+    objective_for,
+    trained_autoencoder,
+)
+from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.source import autocast_dtype
+
+_FLOAT = 4  # bytes of a weight, a gradient, an average
+_MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of the optimizer's two averages, for each trained weight
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the model.
+
+    Attributes:
+        name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
+        parameters: how many it has, with its adapter's.
+        trained: how many of them are trained.
+        at_work: whether training has a use for it, so that it lies on the device.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    at_work: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes.
+
+    Attributes:
+        parts: of the model.
+        memory: bytes by what they are for, of one process on its device, at the moment when it holds most.
+        flops: floating-point operations of a step, of all processes together.
+    """
+
+    parts: tuple[Part, ...]
+    memory: dict[str, int]
+    flops: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return sum(self.memory.values())
+
+
+def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Estimate:
+    """What a recipe takes on a device, of each of so many processes.
+
+    Raises:
+        ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
+    """
+    share = recipe.batch_size // processes
+    micro = recipe.micro_batch_size or share
+    sized = _size_autoencoder(recipe, micro) if isinstance(recipe, AutoencoderRecipe) else _size(recipe, micro)
+    with shapes_alone(), attention_backend(recipe):
+        objective = sized.objective.to_empty(device="cpu").train()
+        batch = sized.batch()
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        found = footprint(
+            lambda: objective(batch)["loss"],
+            trained,
+            lambda: _calculating(recipe),
+            gathered=share > micro or processes > 1,
+        )
+        busy = {"gradients": found.gradients, "activations": found.activations}
+        if sized.encoding is not None:
+            autoencoder, shape = sized.encoding
+            autoencoder.to_empty(device="cpu")
+            with torch.no_grad(), _calculating(recipe):
+                encoding = peak_of(lambda: encode_moments(autoencoder, torch.empty(shape)))
+            if encoding > sum(busy.values()):
+                busy = {"gradients": 0, "activations": encoding}  # between two steps
+    count = sum(parameter.numel() for parameter in trained)
+    memory = {
+        "weights": _FLOAT * sum(part.parameters for part in sized.parts if part.at_work),
+        "optimizer": _MOMENTS[recipe.optimizer.kind] * count,
+        "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
+        **busy,
+    }
+    if processes > 1:
+        memory["exchange of gradients"] = _FLOAT * count
+    if device.type == "cpu":
+        memory["Python and libraries"] = int(psutil.Process().memory_info().rss)
+    return Estimate(sized.parts, memory, found.flops * (share // micro) * processes)
+
+
+def device_memory(device: torch.device) -> int:
+    """How many bytes there are on a device, for all that run on it."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    total = int(psutil.virtual_memory().total)
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
+    return total if limit == "max" else min(total, int(limit))
+
+
+def advice(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> str:
+    """What a run takes beside what there is, and what would make it take less, in a sentence."""
+    found, limit = estimate(recipe, device, processes), device_memory(device)
+    words: list[str] = []
+    less = found
+    for word, change in _savings(recipe, device, processes):
+        if less.total <= limit and words:
+            break
+        changed = change(recipe)
+        tried = estimate(changed, device, processes)
+        if tried.total < less.total:
+            words, recipe, less = [*words, word], changed, tried
+    said = f"the run takes about {_gib(found.total)} of the {_gib(limit)} of {device}"
+    if found.total <= limit:
+        said += ", so something else must have taken the rest"
+    if words:
+        said += f"; with {' '.join(words)} it takes about {_gib(less.total)}"
+    if less.total > limit:
+        said += "; choose a larger device, or train less: smaller or fewer frames, or an adapter (lora.rank=16)"
+    return said
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+Change = Callable[[AnyRecipe], AnyRecipe]
+
+
+def _savings(recipe: AnyRecipe, device: torch.device, processes: int) -> Iterator[tuple[str, Change]]:
+    compute = recipe.compute
+    if (recipe.micro_batch_size or recipe.batch_size // processes) > 1:
+        yield "micro_batch_size=1", lambda given: given.model_copy(update={"micro_batch_size": 1})
+    if compute.precision == "fp32":
+        yield "compute.precision=bf16", _with_compute(precision="bf16")
+    if isinstance(recipe, DiffusionSettings) and not compute.gradient_checkpointing:
+        yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
+    if device.type != "cpu" and compute.ema_device != "cpu":
+        yield "compute.ema_device=cpu", _with_compute(ema_device="cpu")
+
+
+def _with_compute(**changes: Any) -> Change:
+    return lambda given: given.model_copy(update={"compute": given.compute.model_copy(update=changes)})
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """The model, its weights on torch's meta device: its parts, what is trained on which batch, and where clips are
+    encoded as they come, with what and in which shape."""
+
+    parts: tuple[Part, ...]
+    objective: nn.Module
+    batch: Callable[[], FrameBatch | LatentBatch]
+    encoding: tuple[AutoencoderKL, tuple[int, ...]] | None = None
+
+
+def _size_autoencoder(recipe: AutoencoderRecipe, count: int) -> _Sized:
+    with torch.device("meta"):
+        autoencoder = new_autoencoder(recipe)
+    side, model = recipe.data.size, recipe.model
+    small = side // 2 ** (len(model.channels) - 1)
+
+    def batch() -> FrameBatch:
+        return FrameBatch(torch.empty(count, 3, side, side), torch.empty(count, model.latent_channels, small, small))
+
+    objective = AutoencoderObjective(autoencoder, recipe.kl_weight, recipe.edge_weight)
+    return _Sized((_part("autoencoder", autoencoder),), objective, batch)
+
+
+def _size(recipe: ImageRecipe | VideoRecipe, count: int) -> _Sized:
+    pipeline = _pipeline(recipe)
+    sentences = pipeline.sentences
+    text_encoded = brings_text(recipe) and not sentences.is_trained
+    footage = any(not each.encode for each in recipe.data)
+    objective = objective_for(recipe.model_copy(update={"compile": False}), pipeline, text_encoded=text_encoded)
+    if isinstance(recipe, VideoRecipe) and recipe.lora is not None:
+        add_lora(pipeline.unet, lora_of(recipe))
+    parts = [_part("unet", pipeline.unet)]
+    if pipeline.temporal is not None:
+        parts.append(_part("temporal", pipeline.temporal))
+    parts.append(_part("text_encoder", sentences, at_work=not text_encoded))
+    parts.append(_part("autoencoder", pipeline.vae, at_work=footage))
+    num_frames = 1 if isinstance(recipe, ImageRecipe) else pipeline.config.num_frames
+    side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
+    ids = (count, len(sentences.encoders), sentences.length)
+    text = sentences(torch.zeros(ids, dtype=torch.long, device="meta")).shape if text_encoded else None
+
+    def batch() -> LatentBatch:
+        latents = torch.empty(count, num_frames, channels, side, side)
+        return LatentBatch(
+            latents=latents,
+            noise=torch.empty_like(latents),
+            timesteps=torch.zeros(count, dtype=torch.long),
+            token_ids=torch.zeros(ids, dtype=torch.long),
+            text=None if text is None else torch.empty(text),
+        )
+
+    clip = (num_frames, 3, pipeline.sample_size, pipeline.sample_size)
+    return _Sized(tuple(parts), objective, batch, (pipeline.vae, clip) if footage else None)
+
+
+def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
+    try:
+        if isinstance(recipe, VideoRecipe):
+            pipeline = LatentShiftPipeline(**skeleton(locate_model(recipe.model)))
+            make_video_model(recipe, pipeline)
+            return pipeline
+        config = AutoencoderKL.load_config(trained_autoencoder(recipe))
+    except OSError as error:
+        what = recipe.autoencoder if isinstance(recipe, ImageRecipe) else recipe.model
+        raise ValueError(f"the configuration of {what} can't be read: {str(error).splitlines()[0]}") from None
+    with torch.device("meta"):
+        pipeline = new_image_model(recipe, AutoencoderKL.from_config(config))
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # it is no weight
+    return pipeline
+
+
+def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return Part(name, sum(count for count, _ in counts), sum(count for count, trained in counts if trained), at_work)
+
+
+def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
+    precise = recipe.compute.precision == "fp32"
+    return nullcontext() if precise else torch.autocast("cpu", autocast_dtype(recipe))

@@ -1,0 +1,211 @@
+"""What a run is said to take, beside closed forms, real models and what it does take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from latentshift import LatentShiftPipeline
+from latentshift.models.skeleton import skeleton
+from latentshift.training.estimate import Estimate, advice, estimate
+from latentshift.training.footprint import footprint, peak_of, shapes_alone
+from latentshift.training.recipe import load_recipe
+
+CPU = torch.device("cpu")
+WIDTH, ROWS, LAYERS = 64, 1000, 5
+WEIGHT, ROW_BYTES = 4 * WIDTH**2, 4 * ROWS * WIDTH
+
+
+def video(tmp_path: Path, *words: object) -> Estimate:
+    return estimate(recipe_of(tmp_path, *words), CPU)
+
+
+def recipe_of(tmp_path: Path, *words: object):
+    settings = [f"output={tmp_path}/run", "data={source: sprites, options: {clips: 4}}", *map(str, words)]
+    return load_recipe(Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml", settings)
+
+
+class Chain(nn.Module):
+    """Layers without anything between them: each keeps its input for its weight's gradient."""
+
+    def __init__(self, recompute: bool = False, after: type[nn.Module] = nn.Identity) -> None:
+        super().__init__()
+        layers = (nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False), after()) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(layers)
+        self.recompute = recompute
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            rows = checkpoint(layer, rows, use_reentrant=False) if self.recompute else layer(rows)
+        return rows.sum()
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> None:
+    with shapes_alone():
+        chain, rows = Chain(), torch.empty(ROWS, WIDTH)
+        found = footprint(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=gathered)
+    # At the peak the last layer but one goes back: the inputs of three layers (the first one's was there before), the
+    # gradients of its output and of its input, which makes five, and of its weight; the loss and its gradient. The last
+    # layer's weight has its gradient.
+    assert found.gradients == (LAYERS * WEIGHT if gathered else WEIGHT)
+    assert found.activations == 5 * ROW_BYTES + WEIGHT + 2 * 4
+    product = 2 * ROWS * WIDTH**2
+    assert found.flops == LAYERS * product + (2 * LAYERS - 1) * product  # the rows need no gradient
+
+
+def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
+    with shapes_alone():
+        rows = torch.empty(ROWS, WIDTH)
+        kept, again = (
+            footprint(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=False)  # noqa: B023
+            for chain in (Chain(after=nn.Tanh), Chain(recompute=True, after=nn.Tanh))
+        )
+    product = 2 * ROWS * WIDTH**2
+    assert again.flops - kept.flops == LAYERS * product
+
+
+def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
+    with shapes_alone():
+        big, small = nn.Linear(WIDTH, 100 * WIDTH, bias=False), nn.Linear(100 * WIDTH, 1, bias=False)
+        rows = torch.empty(2, WIDTH)
+        trained = [*big.parameters(), *small.parameters()]
+        found = footprint(lambda: small(big(rows)).sum(), trained, nullcontext, gathered=False)
+    assert found.gradients + found.activations >= 100 * WEIGHT  # the first layer's gradient comes last
+    assert found.gradients == 4 * 100 * WIDTH  # when the other's is there
+
+
+def test_what_is_let_go_does_not_count() -> None:
+    def work() -> None:
+        for _ in range(3):
+            torch.empty(ROWS, WIDTH)
+
+    with shapes_alone():
+        assert peak_of(work) == ROW_BYTES
+
+
+@pytest.mark.parametrize("base", ["ldm_folder", "sd1_folder", "sd2_folder", "sdxl_folder", "model"])
+def test_a_skeleton_has_the_shapes_of_what_is_loaded(base: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(base)
+    loaded = LatentShiftPipeline.from_pretrained(folder)
+    sized = LatentShiftPipeline(**skeleton(str(folder)))
+    assert sized.unet.device.type == "meta"
+    assert sized.method == loaded.method and sized.config.num_frames == loaded.config.num_frames
+    assert sized.sentences.length == loaded.sentences.length
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        real, shapes = getattr(loaded, part), getattr(sized, part)
+        assert (real is None) == (shapes is None)
+        if real is not None:
+            assert {name: value.shape for name, value in real.named_parameters()} == {
+                name: value.shape for name, value in shapes.named_parameters()
+            }
+
+
+def test_a_baselines_layers_are_counted_by_themselves(model: Path, tmp_path: Path) -> None:
+    parts = {part.name: part for part in video(tmp_path, f"model={model}", "method=latent-vdm").parts}
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.set_method("latent-vdm")
+    assert parts["temporal"].parameters == sum(each.numel() for each in pipeline.temporal.parameters())
+    assert parts["temporal"].trained == parts["temporal"].parameters
+
+
+def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path, tmp_path: Path) -> None:
+    whole = video(tmp_path, f"model={model}")
+    trained = sum(part.trained for part in whole.parts)
+    assert whole.memory["optimizer"] == 8 * trained and whole.memory["averages"] == 4 * trained
+    assert whole.memory["weights"] == 4 * sum(part.parameters for part in whole.parts if part.at_work)
+    assert not {part.name: part for part in whole.parts}["autoencoder"].at_work
+    footage = video(tmp_path, f"model={model}", "data.encode=false")
+    assert {part.name: part for part in footage.parts}["autoencoder"].at_work
+    frozen = video(tmp_path, f"model={model}", "train_text_encoder=false")
+    assert frozen.memory["optimizer"] < whole.memory["optimizer"]
+    lora = video(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    assert lora.memory["optimizer"] < frozen.memory["optimizer"]
+    eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit")
+    assert eight.memory["optimizer"] == 2 * trained
+
+
+def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, f"model={model}", "batch_size=8")
+    whole = estimate(recipe, CPU)
+    parts = estimate(recipe_of(tmp_path, f"model={model}", "batch_size=8", "micro_batch_size=1"), CPU)
+    shared = estimate(recipe, CPU, processes=4)
+    assert whole.flops == parts.flops == shared.flops
+    assert parts.memory["activations"] < whole.memory["activations"] / 4
+    assert parts.memory["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
+    assert shared.memory["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
+    again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
+    assert again.memory["activations"] < estimate(recipe_of(tmp_path, f"model={model}"), CPU).memory["activations"]
+
+
+def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data={source: sprites, options: {clips: 10}}", "compute.device=cpu"]
+    code, out, err = cli("train", recipe, *words, "--dry-run")
+    assert code == 0 and "warning" not in err
+    Path("resolved.yaml").write_text(out)
+    assert load_recipe(Path("resolved.yaml")) == load_recipe(recipe, words)
+    assert "# peak memory of a process" in out and "# FLOPs a step" in out
+    assert "2.5  10 clips" in out
+    code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run")
+    assert code == 0 and "not known  nowhere is no folder" in out
+    code, out, err = cli("train", recipe, *words, "model=gone", "--dry-run")
+    assert code != 0 and "there is no folder gone" in err and "Traceback" not in err
+    code, out, err = cli("train", recipe, *words, "--dry-run", "--processes", "3")
+    assert code != 0 and "can't be shared evenly by 3 processes" in err
+
+
+def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data=sprites", "compute.device=cpu", "batch_size=10000000"]
+    code, _, err = cli("train", recipe, *words, "--dry-run")
+    assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
+
+
+def test_advice_where_nothing_helps_is_to_train_less(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("latentshift.training.estimate.device_memory", lambda device: 1000)
+    said = advice(recipe_of(tmp_path, f"model={model}"), CPU)
+    assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in said
+    assert said.endswith("train less: smaller or fewer frames, or an adapter (lora.rank=16)")
+
+
+def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_path: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data={source: sprites, options: {clips: 4}}", "batch_size=4096", "steps=3"]
+    words += ["optimizer.warmup_steps=0", "optimizer.decay_steps=0", "compute.precision=fp32", f"output={tmp_path}/run"]
+    words += ["compute.device=cpu", "loading.workers=1"]
+    code = f"""
+import resource, sys
+import latentshift.cli.train, latentshift.training.run, torch
+torch.set_num_threads(1)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 900 * 2**20,) * 2)
+from latentshift.cli.app import main
+sys.argv = ["latentshift", "train", {str(recipe)!r}, *{words!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode not in (0, 75), done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_steps_take_the_memory_that_is_said(cli, tmp_path: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
+    data = "data={source: sprites, options: {clips: 8}}"
+    code, _, err = cli("bench", "memory", recipe, "model=bundled", data, "batch_size=64", "--json", "m.json")
+    assert code == 0, err
+    facts = json.loads(Path("m.json").read_text())
+    assert sum(facts["estimated"].values()) == pytest.approx(facts["measured"], rel=0.25)
