@@ -71,8 +71,11 @@ def test_gradients_are_gathered_over_parts_of_a_batch(whole: Path, tmp_path: Pat
         run(load_recipe(AUTOENCODER, [*TINY, "steps=6", f"output={tmp_path}/odd", "micro_batch_size=3"]), quiet=True)
 
 
-def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(whole: Path, tmp_path: Path) -> None:
-    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run"]
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
+    parallel: str, whole: Path, tmp_path: Path
+) -> None:
+    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", f"compute.parallel={parallel}"]
     finish(train(*words, "steps=2", processes=2))
     finish(train(*words, "steps=4", processes=1))
     finish(train(*words, "steps=6", processes=2))
@@ -81,6 +84,61 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(whole:
     for name, value in weights(tmp_path / "run").items():
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=2e-4)
     assert json.loads((tmp_path / "run" / "versions.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize("method", ["latent-shift", "latent-vdm"])
+def test_weights_in_shares_make_the_video_model_that_whole_ones_make(method: str, model: Path, tmp_path: Path) -> None:
+    """Sampled, validated and exported in between: by the main process, of weights that it gathers."""
+    words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
+    words += ["steps=3", "batch_size=4", "micro_batch_size=1", "sample_every=2", "save_every=2", "log_every=1"]
+    words += ["optimizer={learning_rate: 1e-3, warmup_steps: 1}", "validation={every: 2, clips: 1, bands: 2}"]
+    words += ["sample_steps=2", "weights=float32", f"method={method}", "compute={device: cpu, threads: 1}"]
+    words += ["compute.gradient_checkpointing=true", "train_text_encoder=false"]
+    run(load_recipe(Path(words[0]), [*words[1:], f"output={tmp_path}/whole"]), quiet=True)
+    finish(train(*words, f"output={tmp_path}/shares", "compute.parallel=fsdp", processes=2))
+    np.testing.assert_allclose(losses(tmp_path / "shares"), losses(tmp_path / "whole"), rtol=1e-4)
+    told = [
+        [json.loads(line)["error"] for line in (tmp_path / name / "validation.jsonl").read_text().splitlines()]
+        for name in ("shares", "whole")
+    ]
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
+    assert (tmp_path / "shares" / "samples" / "step-00000002.mp4").exists()
+    parts = ["unet", "temporal"] if method == "latent-vdm" else ["unet"]
+    for part in parts:
+        file = f"model/{part}/diffusion_pytorch_model.safetensors"
+        made, expected = load_file(tmp_path / "shares" / file), load_file(tmp_path / "whole" / file)
+        assert made.keys() == expected.keys()
+        for name, value in made.items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
+
+
+def test_each_process_keeps_its_share_alone(tmp_path: Path) -> None:
+    script = tmp_path / "shares.py"
+    script.write_text(f"""
+import sys
+from pathlib import Path
+from latentshift.training.autoencoder import AutoencoderStage
+from latentshift.training.learner import Learner
+from latentshift.training.processes import accelerator_for
+from latentshift.training.recipe import load_recipe
+words = [*{TINY!r}, "steps=2", "output={tmp_path}/run", "compute.parallel=fsdp"]
+recipe = load_recipe(Path({str(AUTOENCODER)!r}), words)
+accelerator = accelerator_for(recipe)
+learner = Learner(AutoencoderStage(recipe).objective, recipe, accelerator)
+groups = (learner.trained.values(), learner.average.shadow_params)
+parts = [sum(value.to_local().numel() for value in group) for group in groups]
+whole = sum(value.numel() for value in learner.trained.values())
+assert all(part < 0.75 * whole for part in parts), (parts, whole)
+accelerator.end_training()
+""")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_settings_that_do_not_go_with_shares_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"parallel=fsdp does not go with compute\.channels_last"):
+        load_recipe(AUTOENCODER, [*TINY, "steps=2", "compute.parallel=fsdp", "compute.channels_last=true"])
 
 
 def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Path) -> None:

@@ -48,8 +48,6 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
         raise ValueError("the memory of a process on the CPU is measured on Linux alone")
     expected = estimate(recipe, device)
     stage = stage_of(recipe, accelerator)
-    memory_format = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-    stage.objective.to(device, memory_format=memory_format)  # type: ignore[call-overload]
     learner = Learner(stage.objective, recipe, accelerator)
     learner.objective.train()
     parts = parts_of_a_share(recipe, 1)

@@ -62,7 +62,6 @@ def _ours(
 ) -> Callable[[], None]:
     pipeline.text_encoder.requires_grad_(False)
     objective = DenoisingObjective(pipeline.unet, pipeline.sentences, pipeline.scheduler)
-    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learner = Learner(objective, recipe, accelerator)
     learner.objective.train()
 

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentshift.training.sharding import lay_out
 from latentshift.whole import whole
 
 _PREFIX = "step-"
@@ -136,7 +137,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     for parameter, entries in optimizer.state.items():
         for name, value in entries.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
-                entries[name] = torch.empty_like(parameter).copy_(value)
+                entries[name] = lay_out(value, parameter)
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from latentshift.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
 from latentshift.training.recipe import AnyRecipe, OptimizerSettings
+from latentshift.training.sharding import exchange_gradients, lay_out, sharded, whole_tensor
 
 _CHECKS = 3  # steps; at the first, what is behind weights that begin at zero has no gradient yet
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
@@ -40,13 +41,25 @@ class Learner:
     """The trained weights of an objective, and all that moves them."""
 
     def __init__(self, objective: nn.Module, recipe: AnyRecipe, accelerator: Accelerator) -> None:
+        compute = recipe.compute
+        self.plain: nn.Module | None = None
+        if compute.parallel == "fsdp" and accelerator.num_processes > 1:
+            self.plain, objective = objective, sharded(objective, accelerator.device)
+        else:
+            memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
+            objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
         self.trained = {name: value for name, value in objective.named_parameters() if value.requires_grad}
         settings = recipe.optimizer
         optimizer = _optimizer(settings, list(self.trained.values()))
         self.average = EMAModel(
-            self.trained.values(), decay=recipe.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True
+            self.trained.values(),
+            decay=recipe.ema_decay,
+            use_ema_warmup=True,
+            inv_gamma=1.0,
+            power=0.75,
+            foreach=self.plain is None,
         )
-        self.average_device = torch.device("cpu") if recipe.compute.ema_device == "cpu" else accelerator.device
+        self.average_device = torch.device("cpu") if compute.ema_device == "cpu" else accelerator.device
         self.average.to(self.average_device)
         self.accelerator = accelerator
         self.max_grad_norm = settings.max_grad_norm
@@ -54,7 +67,8 @@ class Learner:
         self.cut_off = set(self.trained)  # what no gradient has reached so far
         self.dropped = 0
         self.dropped_in_a_row = 0
-        self.objective, self.optimizer = accelerator.prepare(objective, optimizer)
+        self.optimizer = accelerator.prepare(optimizer)
+        self.objective = objective if self.plain is not None else accelerator.prepare(objective)
 
     def learn(self, batches: Sequence[Any], rate: float, goes_on: Callable[[], bool] = lambda: True) -> Learned | None:
         """One step at a learning rate, on batches that are gone through one after the other.
@@ -74,15 +88,18 @@ class Learner:
             if not goes_on():
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
-            with nullcontext() if number == len(batches) else accelerator.no_sync(self.objective):
-                values = self.objective(batch)
+            last = number == len(batches)
+            exchange_gradients(self.objective, last)
+            with nullcontext() if last else accelerator.no_sync(self.objective):
+                with nullcontext() if self.plain is None else accelerator.autocast():  # what is prepared does it itself
+                    values = self.objective(batch)
                 accelerator.backward(values["loss"] / len(batches))
             for name, value in values.items():
                 said[name] = said.get(name, 0.0) + value.detach().float() / len(batches)
         if accelerator.num_processes > 1:
             said = accelerator.reduce(said, "mean")
         norm = accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
-        learned = {name: float(value) for name, value in said.items()} | {"gradient_norm": float(norm)}
+        learned = {name: float(value) for name, value in said.items()} | {"gradient_norm": float(whole_tensor(norm))}
         finite = math.isfinite(learned["loss"]) and math.isfinite(learned["gradient_norm"])
         if finite and self.checks_left:
             self._check_gradients()
@@ -103,7 +120,8 @@ class Learner:
 
     def _check_gradients(self) -> None:
         # A compiler's fault has cut a network in two before, in silence (docs/log.md, 2026-11-21).
-        self.cut_off -= {name for name, value in self.trained.items() if value.grad is not None and value.grad.any()}
+        gradients = {name: value.grad for name, value in self.trained.items() if value.grad is not None}
+        self.cut_off -= {name for name, gradient in gradients.items() if whole_tensor(gradient).any()}
         self.checks_left -= 1
         if not self.checks_left and len(self.cut_off) > _MOST_WITHOUT_GRADIENT * len(self.trained):
             first = next(name for name in self.trained if name in self.cut_off)
@@ -113,12 +131,21 @@ class Learner:
             )
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All of it, for a checkpoint."""
-        return {
-            "weights": self.trained,
+        """All of it, for a checkpoint; every process is to ask, and of weights in shares the main one alone is told."""
+        groups = {
+            "weights": dict(self.trained),
             "average": dict(zip(self.trained, self.average.shadow_params, strict=True)),
             "optimizer": optimizer_tensors(self.optimizer.optimizer),
         }
+        if self.plain is None:
+            return groups
+        told: dict[str, dict[str, Tensor]] = {name: {} for name in groups}
+        for group, tensors in groups.items():
+            for name, value in tensors.items():
+                whole = whole_tensor(value.detach())
+                if self.accelerator.is_main_process:  # the others let go of it at once
+                    told[group][name] = whole.cpu()
+        return told
 
     def values(self) -> dict[str, Any]:
         """What of it is no tensor."""
@@ -134,9 +161,9 @@ class Learner:
         """Go back to a checkpoint."""
         with torch.no_grad():
             for name, parameter in self.trained.items():
-                parameter.copy_(checkpoint.tensors["weights"][name])
-        for shadow, name in zip(self.average.shadow_params, self.trained, strict=True):
-            shadow.copy_(checkpoint.tensors["average"][name])
+                parameter.copy_(lay_out(checkpoint.tensors["weights"][name], parameter))
+            for shadow, name in zip(self.average.shadow_params, self.trained, strict=True):
+                shadow.copy_(lay_out(checkpoint.tensors["average"][name], shadow))
         values = checkpoint.values
         self.average.optimization_step = values["average_steps"]
         self.dropped, self.dropped_in_a_row = values["dropped"], values["dropped_in_a_row"]
@@ -146,7 +173,15 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the weights are their average, and the objective is as at inference."""
+        """Inside, the weights are their average, and the objective is as at inference.
+
+        To be entered by every process. Where weights lie in shares, the objective that the learner was made with, whole
+        and on the device, has the average's, in the main process alone.
+        """
+        if self.plain is not None:
+            with self._gathered(self.plain):
+                yield
+            return
         self.average.store(self.trained.values())
         self.average.copy_to(self.trained.values())
         self.objective.eval()
@@ -156,6 +191,21 @@ class Learner:
         finally:
             self.average.restore(self.trained.values())
             self.objective.train()
+
+    @contextmanager
+    def _gathered(self, plain: nn.Module) -> Iterator[None]:
+        own = dict(plain.named_parameters())
+        for name, shadow in zip(self.trained, self.average.shadow_params, strict=True):
+            value = whole_tensor(shadow)
+            if self.accelerator.is_main_process:
+                own[name].data.copy_(value)
+        if self.accelerator.is_main_process:
+            plain.to(self.accelerator.device)
+        plain.eval()
+        try:
+            yield
+        finally:
+            plain.to("cpu").train()
 
 
 def _optimizer(settings: OptimizerSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

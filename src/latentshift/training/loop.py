@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from contextlib import closing, nullcontext, suppress
 
-import torch
 from accelerate import Accelerator
 
 from latentshift.training.journal import Journal
@@ -33,9 +32,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         Terminated: after SIGTERM, when all that was learned is saved.
         OSError: if a checkpoint can't be written.
     """
-    output, compute = recipe.output, recipe.compute
-    memory_format = torch.channels_last if compute.channels_last else torch.contiguous_format
-    stage.objective.to(accelerator.device, memory_format=memory_format)  # type: ignore[call-overload]
+    output = recipe.output
     learner = Learner(stage.objective, recipe, accelerator)
     saver = Saver(stage, learner, recipe, accelerator)
     step = saver.take_up()
@@ -51,8 +48,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         last = step == recipe.steps
         if not last and step % recipe.sample_every and step % every:
             return
-        if accelerator.is_main_process:
-            with learner.averaged():
+        with learner.averaged():
+            if accelerator.is_main_process:
                 if last or step % recipe.sample_every == 0:
                     stage.sample(output / "samples", step)
                     journal.show(step, output / "samples" / f"step-{step:08d}.png")

@@ -101,6 +101,9 @@ class ComputeSettings(Settings):
         False, description="activations are made again when needed: less memory, slower"
     )
     ema_device: Literal["accelerator", "cpu"] = Field("accelerator", description="where the averaged weights lie")
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="of several processes each has all weights (ddp), or a share of every one (fsdp: FSDP2)"
+    )
 
 
 class AutoencoderModel(Settings):
@@ -167,6 +170,21 @@ class RunSettings(Settings):
     keep_checkpoints: int = Field(2, ge=1)
     optimizer: OptimizerSettings = OptimizerSettings()
     compute: ComputeSettings = ComputeSettings()
+
+    @model_validator(mode="after")
+    def _shares_are_plain(self) -> RunSettings:
+        compute = self.compute
+        if compute.parallel == "fsdp":
+            for name, is_set in (
+                ("compute.channels_last", compute.channels_last),
+                ("compute.precision=fp16", compute.precision == "fp16"),
+                ("compute.ema_device=cpu", compute.ema_device == "cpu"),
+                ("optimizer.kind=adamw_8bit", self.optimizer.kind == "adamw_8bit"),
+                ("compile", getattr(self, "compile", False)),
+            ):
+                if is_set:
+                    raise ValueError(f"compute.parallel=fsdp does not go with {name}; leave one of them out")
+        return self
 
     @model_validator(mode="after")
     def _rate_reaches_its_height(self) -> RunSettings:

@@ -71,9 +71,10 @@ class Saver:
         """Keep a step, if it is not kept."""
         if step == self.saved:
             return
+        tensors = self.learner.tensors()
         if self.accelerator.is_main_process:
             values = {"fingerprint": self.stage.fingerprint, **self.learner.values()}
-            save_checkpoint(self.folder, step, self.learner.tensors(), values)
+            save_checkpoint(self.folder, step, tensors, values)
             drop_checkpoints(self.folder, self.recipe.keep_checkpoints, always=before_decay(self.recipe))
         self.saved = step
         self.report()
