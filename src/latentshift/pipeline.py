@@ -102,6 +102,17 @@ class LatentShiftPipeline(DiffusionPipeline):
         found = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
         return " and ".join(name for name in found if name) or "none"
 
+    @property
+    def temporal_parameters(self) -> int:
+        """How many parameters the video model has more than the image model: none with the shift."""
+        with torch.device("meta"):
+            image_model = type(self.unet).from_config(self.unet.config)
+        models = (self.unet, image_model, self.temporal)
+        video, image, beside = (
+            0 if each is None else sum(value.numel() for value in each.parameters()) for each in models
+        )
+        return video - image + beside
+
     def set_method(self, method: str) -> None:
         """Let frames meet as the paper's model, as its baseline, or not at all.
 

@@ -1,1 +1,1 @@
-"""How fast it is, as ratios against a peer that is measured in the same run."""
+"""Measuring models, and how fast they are trained and read on this machine."""

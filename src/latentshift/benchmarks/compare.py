@@ -1,9 +1,9 @@
-"""Two ways of doing the same, measured in turns in one run: what a ratio is made of."""
+"""Ways of doing the same, measured in turns in one run: what a ratio is made of."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -28,24 +28,20 @@ class Measured:
 
 
 def in_turns(
-    ours: Callable[[int], None],
-    peer: Callable[[int], None],
-    rounds: int,
-    clock: Callable[[], float] = time.process_time,
-) -> tuple[float, float]:
+    calls: Sequence[Callable[[int], None]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> list[float]:
     """Calls a second of each, measured in turns after one round that does not count.
 
     Args:
-        ours: is told the round.
-        peer: likewise.
+        calls: each is told the round.
         rounds: that count.
         clock: of processor time, or of the wall.
     """
-    spent = [0.0, 0.0]
+    spent = [0.0] * len(calls)
     for number in range(rounds + 1):
-        for which, call in enumerate((ours, peer)):
+        for which, call in enumerate(calls):
             start = clock()
             call(number)
             if number:
                 spent[which] += clock() - start
-    return rounds / spent[0], rounds / spent[1]
+    return [rounds / each for each in spent]

@@ -53,7 +53,7 @@ def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
         def peer(number: int, path: Path = path, wide: int = round(256 * width / height)) -> None:
             _bare_decode(path, _times_of(number, window, framing), wide, 256)
 
-        rate, bare = in_turns(ours, peer, rounds)
+        rate, bare = in_turns([ours, peer], rounds)
         yield Measured(f"H.264 {width}x{height}, decoded", rate, bare)
 
 
@@ -87,7 +87,7 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
                     files[number].seek(4096 + offset)
                     batch.append(files[number].read(length))
 
-    rate, bare = in_turns(ours, peer, rounds)
+    rate, bare = in_turns([ours, peer], rounds)
     for file in files:
         file.close()
     return Measured("encoded, 256x256, with text", rate * _BATCHES_A_ROUND * _BATCH, bare * _BATCHES_A_ROUND * _BATCH)

@@ -10,19 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentshift.benchmarks.compare import Measured, in_turns
-from latentshift.locate import BUNDLED, bundled_model
+from latentshift.locate import BUNDLED, bundled_model, locate_model
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.learner import Learner
-from latentshift.training.objective import DenoisingObjective, LatentBatch
-from latentshift.training.processes import accelerator_for
+from latentshift.training.objective import LatentBatch
+from latentshift.training.prepare import attention_backend, make_video_model, objective_for
+from latentshift.training.processes import accelerator_for, parts_of_a_share, split
 from latentshift.training.recipe import ComputeSettings, VideoRecipe
 
 _CLIPS, _FRAMES = 8, 16
@@ -41,38 +40,37 @@ def bench_training(rounds: int = 5) -> Measured:
         batch_size=_CLIPS,
         compute=compute,
     )
-    accelerator = accelerator_for(recipe)
-    pipeline = LatentShiftPipeline.from_pretrained(bundled_model())
-    generator = torch.Generator().manual_seed(0)
-    side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
-    shape = (_CLIPS, _FRAMES, channels, side, side)
-    batch = LatentBatch(
-        latents=torch.randn(shape, generator=generator) / 4,
-        noise=torch.randn(shape, generator=generator),
-        timesteps=torch.randint(1000, (_CLIPS,), generator=generator),
-        token_ids=pipeline.sentences.tokenize(["a red star circling on a navy background"] * _CLIPS),
-    )
-    ours, peer = _ours(pipeline, recipe, accelerator, batch), _peer(batch)
-    rate, plain = in_turns(lambda _: ours(), lambda _: peer(), rounds, clock=time.perf_counter)
+    ours, batch = training_step(recipe)
+    rate, plain = in_turns([ours, _peer(batch)], rounds, clock=time.perf_counter)
     return Measured("sprites video stage, optimizer steps", rate, plain)
 
 
-def _ours(
-    pipeline: LatentShiftPipeline, recipe: VideoRecipe, accelerator: Any, batch: LatentBatch
-) -> Callable[[], None]:
-    pipeline.text_encoder.requires_grad_(False)
-    objective = DenoisingObjective(pipeline.unet, pipeline.sentences, pipeline.scheduler)
-    learner = Learner(objective, recipe, accelerator)
+def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBatch]:
+    """One step of a recipe's model as the loop takes it, and the batch that it takes: noise in the shape of latents."""
+    accelerator = accelerator_for(recipe)
+    pipeline = LatentShiftPipeline.from_pretrained(locate_model(recipe.model))
+    make_video_model(recipe, pipeline)
+    learner = Learner(objective_for(recipe, pipeline, text_encoded=False), recipe, accelerator)
     learner.objective.train()
+    generator = torch.Generator().manual_seed(0)
+    side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
+    shape = (recipe.batch_size, pipeline.config.num_frames, channels, side, side)
+    batch = LatentBatch(
+        latents=torch.randn(shape, generator=generator) / 4,
+        noise=torch.randn(shape, generator=generator),
+        timesteps=torch.randint(1000, shape[:1], generator=generator),
+        token_ids=pipeline.sentences.tokenize(["a red star circling on a navy background"] * recipe.batch_size),
+    )
+    parts = split(batch, parts_of_a_share(recipe, 1), accelerator.device)
 
-    def step() -> None:
-        with sdpa_kernel(SDPBackend.MATH):
-            learner.learn([batch], _RATE)
+    def step(number: int) -> None:
+        with attention_backend(recipe):
+            learner.learn(parts, recipe.optimizer.learning_rate)
 
-    return step
+    return step, batch
 
 
-def _peer(batch: LatentBatch) -> Callable[[], None]:
+def _peer(batch: LatentBatch) -> Callable[[int], None]:
     stock = LatentShiftPipeline.from_pretrained(bundled_model())
     text_encoder = stock.text_encoder.eval()
     unet = UNet2DConditionModel.from_pretrained(bundled_model() / "unet", torch_dtype=torch.float32).train()
@@ -83,7 +81,7 @@ def _peer(batch: LatentBatch) -> Callable[[], None]:
     assert batch.token_ids is not None
     ids = batch.token_ids[:, 0]
 
-    def step() -> None:
+    def step(number: int) -> None:
         noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
         target = scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
         with torch.no_grad():

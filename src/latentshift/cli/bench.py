@@ -78,6 +78,34 @@ def data(json_file: Path | None = _JSON) -> None:
     _keep(json_file, {"measured": lines, "memory_mib": {"after_10000": early, "after_100000": late}})
 
 
+@bench.command("ladder")
+def ladder(
+    recipe: Path = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run."),
+    overrides: list[str] | None = typer.Argument(None, help="Settings to change, as key=value."),
+    output: Path = typer.Option(Path("outputs/ladder"), "--output", "-o", help="Folder for the runs and the studies."),
+    seen: int = typer.Option(128, "--seen", min=1, help="Videos of (colour, thing, motion) triples, of each method."),
+    images: int = typer.Option(0, "--images", min=0, help="One-frame images, of each method."),
+    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
+    dtype: str = typer.Option("bfloat16", "--dtype", help="Of the videos: float32, bfloat16 or float16."),
+) -> None:
+    """Latent-Shift, Latent-VDM and no temporal module, trained from one image model by one recipe, and read."""
+    from latentshift.cli.models import load_dtype, pick_device, quiet_libraries
+    from latentshift.training.recipe import VideoRecipe, load_recipe
+
+    settled = load_recipe(recipe, overrides or [])
+    if not isinstance(settled, VideoRecipe):
+        raise ValueError(f"{recipe} is of stage {settled.stage}, and the ladder trains stage video")
+    quiet_libraries()
+    device = pick_device(settled.compute.device)
+    from latentshift.benchmarks.ladder import Ladder, table
+
+    counts = {"seen": seen, "images": images}
+    rungs = Ladder(settled, output, counts, steps, device, load_dtype(dtype, device)).rungs()
+    for part in rungs[0].scores:
+        print(f"{part}: {counts[part]} a method\n\n{table(rungs, part)}\n")
+    print(output / "ladder.json")
+
+
 def _check(json_file: Path | None) -> None:
     if json_file is not None:
         check_place(json_file)

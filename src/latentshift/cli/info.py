@@ -20,16 +20,11 @@ def info(
     from latentshift.models.text import whole_words
 
     pipeline = load_pipeline(model)
-    import torch
-
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.sentences}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
-    with torch.device("meta"):
-        image_model = type(pipeline.unet).from_config(pipeline.unet.config)
-    temporal = counts["unet"] - sum(parameter.numel() for parameter in image_model.parameters())
-    counts["unet"] -= temporal
-    if pipeline.temporal is not None:
-        temporal += sum(parameter.numel() for parameter in pipeline.temporal.parameters())
+    temporal = pipeline.temporal_parameters
+    if pipeline.temporal is None:
+        counts["unet"] -= temporal
     facts: dict[str, Any] = {
         "model": model,
         "family": family_of(*pipeline.sentences.encoders),

@@ -1,0 +1,126 @@
+"""The methods beside each other at equal budget: trained from one image stage by one recipe, and read by the reader.
+
+Latent-Shift, Latent-VDM and no temporal module take the same steps on the same data with the same seeds; what differs
+is how frames meet (the paper's comparison, Sec. 4.1, on the sprites world).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentshift.benchmarks.compare import in_turns
+from latentshift.benchmarks.study import SCORES, Study
+from latentshift.benchmarks.training import training_step
+from latentshift.pipeline import METHODS, LatentShiftPipeline
+from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
+from latentshift.training.folder import check_folder
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.run import run
+from latentshift.whole import write_whole
+
+_TIMED_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One method.
+
+    Attributes:
+        method: how frames meet.
+        temporal_parameters: that it adds to the image model.
+        seconds_a_step: of training, on the device of the recipe, measured in turns with the other methods.
+        scores: part of the study -> shares of right answers.
+    """
+
+    method: str
+    temporal_parameters: int
+    seconds_a_step: float
+    scores: dict[str, dict[str, Any]]
+
+
+class Ladder:
+    """All rungs, in one folder; the same again goes on where it stopped.
+
+    Args:
+        recipe: of stage (c), from an image stage; its method and its output are replaced.
+        folder: with a run and a study for each method, and ``ladder.json``.
+        counts: videos of each part of the study.
+        steps: of the sampler.
+        device: where the study's videos are made.
+        dtype: in which the study's videos are made.
+    """
+
+    def __init__(
+        self,
+        recipe: VideoRecipe,
+        folder: Path,
+        counts: Mapping[str, int],
+        steps: int,
+        device: str,
+        dtype: torch.dtype,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.counts = counts
+        self.steps = steps
+        self.device = device
+        self.dtype = dtype
+
+    def rungs(self) -> list[Rung]:
+        """Train, read and time every method; writes ``ladder.json``.
+
+        Raises:
+            ValueError: for a base or a folder that does not fit the recipe.
+        """
+        for recipe in self._recipes():
+            check_folder(recipe)
+            kept = list_checkpoints(recipe.output / "checkpoints")
+            if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
+                run(recipe)
+        read = {recipe.method: self._read(recipe) for recipe in self._recipes()}
+        seconds = self._seconds_a_step()
+        rungs = []
+        for method, (parameters, scores) in read.items():
+            assert method is not None
+            rungs.append(Rung(method, parameters, seconds[method], scores))
+        told = {
+            "steps": self.recipe.steps,
+            "batch_size": self.recipe.batch_size,
+            "rungs": [asdict(each) for each in rungs],
+        }
+        write_whole(self.folder / "ladder.json", json.dumps(told, indent=1) + "\n")
+        return rungs
+
+    def _recipes(self) -> Iterator[VideoRecipe]:
+        for method in METHODS:
+            yield self.recipe.model_copy(update={"method": method, "output": self.folder / method})
+
+    def _read(self, recipe: VideoRecipe) -> tuple[int, dict[str, dict[str, Any]]]:
+        pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=self.dtype).to(self.device)
+        study = Study(pipeline, str(recipe.method), recipe.output / "study", self.steps)
+        return pipeline.temporal_parameters, dict(study.scores(self.counts))
+
+    def _seconds_a_step(self) -> dict[str, float]:
+        recipes = list(self._recipes())
+        calls = [training_step(recipe)[0] for recipe in recipes]
+        rates = in_turns(calls, _TIMED_STEPS, clock=time.perf_counter)
+        return {str(recipe.method): 1 / rate for recipe, rate in zip(recipes, rates, strict=True)}
+
+
+def table(rungs: list[Rung], part: str) -> str:
+    """Markdown: a method a line, with its scores of one part of the study in percent."""
+    names = [name for name in SCORES if rungs[0].scores[part][name] is not None]
+    head = ["method", "temporal parameters", "s a step", *("all" if name == "joint" else name for name in names)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for rung in rungs:
+        shares = [f"{100 * rung.scores[part][name]:.1f} %" for name in names]
+        cells = [rung.method, f"{rung.temporal_parameters:,}", f"{rung.seconds_a_step:.2f}", *shares]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

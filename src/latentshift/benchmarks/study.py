@@ -1,0 +1,108 @@
+"""The sprites study of a pipeline: asked part by part, read, and written down, with pictures of each part's first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from latentshift.clip import frames_apart
+from latentshift.contact_sheet import contact_sheet
+from latentshift.evaluation.sprites_study import PARTS, Part, questions, read_part, score_part, settle
+from latentshift.models.digest import model_digest
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.video import as_clip, write_video
+from latentshift.whole import write_whole
+
+_SHEET_ROWS = 16
+SCORES = ("background", "colour", "motion", "thing", "joint")
+
+
+class Study:
+    """One study in one folder; the same again goes on where it stopped.
+
+    Args:
+        pipeline: that is asked, with the sampler that is to be used.
+        name: of the model, for the report.
+        output: the folder.
+        steps: of the sampler.
+        guidance: scale; None: the model's own.
+
+    Raises:
+        ValueError: for settings that the pipeline can't take, or a folder with a study of something else.
+    """
+
+    def __init__(
+        self, pipeline: LatentShiftPipeline, name: str, output: Path, steps: int, guidance: float | None = None
+    ) -> None:
+        pipeline.set_progress_bar_config(disable=True)
+        self.pipeline = pipeline
+        self.name = name
+        self.output = output
+        self.steps = steps
+        self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
+        pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
+        self.settings = {
+            "contents": model_digest(*pipeline.components.values()),
+            "shift": pipeline.config.shift,
+            "frames": pipeline.config.num_frames,
+            "steps": steps,
+            "guidance": self.scale,
+            "sampler": type(pipeline.scheduler).__name__,
+            "device": pipeline.device.type,
+            "dtype": str(pipeline.dtype),
+        }
+        settle(output, self.settings)
+
+    def scores(self, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Name and scores of each part, as soon as it is read; then ``report.json`` has them all.
+
+        Args:
+            counts: how many videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 leaves it out.
+        """
+        report: dict[str, Any] = {"model": self.name, "settings": self.settings, "parts": []}
+        for part in PARTS:
+            if counts.get(part.name):
+                report["parts"].append(self._read(part, counts[part.name]))
+                yield part.name, report["parts"][-1]
+        write_whole(self.output / "report.json", json.dumps(report, indent=1) + "\n")
+
+    def _read(self, part: Part, count: int) -> dict[str, Any]:
+        def generate(prompt: str, seed: int) -> np.ndarray:
+            return self._generate(prompt, seed, part)
+
+        size = self.pipeline.sample_size
+        log = self.output / "readings" / f"{part.name}.jsonl"
+        picture = self.output / f"{part.name}.png"
+        first: list[np.ndarray] = []
+        shown = min(_SHEET_ROWS, count)
+        videos = read_part(part, count, size, generate, log)
+        bar = tqdm(videos, total=count, desc=part.name, unit="video", disable=not sys.stderr.isatty())
+        for index, video in enumerate(bar):
+            if video is not None and index < shown:
+                first.append(video)
+        asked = questions(part, shown, size)
+        if len(first) < shown and not picture.exists():  # an earlier run read some of them and was broken off
+            first = [generate(prompt, seed) for _, prompt, seed in asked]
+        if len(first) == shown:
+            write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in asked], columns=16)[None])
+        return score_part(part, count, size, log)
+
+    def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:
+        with nullcontext() if part.shift else frames_apart(self.pipeline.unet):
+            (video,) = self.pipeline(
+                prompt,
+                num_frames=1 if part.image else None,
+                num_inference_steps=self.steps,
+                guidance_scale=self.scale,
+                generator=torch.Generator().manual_seed(seed),
+                return_dict=False,
+            )[0]
+        return as_clip(video)
