@@ -32,7 +32,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step)
     (tmp_path / ".0123.part").mkdir()  # a save that was killed
-    drop_checkpoints(tmp_path, keep=1, always=2)
+    drop_checkpoints(tmp_path, keep=1, always=(2, None))
     found = list_checkpoints(tmp_path)
     assert [checkpoint_step(path) for path in found] == [2, 3] and len(list(tmp_path.iterdir())) == 2
     newest = load_checkpoint(found[-1])

@@ -187,6 +187,43 @@ def test_validation_is_the_same_question_every_time(runs: Path, tmp_path: Path) 
     assert moving[0]["error"] != pytest.approx(moving[1]["error"], rel=1e-4)
 
 
+def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, "validation={every: 1, clips: 2, bands: 2}", f"output={tmp_path}/run", "save_every=100"]
+    words += [
+        "optimizer={learning_rate: 3e-1, warmup_steps: 0}",
+        "ema_decay=0",
+        "keep_checkpoints=1",
+        "weights=float32",
+    ]
+    run(tiny(*words), quiet=True)
+    told = [json.loads(line) for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()]
+    best = min(told, key=lambda line: line["error"])["step"]
+    assert best < 4  # such a rate spoils it
+    kept = tmp_path / "run" / "checkpoints" / f"step-{best:08d}"
+    last, expected = (load_file(kept.with_name(f"step-{step:08d}") / "average.safetensors") for step in (4, best))
+
+    def exported() -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / "run" / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+
+    assert all(torch.equal(value, last[f"unet.{name}"]) for name, value in exported().items())
+    run(tiny(*words, "export_from=best"), quiet=True)  # the same run again, ended otherwise
+    assert all(torch.equal(value, expected[f"unet.{name}"]) for name, value in exported().items())
+    with pytest.raises(ValueError, match="export_from is best, and nothing says which step is; set validation"):
+        tiny("video", runs, "export_from=best")
+
+
+def test_dropout_is_a_function_of_the_step(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, "lora={rank: 2, dropout: 0.5}", "exports=[model]"]
+    run(tiny(*words, f"output={tmp_path}/whole"), quiet=True)
+    run(tiny(*words, f"output={tmp_path}/broken", "steps=2"), quiet=True)
+    run(tiny(*words, f"output={tmp_path}/broken"), quiet=True)
+    whole, broken = (
+        load_file(tmp_path / name / "checkpoints" / "step-00000004" / "weights.safetensors")
+        for name in ("whole", "broken")
+    )
+    assert whole.keys() == broken.keys() and all(torch.equal(whole[name], broken[name]) for name in whole)
+
+
 def test_trackers_that_are_not_installed_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trackers names wandb, which is not installed: pip install wandb"):
         run(tiny("autoencoder", tmp_path, "trackers=[wandb]"), quiet=True)

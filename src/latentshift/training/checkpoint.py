@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def save_checkpoint(
     Raises:
         OSError: if it can't be written; the message says what to do.
     """
-    final = folder / f"{_PREFIX}{step:08d}"
+    final = checkpoint_path(folder, step)
     try:
         with whole(final) as temporary:
             temporary.mkdir()
@@ -67,13 +67,18 @@ def save_checkpoint(
     return final
 
 
-def drop_checkpoints(folder: Path, keep: int, always: int | None = None) -> None:
-    """Delete all but the newest ``keep``, that of step ``always``, and what a save that was killed has left."""
+def drop_checkpoints(folder: Path, keep: int, always: Collection[int | None] = ()) -> None:
+    """Delete all but the newest ``keep``, those of steps ``always``, and what a save that was killed has left."""
     for old in list_checkpoints(folder)[:-keep]:
-        if checkpoint_step(old) != always:
+        if checkpoint_step(old) not in always:
             shutil.rmtree(old)
     for left in folder.glob(".*.part"):
         shutil.rmtree(left)
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"{_PREFIX}{step:08d}"
 
 
 def checkpoint_step(path: Path) -> int:

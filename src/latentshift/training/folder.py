@@ -20,7 +20,13 @@ def check_folder(recipe: AnyRecipe) -> None:
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
     free |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
-    free |= {"sample_steps", "sample_prompts", "guidance_scale", "weights"}  # of the samples and the export alone
+    free |= {
+        "sample_steps",
+        "sample_prompts",
+        "guidance_scale",
+        "weights",
+        "export_from",
+    }  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.

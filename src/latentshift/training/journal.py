@@ -12,6 +12,9 @@ from tqdm import tqdm
 
 from latentshift.training.learner import Learned
 from latentshift.training.recipe import AnyRecipe
+from latentshift.whole import write_whole
+
+VALIDATION = "validation.jsonl"
 
 
 class Journal:
@@ -26,7 +29,7 @@ class Journal:
         options = {"tensorboard": {"purge_step": step + 1}, "wandb": wandb, "trackio": {"name": recipe.output.name}}
         accelerator.trackers.clear()
         accelerator.init_trackers(recipe.project, init_kwargs=options)
-        for log in ("metrics.jsonl", "validation.jsonl", "dropped.jsonl"):
+        for log in ("metrics.jsonl", VALIDATION, "dropped.jsonl"):
             if self.main:
                 _forget_after(recipe.output / log, step)
         self.bar = tqdm(
@@ -75,7 +78,7 @@ class Journal:
     def note_validation(self, step: int, values: dict[str, float]) -> None:
         """Take in what was measured on fixed data."""
         if values:
-            self._write("validation.jsonl", step, values)
+            self._write(VALIDATION, step, values)
             self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
 
     def show(self, step: int, picture: Path) -> None:
@@ -104,4 +107,4 @@ def _forget_after(path: Path, step: int) -> None:
         kept = [
             line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
         ]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        write_whole(path, "".join(f"{line}\n" for line in kept))

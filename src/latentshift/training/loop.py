@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from contextlib import closing, nullcontext, suppress
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 
 from latentshift.training.journal import Journal
@@ -16,7 +18,8 @@ from latentshift.training.learner import Learner
 from latentshift.training.prepare import attention_backend
 from latentshift.training.processes import any_process, parts_of_a_share, split
 from latentshift.training.rate import before_decay, learning_rate
-from latentshift.training.recipe import AnyRecipe, DiffusionSettings
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.review import Review
 from latentshift.training.saver import Saver
 from latentshift.training.stage import Stage
 from latentshift.training.termination import Terminated, Termination
@@ -32,7 +35,6 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         Terminated: after SIGTERM, when all that was learned is saved.
         OSError: if a checkpoint can't be written.
     """
-    output = recipe.output
     learner = Learner(stage.objective, recipe, accelerator)
     saver = Saver(stage, learner, recipe, accelerator)
     step = saver.take_up()
@@ -40,35 +42,18 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     parts = parts_of_a_share(recipe, accelerator.num_processes)
     alone = accelerator.num_processes == 1
 
-    validation = recipe.validation if isinstance(recipe, DiffusionSettings) else None
-    every = recipe.steps if validation is None else validation.every
-
-    def look(step: int, journal: Journal) -> None:
-        """Samples of the averaged weights, how good they are, and in the end the model; one process does it."""
-        last = step == recipe.steps
-        if not last and step % recipe.sample_every and step % every:
-            return
-        with learner.averaged():
-            if accelerator.is_main_process:
-                if last or step % recipe.sample_every == 0:
-                    stage.sample(output / "samples", step)
-                    journal.show(step, output / "samples" / f"step-{step:08d}.png")
-                if last or step % every == 0:
-                    journal.note_validation(step, stage.validate())
-                if last:
-                    stage.export(output)
-        accelerator.wait_for_everyone()
-
     with (
         Termination() as termination,
         saver.reporting(),
         Journal(recipe, step, accelerator, quiet=quiet) as journal,
         closing(stage.batches(step + 1)) as batches,
     ):
+        review = Review(stage, learner, recipe, accelerator, journal)
         learner.objective.train()
         while step < recipe.steps:
             start = time.perf_counter()
             rate = learning_rate(recipe.optimizer, step + 1, recipe.steps)
+            torch.manual_seed(_seed_of(recipe, step + 1, accelerator))
             learned = None
             with suppress(Terminated):
                 with termination.waiting() if alone else nullcontext():  # several have to end at the same place
@@ -88,8 +73,13 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             journal.note(step, learned, {"learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
             if learned.dropped:
                 saver.note_dropped(step, learned.values, batch)
-            if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
+            best = review.look(step)  # before it is saved: a run that is killed in between looks again
+            if best or step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
                 saver.save(step)
-            if step < recipe.steps:
-                look(step, journal)
-        look(step, journal)
+        saver.take_chosen()
+        review.finish()
+
+
+def _seed_of(recipe: AnyRecipe, step: int, accelerator: Accelerator) -> int:
+    """Of a step's dropout, which alone draws from torch's own generator: it needs no place in a checkpoint so."""
+    return int(np.random.SeedSequence([recipe.seed, step, accelerator.process_index]).generate_state(1, np.uint64)[0])

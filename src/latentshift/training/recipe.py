@@ -257,6 +257,15 @@ class DiffusionSettings(RunSettings):
         None, ge=0, description="of the samples, and of the video model's videos from then on; none: as its base's"
     )
     sample_prompts: tuple[str, ...] = Field((), description="of the samples; none: captions of the data")
+    export_from: Literal["last", "best"] = Field(
+        "last", description="the step that becomes the model: the last one, or that with the lowest validation error"
+    )
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> DiffusionSettings:
+        if self.export_from == "best" and self.validation is None:
+            raise ValueError("export_from is best, and nothing says which step is; set validation")
+        return self
 
 
 class ImageRecipe(DiffusionSettings):
