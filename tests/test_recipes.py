@@ -54,8 +54,6 @@ def test_a_shipped_recipe_runs(name: str, request: pytest.FixtureRequest, tmp_pa
         words.append("size=32")
     if whole.lora is not None:
         words.append("lora.rank=2")
-    if whole.optimizer.kind != "adamw":
-        words.append("optimizer.kind=adamw")  # its library is optional
     run(load_recipe(RECIPES / f"{name}.yaml", words), quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 2 and lines[-1]["dropped_steps"] == 0

@@ -135,7 +135,7 @@ def test_a_run_may_be_calmed(runs: Path, tmp_path: Path) -> None:
 
 
 def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
-    base = LatentShiftPipeline.from_pretrained(runs / "video" / "model")
+    base = LatentShiftPipeline.from_pretrained(runs / "image" / "model")
     base.set_shift({"padding": "circular"})
     base.save_pretrained(tmp_path / "loop")
     words = ("video", runs, f"model={tmp_path}/loop", f"data.latents={tmp_path}/latents")
@@ -210,6 +210,28 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
     assert all(torch.equal(value, expected[f"unet.{name}"]) for name, value in exported().items())
     with pytest.raises(ValueError, match="export_from is best, and nothing says which step is; set validation"):
         tiny("video", runs, "export_from=best")
+
+
+def test_moments_of_eight_bits_survive(runs: Path, tmp_path: Path) -> None:
+    base = LatentShiftPipeline.from_pretrained(runs / "image" / "model")
+    config = {**base.unet.config, "block_out_channels": (16, 16, 32)}  # what has less than 4096 weights keeps 32 bits
+    wider = type(base.unet).from_config(config)
+    LatentShiftPipeline(**{**base.components, "unet": wider}).save_pretrained(tmp_path / "base")
+    words = ["video", runs, "optimizer.kind=adamw_8bit", f"model={tmp_path}/base"]
+    with pytest.raises(ValueError, match="adamw_8bit does not go with"):
+        tiny(*words)
+    words.append("compute.channels_last=false")
+    run(tiny(*words, f"output={tmp_path}/whole"), quiet=True)
+    run(tiny(*words, f"output={tmp_path}/broken", "steps=2"), quiet=True)
+    kept = load_file(tmp_path / "broken" / "checkpoints" / "step-00000002" / "optimizer.safetensors")
+    assert any(value.dtype == torch.uint8 for value in kept.values())
+    run(tiny(*words, f"output={tmp_path}/broken"), quiet=True)
+    for group in ("weights", "optimizer"):
+        whole, broken = (
+            load_file(tmp_path / name / "checkpoints" / "step-00000004" / f"{group}.safetensors")
+            for name in ("whole", "broken")
+        )
+        assert whole.keys() == broken.keys() and all(torch.equal(whole[name], broken[name]) for name in whole)
 
 
 def test_dropout_is_a_function_of_the_step(runs: Path, tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ def save_checkpoint(
         with whole(final) as temporary:
             temporary.mkdir()
             for name, group in tensors.items():
-                flat = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-                save_file(flat, temporary / f"{name}.safetensors")
+                save_file(_apart(group), temporary / f"{name}.safetensors")
             state = {"step": step, "groups": sorted(tensors), **values}
             (temporary / "state.json").write_text(json.dumps(state, indent=1))
             files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
@@ -121,21 +120,21 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors: ``{parameter number}.{name}``."""
-    state = optimizer.state_dict()["state"]
+    """The optimizer's state as named tensors: ``{parameter number}.{name}``; whole numbers are tensors of one."""
     return {
         f"{number}.{name}": torch.as_tensor(value)
-        for number, entries in state.items()
-        for name, value in entries.items()
+        for number, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state[parameter].items()
     }
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put :func:`optimizer_tensors` back into an optimizer over the same parameters."""
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor | int]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
+        is_number = value.dim() == 0 and value.dtype == torch.int64
+        state.setdefault(int(number), {})[name] = int(value) if is_number else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     # The fused kernels walk through memory without a look at strides: every moment must lie as its parameter lies, and
     # a file holds them contiguous even where the parameter is channels-last.
@@ -143,6 +142,21 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         for name, value in entries.items():
             if torch.is_tensor(value) and value.shape == parameter.shape:
                 entries[name] = lay_out(value, parameter)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _apart(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # On the CPU, each in memory of its own: an optimizer may give one tensor to many parameters (bitsandbytes does).
+    seen: set[int] = set()
+    apart = {}
+    for name, value in group.items():
+        flat = value.detach().cpu().contiguous()
+        apart[name] = flat.clone() if flat.data_ptr() in seen else flat
+        seen.add(apart[name].data_ptr())
+    return apart
 
 
 def _described(path: Path) -> dict[str, Any]:

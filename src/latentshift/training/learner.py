@@ -214,7 +214,7 @@ def _optimizer(settings: OptimizerSettings, parameters: list[nn.Parameter]) -> t
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **options)
     try:
-        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
+        from bitsandbytes.optim import AdamW8bit
     except ImportError:
-        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install bitsandbytes") from None
+        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'") from None
     return AdamW8bit(parameters, **options)

@@ -187,6 +187,13 @@ class RunSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _eight_bits_lie_in_order(self) -> RunSettings:
+        # bitsandbytes makes weights contiguous at its first step, and its moments before that.
+        if self.optimizer.kind == "adamw_8bit" and self.compute.channels_last:
+            raise ValueError("optimizer.kind=adamw_8bit does not go with compute.channels_last; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
     def _rate_reaches_its_height(self) -> RunSettings:
         optimizer = self.optimizer
         if optimizer.warmup_steps + optimizer.decay_steps > self.steps:

@@ -41,7 +41,7 @@ def whole_tensor(tensor: Tensor) -> Tensor:
 
 
 def lay_out(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process has, as another lies: in shares, or in the same order in memory."""
+    """A whole tensor, which every process has, laid out as another is: in shares, or in the same order in memory."""
     if isinstance(like, DTensor):
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-    return torch.empty_like(like).copy_(value)
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
