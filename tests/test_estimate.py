@@ -129,7 +129,7 @@ def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path, tmp_path: P
     assert frozen.memory["optimizer"] < whole.memory["optimizer"]
     lora = video(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
     assert lora.memory["optimizer"] < frozen.memory["optimizer"]
-    eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit")
+    eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit", "compute.channels_last=false")
     assert eight.memory["optimizer"] == 2 * trained
 
 
@@ -142,6 +142,10 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path
     assert parts.memory["activations"] < whole.memory["activations"] / 4
     assert parts.memory["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
     assert shared.memory["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
+    fsdp = recipe_of(tmp_path, f"model={model}", "batch_size=8", "compute.parallel=fsdp", "compute.channels_last=false")
+    apart = estimate(fsdp, CPU, processes=4)
+    assert all(apart.memory[name] == shared.memory[name] // 4 for name in ("weights", "optimizer", "averages"))
+    assert 0 < apart.memory["gathered blocks"] < 2 * shared.memory["weights"]
     again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
     assert again.memory["activations"] < estimate(recipe_of(tmp_path, f"model={model}"), CPU).memory["activations"]
 

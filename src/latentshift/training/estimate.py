@@ -33,7 +33,15 @@ from latentshift.training.prepare import (
     objective_for,
     trained_autoencoder,
 )
-from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.recipe import (
+    AnyRecipe,
+    AutoencoderRecipe,
+    DiffusionSettings,
+    ImageRecipe,
+    VideoRecipe,
+    conflicts_with_shares,
+)
+from latentshift.training.sharding import block_sizes
 from latentshift.training.source import autocast_dtype
 
 _FLOAT = 4  # bytes of a weight, a gradient, an average
@@ -112,7 +120,13 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Est
         "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
         **busy,
     }
-    if processes > 1:
+    if processes > 1 and recipe.compute.parallel == "fsdp":
+        for shared in ("weights", "optimizer", "averages", "gradients"):
+            memory[shared] //= processes
+        block, rest = block_sizes(sized.objective)
+        memory["gathered blocks"] = _FLOAT * (rest + 2 * block)  # the one at work, and the next
+        memory["exchange of gradients"] = _FLOAT * block
+    elif processes > 1:
         memory["exchange of gradients"] = _FLOAT * count
     if device.type == "cpu":
         memory["Python and libraries"] = int(psutil.Process().memory_info().rss)
@@ -165,7 +179,9 @@ def _savings(recipe: AnyRecipe, device: torch.device, processes: int) -> Iterato
         yield "compute.precision=bf16", _with_compute(precision="bf16")
     if isinstance(recipe, DiffusionSettings) and not compute.gradient_checkpointing:
         yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
-    if device.type != "cpu" and compute.ema_device != "cpu":
+    if processes > 1 and compute.parallel == "ddp" and not conflicts_with_shares(recipe):
+        yield "compute.parallel=fsdp", _with_compute(parallel="fsdp")
+    elif device.type != "cpu" and compute.ema_device != "cpu":
         yield "compute.ema_device=cpu", _with_compute(ema_device="cpu")
 
 

@@ -173,17 +173,8 @@ class RunSettings(Settings):
 
     @model_validator(mode="after")
     def _shares_are_plain(self) -> RunSettings:
-        compute = self.compute
-        if compute.parallel == "fsdp":
-            for name, is_set in (
-                ("compute.channels_last", compute.channels_last),
-                ("compute.precision=fp16", compute.precision == "fp16"),
-                ("compute.ema_device=cpu", compute.ema_device == "cpu"),
-                ("optimizer.kind=adamw_8bit", self.optimizer.kind == "adamw_8bit"),
-                ("compile", getattr(self, "compile", False)),
-            ):
-                if is_set:
-                    raise ValueError(f"compute.parallel=fsdp does not go with {name}; leave one of them out")
+        if self.compute.parallel == "fsdp" and (conflicts := conflicts_with_shares(self)):
+            raise ValueError(f"compute.parallel=fsdp does not go with {conflicts[0]}; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -202,6 +193,19 @@ class RunSettings(Settings):
                 f"are more than the {self.steps} steps: the learning rate would never reach its height"
             )
         return self
+
+
+def conflicts_with_shares(recipe: RunSettings) -> list[str]:
+    """The settings of a recipe that weights in shares (``compute.parallel=fsdp``) do not go with."""
+    compute = recipe.compute
+    found = {
+        "compute.channels_last": compute.channels_last,
+        "compute.precision=fp16": compute.precision == "fp16",
+        "compute.ema_device=cpu": compute.ema_device == "cpu",
+        "optimizer.kind=adamw_8bit": recipe.optimizer.kind == "adamw_8bit",
+        "compile": getattr(recipe, "compile", False),
+    }
+    return [name for name, is_set in found.items() if is_set]
 
 
 class AutoencoderRecipe(RunSettings):

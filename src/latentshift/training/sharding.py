@@ -29,6 +29,14 @@ def sharded(objective: nn.Module, device: torch.device) -> nn.Module:
     return copied
 
 
+def block_sizes(objective: nn.Module) -> tuple[int, int]:
+    """Parameters of the largest block, and of all that is in none: what is whole in a process at one time."""
+    blocks = [module for module in objective.modules() if type(module).__name__ in BLOCKS]
+    sizes = [sum(each.numel() for each in block.parameters()) for block in blocks]
+    everything = sum(each.numel() for each in objective.parameters())
+    return max(sizes, default=0), everything - sum(sizes)
+
+
 def exchange_gradients(objective: nn.Module, last: bool) -> None:
     """Whether the coming backward pass is the last of its step, after which gradients are averaged over processes."""
     if isinstance(objective, FSDPModule):
