@@ -115,7 +115,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Est
                 busy = {"gradients": 0, "activations": encoding}  # between two steps
     count = sum(parameter.numel() for parameter in trained)
     memory = {
-        "weights": _FLOAT * sum(part.parameters for part in sized.parts if part.at_work),
+        "weights": _FLOAT * sum(part.parameters for part in sized.parts if part.at_work or device.type == "cpu"),
         "optimizer": _MOMENTS[recipe.optimizer.kind] * count,
         "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
         **busy,
