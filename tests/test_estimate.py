@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.skeleton import skeleton
-from latentshift.training.estimate import Estimate, advice, estimate
+from latentshift.training.advice import advice
+from latentshift.training.estimate import Estimate, estimate
 from latentshift.training.footprint import footprint, peak_of, shapes_alone
 from latentshift.training.recipe import load_recipe
 
@@ -147,7 +148,17 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path
     fsdp = recipe_of(tmp_path, f"model={model}", "batch_size=8", "compute.parallel=fsdp", "compute.channels_last=false")
     apart = estimate(fsdp, CPU, processes=4)
     assert all(apart.memory[name] == shared.memory[name] // 4 for name in ("weights", "optimizer", "averages"))
-    assert 0 < apart.memory["gathered blocks"] < 2 * shared.memory["weights"]
+    unet = LatentShiftPipeline.from_pretrained(model).unet
+    sizes = [
+        sum(value.numel() for value in block.parameters())
+        for block in unet.modules()
+        if type(block).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
+    ]
+    unet_rest = sum(value.numel() for value in unet.parameters()) - sum(sizes)
+    text = sum(part.parameters for part in apart.parts if part.name == "text_encoder")  # tiny: some of it in blocks
+    assert 4 * (2 * max(sizes) + unet_rest) <= apart.memory["gathered blocks"]
+    assert apart.memory["gathered blocks"] <= 4 * (2 * max(sizes) + unet_rest + text)
+    assert apart.memory["exchange of gradients"] == 4 * max(sizes)
     again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
     assert again.memory["activations"] < estimate(recipe_of(tmp_path, f"model={model}"), CPU).memory["activations"]
 
@@ -160,11 +171,16 @@ def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None
     Path("resolved.yaml").write_text(out)
     assert load_recipe(Path("resolved.yaml")) == load_recipe(recipe, words)
     assert "# peak memory of a process" in out and "# FLOPs a step" in out
-    assert "2.5  10 clips" in out
+    assert "2.5  10 samples" in out
+    code, out, err = cli("train", recipe, *words, "image_share=0.5", "--dry-run")
+    assert "5.0  10 samples" in out  # half of the steps go through them
     code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run")
     assert code == 0 and "not known  nowhere is no folder" in out
     code, out, err = cli("train", recipe, *words, "model=gone", "--dry-run")
     assert code != 0 and "there is no folder gone" in err and "Traceback" not in err
+    assert list(Path(".").iterdir()) == [Path("resolved.yaml")]
+    code, out, err = cli("train", recipe, *words, "compute.precision=fp16", "--dry-run")
+    assert code != 0 and "fp16 needs a GPU" in err
     code, out, err = cli("train", recipe, *words, "--dry-run", "--processes", "3")
     assert code != 0 and "can't be shared evenly by 3 processes" in err
 
@@ -176,13 +192,41 @@ def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Pa
     assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
 
 
-def test_advice_where_nothing_helps_is_to_train_less(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("latentshift.training.estimate.device_memory", lambda device: 1000)
-    said = advice(recipe_of(tmp_path, f"model={model}"), CPU)
+def test_advice_where_nothing_helps_is_to_train_less(model: Path, tmp_path: Path) -> None:
+    said = advice(recipe_of(tmp_path, f"model={model}"), CPU, limit=1000)
     assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in said
-    assert said.endswith("train less: smaller or fewer frames, or an adapter (lora.rank=16)")
+    assert said.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
+    lora = recipe_of(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    assert advice(lora, CPU, limit=1000).endswith("smaller or fewer frames")
+
+
+def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path, tmp_path: Path) -> None:
+    clips = video(tmp_path, f"model={model}")
+    mixed = video(tmp_path, f"model={model}", "image_share=0.25")
+    images = video(tmp_path, f"model={model}", "image_share=0.999999")
+    assert mixed.memory["activations"] == images.memory["activations"] > clips.memory["activations"]  # the larger one
+    assert mixed.flops == pytest.approx(0.75 * clips.flops + 0.25 * images.flops, rel=1e-4)
+
+
+def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data=sprites", "compute.device=cuda", "--dry-run"]
+    code, out, err = cli("train", recipe, *words, "--memory=80")
+    assert code == 0 and "warning" not in err and "Python and libraries" not in out
+    code, _, err = cli("train", recipe, *words, "--memory=0.001")
+    assert code == 0 and "of the 0.0 GiB of the memory of cuda" in err
+    if not torch.cuda.is_available():
+        code, _, err = cli("train", recipe, *words)
+        assert code != 0 and "Traceback" not in err
+    half = video(Path("."), f"model={model}")  # in bf16, norms are kept in float32 on a GPU
+    precise = estimate(recipe_of(Path("."), f"model={model}"), torch.device("cuda"))
+    assert precise.memory["activations"] > half.memory["activations"]
+
+
+def test_words_for_a_dry_run_are_refused_without_one(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    code, _, err = cli("train", recipe, f"model={model}", "data=sprites", "--processes=8")
+    assert code != 0 and "torchrun --nproc-per-node=N" in err
 
 
 def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_path: Path) -> None:
@@ -204,6 +248,10 @@ main()
     assert done.returncode not in (0, 75), done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
+    assert line.endswith("; nothing was saved yet")
+    said = float(line.split("about ")[1].split()[0])
+    expected = estimate(load_recipe(recipe, words), CPU, base=0).total / 2**30
+    assert expected < said < expected + 1.5  # Python and its libraries, and not the run once more
     assert "Traceback" not in done.stderr
 
 

@@ -6,8 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from latentshift import LatentShiftPipeline
+from latentshift.benchmarks.ladder import Ladder
+from latentshift.training.prepare import make_video_model
+from latentshift.training.recipe import load_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [
@@ -52,6 +56,30 @@ def test_the_ladder_is_one_command(cli, base: Path, tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # what is trained is not trained again
     code, _, err = cli(*words, "--steps=2", "seed=5")
     assert code != 0 and "holds a run of another recipe: seed was 0 and is now 5" in err
+
+
+def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: Path, tmp_path: Path) -> None:
+    words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/ladder"]
+    for changed, said in (
+        (["--steps=0"], "num_inference_steps must lie between"),
+        (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
+        ([f"model={model}"], "is a video model (latent-shift) already"),
+    ):
+        code, _, err = cli(*words, *changed)
+        assert code != 0 and said in err and "Traceback" not in err
+    assert not (tmp_path / "ladder").exists()
+
+
+def test_a_shift_of_ones_own_is_the_shifts_alone(base: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPE, [*TINY, f"model={base}", "shift={fold: 4}"])
+    ladder = Ladder(recipe, tmp_path, {}, 2, "cpu", torch.float32)
+    ladder.check()
+    told = {each.method: each.shift for each in ladder._recipes()}
+    assert told["latent-shift"].fold == 4 and told["latent-vdm"] is told["none"] is None
+    for each in ladder._recipes():
+        pipeline = LatentShiftPipeline.from_pretrained(base)
+        make_video_model(each, pipeline)
+        assert pipeline.method == each.method
 
 
 def test_the_ladder_trains_stage_video_alone(cli, tmp_path: Path) -> None:

@@ -157,6 +157,26 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Pa
     assert checkpoint.step >= log.read_text().count("\n")  # no step that was told of is lost
 
 
+def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
+    words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
+    words += ["steps=2", "batch_size=2", "sample_every=1", "sample_steps=1000", "compute={device: cpu, threads: 1}"]
+    words += ["optimizer={learning_rate: 1e-3, warmup_steps: 0}", "log_every=1", f"output={tmp_path}/run"]
+    process = train(*words)
+    while process.poll() is None and not list_checkpoints(tmp_path / "run" / "checkpoints"):
+        time.sleep(0.05)
+        if (tmp_path / "run" / "metrics.jsonl").exists() and (tmp_path / "run" / "metrics.jsonl").read_text():
+            break
+    time.sleep(2)  # now it samples
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT_CODE and time.monotonic() - start < 10, err
+    assert "ended by SIGTERM after step 1" in err
+    assert not (tmp_path / "run" / "samples" / "step-00000001.png").exists()
+    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and checkpoint.step == 1 and complaints == []
+
+
 @pytest.mark.slow
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     """SIGKILL, in the middle of saves too: the same losses and weights, bit for bit; no state that is not whole."""

@@ -24,6 +24,7 @@ from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
 from latentshift.training.autoencoder import AutoencoderStage
+from latentshift.training.best import best_step, question
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
 from latentshift.training.denoiser import ImageStage, VideoStage
 from latentshift.training.loop import fit
@@ -181,7 +182,7 @@ def test_validation_is_the_same_question_every_time(runs: Path, tmp_path: Path) 
         for name in ("still", "moving")
     )
     assert [line["step"] for line in still] == [2, 4]
-    assert set(still[0]) == {"step", "error", "error_0_499", "error_500_999"}
+    assert set(still[0]) == {"step", "asked", "error", "error_0_499", "error_500_999"}
     assert still[0]["error"] == pytest.approx((still[0]["error_0_499"] + still[0]["error_500_999"]) / 2)
     assert still[0]["error"] == pytest.approx(still[1]["error"], rel=1e-4)  # nothing is drawn anew
     assert moving[0]["error"] != pytest.approx(moving[1]["error"], rel=1e-4)
@@ -210,6 +211,40 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
     assert all(torch.equal(value, expected[f"unet.{name}"]) for name, value in exported().items())
     with pytest.raises(ValueError, match="export_from is best, and nothing says which step is; set validation"):
         tiny("video", runs, "export_from=best")
+
+
+def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
+    recipe = tiny("video", tmp_path, "validation={every: 1, clips: 2}", f"output={tmp_path}")
+    asked = question(recipe)
+    lines = [(1, float("nan"), asked), (2, 0.5, asked), (3, 0.4, asked), (4, 0.1, "another"), (5, 0.2, asked)]
+    (tmp_path / "validation.jsonl").write_text(
+        "".join(json.dumps({"step": step, "error": error, "asked": of}) + "\n" for step, error, of in lines)
+    )
+    assert best_step(recipe) is None  # none has a checkpoint
+    for step in (1, 2, 3):
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    assert best_step(recipe) == 3
+    assert best_step(recipe, also=5) == 5
+
+
+def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, f"output={tmp_path}/run"]
+    run(tiny(*words), quiet=True)
+    run(tiny(*words, "validation={every: 1, clips: 1, bands: 1}", "export_from=best"), quiet=True)
+    (line,) = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 4
+
+
+def test_what_a_look_lacks_is_made_up_for(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, f"output={tmp_path}/run", "validation={every: 2, clips: 1, bands: 1}", "sample_every=2"]
+    run(tiny(*words, "steps=2"), quiet=True)
+    picture = tmp_path / "run" / "samples" / "step-00000002.png"
+    picture.unlink()
+    log = tmp_path / "run" / "validation.jsonl"
+    told = log.read_text()
+    log.write_text("")
+    run(tiny(*words), quiet=True)
+    assert picture.exists() and log.read_text().startswith(told)
 
 
 def test_moments_of_eight_bits_survive(runs: Path, tmp_path: Path) -> None:

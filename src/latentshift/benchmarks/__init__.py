@@ -1,1 +1,1 @@
-"""Measuring models, and how fast they are trained and read on this machine."""
+"""What is measured here: methods beside each other, speed beside a peer, memory beside its estimate."""

@@ -16,11 +16,14 @@ from typing import Any
 import torch
 
 from latentshift.benchmarks.compare import in_turns
-from latentshift.benchmarks.study import SCORES, Study
 from latentshift.benchmarks.training import training_step
+from latentshift.evaluation.study import SCORES, Study
+from latentshift.locate import locate_model
+from latentshift.models.families import find_family
+from latentshift.models.skeleton import skeleton
 from latentshift.pipeline import METHODS, LatentShiftPipeline
+from latentshift.training.check import check_run
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
-from latentshift.training.folder import check_folder
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.run import run
 from latentshift.whole import write_whole
@@ -35,7 +38,7 @@ class Rung:
     Attributes:
         method: how frames meet.
         temporal_parameters: that it adds to the image model.
-        seconds_a_step: of training, on the device of the recipe, measured in turns with the other methods.
+        seconds_a_step: of training on clips, on the recipe's device, measured in turns with the other methods.
         scores: part of the study -> shares of right answers.
     """
 
@@ -73,37 +76,57 @@ class Ladder:
         self.device = device
         self.dtype = dtype
 
+    def check(self) -> None:
+        """Refuse what would fail, or compare nothing, after hours of training.
+
+        Raises:
+            ValueError: for a base that is no image model, a recipe that trains an adapter or exports no model, settings
+                of the study that don't hold, or a folder with a run of another recipe.
+        """
+        recipe = self.recipe
+        if recipe.lora is not None or (recipe.exports is not None and "model" not in recipe.exports):
+            raise ValueError("the ladder reads whole models: leave lora and exports out")
+        base = locate_model(recipe.model)
+        pipeline = LatentShiftPipeline(**skeleton(base))
+        if find_family(base) is None and pipeline.method != "none":
+            raise ValueError(
+                f"{recipe.model} is a video model ({pipeline.method}) already, and all methods have to start from one "
+                "image model: the run of stage (b)"
+            )
+        side, scale = pipeline.sample_size, pipeline.config.guidance_scale
+        pipeline.check_inputs(["a"], 1, side, side, self.steps, scale, 1, "pil")
+        for each in self._recipes():
+            check_run(each, 1)
+
     def rungs(self) -> list[Rung]:
         """Train, read and time every method; writes ``ladder.json``.
 
         Raises:
-            ValueError: for a base or a folder that does not fit the recipe.
+            ValueError: as :meth:`check`, which comes first.
         """
+        self.check()
         for recipe in self._recipes():
-            check_folder(recipe)
             kept = list_checkpoints(recipe.output / "checkpoints")
             if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
                 run(recipe)
-        read = {recipe.method: self._read(recipe) for recipe in self._recipes()}
+        read = {str(recipe.method): self._read(recipe) for recipe in self._recipes()}
         seconds = self._seconds_a_step()
-        rungs = []
-        for method, (parameters, scores) in read.items():
-            assert method is not None
-            rungs.append(Rung(method, parameters, seconds[method], scores))
-        told = {
-            "steps": self.recipe.steps,
-            "batch_size": self.recipe.batch_size,
-            "rungs": [asdict(each) for each in rungs],
-        }
+        rungs = [Rung(method, parameters, seconds[method], scores) for method, (parameters, scores) in read.items()]
+        budget = {"steps": self.recipe.steps, "batch_size": self.recipe.batch_size}
+        told = {**budget, "rungs": [asdict(each) for each in rungs]}
         write_whole(self.folder / "ladder.json", json.dumps(told, indent=1) + "\n")
         return rungs
 
     def _recipes(self) -> Iterator[VideoRecipe]:
+        settings = self.recipe.model_dump(mode="json")
         for method in METHODS:
-            yield self.recipe.model_copy(update={"method": method, "output": self.folder / method})
+            shift = settings["shift"] if method == "latent-shift" else None
+            own = {"method": method, "shift": shift, "output": str(self.folder / method)}
+            yield VideoRecipe.model_validate({**settings, **own})
 
     def _read(self, recipe: VideoRecipe) -> tuple[int, dict[str, dict[str, Any]]]:
         pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=self.dtype).to(self.device)
+        assert pipeline.method == recipe.method
         study = Study(pipeline, str(recipe.method), recipe.output / "study", self.steps)
         return pipeline.temporal_parameters, dict(study.scores(self.counts))
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from latentshift.training.check import check_run
 from latentshift.training.estimate import Estimate, estimate
 from latentshift.training.learner import Learner
 from latentshift.training.prepare import attention_backend
 from latentshift.training.processes import accelerator_for, parts_of_a_share, split
 from latentshift.training.rate import learning_rate
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
 from latentshift.training.run import stage_of
 
-_STEPS = 2  # the optimizer's averages are there from the second on
 _PROCESS = Path("/proc/self")
 
 
@@ -30,7 +33,7 @@ class MeasuredMemory:
 
 
 def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
-    """Take the first steps of a recipe: its real model, data, optimizer and averages; nothing is sampled or saved.
+    """Take steps of a recipe, of every kind that it has, with its real model, data, optimizer and averages.
 
     On the CPU it is the memory of the whole process that is measured, of which other steps before may have left some.
 
@@ -41,7 +44,11 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     Raises:
         ValueError: for a base or data that can't be used, or a machine that does not tell what a process takes.
     """
-    recipe = recipe.model_copy(update={"output": folder})
+    changes: dict[str, Any] = {"output": folder}
+    if isinstance(recipe, DiffusionSettings):
+        changes["data"] = tuple(each.model_copy(update={"latents": None}) for each in recipe.data)
+    recipe = recipe.model_copy(update=changes)
+    check_run(recipe, 1)
     accelerator = accelerator_for(recipe)
     device = accelerator.device
     if device.type != "cuda" and not (_PROCESS / "clear_refs").exists():
@@ -53,14 +60,20 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     parts = parts_of_a_share(recipe, 1)
     losses = []
     _forget_peak(device)
-    with closing(stage.batches(1)) as batches:
-        for step in range(1, _STEPS + 1):
-            rate = learning_rate(recipe.optimizer, step, recipe.steps)
-            with attention_backend(recipe):
-                learned = learner.learn(split(next(batches), parts, device), rate)
-            assert learned is not None
-            losses.append(learned.values["loss"])
+    for step in _steps(recipe):
+        with closing(stage.batches(step)) as batches, attention_backend(recipe):
+            learned = learner.learn(
+                split(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
+            )
+        assert learned is not None
+        losses.append(learned.values["loss"])
     return MeasuredMemory(expected, _peak(device), tuple(losses))
+
+
+def _steps(recipe: AnyRecipe) -> list[int]:
+    """The first two, since the optimizer's averages are there from the second on, and the first on single frames."""
+    images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
+    return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images else [])
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -66,6 +66,8 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
     def step(number: int) -> None:
         with attention_backend(recipe):
             learner.learn(parts, recipe.optimizer.learning_rate)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # or the rest of it would be the next one's
 
     return step, batch
 

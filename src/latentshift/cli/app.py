@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -43,8 +44,14 @@ def _options(
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 1 (2 for a wrong option)."""
+    from latentshift.training.termination import EXIT_CODE, Terminated  # imports nothing heavy
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it complains of what it could do with more libraries
     try:
         app()
+    except Terminated as ended:
+        print(ended, file=sys.stderr)
+        sys.exit(EXIT_CODE)
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise

@@ -10,11 +10,16 @@ if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe
 
 
-def dry_run(recipe: AnyRecipe, processes: int) -> None:
-    """Print it; a warning where the device has too little memory, or the data can't be counted.
+def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
+    """Print it; a warning where the device has too little memory.
+
+    Args:
+        recipe: checked.
+        processes: that share each batch.
+        memory: GiB of each process's device, which need not be here then; None: what this machine has.
 
     Raises:
-        ValueError: if what the run starts from can't be read, or the batch can't be shared.
+        ValueError: if the run could not begin, or what it starts from can't be read.
     """
     from latentshift.cli.models import pick_device, quiet_libraries
     from latentshift.training.recipe import dump_recipe
@@ -23,16 +28,20 @@ def dry_run(recipe: AnyRecipe, processes: int) -> None:
     quiet_libraries()
     import torch
 
-    from latentshift.training.estimate import advice, device_memory, estimate
-    from latentshift.training.processes import parts_of_a_share
+    from latentshift.training.advice import advice
+    from latentshift.training.check import check_run
+    from latentshift.training.estimate import estimate, memory_for_each
 
-    device = torch.device(pick_device(recipe.compute.device))
-    parts_of_a_share(recipe, processes)
+    name = recipe.compute.device
+    elsewhere = memory is not None and name.startswith("cuda")
+    check_run(recipe, processes, elsewhere=elsewhere)
+    device = torch.device(name if elsewhere else pick_device(name))
+    limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
     found = estimate(recipe, device, processes)
     for line in (*_told(found), _epoch(recipe)):
         print(f"# {line}".rstrip())
-    if found.total > device_memory(device):
-        print(f"warning: {advice(recipe, device, processes)}", file=sys.stderr)
+    if found.total > limit:
+        print(f"warning: {advice(recipe, device, limit, processes)}", file=sys.stderr)
 
 
 def _told(found: Estimate) -> list[str]:
@@ -48,14 +57,14 @@ def _told(found: Estimate) -> list[str]:
 
 
 def _epoch(recipe: AnyRecipe) -> str:
-    from latentshift.training.data import count_clips
+    from latentshift.training.data import count_samples
     from latentshift.training.recipe import AutoencoderRecipe
 
     name = f"{'steps an epoch':24}"
     if isinstance(recipe, AutoencoderRecipe):
         return f"{name}{'endless':>15}  no frame is drawn twice"
     try:
-        count = count_clips(recipe)
+        count, share = count_samples(recipe)
     except ValueError as error:
         return f"{name}{'not known':>15}  {error}"
-    return f"{name}{count / recipe.batch_size:>15,.1f}  {count:,} clips, those that turn out to be of no use among them"
+    return f"{name}{count / (recipe.batch_size * share):>15,.1f}  {count:,} samples, those of no use among them"

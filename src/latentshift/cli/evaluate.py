@@ -30,8 +30,8 @@ def evaluate(
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
     pipeline = load_pipeline(model, pick_device(device), dtype)
-    from latentshift.benchmarks.study import Study
     from latentshift.diffusion.samplers import make_sampler
+    from latentshift.evaluation.study import Study
 
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts):
@@ -40,7 +40,7 @@ def evaluate(
 
 
 def _line(name: str, scores: dict[str, Any]) -> str:
-    from latentshift.benchmarks.study import SCORES
+    from latentshift.evaluation.study import SCORES
 
     def shares(of: dict[str, Any]) -> str:
         return "  ".join(f"{key} {100 * of[key]:.1f}" for key in SCORES if of[key] is not None)

@@ -14,9 +14,14 @@ def train(
         None, help="Settings to change, as key=value; a dot goes a level down: optimizer.learning_rate=1e-4."
     ),
     dry: bool = typer.Option(
-        False, "--dry-run", help="Print the resolved recipe, and what the run would take of memory and time, and stop."
+        False, "--dry-run", help="Print the resolved recipe and what the run would take, and stop."
     ),
-    processes: int = typer.Option(1, "--processes", min=1, help="How many --dry-run takes to share each batch."),
+    processes: int | None = typer.Option(
+        None, "--processes", min=1, help="With --dry-run: how many share each batch. Default: one."
+    ),
+    memory: float | None = typer.Option(
+        None, "--memory", min=0.0, help="With --dry-run: GiB of each process's device. Default: what this machine has."
+    ),
 ) -> None:
     """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
     from latentshift.training.recipe import load_recipe
@@ -25,21 +30,22 @@ def train(
     if dry:
         from latentshift.cli.dry_run import dry_run
 
-        dry_run(settled, processes)
+        dry_run(settled, processes or 1, memory)
         return
+    if processes is not None or memory is not None:
+        raise ValueError(
+            "--processes and --memory are for --dry-run alone; on several processes train with "
+            "torchrun --nproc-per-node=N -m latentshift train RECIPE"
+        )
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()
     pick_device(settled.compute.device)
     from latentshift.training.checkpoint import list_checkpoints
     from latentshift.training.run import run
-    from latentshift.training.termination import EXIT_CODE, Terminated
 
     try:
         run(settled)
-    except Terminated as ended:
-        print(ended, file=sys.stderr)
-        raise typer.Exit(EXIT_CODE) from None
     except KeyboardInterrupt:
         kept = list_checkpoints(settled.output / "checkpoints")
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"

@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentshift.training.sharding import lay_out
 from latentshift.whole import whole
 
 _PREFIX = "step-"
@@ -117,35 +115,6 @@ def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except ValueError as error:
             complaints.append(str(error))
     return None, complaints
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors: ``{parameter number}.{name}``; whole numbers are tensors of one."""
-    return {
-        f"{number}.{name}": torch.as_tensor(value)
-        for number, parameter in enumerate(_parameters(optimizer))
-        for name, value in optimizer.state[parameter].items()
-    }
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put :func:`optimizer_tensors` back into an optimizer over the same parameters."""
-    state: dict[int, dict[str, Tensor | int]] = {}
-    for key, value in tensors.items():
-        number, name = key.split(".", 1)
-        is_number = value.dim() == 0 and value.dtype == torch.int64
-        state.setdefault(int(number), {})[name] = int(value) if is_number else value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    # The fused kernels walk through memory without a look at strides: every moment must lie as its parameter lies, and
-    # a file holds them contiguous even where the parameter is channels-last.
-    for parameter, entries in optimizer.state.items():
-        for name, value in entries.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                entries[name] = lay_out(value, parameter)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _apart(group: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.recipe import DiffusionSettings
+from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
 from latentshift.training.source import OpenSource, reading_limits
 
 _STEPS_LOOKED_AT = 1001  # to see whether any step learns single frames
@@ -110,20 +110,26 @@ def brings_text(recipe: DiffusionSettings) -> bool:
     return all(index_path(folder).is_file() and Plan.read(folder).text is not None for folder in folders)
 
 
-def count_clips(recipe: DiffusionSettings) -> int:
-    """How many clips the sources of a recipe offer, before any is opened, so that some may turn out to be of no use.
+def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
+    """How many samples the sources offer before any is opened, and the share of the steps that goes through them.
+
+    Clips, and for the image stage images too; some may turn out to be of no use.
 
     Raises:
-        ValueError: for a source that can't be listed.
+        ValueError: for a source that can't be listed, or sources that offer nothing.
     """
+    images = isinstance(recipe, ImageRecipe)
     count = 0
     for each in recipe.data:
         if index_path(Path(each.source)).is_file():
-            count += EncodedClips(Path(each.source)).size(1)
+            encoded = EncodedClips(Path(each.source))
+            count += encoded.size(1) - (0 if images else encoded.images)
             continue
         entries = source_from(each.source, each.options).entries()
-        count += sum(isinstance(entry, Row) and not entry.is_image for entry in entries)
-    return count
+        count += sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)
+    if not count:
+        raise ValueError(f"the data offers no {'clip or image' if images else 'clip'}")
+    return count, 1.0 if images else 1.0 - recipe.image_share  # type: ignore[union-attr]
 
 
 def _take_up(loader: Loader, path: Path) -> None:

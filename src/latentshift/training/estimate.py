@@ -5,9 +5,10 @@ Only configurations are read; the model is never built in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,8 @@ from latentshift.training.prepare import (
 from latentshift.training.recipe import (
     AnyRecipe,
     AutoencoderRecipe,
-    DiffusionSettings,
     ImageRecipe,
     VideoRecipe,
-    conflicts_with_shares,
 )
 from latentshift.training.sharding import block_sizes
 from latentshift.training.source import autocast_dtype
@@ -72,8 +71,8 @@ class Estimate:
 
     Attributes:
         parts: of the model.
-        memory: bytes by what they are for, of one process on its device, at the moment when it holds most.
-        flops: floating-point operations of a step, of all processes together.
+        memory: bytes by what they are for, of one process on its device, at the moment of training when it holds most.
+        flops: floating-point operations of a step, of all processes together, in the mean over all kinds of steps.
     """
 
     parts: tuple[Part, ...]
@@ -86,8 +85,14 @@ class Estimate:
         return sum(self.memory.values())
 
 
-def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Estimate:
+def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: int | None = None) -> Estimate:
     """What a recipe takes on a device, of each of so many processes.
+
+    Args:
+        recipe: whose model and data need not be there, but their configurations.
+        device: where it would be trained; none is needed for that.
+        processes: that share each batch.
+        base: bytes of a process before anything is loaded; None: of this one, as it is. Counts on the CPU alone.
 
     Raises:
         ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
@@ -95,17 +100,25 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Est
     share = recipe.batch_size // processes
     micro = recipe.micro_batch_size or share
     sized = _size_autoencoder(recipe, micro) if isinstance(recipe, AutoencoderRecipe) else _size(recipe, micro)
+    if device.type == "cuda":
+        _calculate_norms_in_float32(sized.objective)
     with shapes_alone(), attention_backend(recipe):
         objective = sized.objective.to_empty(device="cpu").train()
-        batch = sized.batch()
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        found = footprint(
-            lambda: objective(batch)["loss"],
-            trained,
-            lambda: _calculating(recipe),
-            gathered=share > micro or processes > 1,
-        )
-        busy = {"gradients": found.gradients, "activations": found.activations}
+        found = [
+            (
+                share_of_steps,
+                footprint(
+                    lambda batch=batch(): objective(batch)["loss"],  # type: ignore[misc]
+                    trained,
+                    lambda: _calculating(recipe),
+                    gathered=share > micro or (processes > 1 and recipe.compute.parallel == "ddp"),
+                ),
+            )
+            for share_of_steps, batch in sized.batches
+        ]
+        largest = max((each for _, each in found), key=lambda each: each.gradients + each.activations)
+        busy = {"gradients": largest.gradients, "activations": largest.activations}
         if sized.encoding is not None:
             autoencoder, shape = sized.encoding
             autoencoder.to_empty(device="cpu")
@@ -113,6 +126,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Est
                 encoding = peak_of(lambda: encode_moments(autoencoder, torch.empty(shape)))
             if encoding > sum(busy.values()):
                 busy = {"gradients": 0, "activations": encoding}  # between two steps
+    flops = sum(share_of_steps * each.flops for share_of_steps, each in found)
     count = sum(parameter.numel() for parameter in trained)
     memory = {
         "weights": _FLOAT * sum(part.parameters for part in sized.parts if part.at_work or device.type == "cpu"),
@@ -126,77 +140,43 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> Est
         block, rest = block_sizes(sized.objective)
         memory["gathered blocks"] = _FLOAT * (rest + 2 * block)  # the one at work, and the next
         memory["exchange of gradients"] = _FLOAT * block
+        if device.type == "cpu":
+            memory["copy for samples"] = _FLOAT * sum(part.parameters for part in sized.parts)
     elif processes > 1:
         memory["exchange of gradients"] = _FLOAT * count
     if device.type == "cpu":
-        memory["Python and libraries"] = int(psutil.Process().memory_info().rss)
-    return Estimate(sized.parts, memory, found.flops * (share // micro) * processes)
+        memory["Python and libraries"] = process_size() if base is None else base
+    return Estimate(sized.parts, memory, round(flops * (share // micro) * processes))
 
 
-def device_memory(device: torch.device) -> int:
-    """How many bytes there are on a device, for all that run on it."""
+def process_size() -> int:
+    """Bytes of memory that this process takes now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def memory_for_each(device: torch.device, processes: int) -> int:
+    """Bytes that each process has on a device: a GPU is one process's, and the machine's memory all of theirs.
+
+    Raises:
+        ValueError: for a GPU that is not here.
+    """
     if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("there is no GPU here to ask for its memory; say how much it has with --memory GIB")
         return int(torch.cuda.get_device_properties(device).total_memory)
     total = int(psutil.virtual_memory().total)
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
-    return total if limit == "max" else min(total, int(limit))
-
-
-def advice(recipe: AnyRecipe, device: torch.device, processes: int = 1) -> str:
-    """What a run takes beside what there is, and what would make it take less, in a sentence."""
-    found, limit = estimate(recipe, device, processes), device_memory(device)
-    words: list[str] = []
-    less = found
-    for word, change in _savings(recipe, device, processes):
-        if less.total <= limit and words:
-            break
-        changed = change(recipe)
-        tried = estimate(changed, device, processes)
-        if tried.total < less.total:
-            words, recipe, less = [*words, word], changed, tried
-    said = f"the run takes about {_gib(found.total)} of the {_gib(limit)} of {device}"
-    if found.total <= limit:
-        said += ", so something else must have taken the rest"
-    if words:
-        said += f"; with {' '.join(words)} it takes about {_gib(less.total)}"
-    if less.total > limit:
-        said += "; choose a larger device, or train less: smaller or fewer frames, or an adapter (lora.rank=16)"
-    return said
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
-
-
-Change = Callable[[AnyRecipe], AnyRecipe]
-
-
-def _savings(recipe: AnyRecipe, device: torch.device, processes: int) -> Iterator[tuple[str, Change]]:
-    compute = recipe.compute
-    if (recipe.micro_batch_size or recipe.batch_size // processes) > 1:
-        yield "micro_batch_size=1", lambda given: given.model_copy(update={"micro_batch_size": 1})
-    if compute.precision == "fp32":
-        yield "compute.precision=bf16", _with_compute(precision="bf16")
-    if isinstance(recipe, DiffusionSettings) and not compute.gradient_checkpointing:
-        yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
-    if processes > 1 and compute.parallel == "ddp" and not conflicts_with_shares(recipe):
-        yield "compute.parallel=fsdp", _with_compute(parallel="fsdp")
-    elif device.type != "cpu" and compute.ema_device != "cpu":
-        yield "compute.ema_device=cpu", _with_compute(ema_device="cpu")
-
-
-def _with_compute(**changes: Any) -> Change:
-    return lambda given: given.model_copy(update={"compute": given.compute.model_copy(update=changes)})
+    return (total if limit == "max" else min(total, int(limit))) // processes
 
 
 @dataclass(frozen=True)
 class _Sized:
-    """The model, its weights on torch's meta device: its parts, what is trained on which batch, and where clips are
-    encoded as they come, with what and in which shape."""
+    """The model, its weights on torch's meta device: its parts, what is trained, on batches of which kinds at which
+    share of the steps; and where clips are encoded as they come, with what and in which shape."""
 
     parts: tuple[Part, ...]
     objective: nn.Module
-    batch: Callable[[], FrameBatch | LatentBatch]
+    batches: Sequence[tuple[float, Callable[[], FrameBatch | LatentBatch]]]
     encoding: tuple[AutoencoderKL, tuple[int, ...]] | None = None
 
 
@@ -210,7 +190,7 @@ def _size_autoencoder(recipe: AutoencoderRecipe, count: int) -> _Sized:
         return FrameBatch(torch.empty(count, 3, side, side), torch.empty(count, model.latent_channels, small, small))
 
     objective = AutoencoderObjective(autoencoder, recipe.kl_weight, recipe.edge_weight)
-    return _Sized((_part("autoencoder", autoencoder),), objective, batch)
+    return _Sized((_part("autoencoder", autoencoder),), objective, [(1.0, batch)])
 
 
 def _size(recipe: ImageRecipe | VideoRecipe, count: int) -> _Sized:
@@ -228,21 +208,25 @@ def _size(recipe: ImageRecipe | VideoRecipe, count: int) -> _Sized:
     parts.append(_part("autoencoder", pipeline.vae, at_work=footage))
     num_frames = 1 if isinstance(recipe, ImageRecipe) else pipeline.config.num_frames
     side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
-    ids = (count, len(sentences.encoders), sentences.length)
-    text = sentences(torch.zeros(ids, dtype=torch.long, device="meta")).shape if text_encoded else None
+    ids = (len(sentences.encoders), sentences.length)
+    text = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta")).shape[1:] if text_encoded else None
 
-    def batch() -> LatentBatch:
-        latents = torch.empty(count, num_frames, channels, side, side)
+    def batch(samples: int, frames: int) -> LatentBatch:
+        latents = torch.empty(samples, frames, channels, side, side)
         return LatentBatch(
             latents=latents,
             noise=torch.empty_like(latents),
-            timesteps=torch.zeros(count, dtype=torch.long),
-            token_ids=torch.zeros(ids, dtype=torch.long),
-            text=None if text is None else torch.empty(text),
+            timesteps=torch.zeros(samples, dtype=torch.long),
+            token_ids=torch.zeros(samples, *ids, dtype=torch.long),
+            text=None if text is None else torch.empty(samples, *text),
         )
 
+    images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
+    batches = [(1 - images, partial(batch, count, num_frames))]
+    if images:  # as many single frames, each with a text of its own
+        batches.append((images, partial(batch, count * num_frames, 1)))
     clip = (num_frames, 3, pipeline.sample_size, pipeline.sample_size)
-    return _Sized(tuple(parts), objective, batch, (pipeline.vae, clip) if footage else None)
+    return _Sized(tuple(parts), objective, batches, (pipeline.vae, clip) if footage else None)
 
 
 def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
@@ -269,3 +253,10 @@ def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:
 def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
     precise = recipe.compute.precision == "fp32"
     return nullcontext() if precise else torch.autocast("cpu", autocast_dtype(recipe))
+
+
+def _calculate_norms_in_float32(objective: nn.Module) -> None:
+    """As CUDA's autocast does, and the CPU's does not."""
+    for module in objective.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(lambda module, arguments: (arguments[0].float(), *arguments[1:]))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from latentshift.training.best import VALIDATION, question
 from latentshift.training.learner import Learned
 from latentshift.training.recipe import AnyRecipe
 from latentshift.whole import write_whole
-
-VALIDATION = "validation.jsonl"
 
 
 class Journal:
@@ -78,7 +78,7 @@ class Journal:
     def note_validation(self, step: int, values: dict[str, float]) -> None:
         """Take in what was measured on fixed data."""
         if values:
-            self._write(VALIDATION, step, values)
+            self._write(VALIDATION, step, {**values, "asked": question(self.recipe)})
             self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
 
     def show(self, step: int, picture: Path) -> None:
@@ -95,7 +95,7 @@ class Journal:
             elif hasattr(tracker, "log_images"):
                 tracker.log_images({"samples": list(pixels)}, step=step)
 
-    def _write(self, name: str, step: int, values: dict[str, float]) -> None:
+    def _write(self, name: str, step: int, values: dict[str, Any]) -> None:
         if self.main:
             with (self.recipe.output / name).open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")

@@ -16,9 +16,10 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from latentshift.training.checkpoint import Checkpoint, load_optimizer_tensors, optimizer_tensors
+from latentshift.training.checkpoint import Checkpoint
+from latentshift.training.moments import load_optimizer_tensors, optimizer_tensors
 from latentshift.training.recipe import AnyRecipe, OptimizerSettings
-from latentshift.training.sharding import exchange_gradients, lay_out, sharded, whole_tensor
+from latentshift.training.sharding import lay_out, sharded, whole_tensor
 
 _CHECKS = 3  # steps; at the first, what is behind weights that begin at zero has no gradient yet
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
@@ -89,7 +90,6 @@ class Learner:
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
             last = number == len(batches)
-            exchange_gradients(self.objective, last)
             with nullcontext() if last else accelerator.no_sync(self.objective):
                 with nullcontext() if self.plain is None else accelerator.autocast():  # what is prepared does it itself
                     values = self.objective(batch)
@@ -213,8 +213,6 @@ def _optimizer(settings: OptimizerSettings, parameters: list[nn.Parameter]) -> t
     options["weight_decay"] = settings.weight_decay
     if settings.kind == "adamw":
         return torch.optim.AdamW(parameters, fused=True, **options)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'") from None
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(parameters, **options)

@@ -48,8 +48,10 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         Journal(recipe, step, accelerator, quiet=quiet) as journal,
         closing(stage.batches(step + 1)) as batches,
     ):
-        review = Review(stage, learner, recipe, accelerator, journal)
+        review = Review(stage, learner, recipe, accelerator, journal, termination)
         learner.objective.train()
+        if step:
+            review.look(step, again=True)
         while step < recipe.steps:
             start = time.perf_counter()
             rate = learning_rate(recipe.optimizer, step + 1, recipe.steps)
@@ -66,17 +68,19 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                         goes_on=lambda: not any_process(termination.asked, accelerator),
                     )
             if learned is None:
-                saver.save(step)
-                raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
+                break
             step += 1
             seconds = time.perf_counter() - start
             journal.note(step, learned, {"learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
             if learned.dropped:
                 saver.note_dropped(step, learned.values, batch)
-            best = review.look(step)  # before it is saved: a run that is killed in between looks again
-            if best or step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
+            if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
                 saver.save(step)
-        saver.take_chosen()
+            if review.look(step):
+                saver.save(step)
+        if any_process(termination.asked, accelerator):
+            saver.save(step)
+            raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
         review.finish()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,24 +16,15 @@ _PATIENCE = timedelta(days=30)  # of a process that waits for the others
 
 
 def accelerator_for(recipe: AnyRecipe) -> Accelerator:
-    """The accelerate object that a recipe's compute settings ask for.
-
-    Raises:
-        ValueError: for a batch that this many processes can't share, or half precision without a GPU.
-    """
+    """The accelerate object that a recipe's compute settings ask for."""
     compute = recipe.compute
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
-    if compute.precision == "fp16" and (compute.device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
     if compute.device.startswith("cuda:"):
         torch.cuda.set_device(compute.device)
     AcceleratorState._reset_state()  # else a second run in one process could not choose again
     precision = "no" if compute.precision == "fp32" else compute.precision
-    for name in recipe.trackers:
-        if find_spec(name) is None:
-            raise ValueError(f"trackers names {name}, which is not installed: pip install {name}, or leave it out")
-    accelerator = Accelerator(
+    return Accelerator(
         mixed_precision=precision,
         log_with=list(recipe.trackers),
         project_config=ProjectConfiguration(logging_dir=str(recipe.output / "tensorboard")),
@@ -45,8 +35,6 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
             InitProcessGroupKwargs(timeout=_PATIENCE),
         ],
     )
-    parts_of_a_share(recipe, accelerator.num_processes)
-    return accelerator
 
 
 def parts_of_a_share(recipe: AnyRecipe, processes: int) -> int:

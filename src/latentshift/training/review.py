@@ -2,64 +2,79 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from contextlib import suppress
 
 from accelerate import Accelerator
 
-from latentshift.training.journal import VALIDATION, Journal
+from latentshift.training.best import best_step, load_best, validated_steps
+from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
 from latentshift.training.processes import any_process
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings
 from latentshift.training.stage import Stage
+from latentshift.training.termination import Terminated, Termination
 
 
 class Review:
-    """Made by the main process; every method is to be called by all of them."""
+    """Every method is to be called by all processes; it is the main one that does the work.
+
+    A SIGTERM cuts a look short. What a look lacks, for that or for a kill, is made up for when the run goes on.
+    """
 
     def __init__(
-        self, stage: Stage, learner: Learner, recipe: AnyRecipe, accelerator: Accelerator, journal: Journal
+        self,
+        stage: Stage,
+        learner: Learner,
+        recipe: AnyRecipe,
+        accelerator: Accelerator,
+        journal: Journal,
+        termination: Termination,
     ) -> None:
         self.stage = stage
         self.learner = learner
         self.recipe = recipe
         self.accelerator = accelerator
         self.journal = journal
+        self.termination = termination
         validation = recipe.validation if isinstance(recipe, DiffusionSettings) else None
         self.every = None if validation is None else validation.every
 
-    def look(self, step: int) -> bool:
-        """Sample and validate, if the step is one for that; whether no step before had so low an error."""
+    def look(self, step: int, *, again: bool = False) -> bool:
+        """Sample and validate, if the step is one for that; whether no other step has so low an error.
+
+        Args:
+            step: that was just taken.
+            again: only what an earlier look at this step has left out.
+        """
         last = step == self.recipe.steps
-        sampled = last or step % self.recipe.sample_every == 0
+        picture = self.recipe.output / "samples" / f"step-{step:08d}.png"
+        sampled = (last or step % self.recipe.sample_every == 0) and not (again and picture.exists())
         validated = self.every is not None and (last or step % self.every == 0)
+        validated = validated and not (again and step in validated_steps(self.recipe))
         if not (sampled or validated):
             return False
         best = False
         with self.learner.averaged():
             if self.accelerator.is_main_process:
-                if sampled:
-                    folder = self.recipe.output / "samples"
-                    self.stage.sample(folder, step)
-                    self.journal.show(step, folder / f"step-{step:08d}.png")
-                if validated:
-                    self.journal.note_validation(step, self.stage.validate())
-                    best = best_step(self.recipe.output) == step
+                with suppress(Terminated), self.termination.waiting():
+                    if validated:
+                        self.journal.note_validation(step, self.stage.validate())
+                        best = best_step(self.recipe, also=step) == step
+                    if sampled:
+                        self.stage.sample(picture.parent, step)
+                        self.journal.show(step, picture)
         self.accelerator.wait_for_everyone()
         return any_process(best, self.accelerator)
 
     def finish(self) -> None:
-        """Write the finished model."""
+        """Write the finished model: of the last step, or of the best one.
+
+        Raises:
+            ValueError: if the recipe wants the best step, and there is none.
+        """
+        if getattr(self.recipe, "export_from", "last") == "best":
+            self.learner.restore(load_best(self.recipe))
         with self.learner.averaged():
             if self.accelerator.is_main_process:
                 self.stage.export(self.recipe.output)
         self.accelerator.wait_for_everyone()
-
-
-def best_step(output: Path) -> int | None:
-    """The step with the lowest validation error in a run's folder, the earliest of several; None without any."""
-    path = output / VALIDATION
-    if not path.exists():
-        return None
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    return min(told, key=lambda line: (line["error"], line["step"]))["step"] if told else None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from accelerate import Accelerator
 
+from latentshift.training.advice import advice
 from latentshift.training.autoencoder import AutoencoderStage
+from latentshift.training.check import check_run
+from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.denoiser import ImageStage, VideoStage
-from latentshift.training.estimate import advice
-from latentshift.training.folder import check_folder
+from latentshift.training.estimate import memory_for_each, process_size
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
@@ -24,7 +28,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         ValueError: if memory runs out; the message says what takes less.
         Terminated: after SIGTERM, when all that was learned is saved.
     """
-    check_folder(recipe)  # a refusal comes before the work
+    check_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
+    base = process_size()
     accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
     with accelerator.main_process_first():  # what it encodes, the others find
         stage = stage_of(recipe, accelerator)
@@ -36,13 +41,17 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise
-        told = advice(recipe, accelerator.device, accelerator.num_processes)
-        raise ValueError(f"out of memory: {told}; the same command goes on from the newest checkpoint") from error
+        device, processes = accelerator.device, accelerator.num_processes
+        told = advice(recipe, device, memory_for_each(device, processes), processes, base)
+        kept = list_checkpoints(recipe.output / "checkpoints")
+        goes_on = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
+        raise ValueError(f"out of memory: {told}; {goes_on}") from error
 
 
 def _is_of_memory(error: Exception) -> bool:
-    # Torch says it with a class of its own on a GPU, and on the CPU in words alone.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # Torch has a class of its own for it, and says it in words alone on the CPU and where a library runs short.
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
 def stage_of(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:

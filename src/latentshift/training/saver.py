@@ -16,17 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from latentshift.training.checkpoint import (
-    checkpoint_path,
-    drop_checkpoints,
-    load_checkpoint,
-    load_newest_checkpoint,
-    save_checkpoint,
-)
+from latentshift.training.best import best_step
+from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint
 from latentshift.training.learner import Learner
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, dump_recipe
-from latentshift.training.review import best_step
 from latentshift.training.stage import Stage
 from latentshift.whole import write_whole
 
@@ -82,17 +76,10 @@ class Saver:
         if self.accelerator.is_main_process:
             values = {"fingerprint": self.stage.fingerprint, **self.learner.values()}
             save_checkpoint(self.folder, step, tensors, values)
-            always = (before_decay(self.recipe), best_step(self.recipe.output))
+            always = (before_decay(self.recipe), best_step(self.recipe))
             drop_checkpoints(self.folder, self.recipe.keep_checkpoints, always)
         self.saved = step
         self.report()
-
-    def take_chosen(self) -> None:
-        """Go back to the step that is to become the model, where the recipe says that it is the best one."""
-        if getattr(self.recipe, "export_from", "last") == "best":
-            best = best_step(self.recipe.output)
-            assert best is not None  # the last step was validated
-            self.learner.restore(load_checkpoint(checkpoint_path(self.folder, best)))
 
     def note_dropped(self, step: int, values: dict[str, float], batch: Any) -> None:
         """Write down a step that was left out, and of which samples it was; end the run where there are too many."""
@@ -134,7 +121,7 @@ class Saver:
 
 def versions(accelerator: Accelerator) -> dict[str, Any]:
     """What a run is made with."""
-    names = ("latentshift", "torch", "diffusers", "transformers", "accelerate", "numpy", "av")
+    names = ("latentshift", "torch", "diffusers", "transformers", "accelerate", "peft", "safetensors", "numpy", "av")
     device = accelerator.device
     return {
         "python": platform.python_version(),

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 # By name: what all diffusers U-Nets and autoencoders, and the text encoders, are built from.
@@ -35,12 +35,6 @@ def block_sizes(objective: nn.Module) -> tuple[int, int]:
     sizes = [sum(each.numel() for each in block.parameters()) for block in blocks]
     everything = sum(each.numel() for each in objective.parameters())
     return max(sizes, default=0), everything - sum(sizes)
-
-
-def exchange_gradients(objective: nn.Module, last: bool) -> None:
-    """Whether the coming backward pass is the last of its step, after which gradients are averaged over processes."""
-    if isinstance(objective, FSDPModule):
-        objective.set_requires_gradient_sync(last)
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
