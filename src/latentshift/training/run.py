@@ -31,12 +31,12 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     check_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
     base = process_size()
     accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
-    with accelerator.main_process_first():  # what it encodes, the others find
-        stage = stage_of(recipe, accelerator)
-    if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
-        for line in stage.data.lines():
-            print(line)
     try:
+        with accelerator.main_process_first():  # what it encodes, the others find
+            stage = stage_of(recipe, accelerator)
+        if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
+            for line in stage.data.lines():
+                print(line)
         fit(stage, recipe, accelerator, quiet=quiet)
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
