@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 VIDEO = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("sprites"))
+SPRITES = "data={source: sprites, options: {clips: 4}}"
 SCALED_DOWN = [
-    "data={source: sprites, options: {clips: 4}}",
     "steps=2",
     "batch_size=2",
     "sample_steps=2",
@@ -26,6 +28,32 @@ SCALED_DOWN = [
     "compute.device=cpu",
     "compute.precision=fp32",
 ]
+
+
+def footage(folder: Path, words: list[str]) -> None:
+    """A clip of two seconds at each of these places."""
+    times = np.arange(52) / 25
+    for word in words:
+        path = folder / word
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video_at(path, times, [np.full((48, 64, 3), 20 + 3 * number, np.uint8) for number in range(len(times))])
+
+
+def data_of(whole: VideoRecipe, folder: Path) -> list[str]:
+    """The recipe's own data, options and all, where it names a data set; that of others is the user's."""
+    kind = whole.data[0].source.partition(":")[0]
+    if kind == "webvid":
+        footage(folder, ["page/1.mp4", "page/2.mp4"])
+        (folder / "list.csv").write_text("videoid,page_dir,name\n1,page,A gray wall\n2,page,A grayer wall\n")
+        return [f"data.source=webvid:{folder}/list.csv", f"data.options.root={folder}"]
+    if kind == "ucf101":
+        footage(folder, ["UCF-101/Archery/v_Archery_g01_c01.avi", "UCF-101/Diving/v_Diving_g01_c01.avi"])
+        lists = folder / "ucfTrainTestlist"
+        lists.mkdir()
+        (lists / "trainlist01.txt").write_text("Archery/v_Archery_g01_c01.avi 1\n")
+        (lists / "testlist01.txt").write_text("Diving/v_Diving_g01_c01.avi\n")
+        return [f"data.source=ucf101:{folder}/UCF-101"]
+    return [SPRITES]
 
 
 def test_the_shipped_recipes_are_these() -> None:
@@ -48,6 +76,9 @@ def test_a_shipped_recipe_runs(name: str, request: pytest.FixtureRequest, tmp_pa
     words = [*SCALED_DOWN, f"output={tmp_path}/run", f"model={request.getfixturevalue(base)}"]
     whole = load_recipe(RECIPES / f"{name}.yaml")
     assert isinstance(whole, VideoRecipe)
+    words += data_of(whole, tmp_path)
+    if whole.image_share:
+        words.append("image_share=0.5")  # one step of each kind
     if whole.micro_batch_size is not None:
         words.append("micro_batch_size=1")
     if whole.size is not None:
@@ -78,7 +109,7 @@ def test_the_papers_recipe_is_table_6(tmp_path: Path) -> None:
 
 def test_frames_of_another_shape(model: Path, tmp_path: Path) -> None:
     shape = ["size=32", "num_frames=5", "fps=3"]
-    words = [*SCALED_DOWN, f"output={tmp_path}/run", f"model={model}", *shape]
+    words = [*SCALED_DOWN, SPRITES, f"output={tmp_path}/run", f"model={model}", *shape]
     run(load_recipe(RECIPES / "finetune-folder.yaml", words), quiet=True)
     made = LatentShiftPipeline.from_pretrained(tmp_path / "run" / "model")
     assert (made.sample_size, made.config.num_frames, made.config.fps) == (32, 5, 3)
