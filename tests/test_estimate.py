@@ -15,10 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.skeleton import skeleton
-from latentshift.training.advice import advice
-from latentshift.training.estimate import Estimate, estimate
-from latentshift.training.footprint import footprint, peak_of, shapes_alone
 from latentshift.training.recipe import load_recipe
+from latentshift.training.sizing.advice import advice
+from latentshift.training.sizing.estimate import Estimate, estimate
+from latentshift.training.sizing.footprint import footprint, peak_of, shapes_alone
 
 CPU = torch.device("cpu")
 WIDTH, ROWS, LAYERS = 64, 1000, 5

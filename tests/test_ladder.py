@@ -10,8 +10,8 @@ import torch
 
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.ladder import Ladder
-from latentshift.training.prepare import make_video_model
 from latentshift.training.recipe import load_recipe
+from latentshift.training.stages.prepare import make_video_model
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [

@@ -117,7 +117,7 @@ def test_each_process_keeps_its_share_alone(tmp_path: Path) -> None:
     script.write_text(f"""
 import sys
 from pathlib import Path
-from latentshift.training.autoencoder import AutoencoderStage
+from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.learner import Learner
 from latentshift.training.processes import accelerator_for
 from latentshift.training.recipe import load_recipe

@@ -23,16 +23,16 @@ from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
-from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.best import best_step, question
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
-from latentshift.training.denoiser import ImageStage, VideoStage
 from latentshift.training.loop import fit
-from latentshift.training.objective import LatentBatch
 from latentshift.training.processes import accelerator_for
 from latentshift.training.rate import learning_rate
 from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
 from latentshift.training.run import run
+from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.stages.denoiser import ImageStage, VideoStage
+from latentshift.training.stages.objective import LatentBatch
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY_RUN = [

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
+from latentshift.training.arithmetic import attention_backend
 from latentshift.training.check import check_run
-from latentshift.training.estimate import Estimate, estimate
 from latentshift.training.learner import Learner
-from latentshift.training.prepare import attention_backend
 from latentshift.training.processes import accelerator_for, parts_of_a_share, split
 from latentshift.training.rate import learning_rate
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
 from latentshift.training.run import stage_of
+from latentshift.training.sizing.estimate import Estimate, estimate
 
 _PROCESS = Path("/proc/self")
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from latentshift.benchmarks.compare import Measured, in_turns
 from latentshift.locate import BUNDLED, bundled_model, locate_model
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.arithmetic import attention_backend
 from latentshift.training.learner import Learner
-from latentshift.training.objective import LatentBatch
-from latentshift.training.prepare import attention_backend, make_video_model, objective_for
 from latentshift.training.processes import accelerator_for, parts_of_a_share, split
 from latentshift.training.recipe import ComputeSettings, VideoRecipe
+from latentshift.training.stages.objective import LatentBatch
+from latentshift.training.stages.prepare import make_video_model, objective_for
 
 _CLIPS, _FRAMES = 8, 16
 _RATE = 1e-5

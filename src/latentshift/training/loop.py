@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from latentshift.training.arithmetic import attention_backend
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
-from latentshift.training.prepare import attention_backend
 from latentshift.training.processes import any_process, parts_of_a_share, split
 from latentshift.training.rate import before_decay, learning_rate
 from latentshift.training.recipe import AnyRecipe

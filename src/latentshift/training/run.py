@@ -7,15 +7,15 @@ import os
 import torch
 from accelerate import Accelerator
 
-from latentshift.training.advice import advice
-from latentshift.training.autoencoder import AutoencoderStage
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
-from latentshift.training.denoiser import ImageStage, VideoStage
-from latentshift.training.estimate import memory_for_each, process_size
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
+from latentshift.training.sizing.advice import advice
+from latentshift.training.sizing.estimate import memory_for_each, process_size
+from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.stages.denoiser import ImageStage, VideoStage
 
 
 def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:

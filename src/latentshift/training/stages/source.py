@@ -24,7 +24,8 @@ from latentshift.data.sources import list_source, source_from
 from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.recipe import DataSettings, DiffusionSettings, RunSettings
+from latentshift.training.arithmetic import autocast_dtype
+from latentshift.training.recipe import DataSettings, DiffusionSettings
 
 _OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
@@ -168,8 +169,3 @@ def reading_limits(recipe: DiffusionSettings) -> Limits:
     """What reading a clip may cost."""
     loading = recipe.loading
     return Limits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))
-
-
-def autocast_dtype(recipe: RunSettings) -> torch.dtype:
-    """In which matrices are multiplied."""
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]

@@ -5,13 +5,11 @@ The same with real weights, for training, and with weights that are shapes alone
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.data.sprites import words
@@ -22,8 +20,8 @@ from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
-from latentshift.training.objective import DenoisingObjective
-from latentshift.training.recipe import AutoencoderRecipe, DiffusionSettings, ImageRecipe, RunSettings, VideoRecipe
+from latentshift.training.recipe import AutoencoderRecipe, DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.stages.objective import DenoisingObjective
 
 
 def new_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
@@ -103,11 +101,6 @@ def objective_for(
         pipeline.temporal,
         pipeline.vae_scale_factor,
     )
-
-
-def attention_backend(recipe: RunSettings) -> AbstractContextManager[None]:
-    """To be entered around a step, forward and backward."""
-    return sdpa_kernel(SDPBackend.MATH) if recipe.compute.attention == "math" else nullcontext()
 
 
 def lora_of(recipe: VideoRecipe) -> Lora:

@@ -22,18 +22,7 @@ from latentshift.models.adapter import add_lora
 from latentshift.models.autoencoder import encode_moments
 from latentshift.models.skeleton import skeleton
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.data import brings_text
-from latentshift.training.footprint import footprint, peak_of, shapes_alone
-from latentshift.training.objective import AutoencoderObjective, FrameBatch, LatentBatch
-from latentshift.training.prepare import (
-    attention_backend,
-    lora_of,
-    make_video_model,
-    new_autoencoder,
-    new_image_model,
-    objective_for,
-    trained_autoencoder,
-)
+from latentshift.training.arithmetic import attention_backend, autocast_dtype
 from latentshift.training.recipe import (
     AnyRecipe,
     AutoencoderRecipe,
@@ -41,7 +30,17 @@ from latentshift.training.recipe import (
     VideoRecipe,
 )
 from latentshift.training.sharding import block_sizes
-from latentshift.training.source import autocast_dtype
+from latentshift.training.sizing.footprint import footprint, peak_of, shapes_alone
+from latentshift.training.stages.data import brings_text
+from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch, LatentBatch
+from latentshift.training.stages.prepare import (
+    lora_of,
+    make_video_model,
+    new_autoencoder,
+    new_image_model,
+    objective_for,
+    trained_autoencoder,
+)
 
 _FLOAT = 4  # bytes of a weight, a gradient, an average
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of the optimizer's two averages, for each trained weight

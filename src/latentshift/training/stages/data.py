@@ -17,7 +17,7 @@ from latentshift.data.refusal import Refused
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.training.source import OpenSource, reading_limits
+from latentshift.training.stages.source import OpenSource, reading_limits
 
 _STEPS_LOOKED_AT = 1001  # to see whether any step learns single frames
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from latentshift.training.estimate import estimate
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe, conflicts_with_shares
+from latentshift.training.sizing.estimate import estimate
 
 
 def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int = 1, base: int | None = None) -> str:
@@ -16,7 +16,7 @@ def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int =
 
     Args:
         recipe: of the run.
-        device: as for :func:`latentshift.training.estimate.estimate`, like ``processes`` and ``base``.
+        device: as for :func:`latentshift.training.sizing.estimate.estimate`, like ``processes`` and ``base``.
         limit: bytes that there are for each process.
     """
     found = estimate(recipe, device, processes, base)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from latentshift.data.order import draws
 from latentshift.data.sprites import Sprites
-from latentshift.training.objective import AutoencoderObjective, FrameBatch
-from latentshift.training.prepare import new_autoencoder
 from latentshift.training.recipe import AutoencoderRecipe
+from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch
+from latentshift.training.stages.prepare import new_autoencoder
 from latentshift.video import to_uint8, to_unit
 from latentshift.whole import whole
 

@@ -18,9 +18,9 @@ from latentshift.data.clips import ClipSet
 from latentshift.data.fence import Limits
 from latentshift.data.loader import Batch, Loader, Take
 from latentshift.data.order import draws
-from latentshift.training.objective import LatentBatch
 from latentshift.training.processes import split
 from latentshift.training.recipe import ValidationSettings
+from latentshift.training.stages.objective import LatentBatch
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 

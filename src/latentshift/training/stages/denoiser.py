@@ -28,12 +28,19 @@ from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.data import open_data
-from latentshift.training.objective import LatentBatch
-from latentshift.training.prepare import lora_of, make_video_model, new_image_model, objective_for, trained_autoencoder
+from latentshift.training.arithmetic import autocast_dtype
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
-from latentshift.training.source import OpenSource, autocast_dtype, reading_limits
-from latentshift.training.validation import Validation
+from latentshift.training.stages.data import open_data
+from latentshift.training.stages.objective import LatentBatch
+from latentshift.training.stages.prepare import (
+    lora_of,
+    make_video_model,
+    new_image_model,
+    objective_for,
+    trained_autoencoder,
+)
+from latentshift.training.stages.source import OpenSource, reading_limits
+from latentshift.training.stages.validation import Validation
 from latentshift.video import as_clip, write_video
 from latentshift.whole import whole
 

@@ -1,0 +1,20 @@
+"""How a recipe's arithmetic is done: with which kernels, in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from latentshift.training.recipe import RunSettings
+
+
+def attention_backend(recipe: RunSettings) -> AbstractContextManager[None]:
+    """To be entered around a step, forward and backward."""
+    return sdpa_kernel(SDPBackend.MATH) if recipe.compute.attention == "math" else nullcontext()
+
+
+def autocast_dtype(recipe: RunSettings) -> torch.dtype:
+    """In which matrices are multiplied."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
