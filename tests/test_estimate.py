@@ -17,7 +17,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.models.skeleton import skeleton
 from latentshift.training.recipe import load_recipe
 from latentshift.training.sizing.advice import advice
-from latentshift.training.sizing.estimate import Estimate, estimate
+from latentshift.training.sizing.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
 from latentshift.training.sizing.footprint import footprint, peak_of, shapes_alone
 
 CPU = torch.device("cpu")
@@ -121,19 +121,49 @@ def test_a_baselines_layers_are_counted_by_themselves(model: Path, tmp_path: Pat
 def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path, tmp_path: Path) -> None:
     whole = video(tmp_path, f"model={model}")
     trained = sum(part.trained for part in whole.parts)
-    assert whole.memory["optimizer"] == 8 * trained and whole.memory["averages"] == 4 * trained
-    assert whole.memory["weights"] == 4 * sum(part.parameters for part in whole.parts)  # at work or not, it lies there
+    assert whole.moments[STEP]["optimizer"] == 8 * trained and whole.moments[STEP]["averages"] == 4 * trained
+    assert whole.moments[STEP]["weights"] == 4 * sum(
+        part.parameters for part in whole.parts
+    )  # at work or not, it lies there
     at_work = sum(part.parameters for part in whole.parts if part.at_work)
-    assert estimate(recipe_of(tmp_path, f"model={model}"), torch.device("cuda")).memory["weights"] == 4 * at_work
+    assert estimate(recipe_of(tmp_path, f"model={model}"), torch.device("cuda")).moments[STEP]["weights"] == 4 * at_work
     assert not {part.name: part for part in whole.parts}["autoencoder"].at_work
     footage = video(tmp_path, f"model={model}", "data.encode=false")
     assert {part.name: part for part in footage.parts}["autoencoder"].at_work
     frozen = video(tmp_path, f"model={model}", "train_text_encoder=false")
-    assert frozen.memory["optimizer"] < whole.memory["optimizer"]
+    assert frozen.moments[STEP]["optimizer"] < whole.moments[STEP]["optimizer"]
     lora = video(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
-    assert lora.memory["optimizer"] < frozen.memory["optimizer"]
+    assert lora.moments[STEP]["optimizer"] < frozen.moments[STEP]["optimizer"]
     eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit", "compute.channels_last=false")
-    assert eight.memory["optimizer"] == 2 * trained
+    assert eight.moments[STEP]["optimizer"] == 2 * trained
+
+
+def test_samples_take_all_parts_and_no_gradients(model: Path, tmp_path: Path) -> None:
+    words = (f"model={model}", "train_text_encoder=false")
+    found = video(tmp_path, *words)
+    trained, everything = (4 * sum(getattr(part, name) for part in found.parts) for name in ("trained", "parameters"))
+    samples = found.moments[SAMPLES]
+    assert samples["weights"] == everything and samples["weights put aside"] == trained and "gradients" not in samples
+    unguided = video(tmp_path, *words, "guidance_scale=1").moments[SAMPLES]  # one prediction in place of two
+    assert unguided["activations"] < samples["activations"]
+    gpu = estimate(recipe_of(tmp_path, *words), torch.device("cuda")).moments
+    assert gpu[SAMPLES]["weights"] == everything > gpu[STEP]["weights"] and "weights put aside" not in gpu[SAMPLES]
+    shares = recipe_of(tmp_path, *words, "compute.parallel=fsdp", "compute.channels_last=false")
+    apart = estimate(shares, torch.device("cuda"), processes=2).moments
+    assert apart[SAMPLES]["copy for samples"] == everything and "copy for samples" not in apart[STEP]
+
+
+def test_the_fullest_moment_is_the_one_that_counts() -> None:
+    found = Estimate((), {STEP: {"weights": 1, "activations": 2}, SAMPLES: {"weights": 4}}, flops=0)
+    assert (found.fullest, found.total, found.memory) == (SAMPLES, 4, {"weights": 4})
+    assert found.held(STEP) == 3
+
+
+def test_footage_for_validation_keeps_the_autoencoder_at_work(model: Path, tmp_path: Path) -> None:
+    given = "{source: sprites, options: {clips: 4, seed: 1}, encode: false}"
+    found = video(tmp_path, f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
+    assert {part.name: part for part in found.parts}["autoencoder"].at_work and ENCODING in found.moments
+    assert ENCODING not in video(tmp_path, f"model={model}").moments
 
 
 def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path) -> None:
@@ -142,12 +172,14 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path
     parts = estimate(recipe_of(tmp_path, f"model={model}", "batch_size=8", "micro_batch_size=1"), CPU)
     shared = estimate(recipe, CPU, processes=4)
     assert whole.flops == parts.flops == shared.flops
-    assert parts.memory["activations"] < whole.memory["activations"] / 4
-    assert parts.memory["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
-    assert shared.memory["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
+    assert parts.moments[STEP]["activations"] < whole.moments[STEP]["activations"] / 4
+    assert parts.moments[STEP]["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
+    assert shared.moments[STEP]["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
     fsdp = recipe_of(tmp_path, f"model={model}", "batch_size=8", "compute.parallel=fsdp", "compute.channels_last=false")
     apart = estimate(fsdp, CPU, processes=4)
-    assert all(apart.memory[name] == shared.memory[name] // 4 for name in ("weights", "optimizer", "averages"))
+    assert all(
+        apart.moments[STEP][name] == shared.moments[STEP][name] // 4 for name in ("weights", "optimizer", "averages")
+    )
     unet = LatentShiftPipeline.from_pretrained(model).unet
     sizes = [
         sum(value.numel() for value in block.parameters())
@@ -156,11 +188,14 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path
     ]
     unet_rest = sum(value.numel() for value in unet.parameters()) - sum(sizes)
     text = sum(part.parameters for part in apart.parts if part.name == "text_encoder")  # tiny: some of it in blocks
-    assert 4 * (2 * max(sizes) + unet_rest) <= apart.memory["gathered blocks"]
-    assert apart.memory["gathered blocks"] <= 4 * (2 * max(sizes) + unet_rest + text)
-    assert apart.memory["exchange of gradients"] == 4 * max(sizes)
+    assert 4 * (2 * max(sizes) + unet_rest) <= apart.moments[STEP]["gathered blocks"]
+    assert apart.moments[STEP]["gathered blocks"] <= 4 * (2 * max(sizes) + unet_rest + text)
+    assert apart.moments[STEP]["exchange of gradients"] == 4 * max(sizes)
     again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
-    assert again.memory["activations"] < estimate(recipe_of(tmp_path, f"model={model}"), CPU).memory["activations"]
+    assert (
+        again.moments[STEP]["activations"]
+        < estimate(recipe_of(tmp_path, f"model={model}"), CPU).moments[STEP]["activations"]
+    )
 
 
 def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None:
@@ -204,7 +239,9 @@ def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path, tmp
     clips = video(tmp_path, f"model={model}")
     mixed = video(tmp_path, f"model={model}", "image_share=0.25")
     images = video(tmp_path, f"model={model}", "image_share=0.999999")
-    assert mixed.memory["activations"] == images.memory["activations"] > clips.memory["activations"]  # the larger one
+    assert (
+        mixed.moments[STEP]["activations"] == images.moments[STEP]["activations"] > clips.moments[STEP]["activations"]
+    )  # the larger one
     assert mixed.flops == pytest.approx(0.75 * clips.flops + 0.25 * images.flops, rel=1e-4)
 
 
@@ -220,7 +257,7 @@ def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
         assert code != 0 and "Traceback" not in err
     half = video(Path("."), f"model={model}")  # in bf16, norms are kept in float32 on a GPU
     precise = estimate(recipe_of(Path("."), f"model={model}"), torch.device("cuda"))
-    assert precise.memory["activations"] > half.memory["activations"]
+    assert precise.moments[STEP]["activations"] > half.moments[STEP]["activations"]
 
 
 def test_words_for_a_dry_run_are_refused_without_one(cli, model: Path) -> None:
@@ -262,4 +299,5 @@ def test_steps_take_the_memory_that_is_said(cli, tmp_path: Path) -> None:
     code, _, err = cli("bench", "memory", recipe, "model=bundled", data, "batch_size=64", "--json", "m.json")
     assert code == 0, err
     facts = json.loads(Path("m.json").read_text())
-    assert sum(facts["estimated"].values()) == pytest.approx(facts["measured"], rel=0.25)
+    for what in ("steps", "samples"):
+        assert facts[what]["estimated"] == pytest.approx(facts[what]["measured"], rel=0.25)

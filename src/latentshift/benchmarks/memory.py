@@ -1,8 +1,9 @@
-"""The peak memory of a training step, measured beside what ``latentshift train --dry-run`` expects of it."""
+"""Peak memory of training steps and of a sample, measured beside what ``latentshift train --dry-run`` expects."""
 
 from __future__ import annotations
 
-from contextlib import closing
+import ctypes
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -18,22 +19,35 @@ from latentshift.training.processes import accelerator_for, parts_of_a_share, sp
 from latentshift.training.rate import learning_rate
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
 from latentshift.training.run import stage_of
-from latentshift.training.sizing.estimate import Estimate, estimate
+from latentshift.training.sizing.estimate import SAMPLES, Estimate, estimate
 
 _PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
 class MeasuredMemory:
-    """Estimate and measurement, in bytes, of one process on its device; and the losses of the steps."""
+    """Of one process on its device, in bytes.
+
+    Attributes:
+        estimated: of all moments.
+        steps: measured over the steps, and over what was encoded for them.
+        samples: measured while one was made.
+        losses: of the steps.
+    """
 
     estimated: Estimate
-    measured: int
+    steps: int
+    samples: int
     losses: tuple[float, ...]
+
+    @property
+    def steps_estimated(self) -> int:
+        """What was expected of the steps."""
+        return max(self.estimated.held(moment) for moment in self.estimated.moments if moment != SAMPLES)
 
 
 def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
-    """Take steps of a recipe, of every kind that it has, with its real model, data, optimizer and averages.
+    """Take steps of a recipe, of every kind that it has, with its real model, data, optimizer and averages; and sample.
 
     On the CPU it is the memory of the whole process that is measured, of which other steps before may have left some.
 
@@ -47,6 +61,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     changes: dict[str, Any] = {"output": folder}
     if isinstance(recipe, DiffusionSettings):
         changes["data"] = tuple(each.model_copy(update={"latents": None}) for each in recipe.data)
+        changes |= {"sample_steps": 2, "sample_prompts": ("a clip",)}
     recipe = recipe.model_copy(update=changes)
     check_run(recipe, 1)
     accelerator = accelerator_for(recipe)
@@ -67,7 +82,11 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
             )
         assert learned is not None
         losses.append(learned.values["loss"])
-    return MeasuredMemory(expected, _peak(device), tuple(losses))
+    steps = _peak(device)
+    _forget_peak(device)
+    with learner.averaged():
+        stage.sample(folder / "samples", 0)
+    return MeasuredMemory(expected, steps, _peak(device), tuple(losses))
 
 
 def _steps(recipe: AnyRecipe) -> list[int]:
@@ -80,6 +99,8 @@ def _forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
+        with suppress(AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system, and does not count
         (_PROCESS / "clear_refs").write_text("5")  # proc(5): the peak starts again from what there is
 
 

@@ -38,7 +38,7 @@ def memory(
     overrides: list[str] | None = typer.Argument(None, help="Settings to change, as key=value."),
     json_file: Path | None = _JSON,
 ) -> None:
-    """Peak memory of a recipe's first steps on one process, beside what train --dry-run expects of them."""
+    """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects."""
     from latentshift.cli.models import pick_device, quiet_libraries
     from latentshift.training.recipe import load_recipe
 
@@ -50,14 +50,20 @@ def memory(
 
     with tempfile.TemporaryDirectory() as scratch:
         measured = measure_memory(settled, Path(scratch))
-    for name, size in measured.estimated.memory.items():
-        print(f"{name:24} {size / 2**30:9.2f} GiB")
-    total = measured.estimated.total
-    print(f"{'estimated':24} {total / 2**30:9.2f} GiB")
-    print(f"{'measured':24} {measured.measured / 2**30:9.2f} GiB, {total / measured.measured:.2f} of it estimated")
+    from latentshift.training.sizing.estimate import SAMPLES
+
+    for moment, parts in measured.estimated.moments.items():
+        print(f"estimated {moment}")
+        for name, size in parts.items():
+            print(f"  {name:24} {size / 2**30:9.2f} GiB")
+    samples = measured.estimated.held(SAMPLES)
+    print(f"{'':26} {'estimated':>9} {'measured':>9} {'ratio':>6}")
+    compared = {"steps": (measured.steps_estimated, measured.steps), "samples": (samples, measured.samples)}
+    for name, (expected, found) in compared.items():
+        print(f"{name:26} {expected / 2**30:9.2f} {found / 2**30:9.2f} {expected / found:6.2f}")
     print(f"losses: {', '.join(f'{loss:.4f}' for loss in measured.losses)}")
-    facts = {"estimated": measured.estimated.memory, "measured": measured.measured, "losses": measured.losses}
-    _keep(json_file, facts)
+    facts = {name: {"estimated": expected, "measured": found} for name, (expected, found) in compared.items()}
+    _keep(json_file, {**facts, "moments": measured.estimated.moments, "losses": measured.losses})
 
 
 @bench.command("data")

@@ -45,14 +45,15 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
 
 def _told(found: Estimate) -> list[str]:
-    lines = ["", f"{'parameters':24}{'all':>15}{'trained':>15}"]
+    lines = ["", f"{'parameters':26}{'all':>15}{'trained':>15}"]
     for part in found.parts:
         note = "" if part.at_work else "  not needed in training"
-        lines.append(f"  {part.name:22}{part.parameters:>15,}{part.trained:>15,}{note}")
-    lines.append("peak memory of a process")
-    lines += [f"  {name:22}{size / 2**30:>11.2f} GiB" for name, size in found.memory.items()]
-    lines.append(f"  {'in all':22}{found.total / 2**30:>11.2f} GiB")
-    lines.append(f"{'FLOPs a step':24}{found.flops:>15.3g}")
+        lines.append(f"  {part.name:24}{part.parameters:>15,}{part.trained:>15,}{note}")
+    lines.append(f"peak memory of a process, {found.fullest}")
+    others = {moment: found.held(moment) for moment in found.moments if moment != found.fullest}
+    for name, size in {**found.memory, "in all": found.total, **others}.items():
+        lines.append(f"  {name:24}{size / 2**30:>11.2f} GiB")
+    lines.append(f"{'FLOPs a step':26}{found.flops:>15.3g}")
     return lines
 
 
@@ -60,7 +61,7 @@ def _epoch(recipe: AnyRecipe) -> str:
     from latentshift.training.recipe import AutoencoderRecipe
     from latentshift.training.stages.data import count_samples
 
-    name = f"{'steps an epoch':24}"
+    name = f"{'steps an epoch':26}"
     if isinstance(recipe, AutoencoderRecipe):
         return f"{name}{'endless':>15}  no frame is drawn twice"
     try:

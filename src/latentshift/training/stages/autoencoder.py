@@ -20,7 +20,7 @@ from latentshift.training.stages.prepare import new_autoencoder
 from latentshift.video import to_uint8, to_unit
 from latentshift.whole import whole
 
-_PREVIEW_FRAMES = 16
+PREVIEW_FRAMES = 16
 _STATISTICS_FRAMES = 512
 
 
@@ -66,7 +66,7 @@ class AutoencoderStage:
         return {}
 
     def sample(self, folder: Path, step: int) -> None:
-        frames = self._preview_frames(_PREVIEW_FRAMES)
+        frames = self._preview_frames(PREVIEW_FRAMES)
         with torch.no_grad():
             restored = self.autoencoder.decode(self.autoencoder.encode(frames).latent_dist.mean).sample
         rows = [torch.cat(list(half), dim=-1) for half in (frames, restored)]
@@ -79,7 +79,7 @@ class AutoencoderStage:
         # signal at every timestep (Chen 2023, "On the Importance of Noise Scheduling for Diffusion Models"): sixteen
         # frames that repeat each other show through the noisiest step of the usual schedule.
         with torch.no_grad():
-            chunks = self._preview_frames(_STATISTICS_FRAMES).split(_PREVIEW_FRAMES)
+            chunks = self._preview_frames(_STATISTICS_FRAMES).split(PREVIEW_FRAMES)
             latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
         scaling = self.recipe.latent_std / latents.float().std().item()
         self.autoencoder.register_to_config(scaling_factor=round(scaling, 5))

@@ -16,7 +16,7 @@ from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.recipe import DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.recipe import DataSettings, DiffusionSettings, ImageRecipe, VideoRecipe
 from latentshift.training.stages.source import OpenSource, reading_limits
 
 _STEPS_LOOKED_AT = 1001  # to see whether any step learns single frames
@@ -104,9 +104,15 @@ def open_data(
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
 
 
+def all_sources(recipe: DiffusionSettings) -> tuple[DataSettings, ...]:
+    """What is trained and what is validated on."""
+    validation = None if recipe.validation is None else recipe.validation.data
+    return (*recipe.data, *(validation or ()))
+
+
 def brings_text(recipe: DiffusionSettings) -> bool:
     """Whether all of a recipe's data was encoded before, and its captions with it."""
-    folders = [Path(each.source) for each in recipe.data]
+    folders = [Path(each.source) for each in all_sources(recipe)]
     return all(index_path(folder).is_file() and Plan.read(folder).text is not None for folder in folders)
 
 

@@ -172,6 +172,7 @@ class _DenoisingStage:
                     generator=torch.Generator().manual_seed(number),
                     output_type="pil",
                     return_dict=False,
+                    decode_chunk_size=1,
                 )[0]
                 clips.append(as_clip(video))
         name = folder / f"step-{step:08d}"
