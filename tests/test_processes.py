@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,14 +87,28 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
     assert json.loads((tmp_path / "run" / "versions.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("method", ["latent-shift", "latent-vdm"])
-def test_weights_in_shares_make_the_video_model_that_whole_ones_make(method: str, model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["method=latent-shift", "train_text_encoder=false"],
+        ["method=latent-vdm", "train_text_encoder=false"],
+        ["train_text_encoder=true", "export_from=best"],
+        ["train_text_encoder=false", "lora.rank=2", "exports=[model]"],
+    ],
+    ids=["latent-shift", "latent-vdm", "with its text encoder, the best step", "an adapter"],
+)
+def test_weights_in_shares_make_the_video_model_that_whole_ones_make(
+    settings: list[str], model: Path, tmp_path: Path
+) -> None:
     """Sampled, validated and exported in between: by the main process, of weights that it gathers."""
-    words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
+    base = shutil.copytree(model, tmp_path / "base")
+    config = base / "text_encoder" / "config.json"  # its dropout would differ between one process and two
+    config.write_text(json.dumps({**json.loads(config.read_text()), "dropout": 0.0}))
+    words = [str(RECIPES / "finetune-folder.yaml"), f"model={base}", "data={source: sprites, options: {clips: 4}}"]
     words += ["steps=3", "batch_size=4", "micro_batch_size=1", "sample_every=2", "save_every=2", "log_every=1"]
     words += ["optimizer={learning_rate: 1e-3, warmup_steps: 1}", "validation={every: 2, clips: 1, bands: 2}"]
-    words += ["sample_steps=2", "weights=float32", f"method={method}", "compute={device: cpu, threads: 1}"]
-    words += ["compute.gradient_checkpointing=true", "train_text_encoder=false"]
+    words += ["sample_steps=2", "weights=float32", "compute={device: cpu, threads: 1}"]
+    words += ["compute.gradient_checkpointing=true", *settings]
     run(load_recipe(Path(words[0]), [*words[1:], f"output={tmp_path}/whole"]), quiet=True)
     finish(train(*words, f"output={tmp_path}/shares", "compute.parallel=fsdp", processes=2))
     np.testing.assert_allclose(losses(tmp_path / "shares"), losses(tmp_path / "whole"), rtol=1e-4)
@@ -103,9 +118,9 @@ def test_weights_in_shares_make_the_video_model_that_whole_ones_make(method: str
     ]
     np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
     assert (tmp_path / "shares" / "samples" / "step-00000002.mp4").exists()
-    parts = ["unet", "temporal"] if method == "latent-vdm" else ["unet"]
-    for part in parts:
-        file = f"model/{part}/diffusion_pytorch_model.safetensors"
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole/model").rglob("*.safetensors"))
+    assert len(files) == 4 if "method=latent-vdm" in settings else 3
+    for file in files:
         made, expected = load_file(tmp_path / "shares" / file), load_file(tmp_path / "whole" / file)
         assert made.keys() == expected.keys()
         for name, value in made.items():
