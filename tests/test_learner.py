@@ -1,0 +1,77 @@
+"""Float16 with a scaler of gradients: on the CPU, where torch has both and accelerate alone says no."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from latentshift.training.checkpoint import load_checkpoint, save_checkpoint
+from latentshift.training.learner import Learner
+from latentshift.training.processes import accelerator_for
+from latentshift.training.recipe import AutoencoderRecipe, load_recipe
+from latentshift.training.stages.autoencoder import AutoencoderStage
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-autoencoder.yaml"
+TINY = [
+    "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}",
+    "data.size=32",
+    "batch_size=8",
+    "steps=30",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
+    "compute={device: cpu, precision: fp32, threads: 1}",
+]
+TOO_LARGE = 2.0**24  # times a gradient of about one: more than float16 can tell
+RATE = 1e-3
+
+
+def in_float16(recipe: AutoencoderRecipe, scale: float) -> Accelerator:
+    accelerator = accelerator_for(recipe)
+    accelerator.state._mixed_precision = "fp16"
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return accelerator
+
+
+def learner_of(recipe: AutoencoderRecipe, scale: float) -> tuple[Learner, AutoencoderStage]:
+    stage = AutoencoderStage(recipe)
+    learner = Learner(stage.objective, recipe, in_float16(recipe, scale))
+    learner.objective.train()
+    return learner, stage
+
+
+def test_gradients_that_a_scale_has_made_infinite_move_nothing_and_lower_it(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPE, [*TINY, f"output={tmp_path}/run"])
+    learner, stage = learner_of(recipe, TOO_LARGE)
+    scaler = learner.accelerator.scaler
+    before = {name: value.clone() for name, value in learner.trained.items()}
+    learned = []
+    for batch in islice(stage.batches(1), 30):
+        scale = scaler.get_scale()
+        learned.append(learner.learn([batch], RATE))
+        assert scaler.get_scale() == (scale / 2 if learned[-1].dropped else scale)
+        if all(each.dropped for each in learned):
+            assert all(torch.equal(value, before[name]) for name, value in learner.trained.items())
+    dropped = [each.dropped for each in learned]
+    assert dropped[0] and not dropped[-1] and learner.dropped == sum(dropped)
+    assert learner.average.optimization_step == dropped.count(False)
+    kept = [each.values["loss"] for each in learned if not each.dropped]
+    assert len(kept) > 10 and sum(kept[-3:]) < 0.9 * sum(kept[:3])
+
+
+def test_the_scale_goes_through_a_checkpoint(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPE, [*TINY, f"output={tmp_path}/run"])
+    learner, stage = learner_of(recipe, TOO_LARGE)
+    batches = stage.batches(1)
+    for batch in islice(batches, 12):
+        learner.learn([batch], RATE)
+    kept = save_checkpoint(tmp_path, 12, learner.tensors(), learner.values())
+    following = next(batches)
+    expected = learner.learn([following], RATE)
+
+    again, _ = learner_of(recipe, 2.0)
+    again.restore(load_checkpoint(kept))
+    assert again.accelerator.scaler.get_scale() == learner.accelerator.scaler.get_scale() < TOO_LARGE
+    assert again.learn([following], RATE) == expected
