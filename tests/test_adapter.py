@@ -51,12 +51,12 @@ def check_same(one: LatentShiftPipeline, other: LatentShiftPipeline) -> None:
         torch.testing.assert_close(value, theirs[name], rtol=2e-3, atol=2e-4)  # the files are float16
     for name in ("shift", "num_frames", "fps", "guidance_scale"):
         assert one.config[name] == other.config[name]
-    assert one.method == other.method
+    assert one.method == other.method and one.sample_size == other.sample_size
 
 
 @pytest.mark.parametrize("method", ["latent-shift", "latent-vdm"])
 def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Path) -> None:
-    tune(sd1_folder, tmp_path, f"method={method}", LORA, "exports=[lora, delta, model]")
+    tune(sd1_folder, tmp_path, f"method={method}", LORA, "exports=[lora, delta, model]", "size=32")
     tuned = LatentShiftPipeline.from_pretrained(tmp_path / "model")
     before, after = weights(LatentShiftPipeline.from_pretrained(sd1_folder)), weights(tuned)
     moved = [name for name, value in before.items() if not torch.equal(value, after[name])]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from latentshift.training import checkpoint as checkpoint_module
 from latentshift.training.checkpoint import (
     checkpoint_step,
     drop_checkpoints,
@@ -20,6 +23,7 @@ from latentshift.training.checkpoint import (
     load_checkpoint,
     load_newest_checkpoint,
     save_checkpoint,
+    set_aside,
 )
 
 
@@ -48,7 +52,7 @@ def pair(tmp_path: Path) -> Path:
 
 
 def damaged(folder: Path) -> Iterator[str]:
-    """The second checkpoint truncated at 100 places and with a bit flipped at 100 others, one after the other."""
+    """The second checkpoint truncated at 200 places, then with a bit flipped at 200 others, one after the other."""
     rng = np.random.default_rng(0)
     files = sorted((folder / "step-00000002").iterdir())
     assert [path.name for path in files] == [
@@ -57,12 +61,12 @@ def damaged(folder: Path) -> Iterator[str]:
         "state.json",
         "weights.safetensors",
     ]
-    for number in range(200):
+    for number in range(400):
         file = files[number % len(files)]
         right = file.read_bytes()
         place = int(rng.integers(len(right)))
         flipped = bytes([right[place] ^ (1 << int(rng.integers(8)))])
-        file.write_bytes(right[:place] if number < 100 else right[:place] + flipped + right[place + 1 :])
+        file.write_bytes(right[:place] if number < 200 else right[:place] + flipped + right[place + 1 :])
         yield f"{file.name} at {place} of {len(right)}"
         file.write_bytes(right)
 
@@ -81,15 +85,56 @@ def test_what_is_not_as_it_was_written_is_named_and_the_one_before_is_loaded(pai
 
 
 def test_a_disk_that_fails_is_told_of_and_nothing_is_lost(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(descriptor: int) -> None:
+    def fail(*args: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match=r"checkpoint of step 3 can't be written .* goes on from .*step-00000002"):
-        save(pair, 3)
-    assert [path.name for path in sorted(pair.iterdir())] == ["step-00000001", "step-00000002"]
-    with pytest.raises(OSError, match="begins anew"):
-        save(pair.with_name("empty"), 3)
+    for module, name in ((os, "fsync"), (checkpoint_module, "save_file"), (Path, "write_text"), (os, "replace")):
+        with monkeypatch.context() as failing:
+            failing.setattr(module, name, fail)
+            with pytest.raises(OSError, match=r"step 3 can't be written .*Input/output.* goes on from .*step-00000002"):
+                save(pair, 3)
+            assert [path.name for path in sorted(pair.iterdir())] == ["step-00000001", "step-00000002"]
+            with pytest.raises(OSError, match="begins anew"):
+                save(pair.with_name("empty"), 3)
+
+
+def test_a_disk_that_fails_to_be_read_is_named_and_the_one_before_is_loaded(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says "Input/output error" of one file of the newest checkpoint, when it is opened or read."""
+    for name in ("weights.safetensors", "state.json", "manifest.json"):
+        damaged = pair / "step-00000002" / name
+
+        def fail(path: object, *args: Any, damaged: Path = damaged, opened: Any = io.open, **options: Any) -> Any:
+            if path == damaged:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return opened(path, *args, **options)
+
+        with monkeypatch.context() as failing:
+            failing.setattr(io, "open", fail)  # which pathlib opens files with
+            checkpoint, complaints = load_newest_checkpoint(pair)
+        assert checkpoint is not None and checkpoint.step == 1
+        assert len(complaints) == 1 and "Input/output error" in complaints[0]
+
+
+def test_what_is_damaged_does_not_count_as_kept(pair: Path) -> None:
+    (pair / "step-00000002" / "state.json").write_text("{}")
+    checkpoint, _ = load_newest_checkpoint(pair)
+    set_aside(pair, after=checkpoint.step)
+    save(pair, 2)
+    save(pair, 3)
+    drop_checkpoints(pair, keep=2)
+    assert [path.name for path in sorted(pair.iterdir())] == ["damaged-step-00000002", "step-00000002", "step-00000003"]
+    assert load_newest_checkpoint(pair)[0].step == 3
+
+
+def test_what_is_deleted_is_never_there_in_part(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "rmtree", lambda path: None)  # killed before the first file of it is gone
+    drop_checkpoints(pair, keep=1)
+    assert [path.name for path in list_checkpoints(pair)] == ["step-00000002"]
+    monkeypatch.undo()
+    drop_checkpoints(pair, keep=1)
+    assert [path.name for path in pair.iterdir()] == ["step-00000002"]
 
 
 def test_a_full_disk_is_told_of_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
@@ -16,7 +19,7 @@ from safetensors.torch import save_file
 from conftest import TOKENS, tiny_bert, tiny_tokenizer
 from latentshift import LatentShiftPipeline
 from latentshift.models.families import FAMILIES, Family, unet_config, vae_config
-from latentshift.models.original import convert_tensors, find_original_family, read_original
+from latentshift.models.original import convert_tensors, find_original_family, read_original, read_tensors
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -347,6 +350,26 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save({"state_dict": tensors, "global_step": 7}, tmp_path / "model.ckpt")
     tiny_tokenizer().save_pretrained(tmp_path / "words")
     return tmp_path
+
+
+def test_what_training_programs_leave_in_a_pickle_is_no_hindrance(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of theirs as a key, an object of theirs, a score of numpy's: as pytorch-lightning writes them."""
+    callbacks = ModuleType("pytorch_lightning.callbacks.model_checkpoint")
+    kind = type("ModelCheckpoint", (), {"__module__": callbacks.__name__, "__init__": lambda self, *arguments: None})
+    callbacks.ModelCheckpoint = kind  # type: ignore[attr-defined]
+    made = kind()
+    made.best = 3
+    contents = torch.load(files / "model.ckpt", weights_only=True)
+    with monkeypatch.context() as training:
+        for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+            training.setitem(sys.modules, name, ModuleType(name))
+        training.setitem(sys.modules, callbacks.__name__, callbacks)
+        contents["callbacks"] = {kind: {"best_model_score": np.float64(0.5), "made": made}}
+        torch.save(contents, files / "trained.ckpt")
+    with pytest.raises(Exception, match="ModelCheckpoint"):
+        torch.load(files / "trained.ckpt", weights_only=True)
+    plain, trained = (read_tensors(files / name, pickled=True) for name in ("model.ckpt", "trained.ckpt"))
+    assert plain.keys() == trained.keys() and all(torch.equal(value, trained[name]) for name, value in plain.items())
 
 
 def test_a_file_becomes_a_pipeline(files: Path, cli: Any) -> None:

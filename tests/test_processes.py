@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentshift.training.checkpoint import list_checkpoints, load_newest_checkpoint
+from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint, load_newest_checkpoint
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 from latentshift.training.termination import EXIT_CODE
@@ -88,19 +88,19 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("parallel", "settings"),
     [
-        ["method=latent-shift", "train_text_encoder=false"],
-        ["method=latent-vdm", "train_text_encoder=false"],
-        ["train_text_encoder=true", "export_from=best"],
-        ["train_text_encoder=false", "lora.rank=2", "exports=[model]"],
+        ("ddp", ["method=latent-vdm", "train_text_encoder=true", "export_from=best"]),
+        ("fsdp", ["method=latent-shift", "train_text_encoder=false"]),
+        ("fsdp", ["method=latent-vdm", "train_text_encoder=false"]),
+        ("fsdp", ["train_text_encoder=true", "export_from=best"]),
+        ("fsdp", ["train_text_encoder=false", "lora.rank=2", "exports=[model]"]),
     ],
-    ids=["latent-shift", "latent-vdm", "with its text encoder, the best step", "an adapter"],
 )
-def test_weights_in_shares_make_the_video_model_that_whole_ones_make(
-    settings: list[str], model: Path, tmp_path: Path
+def test_two_processes_make_the_video_model_that_one_makes(
+    parallel: str, settings: list[str], model: Path, tmp_path: Path
 ) -> None:
-    """Sampled, validated and exported in between: by the main process, of weights that it gathers."""
+    """Sampled, validated and exported in between: by the main process, of weights that it gathers from shares."""
     base = shutil.copytree(model, tmp_path / "base")
     config = base / "text_encoder" / "config.json"  # its dropout would differ between one process and two
     config.write_text(json.dumps({**json.loads(config.read_text()), "dropout": 0.0}))
@@ -110,7 +110,7 @@ def test_weights_in_shares_make_the_video_model_that_whole_ones_make(
     words += ["sample_steps=2", "weights=float32", "compute={device: cpu, threads: 1}"]
     words += ["compute.gradient_checkpointing=true", *settings]
     run(load_recipe(Path(words[0]), [*words[1:], f"output={tmp_path}/whole"]), quiet=True)
-    finish(train(*words, f"output={tmp_path}/shares", "compute.parallel=fsdp", processes=2))
+    finish(train(*words, f"output={tmp_path}/shares", f"compute.parallel={parallel}", processes=2))
     np.testing.assert_allclose(losses(tmp_path / "shares"), losses(tmp_path / "whole"), rtol=1e-4)
     told = [
         [json.loads(line)["error"] for line in (tmp_path / name / "validation.jsonl").read_text().splitlines()]
@@ -172,6 +172,39 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Pa
     assert checkpoint.step >= log.read_text().count("\n")  # no step that was told of is lost
 
 
+def test_sigterm_to_several_processes_saves_too(tmp_path: Path) -> None:
+    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
+    process = train(*words, processes=2)
+    log = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.05)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)  # torchrun hands it on, and ends with a code of its own
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and time.monotonic() - start < 30
+    assert "ended by SIGTERM after step" in err
+    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None and complaints == []
+    assert checkpoint.step >= log.read_text().count("\n")
+
+
+def test_processes_that_see_other_checkpoints_are_refused(whole: Path, tmp_path: Path) -> None:
+    """As on machines that don't share a folder."""
+    script = tmp_path / "apart.py"
+    script.write_text(f"""
+import os
+from pathlib import Path
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
+output = ({str(whole)!r}, {str(tmp_path / "other")!r})[int(os.environ["RANK"])]
+run(load_recipe(Path({str(AUTOENCODER)!r}), [*{TINY!r}, "steps=6", f"output={{output}}"]), quiet=True)
+""")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "the processes don't see the same checkpoints" in done.stderr
+    assert "the newest are of steps 6, 0" in done.stderr
+
+
 def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
     words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
     words += ["steps=2", "batch_size=2", "sample_every=1", "sample_steps=1000", "compute={device: cpu, threads: 1}"]
@@ -192,6 +225,11 @@ def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
     assert checkpoint is not None and checkpoint.step == 1 and complaints == []
 
 
+def saves_left(output: Path) -> set[Path]:
+    """What saves that are under way, or were killed, have written so far."""
+    return set((output / "checkpoints").glob(".*.part"))
+
+
 @pytest.mark.slow
 def test_killed_at_fifty_random_moments(model: Path, tmp_path: Path) -> None:
     """SIGKILL, in the middle of saves too: the same losses, errors and weights, bit for bit; no state that is broken.
@@ -205,25 +243,26 @@ def test_killed_at_fifty_random_moments(model: Path, tmp_path: Path) -> None:
     finish(train(*words, f"output={tmp_path}/whole"))
     output = tmp_path / "killed"
     rng = np.random.default_rng(0)
-    at_work = 0
+    at_work = in_saves = 0
     for number in range(50):
+        before = {path.name for path in (output / "checkpoints").glob("*")}
+        left = saves_left(output)
         process = train(*words, f"output={output}")
-        before = {path.name for path in list_checkpoints(output / "checkpoints")}
         saving = number % 2 == 0
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
-            parts = list((output / "checkpoints").glob(".*.part")) if output.exists() else []
-            now = {path.name for path in list_checkpoints(output / "checkpoints")}
-            if (saving and parts) or (not saving and now != before):
+            now = {path.name for path in (output / "checkpoints").glob("*")}
+            if (saving and saves_left(output) - left) or (not saving and now != before):
                 break
             time.sleep(0.0005)
         time.sleep(float(rng.uniform(0, 0.004 if saving else 0.1)))
         at_work += process.poll() is None
         process.kill()
         process.communicate()
+        in_saves += bool(saves_left(output) - left)
         for path in list_checkpoints(output / "checkpoints"):
-            assert load_newest_checkpoint(path.parent)[1] == []
-    assert at_work >= 25
+            assert load_checkpoint(path).step == checkpoint_step(path)
+    assert at_work >= 25 and in_saves >= 10
     finish(train(*words, f"output={output}"))
     assert losses(output) == losses(tmp_path / "whole")
     for log in ("validation.jsonl", "model/unet/diffusion_pytorch_model.safetensors"):

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers.training_utils import EMAModel
 
 from conftest import write_video_at
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, ShiftConfig
+from latentshift.models.families import random_weights
 from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
+from latentshift.training.stages.prepare import make_video_model
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 VIDEO = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("sprites"))
@@ -105,6 +109,22 @@ def test_the_papers_recipe_is_table_6(tmp_path: Path) -> None:
         assert (recipe.ema_decay, recipe.guidance_scale, recipe.sample_steps) == (0.9999, 7.5, 100)
         assert recipe.data[0].seconds == 2.0 and not recipe.train_text_encoder and recipe.image_share == 0
         assert recipe.prediction_type is None and recipe.loss_weight == "uniform"  # the base's: epsilon
+        assert (
+            recipe.optimizer.betas == (0.9, 0.999)
+            and recipe.optimizer.decay_steps == recipe.optimizer.warmup_steps == 0
+        )
+        average = EMAModel([], decay=recipe.ema_decay, use_ema_warmup=recipe.ema_warmup)
+        assert average.get_decay(recipe.steps) == 0.9999  # reached within the run
+        with torch.device("meta"):
+            pipeline = LatentShiftPipeline(**random_weights("ldm"))
+        make_video_model(recipe, pipeline)
+        assert pipeline.method == method and (pipeline.config.num_frames, pipeline.config.fps) == (16, 8)
+        assert pipeline.sample_size == 256 and pipeline.unet.config.sample_size == 32
+        schedule = pipeline.scheduler.config
+        assert (schedule.num_train_timesteps, schedule.beta_schedule) == (1000, "scaled_linear")
+        assert (schedule.beta_start, schedule.beta_end, schedule.prediction_type) == (8.5e-4, 1.2e-2, "epsilon")
+        if method == "latent-shift":
+            assert pipeline.config.shift == ShiftConfig(fold=3).to_dict() and pipeline.temporal_parameters == 0
 
 
 def test_frames_of_another_shape(model: Path, tmp_path: Path) -> None:

@@ -23,16 +23,17 @@ from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
-from latentshift.training.best import best_step, question
+from latentshift.training.best import best_step
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for
 from latentshift.training.rate import learning_rate
-from latentshift.training.recipe import OptimizerSettings, dump_recipe, load_recipe
+from latentshift.training.recipe import OptimizerSettings, ValidationSettings, dump_recipe, load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.denoiser import ImageStage, VideoStage
 from latentshift.training.stages.objective import LatentBatch
+from latentshift.training.stages.validation import question_of
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY_RUN = [
@@ -214,17 +215,23 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
 
 
 def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
-    recipe = tiny("video", tmp_path, "validation={every: 1, clips: 2}", f"output={tmp_path}")
-    asked = question(recipe)
+    settings = ValidationSettings(every=1, clips=2)
+    asked = question_of(settings, ["digest"])
+    assert asked != question_of(settings, ["of other data"])
+    assert (
+        asked
+        == question_of(ValidationSettings(every=7, clips=2), ["digest"])
+        != question_of(ValidationSettings(clips=3), ["digest"])
+    )
     lines = [(1, float("nan"), asked), (2, 0.5, asked), (3, 0.4, asked), (4, 0.1, "another"), (5, 0.2, asked)]
     (tmp_path / "validation.jsonl").write_text(
         "".join(json.dumps({"step": step, "error": error, "asked": of}) + "\n" for step, error, of in lines)
     )
-    assert best_step(recipe) is None  # none has a checkpoint
+    assert best_step(tmp_path, asked) is None  # none has a checkpoint
     for step in (1, 2, 3):
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
-    assert best_step(recipe) == 3
-    assert best_step(recipe, also=5) == 5
+    assert best_step(tmp_path, asked) == 3
+    assert best_step(tmp_path, asked, also=5) == 5
 
 
 def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
@@ -359,6 +366,7 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
         objective = Cut()
 
         fingerprint: dict[str, str] = {}  # noqa: RUF012
+        question = None
 
         def batches(self, step: int) -> Iterator[Numbers]:
             while True:

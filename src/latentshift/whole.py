@@ -75,6 +75,23 @@ def whole(target: Path) -> Iterator[Path]:
         raise
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Delete what attempts of :func:`whole` that were killed have left in a folder in which nobody else writes."""
+    for pattern in (".*.part", ".*.former"):
+        for left in folder.glob(pattern):
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder: it is gone whole, even where a kill comes in the middle of it."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    hidden = path.with_name(f".{uuid.uuid4().hex}.part")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden)
+
+
 def write_whole(target: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with whole(target) as temporary:

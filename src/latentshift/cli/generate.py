@@ -102,6 +102,8 @@ def generate(
         settings = {
             "negative_prompt": negative,
             "model": model,
+            "lora": None if lora is None else str(lora),
+            "delta": None if delta is None else str(delta),
             "frames": len(video),
             "size": f"{video.shape[2]}x{video.shape[1]}",
             "steps": steps,

@@ -9,8 +9,12 @@ import typer
 
 def init(
     base: str | None = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
-    family: str | None = typer.Option(None, "--family", help="ldm, sd1, sd2, sd2-base or sdxl, with --random-weights."),
-    random_weights: bool = typer.Option(False, "--random-weights", help="Full size, nothing learned, no download."),
+    family: str | None = typer.Option(
+        None, "--family", help="ldm, sd1, sd2, sd2-base or sdxl: the published model, from the hub."
+    ),
+    random_weights: bool = typer.Option(
+        False, "--random-weights", help="With --family: full size, nothing learned, no download."
+    ),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     method: str | None = typer.Option(
         None,
@@ -38,9 +42,9 @@ def init(
     from latentshift.whole import whole
 
     if (base is None) == (family is None):
-        raise ValueError("give either --base FOLDER_OR_HUB_ID, or --family with --random-weights")
-    if (family is not None) != random_weights:
-        raise ValueError("--family and --random-weights go together: weights that are not random come from a --base")
+        raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
+    if random_weights and family is None:
+        raise ValueError("--random-weights needs a --family, which says of what size")
     check_new_model(output, dtype)
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
@@ -48,6 +52,8 @@ def init(
     quiet_libraries()
     import torch
 
+    from latentshift.models.families import FAMILIES
+    from latentshift.models.families import random_weights as build_family
     from latentshift.pipeline import METHODS, LatentShiftPipeline
     from latentshift.shift import ShiftConfig
 
@@ -58,12 +64,12 @@ def init(
         raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
     if given and method not in (None, "latent-shift"):
         raise ValueError(f"--{next(iter(given))} is of --method latent-shift, and not of {method}")
-    if base is not None:
-        pipeline = load_pipeline(base, dtype=dtype)
+    if family is not None and family not in FAMILIES:
+        raise ValueError(f"no family is called {family!r}; there are {', '.join(FAMILIES)}")
+    if family is not None and random_weights:
+        pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
-        from latentshift.models.families import random_weights as build
-
-        pipeline = LatentShiftPipeline(**build(str(family))).to(getattr(torch, dtype))
+        pipeline = load_pipeline(base or FAMILIES[str(family)].hub, dtype=dtype)
     if method is not None:
         pipeline.set_method(method)
     if given:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def train(
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
         print(f"stopped; the same command goes on {start}", file=sys.stderr)
         raise typer.Exit(130) from None
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
+        return
     for made in ("model", "lora.safetensors", "delta.safetensors"):
         if (settled.output / made).exists():
             print(settled.output / made)

@@ -27,6 +27,7 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 _MOST_TO_START = 300.0  # seconds
+_AGAIN = object()
 _GLANCE = 0.5  # seconds between two looks at whether the fence was closed
 # Workers import what the work needs and nothing of what the caller has loaded; threads and locks do not come along.
 _PROCESSES = multiprocessing.get_context("spawn")
@@ -133,7 +134,9 @@ class Fence(Generic[I, R]):
             if self._closed or task is None:
                 return
             if worker.connection in ready:
-                done[task] = worker.take()
+                answer = worker.take(self.seconds)
+                if answer is not _AGAIN:
+                    done[task] = answer
             elif time.monotonic() >= worker.deadline:
                 done[task] = Refused("timed-out", f"it took longer than {self.seconds:g} s")
                 worker.restart()
@@ -145,6 +148,7 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any], memory: int, imports: tuple[str, ...]) -> None:
         self._arguments = (work, memory, imports)
         self.task: int | None = None
+        self._item: object = None
         self.deadline = 0.0
         self._lock = Lock()  # it may be ended by another thread than the one that uses it
         self._ended = False
@@ -158,16 +162,21 @@ class _Worker:
         except OSError:  # it died between two items, which is no item's fault
             self.restart()
             self._send(item)
-        self.task = task
+        self.task, self._item = task, item
         self.deadline = time.monotonic() + seconds
 
-    def take(self) -> Any:
-        """The answer that has come, or that the process died of the item."""
+    def take(self, seconds: float) -> Any:
+        """The answer that has come, or that the process died of the item, or that it is at the item again."""
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
+            if code == -signal.SIGTERM:  # sent to all processes of a run, and no item's fault
+                task, item = self.task, self._item
+                self.restart()
+                self.give(task or 0, item, seconds)
+                return _AGAIN
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             answer = Refused("crashed", f"its decoder crashed ({how})")
             self.restart()

@@ -25,6 +25,7 @@ Kind = Literal[
     "crashed",
     "timed-out",
     "out-of-memory",
+    "not-finite",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

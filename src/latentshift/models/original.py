@@ -50,6 +50,8 @@ _OF_THE_SCHEDULE = {
     "scale_factor",
     "denoiser.sigmas",
 }
+# Classes in .ckpt files: of the checkpoint's callbacks, of the configuration, of a score.
+_OF_THE_TRAINER = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.")
 _UNUSED_PREFIXES = ("first_stage_model.loss.", "model_ema.decay", "model_ema.num_updates")
 # Of CLIP: numbers 0 … 76, the temperature of its training, and an attention mask.
 _UNUSED_SUFFIXES = (".embeddings.position_ids", ".logit_scale", ".attn_mask")
@@ -78,7 +80,8 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
             f"{path} is a pickle, which can hold programs: latentshift convert {path} -o DIR opens it safely"
         )
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_stand_ins(path)):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes torch raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{path} can't be opened as tensors alone: {reason}") from None
@@ -175,6 +178,25 @@ def read_original(
         raise ValueError(f"{path}: {error}") from None
     parts |= {f"tokenizer{suffix}": each for suffix, each in zip(("", "_2"), tokenizers, strict=False)}
     return {**parts, "scheduler": paper_scheduler(FAMILIES[name].prediction_type), **FAMILIES[name].settings}
+
+
+class _StandIn:
+    """In the place of a class of the program that trained the model: takes anything and does nothing."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _stand_ins(path: Path) -> list[Any]:
+    """For what the training programs of such models left in their files beside tensors, as torch wants it."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # whatever a damaged file makes torch raise; opening it will say
+        return []
+    return [(type("StandIn", (_StandIn,), {}), name) for name in found if name.startswith(_OF_THE_TRAINER)]
 
 
 def _has(names: Collection[str], text: OriginalText) -> bool:

@@ -15,6 +15,11 @@ def attention_backend(recipe: RunSettings) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if recipe.compute.attention == "math" else nullcontext()
 
 
+def encoding_dtype(recipe: RunSettings) -> torch.dtype:
+    """In which clips are encoded; never float16, which public autoencoders overflow (SDXL's does)."""
+    return torch.bfloat16 if recipe.compute.precision == "bf16" else torch.float32
+
+
 def autocast_dtype(recipe: RunSettings) -> torch.dtype:
     """In which matrices are multiplied."""
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentshift.whole import whole
+from latentshift.whole import clear_leftovers, remove, whole
 
 _PREFIX = "step-"
 _MANIFEST = "manifest.json"
@@ -68,9 +67,18 @@ def drop_checkpoints(folder: Path, keep: int, always: Collection[int | None] = (
     """Delete all but the newest ``keep``, those of steps ``always``, and what a save that was killed has left."""
     for old in list_checkpoints(folder)[:-keep]:
         if checkpoint_step(old) not in always:
-            shutil.rmtree(old)
-    for left in folder.glob(".*.part"):
-        shutil.rmtree(left)
+            remove(old)
+    clear_leftovers(folder)
+
+
+def set_aside(folder: Path, after: int) -> None:
+    """Give the checkpoints of later steps, which are damaged, another name, so that they don't count as kept."""
+    for path in list_checkpoints(folder):
+        if checkpoint_step(path) > after:
+            named = folder / f"damaged-{path.name}"
+            if named.exists():
+                remove(named)
+            path.rename(named)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from latentshift.training.best import VALIDATION, question
+from latentshift.training.best import VALIDATION
 from latentshift.training.learner import Learned
 from latentshift.training.recipe import AnyRecipe
 from latentshift.whole import write_whole
@@ -75,11 +75,10 @@ class Journal:
         loss = f"{means['loss']:.4f}" if "loss" in means else "not finite"
         self.bar.set_postfix({"loss": loss, unit: f"{means['samples_per_second']:.1f}"})
 
-    def note_validation(self, step: int, values: dict[str, float]) -> None:
-        """Take in what was measured on fixed data."""
-        if values:
-            self._write(VALIDATION, step, {**values, "asked": question(self.recipe)})
-            self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
+    def note_validation(self, step: int, values: dict[str, float], asked: str | None) -> None:
+        """Take in what was measured on fixed data, and by which question."""
+        self._write(VALIDATION, step, {**values, "asked": asked})
+        self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
 
     def show(self, step: int, picture: Path) -> None:
         """Hand a picture of the samples on to the trackers that show pictures."""

@@ -55,7 +55,7 @@ class Learner:
         self.average = EMAModel(
             self.trained.values(),
             decay=recipe.ema_decay,
-            use_ema_warmup=True,
+            use_ema_warmup=recipe.ema_warmup,
             inv_gamma=1.0,
             power=0.75,
             foreach=self.plain is None,

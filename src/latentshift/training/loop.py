@@ -61,11 +61,12 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 with termination.waiting() if alone else nullcontext():  # several have to end at the same place
                     batch = next(batches)
                 waited = time.perf_counter() - start
+                # One process may end between any two batches of a step; several have to agree, which takes time.
+                if not alone and any_process(termination.asked, accelerator):
+                    break
                 with attention_backend(recipe):
                     learned = learner.learn(
-                        split(batch, parts, accelerator.device),
-                        rate,
-                        goes_on=lambda: not any_process(termination.asked, accelerator),
+                        split(batch, parts, accelerator.device), rate, goes_on=lambda: not (alone and termination.asked)
                     )
             if learned is None:
                 break

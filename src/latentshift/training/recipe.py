@@ -160,6 +160,10 @@ class RunSettings(Settings):
         10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
+    ema_warmup: bool = Field(
+        True,
+        description="the average's decay rises as 1 - (1 + step)^-0.75; false: as (1 + step) / (10 + step), LDM's own",
+    )
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="that are told the metrics and shown the samples, beside the files"
     )

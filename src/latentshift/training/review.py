@@ -50,7 +50,7 @@ class Review:
         picture = self.recipe.output / "samples" / f"step-{step:08d}.png"
         sampled = (last or step % self.recipe.sample_every == 0) and not (again and picture.exists())
         validated = self.every is not None and (last or step % self.every == 0)
-        validated = validated and not (again and step in validated_steps(self.recipe))
+        validated = validated and not (again and step in validated_steps(self.recipe.output, self.stage.question))
         if not (sampled or validated):
             return False
         best = False
@@ -58,8 +58,8 @@ class Review:
             if self.accelerator.is_main_process:
                 with suppress(Terminated), self.termination.waiting():
                     if validated:
-                        self.journal.note_validation(step, self.stage.validate())
-                        best = best_step(self.recipe, also=step) == step
+                        self.journal.note_validation(step, self.stage.validate(), self.stage.question)
+                        best = best_step(self.recipe.output, self.stage.question, also=step) == step
                     if sampled:
                         self.stage.sample(picture.parent, step)
                         self.journal.show(step, picture)
@@ -73,7 +73,7 @@ class Review:
             ValueError: if the recipe wants the best step, and there is none.
         """
         if getattr(self.recipe, "export_from", "last") == "best":
-            self.learner.restore(load_best(self.recipe))
+            self.learner.restore(load_best(self.recipe.output, self.stage.question))
         with self.learner.averaged():
             if self.accelerator.is_main_process:
                 self.stage.export(self.recipe.output)

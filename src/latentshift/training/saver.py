@@ -17,12 +17,12 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from latentshift.training.best import best_step
-from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint
+from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint, set_aside
 from latentshift.training.learner import Learner
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, dump_recipe
 from latentshift.training.stage import Stage
-from latentshift.whole import write_whole
+from latentshift.whole import clear_leftovers, write_whole
 
 
 class Saver:
@@ -43,9 +43,17 @@ class Saver:
             raise ValueError(f"{complaints[0]}, and none is whole; delete {self.folder} to begin anew")
         if self.accelerator.is_main_process:
             for complaint in complaints:
-                print(f"warning: {complaint}; going on from the one before", file=sys.stderr)
+                print(f"warning: {complaint}; it is set aside, going on from the one before", file=sys.stderr)
+        steps = gather_object([0 if checkpoint is None else checkpoint.step])
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the processes don't see the same checkpoints in {self.folder} (the newest are of steps "
+                f"{', '.join(map(str, steps))}); on several machines output must be a folder that all of them share"
+            )
         if checkpoint is None:
             return 0
+        if self.accelerator.is_main_process:
+            set_aside(self.folder, checkpoint.step)
         output, step = self.recipe.output, checkpoint.step
         if step > self.recipe.steps:
             raise ValueError(
@@ -64,6 +72,7 @@ class Saver:
     def begin(self) -> None:
         """Write down what is going to be done, with what, and on which data."""
         if self.accelerator.is_main_process:
+            clear_leftovers(self.recipe.output)
             write_whole(self.recipe.output / "recipe.yaml", dump_recipe(self.recipe))
             write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()
@@ -76,7 +85,7 @@ class Saver:
         if self.accelerator.is_main_process:
             values = {"fingerprint": self.stage.fingerprint, **self.learner.values()}
             save_checkpoint(self.folder, step, tensors, values)
-            always = (before_decay(self.recipe), best_step(self.recipe))
+            always = (before_decay(self.recipe), best_step(self.recipe.output, self.stage.question))
             drop_checkpoints(self.folder, self.recipe.keep_checkpoints, always)
         self.saved = step
         self.report()

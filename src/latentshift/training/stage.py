@@ -32,6 +32,10 @@ class Stage(Protocol):
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at: ``step-NNNNNNNN.png``, and clips beside it."""
 
+    @property
+    def question(self) -> str | None:
+        """What validation asks, and of which data: only errors of the same question can be compared. None without."""
+
     def validate(self) -> dict[str, float]:
         """What is measured of the current weights on fixed data, by name; empty if nothing is."""
 

@@ -14,8 +14,12 @@ from types import FrameType
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
-class Terminated(Exception):  # noqa: N818  (no error: the run did as it was asked)
-    """A run was asked to end, and has saved what it has learned."""
+class Terminated(BaseException):
+    """A run was asked to end, and has saved what it has learned.
+
+    Like KeyboardInterrupt no ``Exception``: it may come in the middle of anything, and is not to be taken for a fault
+    of a file that is being read or written then.
+    """
 
 
 class Termination:

@@ -152,11 +152,15 @@ def _finished(target: Path) -> bool:
 
 
 def _record(look: Look, answer: Views | Refused, encode_frames: FrameEncoder, encode_text: TextEncoder | None) -> bytes:
+    if not isinstance(answer, Refused):
+        # In C order: safetensors would write what numpy holds in any other as it lies in memory.
+        moments = np.stack([encode_frames(view) for view in answer.frames]).astype(np.float16, order="C")
+        if not np.isfinite(moments).all():
+            answer = Refused("not-finite", "the autoencoder makes latents of it that are not finite")
     if isinstance(answer, Refused):
         said = {"name": look.row.name, "kind": answer.kind, "reason": answer.reason}
         return json.dumps(said, ensure_ascii=False).encode()
-    # In C order: safetensors would write what numpy holds in any other as it lies in memory.
-    content = {"moments": np.stack([encode_frames(view) for view in answer.frames]).astype(np.float16, order="C")}
+    content = {"moments": moments}
     if encode_text is not None:
         captions = look.row.captions + look.row.image_captions
         content["text"] = np.stack([encode_text(caption) for caption in captions]).astype(np.float16, order="C")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentshift.data.order import draws
@@ -17,7 +16,7 @@ from latentshift.data.sprites import Sprites
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch
 from latentshift.training.stages.prepare import new_autoencoder
-from latentshift.video import to_uint8, to_unit
+from latentshift.video import to_uint8, to_unit, write_video
 from latentshift.whole import whole
 
 PREVIEW_FRAMES = 16
@@ -62,6 +61,10 @@ class AutoencoderStage:
             names=lambda: [f"sprites {index}" for index in indices],
         )
 
+    @property
+    def question(self) -> None:
+        """There is no validation."""
+
     def validate(self) -> dict[str, float]:
         return {}
 
@@ -71,8 +74,7 @@ class AutoencoderStage:
             restored = self.autoencoder.decode(self.autoencoder.encode(frames).latent_dist.mean).sample
         rows = [torch.cat(list(half), dim=-1) for half in (frames, restored)]
         picture = to_uint8(torch.cat(rows, dim=-2)).permute(1, 2, 0).cpu().numpy()
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
+        write_video(folder / f"step-{step:08d}.png", picture[None])
 
     def export(self, output: Path) -> None:
         # The noise schedule takes latents to have unit variance (Rombach et al. 2022, App. G). Less of it lowers the

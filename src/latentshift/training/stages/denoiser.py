@@ -28,7 +28,7 @@ from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.arithmetic import autocast_dtype
+from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
 from latentshift.training.stages.data import open_data
 from latentshift.training.stages.objective import LatentBatch
@@ -40,7 +40,7 @@ from latentshift.training.stages.prepare import (
     trained_autoencoder,
 )
 from latentshift.training.stages.source import OpenSource, reading_limits
-from latentshift.training.stages.validation import Validation
+from latentshift.training.stages.validation import Validation, question_of
 from latentshift.video import as_clip, write_video
 from latentshift.whole import whole
 
@@ -79,6 +79,7 @@ class _DenoisingStage:
         self.data = open_data(recipe, pipeline, num_frames, self.take, device, rank, ranks)
         self.fingerprint |= self.data.digests
         self._text_encoded = self.data.text_encoded
+        self.question: str | None = None
         self._validation = None if recipe.validation is None else self._open_validation(recipe.validation)
         self.objective = objective_for(recipe, pipeline, text_encoded=self._text_encoded)
 
@@ -95,11 +96,12 @@ class _DenoisingStage:
     def validate(self) -> dict[str, float]:
         if self._validation is None:
             return {}
-        total = self.pipeline.scheduler.config.num_train_timesteps
-        return self._validation(self.objective, total, self.device)
+        total, dtype = self.pipeline.scheduler.config.num_train_timesteps, autocast_dtype(self.recipe)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):  # as a step, however it is shared
+            return self._validation(self.objective, total, self.device)
 
     def _open_validation(self, settings: ValidationSettings) -> Validation:
-        recipe, sets = self.recipe, self.data.loader.sets
+        recipe, sets, digests = self.recipe, self.data.loader.sets, list(self.data.digests.values())
         if settings.data is not None:
             own = recipe.model_copy(update={"data": settings.data, "output": recipe.output / "validation"})
             opened = [
@@ -110,6 +112,8 @@ class _DenoisingStage:
                 each.check_use(self.num_frames, images=self.num_frames == 1)
             self._text_encoded &= all(each.text_encoded for each in opened)
             sets = [each.clips for each in opened]
+            digests = [each.digest for each in opened]
+        self.question = question_of(settings, digests)
         limits = reading_limits(recipe) if recipe.loading.workers else None
 
         def collated(batch: Batch) -> LatentBatch:
@@ -122,7 +126,7 @@ class _DenoisingStage:
 
     @cached_property
     def _encode(self) -> Callable[[np.ndarray], np.ndarray]:
-        return frame_encoder(self.pipeline.vae, self.device, autocast_dtype(self.recipe))
+        return frame_encoder(self.pipeline.vae, self.device, encoding_dtype(self.recipe))
 
     @cached_property
     def _sentences(self) -> SentenceEncoder:
@@ -176,9 +180,9 @@ class _DenoisingStage:
                 )[0]
                 clips.append(as_clip(video))
         name = folder / f"step-{step:08d}"
-        write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])
         if self.num_frames > 1:
             write_video(name.with_suffix(".mp4"), side_by_side(clips), fps=self.pipeline.config.fps)
+        write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])  # last: it says that all is there
 
     @contextmanager
     def _encoders_at_hand(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from latentshift.data.sources import list_source, source_from
 from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.arithmetic import autocast_dtype
+from latentshift.training.arithmetic import encoding_dtype
 from latentshift.training.recipe import DataSettings, DiffusionSettings
 
 _OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
@@ -134,7 +134,7 @@ class OpenSource:
         return Plan(
             manifest="",
             autoencoder=weights_digest(self.pipeline.vae),
-            precision=str(autocast_dtype(self.recipe)).removeprefix("torch."),
+            precision=str(encoding_dtype(self.recipe)).removeprefix("torch."),
             text=None,
             window=self.window,
             framing=self.framing,
@@ -143,7 +143,7 @@ class OpenSource:
         )
 
     def _encode(self, folder: Path, manifest: Manifest) -> None:
-        encoder = frame_encoder(self.pipeline.vae, self.device, autocast_dtype(self.recipe))
+        encoder = frame_encoder(self.pipeline.vae, self.device, encoding_dtype(self.recipe))
         with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
             for done in encode_shards(folder, encoder, None, reading_limits(self.recipe)):
                 bar.update(done)

@@ -6,6 +6,7 @@ Legend of shapes: N clips, F frames, C latent channels, h × w.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -23,6 +24,12 @@ from latentshift.training.recipe import ValidationSettings
 from latentshift.training.stages.objective import LatentBatch
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
+
+
+def question_of(settings: ValidationSettings, digests: Sequence[str]) -> str:
+    """A digest of what validation asks, and of which data."""
+    asked = settings.model_dump_json(exclude={"every"})
+    return hashlib.sha256("\n".join([asked, *digests]).encode()).hexdigest()[:12]
 
 
 class Validation:
