@@ -10,10 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import write_video_at
+from latentshift import LatentShiftPipeline
+from latentshift.contact_sheet import side_by_side
 from latentshift.data.encoded.clips import EncodedClips
+from latentshift.training.recipe import load_recipe
+from latentshift.training.stages.denoiser import VideoStage
+from latentshift.video import as_clip, write_video
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -229,3 +235,38 @@ def test_shards_of_another_model_are_refused(cli, clips: Path, model: Path, tmp_
         words[3:5] = ["data=shards"]
         code, _, err = cli(*words)
         assert code == 1 and f"shards was encoded by {what} than this model's" in err
+
+
+@pytest.mark.parametrize("base", ["sdxl_folder", "ldm_folder"])
+def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.FixtureRequest) -> None:
+    """Clips that bring their text leave training no use for the encoders; samples are those of the whole pipeline."""
+    folder = request.getfixturevalue(base)
+    add_clip(Path("clips"), "a.mp4", "a red star")
+    assert cli("data", "encode", "clips", "-o", "shards", "--model", folder, "--seconds", 1)[0] == 0
+    words = [f"model={folder}", "data=shards", "output=run", "train_text_encoder=false", "batch_size=1"]
+    words += ["sample_steps=2", "sample_prompts=[a red star]", "weights=float32", "compute.device=cpu"]
+    recipe = load_recipe(RECIPES / "finetune-folder.yaml", words)
+    stage = VideoStage(recipe, torch.device("cpu"))
+    pipeline, encoders = stage.pipeline, stage.pipeline.sentences.encoders
+
+    def away() -> list[bool]:
+        return [part.device.type == "meta" for part in (pipeline.vae, *pipeline.sentences.encoders)]
+
+    assert all(away()) and pipeline.unet.device.type == "cpu"
+    stage.objective(next(stage.batches(1)))["loss"].backward()
+    stage.sample(Path("samples"), 1)
+    assert all(away())
+    whole = LatentShiftPipeline.from_pretrained(folder)
+    whole.set_progress_bar_config(disable=True)
+    (video,) = whole("a red star", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).frames
+    expected = side_by_side([as_clip(video)])
+    write_video("expected.mp4", expected, fps=whole.config.fps)
+    assert Path("samples/step-00000001.mp4").read_bytes() == Path("expected.mp4").read_bytes()
+    with stage.all_parts():
+        assert not any(away()) and len(pipeline.sentences.encoders) == len(encoders)
+    stage.export(Path("run"))
+    made = LatentShiftPipeline.from_pretrained("run/model")
+    for name in ("vae", "text_encoder", "text_encoder_2"):
+        if (part := getattr(whole, name)) is not None:
+            after = getattr(made, name).state_dict()
+            assert all(torch.equal(value, after[key]) for key, value in part.state_dict().items())

@@ -258,6 +258,21 @@ def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str
     return parts
 
 
+def load_part(path: str, name: str, kind: Any) -> nn.Module:
+    """One part, by our name, of a pipeline of ours or of a stock image pipeline.
+
+    Args:
+        path: a folder or hub id.
+        name: e.g. ``text_encoder``.
+        kind: its class.
+    """
+    family = find_family(path)
+    part: nn.Module = kind.from_pretrained(
+        path, subfolder=name if family is None else family.parts[name], use_safetensors=True
+    )
+    return part
+
+
 def check_weights(folder: Path, parts: dict[str, nn.Module]) -> None:
     """Refuse a folder whose files lack tensors of its parts: some libraries fill such gaps with random ones, silently.
 

@@ -115,8 +115,10 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
         moments[ENCODING] = {**resting, "activations": max(encoding)}
     everything, count = _count(work, lambda part: part.parameters), _count(work, lambda part: part.trained)
     if in_shares:
-        for each in moments if device.type == "cpu" else (SAMPLES,):
-            moments[each]["copy for samples"] = _FLOAT * everything
+        if device.type == "cpu":
+            at_work = _count(work, lambda part: part.parameters if part.at_work else 0)
+            moments = {name: {**held, "copy for samples": _FLOAT * at_work} for name, held in moments.items()}
+        moments[SAMPLES]["copy for samples"] = _FLOAT * everything
     else:
         moments[SAMPLES]["weights"] = _FLOAT * everything
         if device.type == "cpu":  # the average takes the place of the weights
@@ -147,12 +149,11 @@ def memory_for_each(device: torch.device, processes: int) -> int:
 
 def _resting(recipe: AnyRecipe, work: RunWork, device: torch.device, processes: int) -> Memory:
     """What is held all the time."""
-    on_cpu = device.type == "cpu"
     count = _count(work, lambda part: part.trained)
     held = {
-        "weights": _FLOAT * _count(work, lambda part: part.parameters if part.at_work or on_cpu else 0),
+        "weights": _FLOAT * _count(work, lambda part: part.parameters if part.at_work else 0),
         "optimizer": _MOMENTS[recipe.optimizer.kind] * count,
-        "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or on_cpu else 0,
+        "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
     }
     if processes == 1:
         return held

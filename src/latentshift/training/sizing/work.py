@@ -46,7 +46,7 @@ class Part:
         name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
         parameters: how many it has, with its adapter's.
         trained: how many of them are trained.
-        at_work: whether training has a use for it, so that it lies on the device.
+        at_work: whether training has a use for it; else it is loaded for samples alone.
     """
 
     name: str

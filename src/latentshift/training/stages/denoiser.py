@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, LDMTextToImagePipeline
+from torch import nn
 
 from latentshift.contact_sheet import contact_sheet, side_by_side
 from latentshift.data.loader import Batch, Take
@@ -26,11 +27,12 @@ from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lo
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.digest import model_digest
 from latentshift.models.encoders import frame_encoder
+from latentshift.models.families import load_part
 from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
-from latentshift.training.stages.data import open_data
+from latentshift.training.stages.data import all_sources, open_data
 from latentshift.training.stages.objective import LatentBatch
 from latentshift.training.stages.prepare import (
     lora_of,
@@ -45,6 +47,7 @@ from latentshift.video import as_clip, write_video
 from latentshift.whole import whole
 
 _PREVIEW_PROMPTS = 8
+_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 class _DenoisingStage:
@@ -82,6 +85,11 @@ class _DenoisingStage:
         self.question: str | None = None
         self._validation = None if recipe.validation is None else self._open_validation(recipe.validation)
         self.objective = objective_for(recipe, pipeline, text_encoded=self._text_encoded)
+        self._put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
+        if self._text_encoded:
+            self._put_away += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
+        for name in self._put_away:
+            getattr(pipeline, name).to("meta")
 
     def take(self, step: int) -> Take:
         """What a step takes of the data."""
@@ -166,7 +174,8 @@ class _DenoisingStage:
     def sample(self, folder: Path, step: int) -> None:
         captions = list(self.recipe.sample_prompts) or self.data.captions(_PREVIEW_PROMPTS)
         clips = []
-        with self._encoders_at_hand():
+        with self.all_parts():
+            self.pipeline.to(self.device)
             for number, caption in enumerate(captions):  # one by one: what trains has memory for that
                 (video,) = self.pipeline(
                     caption,
@@ -185,16 +194,20 @@ class _DenoisingStage:
         write_video(name.with_suffix(".png"), contact_sheet(clips, captions)[None])  # last: it says that all is there
 
     @contextmanager
-    def _encoders_at_hand(self) -> Iterator[None]:
-        """Inside, all of the pipeline is on the device; what only samples need goes back to where it was."""
-        parts = (self.pipeline.vae, *self.pipeline.sentences.encoders)
-        before = [part.device for part in parts]
-        self.pipeline.to(self.device)
+    def all_parts(self) -> Iterator[None]:
+        """Inside, all of the pipeline is there: what training has no use for takes memory here alone."""
+        shapes = {name: getattr(self.pipeline, name) for name in self._put_away}
+        self.pipeline.register_modules(
+            **{name: self.load_part(name, type(part)).to(part.dtype) for name, part in shapes.items()}
+        )
         try:
             yield
         finally:
-            for part, device in zip(parts, before, strict=True):
-                part.to(device)
+            self.pipeline.register_modules(**shapes)
+
+    def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
+        """A part of what the stage started from, read anew."""
+        raise NotImplementedError
 
 
 class ImageStage(_DenoisingStage):
@@ -208,16 +221,20 @@ class ImageStage(_DenoisingStage):
         pipeline = new_image_model(recipe, autoencoder)
         super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler), 1, device, rank, ranks)
 
+    def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
+        assert name == "vae"
+        return AutoencoderKL.from_pretrained(trained_autoencoder(self.recipe), use_safetensors=True)
+
     def export(self, output: Path) -> None:
         parts = self.pipeline
-        stock = LDMTextToImagePipeline(
-            vqvae=parts.vae,
-            bert=parts.text_encoder,
-            tokenizer=parts.tokenizer,
-            unet=parts.unet,
-            scheduler=parts.scheduler,
-        )
-        with whole(output / "model") as folder:
+        with self.all_parts(), whole(output / "model") as folder:
+            stock = LDMTextToImagePipeline(
+                vqvae=parts.vae,
+                bert=parts.text_encoder,
+                tokenizer=parts.tokenizer,
+                unet=parts.unet,
+                scheduler=parts.scheduler,
+            )
             stock.save_pretrained(folder)
 
 
@@ -253,7 +270,14 @@ class VideoStage(_DenoisingStage):
             return Take(clips * num_frames, 1, images_before * clips * num_frames)
         return Take(clips, num_frames, (step - 1 - images_before) * clips)
 
+    def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
+        return load_part(locate_model(self.recipe.model), name, kind)
+
     def export(self, output: Path) -> None:
+        with self.all_parts():
+            self._export(output)
+
+    def _export(self, output: Path) -> None:
         recipe, pipeline = self.recipe, self.pipeline
         if recipe.guidance_scale is not None:
             pipeline.register_to_config(guidance_scale=recipe.guidance_scale)
