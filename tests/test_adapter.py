@@ -67,6 +67,15 @@ def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Pa
         load_adapter(again, tmp_path / f"{kind}.safetensors", kind)
         check_same(again, tuned)
         assert not any("lora" in name for name in again.unet.state_dict())
+    with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["latentshift"])
+    del told["settings"]["sample_size"]  # as in the first files
+    old = tmp_path / "old.safetensors"
+    save_file(load_file(tmp_path / "lora.safetensors"), old, metadata={"latentshift": json.dumps(told)})
+    again = LatentShiftPipeline.from_pretrained(sd1_folder)
+    size = again.sample_size
+    load_adapter(again, old)
+    assert again.sample_size == size and again.method == method
 
 
 def test_a_lora_run_goes_on_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:

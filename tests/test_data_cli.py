@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from conftest import write_video_at
 from latentshift import LatentShiftPipeline
@@ -223,8 +225,6 @@ def test_what_is_encoded_is_not_taken_in_another_way(cli, clips: Path, model: Pa
 
 
 def test_shards_of_another_model_are_refused(cli, clips: Path, model: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     assert cli("data", "encode", "clips", "-o", "shards", "--model", model, "--seconds", 1)[0] == 0
     for part, what in (("vae", "another autoencoder"), ("text_encoder", "another text encoder")):
         other = tmp_path / part
@@ -270,3 +270,9 @@ def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.
         if (part := getattr(whole, name)) is not None:
             after = getattr(made, name).state_dict()
             assert all(torch.equal(value, after[key]) for key, value in part.state_dict().items())
+    shutil.copytree(folder, "changing")
+    stage = VideoStage(load_recipe(RECIPES / "finetune-folder.yaml", [*words, "model=changing"]), torch.device("cpu"))
+    (file,) = Path("changing", "vqvae" if base == "ldm_folder" else "vae").glob("*.safetensors")
+    save_file({name: value + 1 for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="the vae of the base has changed while the run was going on"):
+        stage.sample(Path("samples"), 2)

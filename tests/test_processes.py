@@ -119,7 +119,7 @@ def test_two_processes_make_the_video_model_that_one_makes(
     np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
     assert (tmp_path / "shares" / "samples" / "step-00000002.mp4").exists()
     files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole/model").rglob("*.safetensors"))
-    assert len(files) == 4 if "method=latent-vdm" in settings else 3
+    assert len(files) == (4 if "method=latent-vdm" in settings else 3)
     for file in files:
         made, expected = load_file(tmp_path / "shares" / file), load_file(tmp_path / "whole" / file)
         assert made.keys() == expected.keys()

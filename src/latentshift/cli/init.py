@@ -69,7 +69,7 @@ def init(
     if family is not None and random_weights:
         pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
-        pipeline = load_pipeline(base or FAMILIES[str(family)].hub, dtype=dtype)
+        pipeline = load_pipeline(FAMILIES[family].hub if family is not None else str(base), dtype=dtype)
     if method is not None:
         pipeline.set_method(method)
     if given:

@@ -42,6 +42,8 @@ def train(
 
     quiet_libraries()
     pick_device(settled.compute.device)
+    from accelerate import PartialState
+
     from latentshift.training.checkpoint import list_checkpoints
     from latentshift.training.run import run
 
@@ -52,6 +54,8 @@ def train(
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
         print(f"stopped; the same command goes on {start}", file=sys.stderr)
         raise typer.Exit(130) from None
+    finally:
+        PartialState().destroy_process_group()  # else a process that is still there finds another one gone, and aborts
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
         return
     for made in ("model", "lora.safetensors", "delta.safetensors"):

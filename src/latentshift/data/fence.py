@@ -149,6 +149,7 @@ class _Worker:
         self._arguments = (work, memory, imports)
         self.task: int | None = None
         self._item: object = None
+        self._again = False
         self.deadline = 0.0
         self._lock = Lock()  # it may be ended by another thread than the one that uses it
         self._ended = False
@@ -162,7 +163,7 @@ class _Worker:
         except OSError:  # it died between two items, which is no item's fault
             self.restart()
             self._send(item)
-        self.task, self._item = task, item
+        self.task, self._item, self._again = task, item, False
         self.deadline = time.monotonic() + seconds
 
     def take(self, seconds: float) -> Any:
@@ -172,10 +173,11 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            if code == -signal.SIGTERM:  # sent to all processes of a run, and no item's fault
+            if code == -signal.SIGTERM and not self._again:  # sent to all processes of a run, and no item's fault
                 task, item = self.task, self._item
                 self.restart()
                 self.give(task or 0, item, seconds)
+                self._again = True  # but not twice
                 return _AGAIN
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             answer = Refused("crashed", f"its decoder crashed ({how})")

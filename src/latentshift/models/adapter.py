@@ -111,6 +111,8 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
         raise ValueError(f"{path} is a {told['kind']} and no {kind}; load it as such")
     temporal = told.pop("temporal")
     settings = told.pop("settings")
+    prediction_type, shift = settings.pop("prediction_type"), settings.pop("shift")
+    sample_size = settings.pop("sample_size", None)  # the first files did not tell
     if told["kind"] == "lora":
         _add(pipeline.unet, _part(tensors, "unet"), Lora(**told["lora"]), path)
     else:
@@ -118,15 +120,16 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
             raise ValueError(f"{path} was made of another base than this one, or this one was not loaded in float32")
         for part in _PARTS:
             _sum(getattr(pipeline, part), _part(tensors, part), path)
-    pipeline.scheduler.register_to_config(prediction_type=settings.pop("prediction_type"))
-    pipeline.unet.register_to_config(sample_size=settings.pop("sample_size"))
+    pipeline.scheduler.register_to_config(prediction_type=prediction_type)
+    if sample_size is not None:
+        pipeline.unet.register_to_config(sample_size=sample_size)
     layers = None
     if temporal is not None:
         layers = TemporalAttention(**temporal)
         layers.load_state_dict(_part(tensors, "temporal"))
         layers.to(pipeline.unet.device, pipeline.unet.dtype)
     pipeline.set_temporal(layers)
-    pipeline.set_shift(settings.pop("shift"))
+    pipeline.set_shift(shift)
     pipeline.register_to_config(**settings)
 
 

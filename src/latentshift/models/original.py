@@ -51,7 +51,9 @@ _OF_THE_SCHEDULE = {
     "denoiser.sigmas",
 }
 # Classes in .ckpt files: of the checkpoint's callbacks, of the configuration, of a score.
-_OF_THE_TRAINER = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.")
+_OF_THE_TRAINER = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.", "typing.")
+_HARMLESS: dict[str, Any] = {f"builtins.{each.__name__}": each for each in (dict, list, tuple, int, float, str, bool)}
+_HARMLESS["collections.defaultdict"] = lambda *arguments: {}  # torch fills plain ones alone
 _UNUSED_PREFIXES = ("first_stage_model.loss.", "model_ema.decay", "model_ema.num_updates")
 # Of CLIP: numbers 0 … 76, the temperature of its training, and an attention mask.
 _UNUSED_SUFFIXES = (".embeddings.position_ids", ".logit_scale", ".attn_mask")
@@ -196,7 +198,8 @@ def _stand_ins(path: Path) -> list[Any]:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # whatever a damaged file makes torch raise; opening it will say
         return []
-    return [(type("StandIn", (_StandIn,), {}), name) for name in found if name.startswith(_OF_THE_TRAINER)]
+    stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in found if name.startswith(_OF_THE_TRAINER)]
+    return stand_ins + [(_HARMLESS[name], name) for name in found if name in _HARMLESS]
 
 
 def _has(names: Collection[str], text: OriginalText) -> bool:

@@ -43,7 +43,7 @@ class Saver:
             raise ValueError(f"{complaints[0]}, and none is whole; delete {self.folder} to begin anew")
         if self.accelerator.is_main_process:
             for complaint in complaints:
-                print(f"warning: {complaint}; it is set aside, going on from the one before", file=sys.stderr)
+                print(f"warning: {complaint}; set aside (damaged-…), going on from the one before", file=sys.stderr)
         steps = gather_object([0 if checkpoint is None else checkpoint.step])
         if len(set(steps)) > 1:
             raise ValueError(

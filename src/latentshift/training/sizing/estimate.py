@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import nn
 
-from latentshift.training.arithmetic import attention_backend, autocast_dtype
+from latentshift.training.arithmetic import attention_backend, autocast_dtype, encoding_dtype
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.sharding import block_sizes
 from latentshift.training.sizing.footprint import footprint, peak_of, shapes_alone
@@ -81,7 +81,8 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     if device.type == "cpu":
         resting["Python and libraries"] = process_size() if base is None else base
     if device.type == "cuda":
-        _calculate_norms_in_float32(work.objective)
+        for module in work.modules:
+            _calculate_norms_in_float32(module)
     with shapes_alone():
         objective = work.objective.to_empty(device="cpu").train()
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
@@ -100,7 +101,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
             ]
         with torch.no_grad():
             sampling = [peak_of(each) for each in work.sampling]
-            with _calculating(recipe):
+            with _autocast(encoding_dtype(recipe)):
                 encoding = [peak_of(each) for each in work.encoding]
     fullest = max((each for _, each in steps), key=lambda each: each.gradients + each.activations)
     in_shares = processes > 1 and recipe.compute.parallel == "fsdp"
@@ -116,9 +117,9 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     everything, count = _count(work, lambda part: part.parameters), _count(work, lambda part: part.trained)
     if in_shares:
         if device.type == "cpu":
-            at_work = _count(work, lambda part: part.parameters if part.at_work else 0)
-            moments = {name: {**held, "copy for samples": _FLOAT * at_work} for name, held in moments.items()}
-        moments[SAMPLES]["copy for samples"] = _FLOAT * everything
+            copied = _FLOAT * _of_objective(work)
+            moments = {name: {**held, "copy for samples": copied} for name, held in moments.items()}
+        moments[SAMPLES]["copy for samples"] = _FLOAT * (everything - _beside_objective(work))
     else:
         moments[SAMPLES]["weights"] = _FLOAT * everything
         if device.type == "cpu":  # the average takes the place of the weights
@@ -158,8 +159,19 @@ def _resting(recipe: AnyRecipe, work: RunWork, device: torch.device, processes: 
     if processes == 1:
         return held
     if recipe.compute.parallel == "fsdp":
-        return {name: size // processes for name, size in held.items()}
+        beside = _FLOAT * _beside_objective(work)  # the autoencoder, of which each process has all
+        held["weights"] -= beside
+        shared = {name: size // processes for name, size in held.items()}
+        return {**shared, "weights": shared["weights"] + beside}
     return {**held, "exchange of gradients": _FLOAT * count}
+
+
+def _of_objective(work: RunWork) -> int:
+    return sum(each.numel() for each in work.objective.parameters())
+
+
+def _beside_objective(work: RunWork) -> int:
+    return _count(work, lambda part: part.parameters if part.at_work else 0) - _of_objective(work)
 
 
 def _count(work: RunWork, of: Callable[[Part], int]) -> int:
@@ -167,12 +179,15 @@ def _count(work: RunWork, of: Callable[[Part], int]) -> int:
 
 
 def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
-    precise = recipe.compute.precision == "fp32"
-    return nullcontext() if precise else torch.autocast("cpu", autocast_dtype(recipe))
+    return _autocast(autocast_dtype(recipe))
 
 
-def _calculate_norms_in_float32(objective: nn.Module) -> None:
+def _autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    return nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
+
+
+def _calculate_norms_in_float32(part: nn.Module) -> None:
     """As CUDA's autocast does, and the CPU's does not."""
-    for module in objective.modules():
+    for module in part.modules():
         if isinstance(module, nn.GroupNorm | nn.LayerNorm):
             module.register_forward_pre_hook(lambda module, arguments: (arguments[0].float(), *arguments[1:]))

@@ -63,8 +63,9 @@ class RunWork:
         parts: of the model.
         objective: what is trained, on torch's meta device.
         steps: the kinds of batches, each with its share of the steps.
-        encoding: clips that are encoded as they come: done between two steps, in the precision of training.
+        encoding: of clips that are encoded as they come, between two steps.
         sampling: what samples take, one after the other, in float32.
+        modules: all that calculates.
     """
 
     parts: tuple[Part, ...]
@@ -72,6 +73,7 @@ class RunWork:
     steps: Sequence[tuple[float, Callable[[], FrameBatch | LatentBatch]]]
     encoding: Sequence[Work]
     sampling: Sequence[Work]
+    modules: Sequence[nn.Module]
 
 
 def work_of(recipe: AnyRecipe, count: int) -> RunWork:
@@ -97,7 +99,7 @@ def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> RunWork:
         autoencoder.decode(autoencoder.encode(frames).latent_dist.mean)
 
     objective = AutoencoderObjective(autoencoder, recipe.kl_weight, recipe.edge_weight)
-    return RunWork((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,))
+    return RunWork((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,), (objective,))
 
 
 def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> RunWork:
@@ -144,7 +146,7 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> RunWork:
     steps = [(1 - images, partial(batch, count, num_frames))]
     if images:  # as many single frames, each with a text of its own
         steps.append((images, partial(batch, count * num_frames, 1)))
-    return RunWork(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode))
+    return RunWork(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))
 
 
 def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:

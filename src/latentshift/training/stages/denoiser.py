@@ -25,7 +25,7 @@ from latentshift.data.order import draws
 from latentshift.locate import locate_model
 from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.autoencoder import sample_moments
-from latentshift.models.digest import model_digest
+from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.families import load_part
 from latentshift.models.text import SentenceEncoder
@@ -85,10 +85,11 @@ class _DenoisingStage:
         self.question: str | None = None
         self._validation = None if recipe.validation is None else self._open_validation(recipe.validation)
         self.objective = objective_for(recipe, pipeline, text_encoded=self._text_encoded)
-        self._put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
+        put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
         if self._text_encoded:
-            self._put_away += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
-        for name in self._put_away:
+            put_away += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
+        self._away = {name: weights_digest(getattr(pipeline, name)) for name in put_away}
+        for name in put_away:
             getattr(pipeline, name).to("meta")
 
     def take(self, step: int) -> Take:
@@ -195,11 +196,17 @@ class _DenoisingStage:
 
     @contextmanager
     def all_parts(self) -> Iterator[None]:
-        """Inside, all of the pipeline is there: what training has no use for takes memory here alone."""
-        shapes = {name: getattr(self.pipeline, name) for name in self._put_away}
-        self.pipeline.register_modules(
-            **{name: self.load_part(name, type(part)).to(part.dtype) for name, part in shapes.items()}
-        )
+        """Inside, all of the pipeline is there: what training has no use for takes memory here alone.
+
+        Raises:
+            ValueError: if the base has changed since the run began.
+        """
+        shapes = {name: getattr(self.pipeline, name) for name in self._away}
+        loaded = {name: self.load_part(name, type(part)).to(part.dtype) for name, part in shapes.items()}
+        for name, part in loaded.items():
+            if weights_digest(part) != self._away[name]:
+                raise ValueError(f"the {name} of the base has changed while the run was going on; put the old one back")
+        self.pipeline.register_modules(**loaded)
         try:
             yield
         finally:
