@@ -74,7 +74,7 @@ def drop_checkpoints(folder: Path, keep: int, always: Collection[int | None] = (
 def set_aside(folder: Path, after: int) -> None:
     """Give the checkpoints of later steps, which are damaged, another name, so that they don't count as kept.
 
-    They are ``damaged-step-NNNNNNNN`` from then on, and nothing deletes them.
+    They are ``damaged-step-NNNNNNNN`` from then on, and are not deleted with the others.
     """
     for path in list_checkpoints(folder):
         if checkpoint_step(path) > after:
