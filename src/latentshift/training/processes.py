@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from latentshift.training.recipe import AnyRecipe
 
 _PATIENCE = timedelta(days=30)  # of a process that waits for the others
+_SETTLING = 0.5  # seconds
 
 
 def accelerator_for(recipe: AnyRecipe) -> Accelerator:
@@ -70,3 +72,13 @@ def any_process(asked: bool, accelerator: Accelerator) -> bool:
     if accelerator.num_processes == 1:
         return asked
     return bool(accelerator.reduce(torch.tensor(float(asked), device=accelerator.device)))
+
+
+def settle(accelerator: Accelerator) -> None:
+    """Give the process group's threads the time to let go of the tensors of what was last exchanged.
+
+    They need the interpreter for it. Whoever takes the group down holds the interpreter and waits for its threads, so
+    one that comes right after an exchange would wait forever (docs/log.md, 2026-11-22).
+    """
+    if accelerator.num_processes > 1:
+        time.sleep(_SETTLING)

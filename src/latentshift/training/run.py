@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.loop import fit
-from latentshift.training.processes import accelerator_for
+from latentshift.training.processes import accelerator_for, settle
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
 from latentshift.training.sizing.advice import advice
 from latentshift.training.sizing.estimate import memory_for_each, process_size
@@ -46,6 +46,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         kept = list_checkpoints(recipe.output / "checkpoints")
         goes_on = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
         raise ValueError(f"out of memory: {told}; {goes_on}") from error
+    finally:
+        settle(accelerator)
 
 
 def _is_of_memory(error: Exception) -> bool:
