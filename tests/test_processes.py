@@ -172,6 +172,23 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Pa
     assert checkpoint.step >= log.read_text().count("\n")  # no step that was told of is lost
 
 
+def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
+    """Else two would write one another's metrics and checkpoints, as after a launcher was killed and begun again."""
+    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
+    process = train(*words)
+    log = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.05)
+    recipe = load_recipe(AUTOENCODER, [*words[1:-2], "steps=1"])
+    with pytest.raises(ValueError, match=rf"another run is at work in .*run \(process {process.pid}\)"):
+        run(recipe, quiet=True)
+    process.kill()  # which leaves the file, and holds nothing any more
+    process.communicate()
+    assert (tmp_path / "run" / ".running").exists()
+    run(recipe, quiet=True)
+    assert not (tmp_path / "run" / ".running").exists()
+
+
 def test_sigterm_to_several_processes_saves_too(tmp_path: Path) -> None:
     words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
     process = train(*words, processes=2)

@@ -1,7 +1,15 @@
-"""A run's folder: whether a recipe may go on in it."""
+"""A run's folder: whether a recipe may go on in it, and that one run at a time does."""
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from latentshift.lock import open_alone
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, load_recipe
@@ -46,3 +54,43 @@ def check_folder(recipe: AnyRecipe) -> None:
                     f"the learning rate of {output} was falling already towards its {before['steps']} steps; go on "
                     "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
                 )
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """Inside, no other run that asks can go on in the folder; nothing is left of it, nor of an empty folder.
+
+    Raises:
+        ValueError: if another run is at work in it.
+        OSError: if nothing can be written there.
+    """
+    path = output / ".running"
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        file = open_alone(path)
+    except BlockingIOError:
+        number = path.read_text().strip() if path.exists() else ""
+        raise ValueError(
+            f"another run is at work in {output} (process {number}); wait for it, or stop it, and run again"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        print(
+            f"warning: {path} can't be locked ({error.strerror}): see to it that no other run writes there",
+            file=sys.stderr,
+        )
+        yield
+        return
+    try:
+        file.truncate(0)  # what a run that was killed has left
+        file.write(f"{os.getpid()}\n".encode())
+        file.flush()
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+        for folder in missing:
+            with suppress(OSError):  # it holds what the run has made
+                folder.rmdir()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
 
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.folder import held
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for, settle
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
@@ -24,7 +26,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     On several processes (``torchrun``, ``accelerate launch``) each of them is to call it.
 
     Raises:
-        ValueError: for a base or a run's folder that does not fit the recipe.
+        ValueError: for a base or a run's folder that does not fit the recipe, or where another run is at work.
         ValueError: if memory runs out; the message says what takes less.
         Terminated: after SIGTERM, when all that was learned is saved.
     """
@@ -32,12 +34,13 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     base = process_size()
     accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
     try:
-        with accelerator.main_process_first():  # what it encodes, the others find
-            stage = stage_of(recipe, accelerator)
-        if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
-            for line in stage.data.lines():
-                print(line)
-        fit(stage, recipe, accelerator, quiet=quiet)
+        with held(recipe.output) if accelerator.is_main_process else nullcontext():
+            with accelerator.main_process_first():  # what it encodes, the others find
+                stage = stage_of(recipe, accelerator)
+            if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
+                for line in stage.data.lines():
+                    print(line)
+            fit(stage, recipe, accelerator, quiet=quiet)
     except (MemoryError, RuntimeError) as error:
         if not _is_of_memory(error):
             raise

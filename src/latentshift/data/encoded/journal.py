@@ -5,12 +5,13 @@ Knows nothing of clips: a record is bytes. One process at a time holds a journal
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from latentshift.lock import open_alone
 
 _HEAD = struct.Struct("<III")  # number of the record, length, CRC-32 of what follows
 
@@ -56,23 +57,12 @@ class Journal:
 
 
 def _held(path: Path) -> BinaryIO:
-    while True:
-        file = path.open("a+b")
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not on Windows
-            return file
-        except BlockingIOError:
-            file.close()
-            raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
-        except OSError as error:
-            file.close()
-            raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()  # it was finished and deleted between opening and holding it
+    try:
+        return open_alone(path)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
+    except OSError as error:
+        raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
