@@ -180,7 +180,7 @@ def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
     while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
         time.sleep(0.05)
     recipe = load_recipe(AUTOENCODER, [*words[1:-2], "steps=1"])
-    with pytest.raises(ValueError, match=rf"another run is at work in .*run \(process {process.pid}\)"):
+    with pytest.raises(ValueError, match=rf"another run is at work in .*run \(process {process.pid} on "):
         run(recipe, quiet=True)
     process.kill()  # which leaves the file, and holds nothing any more
     process.communicate()
@@ -205,21 +205,79 @@ def test_sigterm_to_several_processes_saves_too(tmp_path: Path) -> None:
     assert checkpoint.step >= log.read_text().count("\n")
 
 
-def test_processes_that_see_other_checkpoints_are_refused(whole: Path, tmp_path: Path) -> None:
-    """As on machines that don't share a folder."""
-    script = tmp_path / "apart.py"
-    script.write_text(f"""
-import os
+APART = f"""
+import os, time
 from pathlib import Path
+from latentshift.training import folder
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
-output = ({str(whole)!r}, {str(tmp_path / "other")!r})[int(os.environ["RANK"])]
-run(load_recipe(Path({str(AUTOENCODER)!r}), [*{TINY!r}, "steps=6", f"output={{output}}"]), quiet=True)
-""")
+from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.termination import Terminated
+rank, words = int(os.environ["RANK"]), {TINY!r}
+def train(output, *more):
+    run(load_recipe(Path({str(AUTOENCODER)!r}), [*words, f"output={{output}}", *more]), quiet=True)
+"""
+
+
+def apart(tmp_path: Path, text: str) -> subprocess.Popen[str]:
+    """Two processes that differ in something."""
+    script = tmp_path / "apart.py"
+    script.write_text(APART + text)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0 and "the processes don't see the same checkpoints" in done.stderr
-    assert "the newest are of steps 6, 0" in done.stderr
+    return subprocess.Popen(launch, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_processes_that_see_other_folders_are_refused(whole: Path, tmp_path: Path) -> None:
+    """As on machines that don't share a disk."""
+    process = apart(
+        tmp_path,
+        f"""
+folder._MOST_TO_APPEAR = 1
+train(({str(whole)!r}, {str(tmp_path / "other")!r})[rank], "steps=6")
+""",
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0 and f"the processes don't share {tmp_path}/other" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_processes_that_begin_from_other_weights_are_refused(tmp_path: Path) -> None:
+    """In shares they would train halves of two models."""
+    process = apart(
+        tmp_path,
+        f"""
+AutoencoderStage.fingerprint = property(lambda self: {{"base": "of a machine" if rank else "of another"}})
+train({str(tmp_path / "run")!r}, "steps=2")
+""",
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0 and "the processes don't see the same base" in err
+
+
+def test_sigterm_does_not_wait_for_data_of_one_of_several_processes(tmp_path: Path) -> None:
+    """As of a disk that does not answer."""
+    process = apart(
+        tmp_path,
+        f"""
+quick = AutoencoderStage._batch
+def slow(self, step):
+    time.sleep(600 if rank and step == 4 else 0)
+    return quick(self, step)
+AutoencoderStage._batch = slow
+try:
+    train({str(tmp_path / "run")!r}, "steps=9", "save_every=9")
+except Terminated as ended:
+    print(ended)
+""",
+    )
+    log = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert "ended by SIGTERM after step 3" in out, err[-3000:]
+    assert [checkpoint_step(path) for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == [3]
 
 
 def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:

@@ -231,7 +231,6 @@ def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_p
     for step in (1, 2, 3):
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
     assert best_step(tmp_path, asked) == 3
-    assert best_step(tmp_path, asked, also=5) == 5
 
 
 def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
@@ -311,10 +310,11 @@ def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None
     rate = "optimizer={learning_rate: 1e-3, warmup_steps: 1, decay_steps: 2}"
     run(tiny("autoencoder", tmp_path, rate), quiet=True)
     kept = list_checkpoints(tmp_path / "autoencoder" / "checkpoints")
-    assert [checkpoint_step(path) for path in kept] == [2, 4]  # the last one before the fall is always kept
+    assert [checkpoint_step(path) for path in kept] == [2, 3, 4]  # the last one before the fall is always kept
     with pytest.raises(ValueError, match="falling already towards its 4 steps"):
         run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
-    shutil.rmtree(kept[-1])
+    for later in kept[1:]:
+        shutil.rmtree(later)
     run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
 
 

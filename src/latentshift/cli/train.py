@@ -46,6 +46,7 @@ def train(
 
     from latentshift.training.checkpoint import list_checkpoints
     from latentshift.training.run import run
+    from latentshift.training.termination import Terminated
 
     try:
         run(settled)
@@ -54,8 +55,12 @@ def train(
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
         print(f"stopped; the same command goes on {start}", file=sys.stderr)
         raise typer.Exit(130) from None
-    finally:
-        PartialState().destroy_process_group()  # else a process that is still there finds another one gone, and aborts
+    except Terminated:
+        PartialState().destroy_process_group()
+        raise
+    # Where all end together: a process that is still there may abort when it finds another one gone. After an error of
+    # one alone, taking the group down may wait for the others, before the error is told.
+    PartialState().destroy_process_group()
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
         return
     for made in ("model", "lora.safetensors", "delta.safetensors"):

@@ -7,12 +7,13 @@ replaced; its item comes back as a refusal, and all others as if nothing had bee
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
@@ -27,7 +28,6 @@ I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 _MOST_TO_START = 300.0  # seconds
-_AGAIN = object()
 _GLANCE = 0.5  # seconds between two looks at whether the fence was closed
 # Workers import what the work needs and nothing of what the caller has loaded; threads and locks do not come along.
 _PROCESSES = multiprocessing.get_context("spawn")
@@ -134,9 +134,7 @@ class Fence(Generic[I, R]):
             if self._closed or task is None:
                 return
             if worker.connection in ready:
-                answer = worker.take(self.seconds)
-                if answer is not _AGAIN:
-                    done[task] = answer
+                done[task] = worker.take()
             elif time.monotonic() >= worker.deadline:
                 done[task] = Refused("timed-out", f"it took longer than {self.seconds:g} s")
                 worker.restart()
@@ -148,8 +146,6 @@ class _Worker:
     def __init__(self, work: Callable[[Any], Any], memory: int, imports: tuple[str, ...]) -> None:
         self._arguments = (work, memory, imports)
         self.task: int | None = None
-        self._item: object = None
-        self._again = False
         self.deadline = 0.0
         self._lock = Lock()  # it may be ended by another thread than the one that uses it
         self._ended = False
@@ -163,22 +159,16 @@ class _Worker:
         except OSError:  # it died between two items, which is no item's fault
             self.restart()
             self._send(item)
-        self.task, self._item, self._again = task, item, False
+        self.task = task
         self.deadline = time.monotonic() + seconds
 
-    def take(self, seconds: float) -> Any:
-        """The answer that has come, or that the process died of the item, or that it is at the item again."""
+    def take(self) -> Any:
+        """The answer that has come, or that the process died of the item."""
         try:
             answer = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
-            if code == -signal.SIGTERM and not self._again:  # sent to all processes of a run, and no item's fault
-                task, item = self.task, self._item
-                self.restart()
-                self.give(task or 0, item, seconds)
-                self._again = True  # but not twice
-                return _AGAIN
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             answer = Refused("crashed", f"its decoder crashed ({how})")
             self.restart()
@@ -222,9 +212,27 @@ class _Worker:
         self._ready = False
         self.connection, theirs = _PROCESSES.Pipe()
         process = _PROCESSES.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        process.start()
+        with _signals_blocked():
+            process.start()
         self.process = process
         theirs.close()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process that is started inside never hears what is sent to all processes of a run to end them.
+
+    That is for the parent, which ends this one; a decoder that died of it would blame the item that it was at.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    multiprocessing.resource_tracker.ensure_running()  # it begins with the first process, and unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def attempt(work: Callable[[I], R], item: I) -> R | Refused:

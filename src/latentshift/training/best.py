@@ -18,11 +18,11 @@ def validated_steps(output: Path, asked: str | None) -> dict[int, float]:
     return {line["step"]: line["error"] for line in lines if line["asked"] == asked and math.isfinite(line["error"])}
 
 
-def best_step(output: Path, asked: str | None, also: int | None = None) -> int | None:
-    """The best step, the earliest of several; ``also`` counts without a checkpoint. None if there is none."""
+def best_step(output: Path, asked: str | None) -> int | None:
+    """The best step, the earliest of several. None if there is none."""
     folder = output / "checkpoints"
     told = validated_steps(output, asked)
-    kept = [step for step in told if step == also or checkpoint_path(folder, step).exists()]
+    kept = [step for step in told if checkpoint_path(folder, step).exists()]
     return min(kept, key=lambda step: (told[step], step), default=None)
 
 

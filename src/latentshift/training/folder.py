@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, load_recipe
 from latentshift.whole import check_place
+
+_MOST_TO_APPEAR = 60  # seconds
 
 
 def check_folder(recipe: AnyRecipe) -> None:
@@ -57,14 +61,17 @@ def check_folder(recipe: AnyRecipe) -> None:
 
 
 @contextmanager
-def held(output: Path) -> Iterator[None]:
+def held(output: Path) -> Iterator[str | None]:
     """Inside, no other run that asks can go on in the folder; nothing is left of it, nor of an empty folder.
+
+    Yields:
+        What stands in the folder meanwhile, for :func:`check_shared`; None where its disk can't lock files.
 
     Raises:
         ValueError: if another run is at work in it.
         OSError: if nothing can be written there.
     """
-    path = output / ".running"
+    path = _sign(output)
     missing = [folder for folder in (output, *output.parents) if not folder.exists()]
     output.mkdir(parents=True, exist_ok=True)
     try:
@@ -81,16 +88,40 @@ def held(output: Path) -> Iterator[None]:
             f"warning: {path} can't be locked ({error.strerror}): see to it that no other run writes there",
             file=sys.stderr,
         )
-        yield
+        yield None
         return
     try:
         file.truncate(0)  # what a run that was killed has left
-        file.write(f"{os.getpid()}\n".encode())
+        file.write((told := f"{os.getpid()} on {platform.node()}").encode())
         file.flush()
-        yield
+        yield told
     finally:
         path.unlink(missing_ok=True)
         file.close()
         for folder in missing:
             with suppress(OSError):  # it holds what the run has made
                 folder.rmdir()
+
+
+def check_shared(output: Path, told: str | None) -> None:
+    """Make sure that a folder which another process holds is the one that this process sees at the same path.
+
+    Args:
+        output: the folder.
+        told: what :func:`held` has given there.
+
+    Raises:
+        ValueError: if it is not, or is not to be seen within a minute.
+    """
+    for _ in range(_MOST_TO_APPEAR):
+        with suppress(FileNotFoundError):
+            if told is None or _sign(output).read_text() == told:
+                return
+        time.sleep(1)  # a shared disk may show what is new on it late
+    raise ValueError(
+        f"the processes don't share {output}: on several machines output must be a folder that all of them see"
+    )
+
+
+def _sign(output: Path) -> Path:
+    return output / ".running"

@@ -21,7 +21,8 @@ from latentshift.training.moments import load_optimizer_tensors, optimizer_tenso
 from latentshift.training.recipe import AnyRecipe, OptimizerSettings
 from latentshift.training.sharding import lay_out, sharded, whole_tensor
 
-_CHECKS = 3  # steps; at the first, what is behind weights that begin at zero has no gradient yet
+_CHECKS = 3  # steps of clips; at the first, what is behind weights that begin at zero has no gradient yet
+_NEVER = 1e-6  # the probability of a false alarm: single frames reach no weight between frames
 _MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
 
 
@@ -64,7 +65,8 @@ class Learner:
         self.average.to(self.average_device)
         self.accelerator = accelerator
         self.max_grad_norm = settings.max_grad_norm
-        self.checks_left = _CHECKS
+        images = getattr(recipe, "image_share", 0.0)
+        self.checks_left = _CHECKS + (math.ceil(math.log(_NEVER, images)) if images else 0)
         self.cut_off = set(self.trained)  # what no gradient has reached so far
         self.dropped = 0
         self.dropped_in_a_row = 0
@@ -79,14 +81,14 @@ class Learner:
         Args:
             batches: of equal size; their gradients are averaged, and those of the other processes with them.
             rate: the learning rate.
-            goes_on: asked before each batch; where it says no, nothing has changed and None is returned.
+            goes_on: asked before each batch but the first; where it says no, nothing has changed and None is returned.
         """
         accelerator = self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         said: dict[str, Tensor] = {}
         for number, batch in enumerate(batches, 1):
-            if not goes_on():
+            if number > 1 and not goes_on():
                 self.optimizer.zero_grad(set_to_none=True)
                 return None
             last = number == len(batches)
@@ -103,7 +105,9 @@ class Learner:
         finite = math.isfinite(learned["loss"]) and math.isfinite(learned["gradient_norm"])
         if finite and self.checks_left:
             self._check_gradients()
-        if finite or accelerator.scaler is not None:  # a scaler leaves the step out by itself, and learns from it
+        if not finite:
+            self.optimizer.zero_grad(set_to_none=True)  # a loss may be the one that is not
+        if finite or accelerator.scaler is not None:  # a scaler learns from the step, having looked at its gradients
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.dropped += not finite

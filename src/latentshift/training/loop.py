@@ -7,7 +7,7 @@ newest checkpoint; the batch of a step is a function of the step, so nothing is 
 from __future__ import annotations
 
 import time
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 
 import numpy as np
 import torch
@@ -40,7 +40,9 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     step = saver.take_up()
     saver.begin()
     parts = parts_of_a_share(recipe, accelerator.num_processes)
-    alone = accelerator.num_processes == 1
+
+    def asked() -> bool:
+        return any_process(termination.asked, accelerator)  # they have to end at the same place
 
     with (
         Termination() as termination,
@@ -56,18 +58,13 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             start = time.perf_counter()
             rate = learning_rate(recipe.optimizer, step + 1, recipe.steps)
             torch.manual_seed(_seed_of(recipe, step + 1, accelerator))
-            learned = None
-            with suppress(Terminated):
-                with termination.waiting() if alone else nullcontext():  # several have to end at the same place
-                    batch = next(batches)
-                waited = time.perf_counter() - start
-                # One process may end between any two batches of a step; several have to agree, which takes time.
-                if not alone and any_process(termination.asked, accelerator):
-                    break
-                with attention_backend(recipe):
-                    learned = learner.learn(
-                        split(batch, parts, accelerator.device), rate, goes_on=lambda: not (alone and termination.asked)
-                    )
+            with suppress(Terminated), termination.waiting():
+                batch = next(batches)
+            waited = time.perf_counter() - start
+            if asked():  # of several processes, one may have no batch now
+                break
+            with attention_backend(recipe):
+                learned = learner.learn(split(batch, parts, accelerator.device), rate, goes_on=lambda: not asked())
             if learned is None:
                 break
             step += 1
@@ -77,9 +74,10 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 saver.note_dropped(step, learned.values, batch)
             if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
                 saver.save(step)
-            if review.look(step):
-                saver.save(step)
-        if any_process(termination.asked, accelerator):
+            if review.is_due(step):
+                saver.save(step)  # whatever becomes of the look
+                review.look(step)
+        if asked():
             saver.save(step)
             raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
         review.finish()

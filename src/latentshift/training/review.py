@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
-from latentshift.training.best import best_step, load_best, validated_steps
+from latentshift.training.best import load_best, validated_steps
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
-from latentshift.training.processes import any_process
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings
 from latentshift.training.stage import Stage
 from latentshift.training.termination import Terminated, Termination
@@ -39,32 +40,48 @@ class Review:
         validation = recipe.validation if isinstance(recipe, DiffusionSettings) else None
         self.every = None if validation is None else validation.every
 
-    def look(self, step: int, *, again: bool = False) -> bool:
-        """Sample and validate, if the step is one for that; whether no other step has so low an error.
+    def is_due(self, step: int) -> bool:
+        """Whether the step that was just taken is one to sample or to validate at."""
+        return any(self._due(step))
+
+    def look(self, step: int, *, again: bool = False) -> None:
+        """Sample and validate, if the step is one for that.
 
         Args:
             step: that was just taken.
             again: only what an earlier look at this step has left out.
         """
-        last = step == self.recipe.steps
-        picture = self.recipe.output / "samples" / f"step-{step:08d}.png"
-        sampled = (last or step % self.recipe.sample_every == 0) and not (again and picture.exists())
-        validated = self.every is not None and (last or step % self.every == 0)
-        validated = validated and not (again and step in validated_steps(self.recipe.output, self.stage.question))
+        sampled, validated = self._left_out(step) if again else self._due(step)
         if not (sampled or validated):
-            return False
-        best = False
+            return
+        picture = self._picture(step)
         with self.learner.averaged():
             if self.accelerator.is_main_process:
                 with suppress(Terminated), self.termination.waiting():
                     if validated:
                         self.journal.note_validation(step, self.stage.validate(), self.stage.question)
-                        best = best_step(self.recipe.output, self.stage.question, also=step) == step
                     if sampled:
                         self.stage.sample(picture.parent, step)
                         self.journal.show(step, picture)
         self.accelerator.wait_for_everyone()
-        return any_process(best, self.accelerator)
+
+    def _due(self, step: int) -> tuple[bool, bool]:
+        """Whether to sample, and whether to validate."""
+        last = step == self.recipe.steps
+        sampled = last or step % self.recipe.sample_every == 0
+        return sampled, self.every is not None and (last or step % self.every == 0)
+
+    def _left_out(self, step: int) -> tuple[bool, bool]:
+        sampled, validated = self._due(step)
+        if self.accelerator.is_main_process:
+            sampled = sampled and not self._picture(step).exists()
+            validated = validated and step not in validated_steps(self.recipe.output, self.stage.question)
+        # What it finds in the folder holds for all: it is going to change it.
+        sampled, validated = broadcast_object_list([sampled, validated])
+        return sampled, validated
+
+    def _picture(self, step: int) -> Path:
+        return self.recipe.output / "samples" / f"step-{step:08d}.png"
 
     def finish(self) -> None:
         """Write the finished model: of the last step, or of the best one.

@@ -7,10 +7,11 @@ from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
-from latentshift.training.folder import held
+from latentshift.training.folder import check_shared, held
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for, settle
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
@@ -34,7 +35,10 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     base = process_size()
     accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
     try:
-        with held(recipe.output) if accelerator.is_main_process else nullcontext():
+        with held(recipe.output) if accelerator.is_main_process else nullcontext() as told:
+            (told,) = broadcast_object_list([told])
+            if not accelerator.is_main_process:
+                check_shared(recipe.output, told)
             with accelerator.main_process_first():  # what it encodes, the others find
                 stage = stage_of(recipe, accelerator)
             if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
@@ -42,6 +46,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
                     print(line)
             fit(stage, recipe, accelerator, quiet=quiet)
     except (MemoryError, RuntimeError) as error:
+        if "closed by peer" in str(error) or "reset by peer" in str(error):
+            raise ValueError("another process of this run has ended; its message says why") from error
         if not _is_of_memory(error):
             raise
         device, processes = accelerator.device, accelerator.num_processes

@@ -44,12 +44,16 @@ class Saver:
         if self.accelerator.is_main_process:
             for complaint in complaints:
                 print(f"warning: {complaint}; set aside (damaged-…), going on from the one before", file=sys.stderr)
-        steps = gather_object([0 if checkpoint is None else checkpoint.step])
-        if len(set(steps)) > 1:
+        begun = gather_object([(0 if checkpoint is None else checkpoint.step, self.stage.fingerprint)])
+        if len({step for step, _ in begun}) > 1:
             raise ValueError(
                 f"the processes don't see the same checkpoints in {self.folder} (the newest are of steps "
-                f"{', '.join(map(str, steps))}); on several machines output must be a folder that all of them share"
+                f"{', '.join(str(step) for step, _ in begun)}); on several machines output must be a folder that all "
+                "of them share"
             )
+        for name, digest in begun[0][1].items():
+            if any(each.get(name) != digest for _, each in begun):
+                raise ValueError(f"the processes don't see the same {name}; run again when nothing changes it any more")
         if checkpoint is None:
             return 0
         if self.accelerator.is_main_process:
@@ -72,7 +76,9 @@ class Saver:
     def begin(self) -> None:
         """Write down what is going to be done, with what, and on which data."""
         if self.accelerator.is_main_process:
-            clear_leftovers(self.recipe.output)
+            own = self.recipe.output
+            for folder in (own, own / "samples", own / "latents", *(own / "latents").glob("*/")):
+                clear_leftovers(folder)
             write_whole(self.recipe.output / "recipe.yaml", dump_recipe(self.recipe))
             write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()

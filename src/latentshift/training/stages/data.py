@@ -82,7 +82,9 @@ def open_data(
     Raises:
         ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
     """
-    opened = [OpenSource(recipe, number, pipeline, num_frames, device) for number in range(len(recipe.data))]
+    opened = [
+        OpenSource(recipe, number, pipeline, num_frames, device, main=rank == 0) for number in range(len(recipe.data))
+    ]
     sets = [each.clips for each in opened]
     images = any(take(step).num_frames == 1 for step in range(1, _STEPS_LOOKED_AT))
     for each in opened:

@@ -40,6 +40,7 @@ class OpenSource:
         pipeline: the model that learns, for its encoders.
         num_frames: of the stage's samples.
         device: where clips are encoded.
+        main: whether this process is the one that writes; the others find what it has written.
 
     Attributes:
         clips: what it holds.
@@ -58,6 +59,8 @@ class OpenSource:
         pipeline: LatentShiftPipeline,
         num_frames: int,
         device: torch.device,
+        *,
+        main: bool = True,
     ) -> None:
         self.recipe = recipe
         self.settings: DataSettings = recipe.data[number]
@@ -84,14 +87,17 @@ class OpenSource:
         name = str(number + 1) if len(recipe.data) > 1 else ""
         if self.settings.encode:
             folder = self.settings.latents or recipe.output / "latents" / name
-            self._encode(folder, settle_source(folder, source, self._plan(), retry=recipe.loading.retry))
+            self._encode(folder, settle_source(folder, source, self._plan(), retry=recipe.loading.retry and main))
             self._take_encoded(EncodedClips(folder, still_share))
         else:
             folder = recipe.output / "footage" / name
-            folder.mkdir(parents=True, exist_ok=True)
             left_out = LeftOutList(folder / "left-out.jsonl")
-            left_out.clear()
-            manifest = list_source(folder / "manifest.jsonl", source, left_out.add)
+            if main:
+                folder.mkdir(parents=True, exist_ok=True)
+                left_out.clear()
+                manifest = list_source(folder / "manifest.jsonl", source, left_out.add)
+            else:
+                manifest = Manifest(folder / "manifest.jsonl")
             self.digest = manifest.digest
             self.text_encoded = False
             self.clips = Footage(manifest, self.window, self.framing, still_share)
