@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 
 from latentshift.training.recipe import AnyRecipe
+from latentshift.training.termination import Termination
 
 _PATIENCE = timedelta(days=30)  # of a process that waits for the others
 _SETTLING = 0.5  # seconds
@@ -81,4 +82,5 @@ def settle(accelerator: Accelerator) -> None:
     one that comes right after an exchange would wait forever (docs/log.md, 2026-11-22).
     """
     if accelerator.num_processes > 1:
-        time.sleep(_SETTLING)
+        with Termination():  # a second SIGTERM finds all saved, and is not to hide how the first one ended the run
+            time.sleep(_SETTLING)
