@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def test_gradients_that_a_scale_has_made_infinite_move_nothing_and_lower_it(tmp_
     assert learner.average.optimization_step == dropped.count(False)
     kept = [each.values["loss"] for each in learned if not each.dropped]
     assert len(kept) > 10 and sum(kept[-3:]) < 0.9 * sum(kept[:3])
+
+
+def test_a_loss_that_is_not_finite_moves_nothing_though_its_gradient_is(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPE, [*TINY, f"output={tmp_path}/run"])
+    learner, stage = learner_of(recipe, 2.0)
+    batches = stage.batches(1)
+    assert not learner.learn([next(batches)], RATE).dropped
+    before = {name: value.clone() for name, value in learner.trained.items()}
+    forward = learner.objective.forward
+    learner.objective.forward = lambda batch: forward(batch) | {"loss": forward(batch)["loss"] + torch.inf}
+    learned = learner.learn([next(batches)], RATE)
+    assert learned.dropped and math.isfinite(learned.values["gradient_norm"])
+    assert all(torch.equal(value, before[name]) for name, value in learner.trained.items())
 
 
 def test_the_scale_goes_through_a_checkpoint(tmp_path: Path) -> None:
