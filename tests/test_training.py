@@ -318,6 +318,13 @@ def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None
     run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
 
 
+def test_a_run_does_not_write_over_what_it_begins_from(runs: Path) -> None:
+    for base in (runs / "image", runs / "image" / "model"):
+        recipe = tiny("video", runs, f"model={base}", f"output={runs}/image")
+        with pytest.raises(ValueError, match="image holds the model that the run begins from"):
+            run(recipe, quiet=True)
+
+
 def test_a_base_that_has_changed_is_refused(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "image", tmp_path / "image")
     words = ("video", tmp_path, f"data.latents={runs}/latents", "train_text_encoder=true")

@@ -27,6 +27,14 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in target.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [target]
 
 
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "one.mp4").touch()
+    with pytest.raises(IsADirectoryError, match="clips is an existing folder: name a file"):
+        write_whole(tmp_path / "clips", "text")
+    assert [path.name for path in tmp_path.rglob("*")] == ["clips", "one.mp4"]
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_failure_leaves_what_was_there_and_no_new_parents(tmp_path: Path, folder: bool) -> None:
     def fail(target: Path) -> None:

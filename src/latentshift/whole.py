@@ -41,7 +41,7 @@ def whole(target: Path) -> Iterator[Path]:
     were made for it.
 
     Raises:
-        OSError: where the parents cannot be made, or nothing was written.
+        OSError: where the parents cannot be made, or nothing was written, or a file would take a folder's place.
         ValueError: as :func:`check_place`.
     """
     check_place(target)
@@ -51,6 +51,8 @@ def whole(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield temporary
+        if target.is_dir() and temporary.is_file():
+            raise IsADirectoryError(f"{target} is an existing folder: name a file")
         if target.is_dir():
             former = target.with_name(f".{uuid.uuid4().hex}.former")
             os.replace(target, former)  # a folder cannot take the place of one that holds something

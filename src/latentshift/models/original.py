@@ -8,6 +8,7 @@ Knows no pipelines of ours; weights are read from safetensors, and from a pickle
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,12 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
         with torch.serialization.safe_globals(_stand_ins(path)):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes torch raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{path} can't be opened as tensors alone: {reason}") from None
+        if not isinstance(error, pickle.UnpicklingError):
+            reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"{path} is damaged or no checkpoint: {reason}") from None
+        raise ValueError(  # torch's words advise to open it in a way that runs what it holds
+            f"{path} can't be opened as tensors alone: it is damaged, or holds a program, which is never run"
+        ) from None
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else {}
     found = {str(name): value for name, value in tensors.items() if torch.is_tensor(value)}
     if not found:

@@ -29,6 +29,9 @@ def check_folder(recipe: AnyRecipe) -> None:
     """
     output = recipe.output
     check_place(output / "recipe.yaml")
+    for base in (getattr(recipe, "model", None), getattr(recipe, "autoencoder", None)):
+        if isinstance(base, str | Path) and Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
+            raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
     # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
     free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
     free |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
@@ -38,6 +41,7 @@ def check_folder(recipe: AnyRecipe) -> None:
         "guidance_scale",
         "weights",
         "export_from",
+        "exports",
     }  # of the samples and the export alone
     path = output / "recipe.yaml"
     if path.exists() and list_checkpoints(output / "checkpoints"):
