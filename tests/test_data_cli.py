@@ -77,7 +77,7 @@ def test_inspect_says_what_can_be_used_and_what_cannot(cli, clips: Path) -> None
         (["none"], "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, webvid:PATH"),
         (["clips", "--short", "maybe"], "--short must be one of refuse, hold, shorten, not 'maybe'"),
         (["clips", "root"], "'root' is not of the form key=value"),
-        (["clips", "root=x"], "the options of clips do not hold: root: Extra inputs are not permitted"),
+        (["clips", "root=x"], "the options of clips do not hold: root: there is no such setting"),
         (["clips", "--frames", 0], "a window takes 1 frame or more, not 0"),
         (["clips", "--size", 1], "frames are 8 pixels or more on each side, not 1x1"),
         (["clips", "--workers", 0], "there must be 1 worker or more, not 0"),
@@ -198,7 +198,7 @@ def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli,
     [
         (["data=none"], "none is no folder"),
         (["data=empty"], "empty holds no video or image with a caption"),
-        (["data.short=maybe"], "data.0.short: Input should be 'refuse', 'hold' or 'shorten'"),
+        (["data.short=maybe"], "data.0.short: must be 'refuse', 'hold' or 'shorten', not 'maybe'"),
         (
             ["data.seconds=9"],
             "clips holds no clips of 4 frames that can be used; it has images, and image_share is 0 (1)",

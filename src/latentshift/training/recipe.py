@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from latentshift.complaints import in_words
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
@@ -72,6 +73,9 @@ class LoadingSettings(Settings):
     retry: bool = Field(False, description="encode anew what was refused before, after it was mended or a limit raised")
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSettings(Settings):
     """AdamW and the course of its learning rate."""
 
@@ -82,7 +86,7 @@ class OptimizerSettings(Settings):
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
     decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="of Adam's two averages")
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
 
@@ -150,7 +154,7 @@ class RunSettings(Settings):
     """What all stages share: the run's folder, its length and its rhythm."""
 
     output: Path = Field(description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end")
-    seed: int = Field(0, ge=0, description="of the initial weights, the order of the data and all random draws")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the initial weights, the order of the data and all draws")
     steps: int = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="images, or clips, a step, over all processes")
     micro_batch_size: int | None = Field(
@@ -380,7 +384,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise ValueError(f"the recipe {path} does not hold: {_in_words(error)}") from None
+        raise ValueError(f"the recipe {path} does not hold: {in_words(error, leave_out=1)}") from None
 
 
 def dump_recipe(recipe: AnyRecipe) -> str:
@@ -405,14 +409,3 @@ def _override(values: dict[str, Any], word: str) -> None:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ValueError(f"the value of {word!r} is not YAML") from None
-
-
-def _in_words(error: ValidationError) -> str:
-    return "; ".join(_told(each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors())
-
-
-def _told(place: tuple[int | str, ...], message: str) -> str:
-    # The first part of a place is the stage that the recipe was taken for; no part at all, and the stage is unknown.
-    if len(place) == 1:
-        return message  # of the recipe as a whole
-    return f"{'.'.join(str(part) for part in place[1:]) or 'stage'}: {message}"

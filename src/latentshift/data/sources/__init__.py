@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from latentshift.complaints import in_words
 from latentshift.data.manifest import Entry, LeftOut, Manifest, write_manifest
 from latentshift.data.sources.folder import read_folder
 from latentshift.data.sources.msrvtt import read_msrvtt
@@ -152,8 +153,7 @@ def source_from(words: str, options: Mapping[str, Any]) -> Source:
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
     except ValidationError as error:
-        told = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"the options of {words} do not hold: {told}") from None
+        raise ValueError(f"the options of {words} do not hold: {in_words(error, leave_out=1)}") from None
 
 
 def list_source(
@@ -170,16 +170,16 @@ def list_source(
     Raises:
         ValueError: if it offers no clip at all.
     """
-    reasons: set[str] = set()
+    reasons: dict[str, str] = {}  # each with the first that it is of
 
     def note(left_out: LeftOut) -> None:
         if len(reasons) < _MOST_REASONS:
-            reasons.add(left_out.reason)
+            reasons.setdefault(left_out.reason, left_out.name)
         leave_out(left_out)
 
     entries = source.entries()
     if not write_manifest(target, _measured(entries) if measured else entries, note):
-        said = "".join(f"; {reason}" for reason in sorted(reasons))
+        said = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
         raise ValueError(f"{source.path} holds no video or image with a caption{said}")
     return Manifest(target)
 
