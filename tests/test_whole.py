@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from latentshift.whole import whole, write_whole
 
@@ -25,6 +29,20 @@ def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
             temporary.mkdir()
             (temporary / name).touch()
     assert [path.name for path in target.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_file_that_a_library_made_for_its_owner_alone_is_as_others_are(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with whole(tmp_path / "model") as temporary:
+            temporary.mkdir()
+            save_file({"a": torch.zeros(1)}, temporary / "weights.safetensors")
+            (temporary / "config.json").touch()
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "model").iterdir()}
+    assert modes == dict.fromkeys(("weights.safetensors", "config.json"), 0o666 & ~mask)
 
 
 def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def whole(target: Path) -> Iterator[Path]:
         yield temporary
         if target.is_dir() and temporary.is_file():
             raise IsADirectoryError(f"{target} is an existing folder: name a file")
+        _open_to_others(temporary)
         if target.is_dir():
             former = target.with_name(f".{uuid.uuid4().hex}.former")
             os.replace(target, former)  # a folder cannot take the place of one that holds something
@@ -75,6 +77,19 @@ def whole(target: Path) -> Iterator[Path]:
             except OSError:
                 break  # someone else has put something there
         raise
+
+
+def _open_to_others(path: Path) -> None:
+    """Let those read what is at a path who may read new files: safetensors makes its own for their owner alone."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    closed = [each for each in files if not stat.S_IMODE(each.stat().st_mode) & 0o077]
+    if closed:
+        probe = path.with_name(f".{uuid.uuid4().hex}.part")  # the umask can't be asked for without being changed
+        probe.touch()
+        mode = stat.S_IMODE(probe.stat().st_mode)
+        probe.unlink()
+        for each in closed:
+            each.chmod(mode)
 
 
 def clear_leftovers(folder: Path) -> None:
