@@ -109,7 +109,10 @@ MISTAKES = [
     (("generate", "red", "--model", MODEL, "-o", "clip.png"), "exactly one frame, not 4"),
     (("generate", "red", "--frames", "2", "-o", "clip.png"), "exactly one frame, not 2"),
     (("train", RECIPES / "sprites-autoencoder.yaml", "data.size=70"), "data.size 70 does not divide by 8"),
-    (("train", RECIPES / "sprites-video.yaml", "optimizer.learning_rate=.inf"), "should be a finite number"),
+    (
+        ("train", RECIPES / "sprites-video.yaml", "optimizer.learning_rate=.inf"),
+        "optimizer.learning_rate: must be a finite number, not inf",
+    ),
     (("generate", "red", "blue", "-o", "clip.mp4"), "-o must be a folder"),
     (("generate", "red", "--model", "nowhere/model"), "nowhere/model"),
     (("generate", "red", "--model", "empty"), "empty"),
@@ -118,6 +121,8 @@ MISTAKES = [
     (("generate", "red", "--model", MODEL, "--dtype", "int4"), "no dtype is called 'int4'"),
     (("generate", "red", "--model", MODEL, "--device", "tpu9"), "the device 'tpu9' cannot be used"),
     (("info", "nowhere"), "nowhere"),
+    (("info", "begun"), "begun is a run that has made no model yet: go on with it to its end"),
+    (("generate", "red", "--model", "adapter"), "generate with --lora adapter/lora.safetensors"),
     (("init", "-o", "new"), "give either --base"),
     (("init", "--family", "sd9", "--random-weights", "-o", "new"), "no family is called 'sd9'"),
     (("init", "--random-weights", "-o", "new", "--base", "x"), "--random-weights needs a --family"),
@@ -125,7 +130,7 @@ MISTAKES = [
     (("init", "--base", MODEL, "-o", "empty/.."), "exists already"),
     (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be "zeros" or "circular"'),
     (("train", "none.yaml"), "cannot read the recipe none.yaml"),
-    (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: Extra inputs"),
+    (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: there is no such setting"),
     (("evaluate", MODEL, "--seen", "-1"), "must be 0 or more"),
     (("generate", "red", "--model", MODEL, "--guidance", "nan"), "guidance_scale must be a finite number"),
     (("generate", "red", "--model", "lacking"), "text_encoder are not whole"),
@@ -141,6 +146,10 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
 ) -> None:
     (tmp_path / "file").write_text("a file, not a folder")
     (tmp_path / "empty").mkdir()
+    for run in ("begun", "adapter"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "recipe.yaml").touch()
+    (tmp_path / "adapter" / "lora.safetensors").touch()
     shutil.copytree(model, tmp_path / "corrupt")
     weights = tmp_path / "corrupt" / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -198,6 +207,7 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
     for words, told in (
         (("--method", "vdm"), "no method is called 'vdm'"),
         (("--method", "latent-vdm", "--fold", 4), "--fold is of --method latent-shift"),
+        (("--base", "vdm", "--fold", 4), "--fold is of the temporal shift, which vdm does without (latent-vdm)"),
     ):
         code, _, err = cli("init", "--base", sd1_folder, "-o", "wrong", *words)
         assert code == 1 and told in err and not Path("wrong").exists()

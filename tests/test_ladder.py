@@ -64,6 +64,9 @@ def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: 
         (["--steps=0"], "num_inference_steps must lie between"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
+        (["size=30"], "size must be a multiple of 4"),
+        (["size=16"], "sprites are drawn at 32 pixels or more, not 16"),
+        (["num_frames=8"], "the reader reads clips of 16 frames, and these would have 8"),
     ):
         code, _, err = cli(*words, *changed)
         assert code != 0 and said in err and "Traceback" not in err

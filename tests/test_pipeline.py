@@ -448,6 +448,13 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
     ).save_pretrained(foreign)  # fmt: skip
     with pytest.raises(ValueError, match="holds a DDPMPipeline"):
         LatentShiftPipeline.from_pretrained(foreign)
+    with pytest.raises(ValueError, match="it can't be reached from here, and the model was not downloaded before"):
+        LatentShiftPipeline.from_pretrained("someone/something")
+    shutil.copytree(ldm_folder, tmp_path / "wordless")
+    for file in (tmp_path / "wordless" / "tokenizer").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="wordless/tokenizer knows no words: its files are missing or damaged"):
+        LatentShiftPipeline.from_pretrained(tmp_path / "wordless")
 
 
 def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:

@@ -17,6 +17,7 @@ import torch
 
 from latentshift.benchmarks.compare import in_turns
 from latentshift.benchmarks.training import training_step
+from latentshift.data.sprites import NUM_FRAMES, Sprites
 from latentshift.evaluation.study import SCORES, Study
 from latentshift.locate import locate_model
 from latentshift.models.families import find_family
@@ -26,6 +27,7 @@ from latentshift.training.check import check_run
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.run import run
+from latentshift.training.stages.prepare import make_video_model
 from latentshift.whole import write_whole
 
 _TIMED_STEPS = 5
@@ -80,8 +82,9 @@ class Ladder:
         """Refuse what would fail, or compare nothing, after hours of training.
 
         Raises:
-            ValueError: for a base that is no image model, a recipe that trains an adapter or exports no model, settings
-                of the study that don't hold, or a folder with a run of another recipe.
+            ValueError: for a base that is no image model, a recipe that trains an adapter or exports no model, videos
+                of a shape that the base can't make or the reader can't read, settings of the study that don't hold, or
+                a folder with a run of another recipe.
         """
         recipe = self.recipe
         if recipe.lora is not None or (recipe.exports is not None and "model" not in recipe.exports):
@@ -93,10 +96,14 @@ class Ladder:
                 f"{recipe.model} is a video model ({pipeline.method}) already, and all methods have to start from one "
                 "image model: the run of stage (b)"
             )
-        side, scale = pipeline.sample_size, pipeline.config.guidance_scale
-        pipeline.check_inputs(["a"], 1, side, side, self.steps, scale, 1, "pil")
         for each in self._recipes():
             check_run(each, 1)
+            make_video_model(each, pipeline := LatentShiftPipeline(**skeleton(base)))
+        side, frames, scale = pipeline.sample_size, pipeline.config.num_frames, pipeline.config.guidance_scale
+        pipeline.check_inputs(["a"], frames, side, side, self.steps, scale, 1, "pil")
+        Sprites(size=side)
+        if frames != NUM_FRAMES:
+            raise ValueError(f"the reader reads clips of {NUM_FRAMES} frames, and these would have {frames}")
 
     def rungs(self) -> list[Rung]:
         """Train, read and time every method; writes ``ladder.json``.

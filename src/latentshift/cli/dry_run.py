@@ -16,7 +16,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     Args:
         recipe: checked.
         processes: that share each batch.
-        memory: GiB of each process's device, which need not be here then; None: what this machine has.
+        memory: GiB of each process's device; neither that nor the data need be here then. None: what this machine has.
 
     Raises:
         ValueError: if the run could not begin, or what it starts from can't be read.
@@ -38,10 +38,11 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
     found = estimate(recipe, device, processes)
-    for line in (*_told(found), _epoch(recipe)):
+    for line in _told(found):
         print(f"# {line}".rstrip())
     if found.total > limit:
         print(f"warning: {advice(recipe, device, limit, processes)}", file=sys.stderr)
+    print(f"# {'steps an epoch':26}{_epoch(recipe, elsewhere=memory is not None)}")
 
 
 def _told(found: Estimate) -> list[str]:
@@ -57,15 +58,17 @@ def _told(found: Estimate) -> list[str]:
     return lines
 
 
-def _epoch(recipe: AnyRecipe) -> str:
+def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
+    """Steps an epoch; the data of a run that is for another machine need not be here."""
     from latentshift.training.recipe import AutoencoderRecipe
     from latentshift.training.stages.data import count_samples
 
-    name = f"{'steps an epoch':26}"
     if isinstance(recipe, AutoencoderRecipe):
-        return f"{name}{'endless':>15}  no frame is drawn twice"
+        return f"{'endless':>15}  no frame is drawn twice"
     try:
         count, share = count_samples(recipe)
     except ValueError as error:
-        return f"{name}{'not known':>15}  {error}"
-    return f"{name}{count / (recipe.batch_size * share):>15,.1f}  {count:,} samples, those of no use among them"
+        if not elsewhere:
+            raise
+        return f"{'not known':>15}  {error}"
+    return f"{count / (recipe.batch_size * share):>15,.1f}  {count:,} samples, those of no use among them"

@@ -70,6 +70,11 @@ def init(
         pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
         pipeline = load_pipeline(FAMILIES[family].hub if family is not None else str(base), dtype=dtype)
+    if given and method is None and pipeline.config.shift is None:
+        raise ValueError(
+            f"--{next(iter(given))} is of the temporal shift, which {base} does without ({pipeline.method}); say "
+            "--method latent-shift, which takes what is there out, or leave it out"
+        )
     if method is not None:
         pipeline.set_method(method)
     if given:

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
-from latentshift.models.text import build_word_tokenizer
+from latentshift.models.text import build_word_tokenizer, check_vocabulary
 
 # The public models' own sizes.
 _UNET: dict[str, Any] = {
@@ -229,8 +230,7 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
         if Path(path).is_dir():
             reason = f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
         else:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {said}"
+            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {_said(error)}"
         raise ValueError(reason) from error
     if name == "LatentShiftPipeline":
         return None
@@ -239,6 +239,16 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
             return family
     known = sorted({family.pipeline for family in FAMILIES.values()})
     raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(known)}")
+
+
+def _said(error: BaseException) -> str:
+    """What kept a model from coming from the hub; the library says of all that it found no such file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LocalEntryNotFoundError):
+            return "it can't be reached from here, and the model was not downloaded before"
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str, Any]:
@@ -273,17 +283,20 @@ def load_part(path: str, name: str, kind: Any) -> nn.Module:
     return part
 
 
-def check_weights(folder: Path, parts: dict[str, nn.Module]) -> None:
-    """Refuse a folder whose files lack tensors of its parts: some libraries fill such gaps with random ones, silently.
+def check_parts(folder: Path, parts: dict[str, Any]) -> None:
+    """Refuse a folder whose files lack something of its parts: libraries fill such gaps with what is random or empty.
 
     Args:
         folder: of a saved pipeline.
-        parts: subfolder -> the module that was loaded from it.
+        parts: subfolder -> the module or tokenizer that was loaded from it.
 
     Raises:
-        ValueError: naming the first tensor that is missing.
+        ValueError: naming the first tensor that is missing, or the tokenizer that knows no words.
     """
     for name, part in parts.items():
+        if isinstance(part, PreTrainedTokenizerBase):
+            check_vocabulary(part, folder / name)
+            continue
         stored: set[str] = set()
         for file in (folder / name).glob("*.safetensors"):
             with safe_open(file, framework="pt") as tensors:

@@ -28,6 +28,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.families import FAMILIES, Family, OriginalText, unet_config, vae_config
+from latentshift.models.text import check_vocabulary
 
 _UNET = "model.diffusion_model."
 _AVERAGE = "model_ema."
@@ -309,6 +310,7 @@ def _load_tokenizer(text: OriginalText, chosen: str | None) -> PreTrainedTokeniz
         raise ValueError(
             f"such a file holds no tokenizer, and {where} could not be had; say with tokenizer where one is ({reason})"
         ) from None
+    check_vocabulary(tokenizer, where)
     if text.pad is not None:
         tokenizer.pad_token = text.pad
     return tokenizer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -118,6 +119,20 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
     pieces = [entry for entry in vocabulary if entry not in special and entry.isalpha()]
     words = {entry for entry in pieces if len(entry) > 1}
     return sorted(words | {"a"}) if words else None  # of the single letters, "a" alone is a word
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None:
+    """Refuse a tokenizer that can't tell words apart: where its files are missing, the library makes an empty one.
+
+    Args:
+        tokenizer: as it was loaded.
+        where: the folder or hub id that it was loaded from, for the message.
+
+    Raises:
+        ValueError: if it knows nothing but its special tokens.
+    """
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ValueError(f"the tokenizer in {where} knows no words: its files are missing or damaged; put them there")
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:

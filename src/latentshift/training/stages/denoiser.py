@@ -257,8 +257,8 @@ class VideoStage(_DenoisingStage):
             pipeline = LatentShiftPipeline.from_pretrained(base)
         except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
             reason = " ".join(str(error).split()) or type(error).__name__
-            where = "" if Path(base).is_dir() else f"; there is no folder {base}: train stage (b) first if it is a run"
-            raise ValueError(f"the model {recipe.model} cannot be loaded{where} ({reason})") from error
+            hint = "" if Path(base).is_dir() else "; train stage (b) first if it is a run"
+            raise ValueError(f"the model {recipe.model} cannot be loaded: {reason}{hint}") from error
         make_video_model(recipe, pipeline)
         base_parts = pipeline.components.values()
         super().__init__(recipe, pipeline, base_parts, pipeline.config.num_frames, device, rank, ranks)

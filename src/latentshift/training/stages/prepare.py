@@ -67,6 +67,15 @@ def make_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None
     Raises:
         ValueError: for settings that the base can't take.
     """
+    if pipeline.temporal is not None and recipe.method not in (None, "latent-vdm"):
+        raise ValueError(
+            f"{recipe.model} has temporal layers, which method={recipe.method} would leave out; say method=latent-vdm, "
+            f"or take them out first: latentshift init --base {recipe.model} --method {recipe.method} -o DIR"
+        )
+    if recipe.shift is not None and recipe.method is None and pipeline.method == "latent-vdm":
+        raise ValueError(
+            f"shift is of method latent-shift, and in {recipe.model} frames meet by latent-vdm; leave it out"
+        )
     if recipe.method is not None:
         pipeline.set_method(recipe.method)
     elif pipeline.method == "none" and recipe.shift is None:
