@@ -241,6 +241,23 @@ train(({str(whole)!r}, {str(tmp_path / "other")!r})[rank], "steps=6")
     assert not (tmp_path / "other").exists()
 
 
+def test_processes_that_see_other_checkpoints_are_refused(whole: Path, tmp_path: Path) -> None:
+    """As of a shared disk that shows what is new on it late."""
+    shutil.copytree(whole, tmp_path / "run")
+    process = apart(
+        tmp_path,
+        f"""
+from latentshift.training import saver
+if rank:
+    saver.load_newest_checkpoint = lambda folder: (None, [])
+train({str(tmp_path / "run")!r}, "steps=6")
+""",
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0 and "the processes don't see the same checkpoints" in err
+    assert "the newest are of steps 6, 0" in err
+
+
 def test_processes_that_begin_from_other_weights_are_refused(tmp_path: Path) -> None:
     """In shares they would train halves of two models."""
     process = apart(

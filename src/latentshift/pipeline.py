@@ -32,6 +32,10 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 METHODS = ("latent-shift", "latent-vdm", "none")
 
 
+class NotFiniteError(ValueError):
+    """A model made values that are not finite: nothing can be shown of them."""
+
+
 @dataclass
 class LatentShiftPipelineOutput(BaseOutput):
     """What the pipeline returns.
@@ -251,6 +255,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: for an argument that does not hold; the message says which and why.
+            NotFiniteError: where the model's values overflow, or it was trained to none.
         """
         # 1. Check and settle what was asked for
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -364,7 +369,11 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
     def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
-        """Frames (B, F, 3, H, W) in [-1, 1] of scaled latents (B, F, C, h, w), video by video."""
+        """Frames (B, F, 3, H, W) in [-1, 1] of scaled latents (B, F, C, h, w), video by video.
+
+        Raises:
+            NotFiniteError: where the autoencoder's values overflow.
+        """
         videos = [decode_latents(self.vae, video.to(self.vae.dtype), decode_chunk_size) for video in latents]
         if self.vae.dtype == torch.float16 and not all(torch.isfinite(video).all() for video in videos):
             try:  # the activations of some autoencoders, SDXL's first of all, are too large for it
@@ -372,14 +381,15 @@ class LatentShiftPipeline(DiffusionPipeline):
                 videos = [decode_latents(self.vae, video.float(), decode_chunk_size).half() for video in latents]
             finally:
                 self.vae.to(torch.float16)
-        return torch.stack(videos).clamp(-1, 1)
+        frames = torch.stack(videos)
+        _check_finite(frames, "autoencoder")  # clamped, what is infinite would look white
+        return frames.clamp(-1, 1)
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
         _check_finite(latents, "U-Net")
         if output_type == "latent":
             return latents
         frames = self.decode(latents, decode_chunk_size)
-        _check_finite(frames, "autoencoder")
         if output_type == "pt":
             return frames / 2 + 0.5
         channels_last = frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
@@ -403,9 +413,10 @@ class LatentShiftPipeline(DiffusionPipeline):
                 ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
 
         Raises:
-            ValueError: for a pipeline of another family; the message names the families that are known.
+            ValueError: for a pipeline of another family (the message names the families that are known), or a folder
+                that lacks weights or a tokenizer's files.
         """
-        from latentshift.models.families import check_weights, find_family, from_image_pipeline
+        from latentshift.models.families import check_parts, find_family, from_image_pipeline
 
         path = str(pretrained_model_name_or_path)
         kwargs.setdefault("use_safetensors", True)
@@ -414,17 +425,17 @@ class LatentShiftPipeline(DiffusionPipeline):
         family = find_family(path, **kwargs)
         loader = cls if family is None else DiffusionPipeline
         folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
-        names = ["unet", "vae", "text_encoder"]
+        names = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
         if family is None:
             pipeline = super().from_pretrained(folder, **kwargs)
-            names += [name for name in ("text_encoder_2", "temporal") if getattr(pipeline, name) is not None]
-            check_weights(folder, {name: getattr(pipeline, name) for name in names if name not in kwargs})
+            found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
+            check_parts(folder, {name: part for name, part in found.items() if name not in kwargs})
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         parts = from_image_pipeline(folder, family, **kwargs)
-        theirs = {family.parts[name]: parts[name] for name in (*names, "text_encoder_2") if name in family.parts}
-        check_weights(folder, {name: part for name, part in theirs.items() if name not in kwargs})
+        theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
+        check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs})
         return cls(**parts, shift=shift, **settings)
 
     @classmethod
@@ -459,7 +470,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
 def _check_finite(values: Tensor, part: str) -> None:
     if not torch.isfinite(values).all():
-        raise ValueError(f"the {part} made values that are not finite; try another dtype, or less guidance")
+        raise NotFiniteError(f"the {part} made values that are not finite; try another dtype, or less guidance")
 
 
 def _one_each(negative: str | list[str] | None, count: int) -> list[str]:

@@ -15,7 +15,8 @@ def validated_steps(output: Path, asked: str | None) -> dict[int, float]:
     """Step -> its error, of all steps of a run at which that question was asked and answered with a number."""
     path = output / VALIDATION
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return {line["step"]: line["error"] for line in lines if line["asked"] == asked and math.isfinite(line["error"])}
+    told = {line["step"]: line["error"] for line in lines if line["asked"] == asked}
+    return {step: error for step, error in told.items() if error is not None and math.isfinite(error)}
 
 
 def best_step(output: Path, asked: str | None) -> int | None:

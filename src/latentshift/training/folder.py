@@ -8,16 +8,27 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from latentshift.lock import open_alone
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.rate import before_decay
-from latentshift.training.recipe import AnyRecipe, load_recipe
+from latentshift.training.recipe import AnyRecipe, DiffusionSettings, load_recipe
 from latentshift.whole import check_place
 
 _MOST_TO_APPEAR = 60  # seconds
+# What may change when a run goes on: its length and rhythm, how the arithmetic is done, samples and export.
+_FREE = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
+_FREE |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
+_FREE |= {"sample_steps", "sample_prompts", "guidance_scale", "weights", "export_from", "exports"}
+_NAMES_OF_DATA = {"source", "options", "latents"}
+# What is in a folder before the first step of its run.
+_BEFORE_THE_RECIPE = {"latents", "footage", "validation", ".running"}
 
 
 def check_folder(recipe: AnyRecipe) -> None:
@@ -32,49 +43,63 @@ def check_folder(recipe: AnyRecipe) -> None:
     for base in (getattr(recipe, "model", None), getattr(recipe, "autoencoder", None)):
         if isinstance(base, str | Path) and Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
-    # What may change between two runs of one folder: its length and rhythm, and how the arithmetic is done.
-    free = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
-    free |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
-    free |= {
-        "sample_steps",
-        "sample_prompts",
-        "guidance_scale",
-        "weights",
-        "export_from",
-        "exports",
-    }  # of the samples and the export alone
     path = output / "recipe.yaml"
+    if output.is_dir() and not path.exists():
+        others = sorted({each.name for each in output.iterdir()} - _BEFORE_THE_RECIPE)
+        if others:
+            raise ValueError(f"{output} holds {others[0]} and no run; choose another output, a new or an empty folder")
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.
-        before, now = load_recipe(path).model_dump(mode="json"), recipe.model_dump(mode="json")
-        before["optimizer"]["learning_rate"] = now["optimizer"]["learning_rate"]  # a run may be calmed
-        for key in sorted((set(before) | set(now)) - free):
+        former = load_recipe(path)
+        before, now = _that_holds(former), _that_holds(recipe)
+        for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):
                 raise ValueError(
                     f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
                     "choose another output, or delete this one"
                 )
-        if before["steps"] != now["steps"]:
+        if former.steps != recipe.steps:
             newest = checkpoint_step(list_checkpoints(output / "checkpoints")[-1])
-            full = before_decay(load_recipe(path))
+            full = before_decay(former)
             if full is None or newest > full:
                 raise ValueError(
-                    f"the learning rate of {output} was falling already towards its {before['steps']} steps; go on "
+                    f"the learning rate of {output} was falling already towards its {former.steps} steps; go on "
                     "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
                 )
 
 
-@contextmanager
-def held(output: Path) -> Iterator[str | None]:
-    """Inside, no other run that asks can go on in the folder; nothing is left of it, nor of an empty folder.
+def _that_holds(recipe: AnyRecipe) -> dict[str, Any]:
+    """The settings that may not change. Where base and data lie may: a checkpoint knows what they were."""
+    values = {key: value for key, value in recipe.model_dump(mode="json").items() if key not in _FREE}
+    del values["optimizer"]["learning_rate"]  # a run may be calmed
+    if isinstance(recipe, DiffusionSettings):
+        values = {key: value for key, value in values.items() if key not in ("model", "autoencoder")}
+        values["data"] = [
+            {key: value for key, value in each.items() if key not in _NAMES_OF_DATA} for each in values["data"]
+        ]
+    return values
 
-    Yields:
-        What stands in the folder meanwhile, for :func:`check_shared`; None where its disk can't lock files.
+
+@contextmanager
+def held(output: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Inside, no other run that asks can go on in the folder, and all processes of this one see the same there.
+
+    To be entered by every process; the main one holds the folder. Nothing is left of it, nor of an empty folder.
 
     Raises:
-        ValueError: if another run is at work in it.
+        ValueError: if another run is at work in it, or a process sees another folder at the same path.
         OSError: if nothing can be written there.
     """
+    with _sign_put_up(output) if accelerator.is_main_process else nullcontext() as told:
+        (told,) = broadcast_object_list([told])
+        if told is not None:
+            _find_sign(output, told)
+        yield
+
+
+@contextmanager
+def _sign_put_up(output: Path) -> Iterator[str | None]:
+    """What stands in the folder while this process holds it; None where its disk can't lock files."""
     path = _sign(output)
     missing = [folder for folder in (output, *output.parents) if not folder.exists()]
     output.mkdir(parents=True, exist_ok=True)
@@ -100,26 +125,18 @@ def held(output: Path) -> Iterator[str | None]:
         file.flush()
         yield told
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # on Windows, where an open file stays
+            path.unlink(missing_ok=True)
         file.close()
         for folder in missing:
             with suppress(OSError):  # it holds what the run has made
                 folder.rmdir()
 
 
-def check_shared(output: Path, told: str | None) -> None:
-    """Make sure that a folder which another process holds is the one that this process sees at the same path.
-
-    Args:
-        output: the folder.
-        told: what :func:`held` has given there.
-
-    Raises:
-        ValueError: if it is not, or is not to be seen within a minute.
-    """
+def _find_sign(output: Path, told: str) -> None:
     for _ in range(_MOST_TO_APPEAR):
         with suppress(FileNotFoundError):
-            if told is None or _sign(output).read_text() == told:
+            if _sign(output).read_text() == told:
                 return
         time.sleep(1)  # a shared disk may show what is new on it late
     raise ValueError(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
 from latentshift.training.best import VALIDATION
@@ -28,7 +32,13 @@ class Journal:
         wandb = {"dir": str(recipe.output), "name": recipe.output.name, "id": name, "resume": "allow"}
         options = {"tensorboard": {"purge_step": step + 1}, "wandb": wandb, "trackio": {"name": recipe.output.name}}
         accelerator.trackers.clear()
-        accelerator.init_trackers(recipe.project, init_kwargs=options)
+        try:
+            accelerator.init_trackers(recipe.project, init_kwargs=options)
+        except Exception as error:  # each library raises what it likes
+            names = ", ".join(recipe.trackers)
+            raise ValueError(
+                f"trackers ({names}) can't begin: {_in_a_line(error)}; mend that, or leave it out"
+            ) from error
         for log in ("metrics.jsonl", VALIDATION, "dropped.jsonl"):
             if self.main:
                 _forget_after(recipe.output / log, step)
@@ -50,8 +60,7 @@ class Journal:
 
     def __exit__(self, *error: object) -> None:
         self.bar.close()
-        for tracker in self.accelerator.trackers:  # `end_training` would part the processes too
-            tracker.finish()
+        self._tell(lambda tracker: tracker.finish())  # `end_training` would part the processes too
 
     def note(self, step: int, learned: Learned, more: dict[str, float], seconds: float) -> None:
         """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""
@@ -70,15 +79,17 @@ class Journal:
         means["samples_per_second"] = round(self.count * recipe.batch_size / self.seconds, 2)
         self.sums, self.count, self.dropped, self.seconds = {}, 0, 0, 0.0
         self._write("metrics.jsonl", step, {"samples": step * recipe.batch_size, **means})
-        self.accelerator.log(means, step=step)
+        self._tell(lambda tracker: tracker.log(means, step=step))
         unit = "clips/s" if recipe.stage == "video" else "images/s"
         loss = f"{means['loss']:.4f}" if "loss" in means else "not finite"
         self.bar.set_postfix({"loss": loss, unit: f"{means['samples_per_second']:.1f}"})
 
     def note_validation(self, step: int, values: dict[str, float], asked: str | None) -> None:
         """Take in what was measured on fixed data, and by which question."""
-        self._write(VALIDATION, step, {**values, "asked": asked})
-        self.accelerator.log({f"validation/{name}": value for name, value in values.items()}, step=step)
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+        self._write(VALIDATION, step, {**numbers, "asked": asked})
+        named = {f"validation/{name}": value for name, value in values.items()}
+        self._tell(lambda tracker: tracker.log(named, step=step))
 
     def show(self, step: int, picture: Path) -> None:
         """Hand a picture of the samples on to the trackers that show pictures."""
@@ -88,16 +99,34 @@ class Journal:
 
         with Image.open(picture) as image:
             pixels = np.asarray(image.convert("RGB"))[None]
-        for tracker in self.accelerator.trackers:
+
+        def show(tracker: GeneralTracker) -> None:
             if tracker.name == "tensorboard":
                 tracker.log_images({"samples": pixels}, step=step, dataformats="NHWC")
             elif hasattr(tracker, "log_images"):
                 tracker.log_images({"samples": list(pixels)}, step=step)
 
+        self._tell(show)
+
+    def _tell(self, tell: Callable[[GeneralTracker], None]) -> None:
+        """Tell every tracker; one that fails is told no more, for the run is worth more than its picture."""
+        for tracker in list(self.accelerator.trackers):
+            try:
+                tell(tracker)
+            except Exception as error:  # each library raises what it likes
+                self.accelerator.trackers.remove(tracker)
+                tqdm.write(
+                    f"warning: {tracker.name} is told no more, since it failed: {_in_a_line(error)}", file=sys.stderr
+                )
+
     def _write(self, name: str, step: int, values: dict[str, Any]) -> None:
         if self.main:
             with (self.recipe.output / name).open("a") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -103,7 +103,7 @@ class Learner:
         norm = accelerator.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
         learned = {name: float(value) for name, value in said.items()} | {"gradient_norm": float(whole_tensor(norm))}
         finite = math.isfinite(learned["loss"]) and math.isfinite(learned["gradient_norm"])
-        if finite and self.checks_left:
+        if finite and self.checks_left and self.cut_off:
             self._check_gradients()
         if not finite:
             self.optimizer.zero_grad(set_to_none=True)  # a loss may be the one that is not

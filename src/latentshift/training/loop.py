@@ -72,13 +72,15 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             journal.note(step, learned, {"learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
             if learned.dropped:
                 saver.note_dropped(step, learned.values, batch)
-            if step % recipe.save_every == 0 or step in (recipe.steps, before_decay(recipe)):
+            if step in (recipe.steps, before_decay(recipe)):
+                saver.save(step, anyhow=True)
+            elif step % recipe.save_every == 0:
                 saver.save(step)
             if review.is_due(step):
                 saver.save(step)  # whatever becomes of the look
                 review.look(step)
         if asked():
-            saver.save(step)
+            saver.save(step, anyhow=True)
             raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
         review.finish()
 

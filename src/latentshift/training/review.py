@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 
+from latentshift.pipeline import NotFiniteError
 from latentshift.training.best import load_best, validated_steps
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learner
@@ -61,9 +64,16 @@ class Review:
                     if validated:
                         self.journal.note_validation(step, self.stage.validate(), self.stage.question)
                     if sampled:
-                        self.stage.sample(picture.parent, step)
-                        self.journal.show(step, picture)
+                        self._sample(picture, step)
         self.accelerator.wait_for_everyone()
+
+    def _sample(self, picture: Path, step: int) -> None:
+        try:
+            self.stage.sample(picture.parent, step)
+        except NotFiniteError as error:  # a run that diverges, or has only begun, may come round
+            tqdm.write(f"warning: there are no samples of step {step}: {error}", file=sys.stderr)
+        else:
+            self.journal.show(step, picture)
 
     def _due(self, step: int) -> tuple[bool, bool]:
         """Whether to sample, and whether to validate."""

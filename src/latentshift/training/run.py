@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
-from latentshift.training.folder import check_shared, held
+from latentshift.training.folder import held
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for, settle
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
@@ -35,10 +33,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     base = process_size()
     accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
     try:
-        with held(recipe.output) if accelerator.is_main_process else nullcontext() as told:
-            (told,) = broadcast_object_list([told])
-            if not accelerator.is_main_process:
-                check_shared(recipe.output, told)
+        with held(recipe.output, accelerator):
             with accelerator.main_process_first():  # what it encodes, the others find
                 stage = stage_of(recipe, accelerator)
             if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):

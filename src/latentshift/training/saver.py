@@ -67,7 +67,8 @@ class Saver:
         changed = [name for name, digest in self.stage.fingerprint.items() if before.get(name) != digest]
         if changed:
             raise ValueError(
-                f"{output} began with another {changed[0]}, which has changed since; choose another output"
+                f"{output} began with another {changed[0]} than what is named now: the name is another, or what lies "
+                "there has changed since; put back what it began with, or choose another output"
             )
         self.learner.restore(checkpoint)
         self.saved = step
@@ -83,9 +84,15 @@ class Saver:
             write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()
 
-    def save(self, step: int) -> None:
-        """Keep a step, if it is not kept."""
-        if step == self.saved:
+    def save(self, step: int, *, anyhow: bool = False) -> None:
+        """Keep a step, if it is not kept.
+
+        Args:
+            step: that was just taken.
+            anyhow: even where all steps since the last one that is kept were left out. Else such a step is passed over:
+                it has the same weights, and would take the place of a checkpoint from before the run diverged.
+        """
+        if step == self.saved or (step - self.learner.dropped_in_a_row <= self.saved and not anyhow):
             return
         tensors = self.learner.tensors()
         if self.accelerator.is_main_process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from latentshift.training.arithmetic import encoding_dtype
 from latentshift.training.recipe import DataSettings, DiffusionSettings
 
 _OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
+_MOST_REASONS = 3  # of what is refused, in the message that all of it is
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
 
 
@@ -87,7 +89,9 @@ class OpenSource:
         name = str(number + 1) if len(recipe.data) > 1 else ""
         if self.settings.encode:
             folder = self.settings.latents or recipe.output / "latents" / name
-            self._encode(folder, settle_source(folder, source, self._plan(), retry=recipe.loading.retry and main))
+            plan = self._plan(folder)
+            manifest = settle_source(folder, source, plan, retry=recipe.loading.retry and main)
+            self._encode(folder, manifest, getattr(torch, plan.precision))
             self._take_encoded(EncodedClips(folder, still_share))
         else:
             folder = recipe.output / "footage" / name
@@ -128,7 +132,7 @@ class OpenSource:
         """
         if self.clips.size(num_frames) or (images and self.clips.size(1)):
             return
-        why = sorted({each.reason for each in self._refused()})[:3]
+        why = [f"{each.name}: {each.reason}" for each in islice(self._refused(), _MOST_REASONS)]
         if self.clips.images:
             why.insert(0, f"it has images, and image_share is 0 ({self.clips.images})")
         elif self.clips.size(1):
@@ -136,11 +140,14 @@ class OpenSource:
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"
         raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
 
-    def _plan(self) -> Plan:
+    def _plan(self, folder: Path) -> Plan:
+        precision = str(encoding_dtype(self.recipe)).removeprefix("torch.")
+        if self.settings.latents is None and index_path(folder).exists():
+            precision = Plan.read(folder).precision  # a run that goes on in another one keeps its clips
         return Plan(
             manifest="",
             autoencoder=weights_digest(self.pipeline.vae),
-            precision=str(encoding_dtype(self.recipe)).removeprefix("torch."),
+            precision=precision,
             text=None,
             window=self.window,
             framing=self.framing,
@@ -148,8 +155,8 @@ class OpenSource:
             seed=self.settings.seed,
         )
 
-    def _encode(self, folder: Path, manifest: Manifest) -> None:
-        encoder = frame_encoder(self.pipeline.vae, self.device, encoding_dtype(self.recipe))
+    def _encode(self, folder: Path, manifest: Manifest, dtype: torch.dtype) -> None:
+        encoder = frame_encoder(self.pipeline.vae, self.device, dtype)
         with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
             for done in encode_shards(folder, encoder, None, reading_limits(self.recipe)):
                 bar.update(done)
