@@ -222,6 +222,11 @@ def test_what_is_encoded_is_not_taken_in_another_way(cli, clips: Path, model: Pa
     del words[4]
     assert cli(*words)[0] == 0
     assert cli("train", "run/recipe.yaml", "steps=4")[0] == 0  # as it was resolved
+    Path("shards").rename("elsewhere")
+    assert cli("train", "run/recipe.yaml", "steps=5", "data=elsewhere")[0] == 0
+    assert cli("data", "encode", "clips", "-o", "others", "--model", model, "--seconds", 0.5)[0] == 0
+    code, _, err = cli("train", "run/recipe.yaml", "steps=6", "data=others")
+    assert code == 1 and "run began with another data 1 than what is named now" in err
 
 
 def test_shards_of_another_model_are_refused(cli, clips: Path, model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -211,6 +212,7 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
     )
 
 
+@cache
 def calibrate(size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = False, images: bool = False) -> Scores:
     """The reader's own score on clips that the world rendered, to be printed beside a model's.
 

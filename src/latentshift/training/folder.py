@@ -28,7 +28,7 @@ _FREE |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "proje
 _FREE |= {"sample_steps", "sample_prompts", "guidance_scale", "weights", "export_from", "exports"}
 _NAMES_OF_DATA = {"source", "options", "latents"}
 # What is in a folder before the first step of its run.
-_BEFORE_THE_RECIPE = {"latents", "footage", "validation", ".running"}
+_BEFORE_THE_RECIPE = {"latents", "footage", "validation"}
 
 
 def check_folder(recipe: AnyRecipe) -> None:
@@ -45,7 +45,8 @@ def check_folder(recipe: AnyRecipe) -> None:
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
     path = output / "recipe.yaml"
     if output.is_dir() and not path.exists():
-        others = sorted({each.name for each in output.iterdir()} - _BEFORE_THE_RECIPE)
+        seen = {each.name for each in output.iterdir() if not each.name.startswith(".")}  # what a kill left is hidden
+        others = sorted(seen - _BEFORE_THE_RECIPE)
         if others:
             raise ValueError(f"{output} holds {others[0]} and no run; choose another output, a new or an empty folder")
     if path.exists() and list_checkpoints(output / "checkpoints"):
