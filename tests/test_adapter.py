@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.adapter import load_adapter
-from latentshift.training.recipe import load_recipe
+from latentshift.training.learner import Learner
+from latentshift.training.processes import accelerator_for
+from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
+from latentshift.training.stages.denoiser import VideoStage
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 LORA = "lora={rank: 4}"
 
 
-def tune(base: Path, output: Path, *more: str) -> None:
+def recipe_for(base: Path, output: Path, *more: str) -> VideoRecipe:
     words = [
         f"output={output}",
         f"model={base}",
@@ -34,7 +38,11 @@ def tune(base: Path, output: Path, *more: str) -> None:
         "weights=float32",
         "compute={device: cpu}",
     ]
-    run(load_recipe(RECIPE, [*words, *more]), quiet=True)
+    return load_recipe(RECIPE, [*words, *more])
+
+
+def tune(base: Path, output: Path, *more: str) -> None:
+    run(recipe_for(base, output, *more), quiet=True)
 
 
 def weights(pipeline: LatentShiftPipeline) -> dict[str, torch.Tensor]:
@@ -135,6 +143,21 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
 def test_settings_that_do_not_hold(words: tuple[str, ...], said: str, sd1_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=said):
         tune(sd1_folder, tmp_path, *words)
+
+
+def test_the_average_may_lie_on_another_device(sd1_folder: Path, tmp_path: Path) -> None:
+    """As far as a CPU can show it: ``cpu:0`` is the CPU, and not equal to it."""
+    averages = []
+    for device in ("cpu", "cpu:0"):
+        recipe = recipe_for(sd1_folder, tmp_path / device)
+        stage = VideoStage(recipe, torch.device("cpu"))
+        learner = Learner(stage.objective, recipe, accelerator_for(recipe))
+        learner.average_device = torch.device(device)
+        for batch in islice(stage.batches(1), 2):
+            learner.learn([batch], 1e-2)
+        averages.append(learner.average.shadow_params)
+    assert all(torch.equal(one, other) for one, other in zip(*averages, strict=True))
+    assert any(not torch.equal(one, now) for one, now in zip(averages[0], learner.trained.values(), strict=True))
 
 
 def test_memory_may_be_saved_without_changing_what_is_learned(sd1_folder: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_video_at
+from latentshift.data import ahead as ahead_module
 from latentshift.data.ahead import ahead, ahead_where_slow
 from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import probe, read_clip
@@ -231,6 +232,24 @@ def test_only_slow_reading_goes_on_in_a_thread() -> None:
     assert made_here([0.0] * 20) == [True] * 20
     assert made_here([0.01, 0.0, 0.01, 0.0]) == [True] * 4  # one slow item need not be the disk's fault
     assert made_here([0.0, 0.01, 0.01, 0.0, 0.0]) == [True] * 3 + [False] * 2
+
+
+def test_a_read_that_hangs_does_not_hold_whoever_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a disk that is gone."""
+    monkeypatch.setattr(ahead_module, "_FAREWELL", 0.2)
+    comes_back, gone_on = threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 1
+        comes_back.wait(60)
+        gone_on.set()
+        yield 2
+
+    reading = ahead(source(), 2)
+    assert next(reading) == 1
+    reading.close()
+    assert not gone_on.is_set()
+    comes_back.set()
 
 
 def test_many_items_come_back_in_their_order_and_are_not_read_ahead() -> None:

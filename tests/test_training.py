@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -25,10 +27,14 @@ from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
+from latentshift.training import checkpoint as checkpoint_module
+from latentshift.training import folder as folder_module
+from latentshift.training import saver as saver_module
 from latentshift.training.best import best_step
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learned
+from latentshift.training.lines import add_line, forget_after, read_lines
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for
 from latentshift.training.rate import learning_rate
@@ -333,7 +339,7 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
     recipe = tiny("autoencoder", tmp_path)
     (tmp_path / "autoencoder").mkdir()
     accelerator = accelerator_for(recipe)
-    with Journal(recipe, 0, accelerator, quiet=True) as journal:
+    with Journal(recipe, 0, None, accelerator, quiet=True) as journal:
         accelerator.trackers.insert(0, failing := Failing())
         for step in (1, 2, 3):
             journal.note(step, Learned({"loss": 1.0}, dropped=False), {}, 1.0)
@@ -348,7 +354,7 @@ def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "tensorboard").write_text("a file")
     with pytest.raises(ValueError, match=r"trackers \(tensorboard\) can't begin: "):
-        Journal(recipe, 0, accelerator_for(recipe), quiet=True)
+        Journal(recipe, 0, None, accelerator_for(recipe), quiet=True)
 
 
 def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
@@ -396,22 +402,145 @@ def test_a_base_that_has_changed_is_refused(runs: Path, tmp_path: Path) -> None:
     run(tiny(*words, f"model={runs}/image"), quiet=True)  # what it began with lies elsewhere now
 
 
-def test_a_run_whose_latents_are_its_own_goes_on_in_another_precision(runs: Path, tmp_path: Path) -> None:
-    words = ("video", runs, f"output={tmp_path}/own", "data.latents=null", "data.options.clips=2")
+def test_clips_that_are_encoded_stay_as_they_are_in_another_precision(runs: Path, tmp_path: Path) -> None:
+    words = ("video", runs, f"output={tmp_path}/run", f"data.latents={tmp_path}/latents", "data.options.clips=2")
     run(tiny(*words, "steps=2"), quiet=True)
-    before = (tmp_path / "own" / "latents" / "shard-00000.safetensors").stat().st_mtime_ns
+    before = (tmp_path / "latents" / "shard-00000.safetensors").stat().st_mtime_ns
     run(tiny(*words, "compute.precision=bf16"), quiet=True)
-    assert (tmp_path / "own" / "latents" / "shard-00000.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(
-        ValueError, match="holds clips of another making: precision was 'float32' and is now 'bfloat16'"
-    ):
-        run(tiny(*words, f"data.latents={tmp_path}/own/latents", "compute.precision=bf16", "steps=5"), quiet=True)
+    assert (tmp_path / "latents" / "shard-00000.safetensors").stat().st_mtime_ns == before
+
+
+def test_what_is_logged_is_the_same_wherever_a_run_was_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the means are of five steps, and the newest checkpoint is of the third of them."""
+    words = ("steps=8", "save_every=2", "log_every=5")
+    run(tiny("autoencoder", tmp_path, *words, f"output={tmp_path}/whole"), quiet=True)
+    drawn = AutoencoderStage._batch
+
+    def broken_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
+        if step == 4:
+            raise KeyboardInterrupt
+        return drawn(stage, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderStage, "_batch", broken_at_step_4)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny("autoencoder", tmp_path, *words), quiet=True)
+    assert checkpoint_step(list_checkpoints(tmp_path / "autoencoder" / "checkpoints")[-1]) == 3
+    run(tiny("autoencoder", tmp_path, *words), quiet=True)
+    whole, broken = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "autoencoder"))
+    assert [line["step"] for line in whole] == [line["step"] for line in broken] == [5, 8]
+    for one, other in zip(whole, broken, strict=True):
+        timed = ("waiting_for_data", "samples_per_second")
+        assert {**one, **dict.fromkeys(timed)} == {**other, **dict.fromkeys(timed)}
+
+
+def test_a_base_with_other_settings_is_another_base(runs: Path, tmp_path: Path) -> None:
+    words = ("video", runs, f"output={tmp_path}/run", f"data.latents={tmp_path}/latents", "data.frames=16")
+    run(tiny(*words, "steps=2"), quiet=True)
+    for what, change in (("shift", {"shift": {"fold": 8}}), ("num_frames", {"num_frames": 8})):
+        other = LatentShiftPipeline.from_pretrained(runs / "image" / "model", **change)
+        other.save_pretrained(tmp_path / what)
+        with pytest.raises(ValueError, match=f"run began with another {what} than what is named now"):
+            run(tiny(*words, f"model={tmp_path}/{what}"), quiet=True)
+    run(tiny(*words), quiet=True)
+
+
+def test_new_temporal_layers_are_the_runs_and_not_the_bases(runs: Path, tmp_path: Path) -> None:
+    """Another library may draw them differently; a checkpoint holds them."""
+    drawn = []
+    for seed in (0, 1):
+        recipe = tiny("video", runs, f"output={tmp_path}/{seed}", "method=latent-vdm", f"seed={seed}")
+        stage = VideoStage(recipe, CPU)
+        drawn.append((stage.fingerprint["base"], stage.pipeline.temporal.layers[0].to_q.weight))
+    (one, this), (other, that) = drawn
+    assert one == other and not torch.equal(this, that)
+
+
+def test_validation_data_is_written_down_by_the_main_process_and_reported(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = "{source: sprites, options: {clips: 3, seed: 5}, encode: false}"
+    validation = f"validation={{every: 2, clips: 2, bands: 2, data: {held_out}}}"
+    recipe = tiny("video", runs, f"output={tmp_path}/run", validation)
+    run(recipe)
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert [each["clips"] for each in told["validation"]] == [3] and told["replaced_in_validation"] == []
+    assert "validation: sprites: 3 clips\n" in capsys.readouterr().out
+    (manifest,) = (tmp_path / "run" / "validation").rglob("manifest.jsonl")
+    before = manifest.stat().st_mtime_ns
+    VideoStage(recipe, CPU, rank=1, ranks=2)
+    assert manifest.stat().st_mtime_ns == before
+
+
+def test_what_an_earlier_run_had_replaced_is_not_taken_up_by_a_new_one(runs: Path, tmp_path: Path) -> None:
+    recipe = tiny("video", runs, f"output={tmp_path}/run")
+    left = {"replaced": [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}], "short": ["gone.mp4"]}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "data.json").write_text(json.dumps(left))
+    (tmp_path / "run" / "recipe.yaml").write_text(dump_recipe(recipe))
+    run(recipe, quiet=True)
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert told["replaced"] == told["short"] == []
+
+
+def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    recipe = tiny("autoencoder", tmp_path)
+    drawn = AutoencoderStage._batch
+
+    def fill_the_disk_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
+        if step == 4:
+            monkeypatch.setattr(checkpoint_module, "save_file", full)
+            monkeypatch.setattr(saver_module, "write_whole", full)
+            monkeypatch.setattr(AutoencoderStage, "came_across", lambda stage: {"replaced": ["news"]})
+        return drawn(stage, step)
+
+    monkeypatch.setattr(AutoencoderStage, "_batch", fill_the_disk_at_step_4)
+    with pytest.raises(OSError, match=r"the checkpoint of step 4 can't be written .* goes on from .*step-00000003"):
+        run(recipe, quiet=True)
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(OSError, match=r"metrics\.jsonl can't be written to .*: it goes on from the newest checkpoint"):
+        add_line(tmp_path / "metrics.jsonl", {"step": 1})
+
+
+def test_a_log_is_cut_back_to_a_step_and_to_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "dropped.jsonl"
+    for step in (1, 2, 3):
+        add_line(log, {"step": step, "samples": ["a line's \u2028 end, and a {brace} in it"]})
+    whole = log.read_text(encoding="utf-8")
+    log.write_text(whole[: whole.rindex("}", 0, len(whole) - 4) + 1], encoding="utf-8")  # ends as an object does
+    assert [line["step"] for line in read_lines(log)] == [1, 2]
+    forget_after(log, 2)
+    assert whole.startswith(log.read_text(encoding="utf-8")) and log.read_text(encoding="utf-8").count("\n") == 2
+    forget_after(log, 0)
+    assert log.read_text() == "" and read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unable(path: Path) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(folder_module, "open_alone", unable)
+    run(tiny("autoencoder", tmp_path, "steps=1"), quiet=True)
+    assert capsys.readouterr().err.count("can't be locked (No locks available): see to it that no other run") == 1
+    with pytest.raises(ValueError, match="the model gone/model cannot be loaded"):
+        run(tiny("video", runs, "model=gone/model", f"output={tmp_path}/gone/run"), quiet=True)
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_folder_with_other_things_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "autoencoder" / "model").mkdir(parents=True)
     (tmp_path / "autoencoder" / ".0123.part").touch()  # a kill may leave such a thing before there is a recipe
-    with pytest.raises(ValueError, match="autoencoder holds model and no run; choose another output"):
+    with pytest.raises(ValueError, match=r"autoencoder holds model, and no recipe\.yaml that says of which run"):
         run(tiny("autoencoder", tmp_path), quiet=True)
     assert sorted(path.name for path in (tmp_path / "autoencoder").iterdir()) == [".0123.part", "model"]
     (tmp_path / "autoencoder" / "model").rmdir()
@@ -506,8 +635,10 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
             while True:
                 yield Numbers(torch.ones(2, 4))
 
-        def report(self) -> dict[str, str]:
+        def listed(self) -> dict[str, str]:
             return {}
+
+        came_across = listed
 
     recipe = tiny("autoencoder", tmp_path)
     with pytest.raises(RuntimeError, match=r"no gradient reaches 2 of 4 weights \(below.weight"):
@@ -645,6 +776,7 @@ def test_overrides_go_down_levels() -> None:
         ("optimizer.betas=[0.9, 1]", "optimizer.betas.1: must be less than 1.0, not 1"),
         ("seed=9223372036854775808", "seed: must be less than 9223372036854775808"),
         ("data=[]", "data: must hold 1 or more, not 0"),
+        ("validation={data: []}", "validation.data: must hold 1 or more, not 0"),
         ("data={weight: 2}", "does not hold: data.0.source: is to be given"),
         ("steps", "not of the form key=value"),
         ("steps.more=1", "steps is a single value"),

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.locate import locate_model
 from latentshift.models.autoencoder import decode_latents
 from latentshift.models.denoiser import denoise, share_text, wants_sizes, with_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
@@ -466,6 +467,28 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         parts = read_original(Path(path), family, tokenizer, average=average)
         return cls(**{**parts, **settings}).to(dtype)
+
+
+def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
+    """The pipeline that a user means, or one sentence that says why there is none.
+
+    Args:
+        model: as for :func:`latentshift.locate.locate_model`: ``bundled``, a folder, a run, or a hub id.
+        **kwargs: as for :meth:`LatentShiftPipeline.from_pretrained`.
+
+    Raises:
+        ValueError: if it can't be loaded.
+    """
+    path = locate_model(model)
+    if Path(path).is_dir():
+        kwargs.setdefault("local_files_only", True)
+    try:
+        return LatentShiftPipeline.from_pretrained(path, **kwargs)
+    except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            reason if reason.startswith(path) else f"the model {model} cannot be loaded: {reason}"
+        ) from error
 
 
 def _check_finite(values: Tensor, part: str) -> None:

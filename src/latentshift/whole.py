@@ -5,6 +5,7 @@ Knows nothing of what is written. Imports nothing else of the package.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -39,7 +40,8 @@ def whole(target: Path) -> Iterator[Path]:
     """A path to write a file, or make a folder, at; it takes the target's place when the block ends well.
 
     What stood at the target stays until then, and after a failure nothing is left of the attempt, not even parents that
-    were made for it.
+    were made for it. It is on the disk, and not on its way there, when it takes its place: so it holds when the power
+    fails.
 
     Raises:
         OSError: where the parents cannot be made, or nothing was written, or a file would take a folder's place.
@@ -55,6 +57,8 @@ def whole(target: Path) -> Iterator[Path]:
         if target.is_dir() and temporary.is_file():
             raise IsADirectoryError(f"{target} is an existing folder: name a file")
         _open_to_others(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            _sync(path)
         if target.is_dir():
             former = target.with_name(f".{uuid.uuid4().hex}.former")
             os.replace(target, former)  # a folder cannot take the place of one that holds something
@@ -66,6 +70,8 @@ def whole(target: Path) -> Iterator[Path]:
             shutil.rmtree(former)
         else:
             os.replace(temporary, target)
+        for parent in (target.parent, *(each.parent for each in missing)):
+            _sync(parent)
     except BaseException:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -77,6 +83,21 @@ def whole(target: Path) -> Iterator[Path]:
             except OSError:
                 break  # someone else has put something there
         raise
+
+
+def _sync(path: Path) -> None:
+    """Make sure that it is on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder, on Windows; or one that may be written to and not be read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # disks that can't do it for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _open_to_others(path: Path) -> None:

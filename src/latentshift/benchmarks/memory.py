@@ -76,7 +76,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     losses = []
     _forget_peak(device)
     for step in _steps(recipe):
-        with closing(stage.batches(step)) as batches, attention_backend(recipe):
+        with closing(stage.batches(step)) as batches, attention_backend(recipe, device):
             learned = learner.learn(
                 split(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
             )

@@ -65,7 +65,7 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
     parts = split(batch, parts_of_a_share(recipe, 1), accelerator.device)
 
     def step(number: int) -> None:
-        with attention_backend(recipe):
+        with attention_backend(recipe, accelerator.device):
             learner.learn(parts, recipe.optimizer.learning_rate)
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize()  # or the rest of it would be the next one's

@@ -27,7 +27,7 @@ def info(
         counts["unet"] -= temporal
     facts: dict[str, Any] = {
         "model": model,
-        "family": family_of(*pipeline.sentences.encoders),
+        "family": family_of(pipeline.sentences.encoders, pipeline.scheduler.config.prediction_type),
         "parameters": {**counts, "temporal": temporal, "total": sum(counts.values()) + temporal},
         "num_frames": pipeline.config.num_frames,
         "fps": pipeline.config.fps,

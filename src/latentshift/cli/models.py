@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from latentshift.locate import locate_model
 from latentshift.whole import check_place
 
 if TYPE_CHECKING:
@@ -92,19 +91,9 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
         ValueError: if it cannot be loaded; the message says why.
     """
     quiet_libraries()
-    from latentshift.pipeline import LatentShiftPipeline
+    from latentshift.pipeline import open_pipeline
 
-    arguments: dict[str, Any] = {"dtype": load_dtype(dtype, device)}
-    path = locate_model(model)
-    if os.path.isdir(path):
-        arguments["local_files_only"] = True
-    try:
-        return LatentShiftPipeline.from_pretrained(path, **arguments).to(device)
-    except Exception as error:  # whatever a damaged folder makes the libraries raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if reason.startswith(path):
-            raise ValueError(reason) from error
-        raise ValueError(f"the model {model} cannot be loaded: {reason}") from error
+    return open_pipeline(model, dtype=load_dtype(dtype, device)).to(device)
 
 
 def load_adapted(model: str, device: str, dtype: str, adapters: dict[str, Path | None]) -> LatentShiftPipeline:

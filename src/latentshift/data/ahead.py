@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _PATIENCE = 0.1  # seconds between two looks at whether it was all given up
+_FAREWELL = 5.0  # seconds that a thread has to end in, when what it reads is not wanted any more
 _SLOW = 0.005  # seconds that an item may take before it is worth a thread
 _SLOW_IN_A_ROW = 2  # the first item often has more to do
 
@@ -83,7 +84,7 @@ def ahead(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda: No
         given_up.set()
         if not ended:
             stop()
-        thread.join()
+        thread.join(_FAREWELL)  # a read from a disk that is gone holds its thread, and is not to hold whoever gave up
 
 
 def _taken(room: SimpleQueue[None], given_up: Event) -> bool:

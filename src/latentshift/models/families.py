@@ -5,7 +5,7 @@ Everything else in the code asks the loaded parts themselves and never which fam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +60,19 @@ class OriginalText:
 
 
 @dataclass(frozen=True)
+class TextModel:
+    """A text encoder: its class, and its configuration where that differs from the class's own."""
+
+    kind: type[nn.Module]
+    config: type
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+    def build(self) -> nn.Module:
+        """One with random weights."""
+        return self.kind(self.config(**self.sizes))
+
+
+@dataclass(frozen=True)
 class Family:
     """What is particular to one family.
 
@@ -70,7 +83,7 @@ class Family:
         absent: optional parts of the stock pipeline that are not loaded.
         unet: where the U-Net's configuration differs from the common one.
         vae: likewise of the autoencoder.
-        text_encoders: each builds one with random weights.
+        text_encoders: at their published sizes.
         original: the text encoders in original checkpoint files.
         prediction_type: what the U-Net predicts.
         settings: of the stock pipeline's configuration that ours keeps, with the published models' values.
@@ -82,28 +95,22 @@ class Family:
     absent: tuple[str, ...]
     unet: dict[str, Any]
     vae: dict[str, Any]
-    text_encoders: tuple[Callable[[], nn.Module], ...]
+    text_encoders: tuple[TextModel, ...]
     original: tuple[OriginalText, ...]
     prediction_type: str = "epsilon"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def _clip(
-    width: int, layers: int, heads: int, activation: str, kind: type[nn.Module] = CLIPTextModel
-) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        return kind(
-            CLIPTextConfig(
-                hidden_size=width,
-                intermediate_size=4 * width,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                projection_dim=width,
-                hidden_act=activation,
-            )
-        )
-
-    return build
+def _clip(width: int, layers: int, heads: int, activation: str, kind: type[nn.Module] = CLIPTextModel) -> TextModel:
+    sizes = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "projection_dim": width,
+        "hidden_act": activation,
+    }
+    return TextModel(kind, CLIPTextConfig, sizes)
 
 
 _SD_PARTS = {name: name for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
@@ -129,7 +136,7 @@ FAMILIES: dict[str, Family] = {
         absent=(),
         unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
         vae={"sample_size": 256},
-        text_encoders=(lambda: LDMBertModel(LDMBertConfig()),),
+        text_encoders=(TextModel(LDMBertModel, LDMBertConfig),),
         original=(OriginalText("cond_stage_model.transformer.", "token_emb.", "x-transformers", "bert-base-uncased"),),
     ),
     "sd1": Family(
@@ -205,16 +212,22 @@ def vae_config(family: Family) -> dict[str, Any]:
     return {**_VAE, **family.vae}
 
 
-def family_of(*text_encoders: nn.Module) -> str:
-    """Which family's these are: ``ldm`` for a BERT, ``sdxl`` for two, else by CLIP's width; ``unknown`` for others."""
-    first = text_encoders[0]
-    if len(text_encoders) > 1:
-        return "sdxl"
-    if isinstance(first, LDMBertModel):
-        return "ldm"
-    if isinstance(first, CLIPTextModel):
-        return {768: "sd1", 1024: "sd2"}.get(first.config.hidden_size, "unknown")
-    return "unknown"
+def family_of(text_encoders: Iterable[Any], prediction_type: str) -> str:
+    """The name of the family whose text encoders these are, at whatever size that tells it apart; or ``unknown``.
+
+    Args:
+        text_encoders: of a pipeline.
+        prediction_type: of it, which tells those of SD 2 apart.
+    """
+    encoders = list(text_encoders)
+    kinds = [type(each) for each in encoders]
+    alike = [name for name, family in FAMILIES.items() if [each.kind for each in family.text_encoders] == kinds]
+    if len(alike) > 1:
+        width = encoders[0].config.hidden_size
+        alike = [name for name in alike if FAMILIES[name].text_encoders[0].sizes["hidden_size"] == width]
+    if len(alike) > 1:
+        alike = [name for name in alike if FAMILIES[name].prediction_type == prediction_type]
+    return alike[0] if alike else "unknown"
 
 
 def find_family(path: str, **kwargs: Any) -> Family | None:
@@ -329,7 +342,7 @@ def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
         "unet": UNet2DConditionModel(**unet_config(family)),
         "scheduler": paper_scheduler(family.prediction_type),
     }
-    for suffix, build in zip(("", "_2"), family.text_encoders, strict=False):
+    for suffix, text in zip(("", "_2"), family.text_encoders, strict=False):
         tokenizer: PreTrainedTokenizerBase = build_word_tokenizer([], max_length=77)
-        parts |= {f"text_encoder{suffix}": build(), f"tokenizer{suffix}": tokenizer}
+        parts |= {f"text_encoder{suffix}": text.build(), f"tokenizer{suffix}": tokenizer}
     return parts

@@ -145,8 +145,8 @@ def convert_tensors(tensors: dict[str, Tensor], family: Family, *, average: bool
     source = _take(tensors, _VAE)
     _fill(vae, source, convert_ldm_vae_checkpoint(dict(source), vae.config), "autoencoder")
     parts: dict[str, nn.Module] = {"unet": unet, "vae": vae}
-    for suffix, text, build in zip(("", "_2"), family.original, family.text_encoders, strict=False):
-        encoder = build()
+    for suffix, text, model in zip(("", "_2"), family.original, family.text_encoders, strict=False):
+        encoder = model.build()
         source = _take(tensors, text.root)
         _fill(encoder, source, _CONVERT_TEXT[text.layout](encoder, source, text.root), "text encoder")
         parts[f"text_encoder{suffix}"] = encoder

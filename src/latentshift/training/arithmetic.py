@@ -10,9 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from latentshift.training.recipe import RunSettings
 
 
-def attention_backend(recipe: RunSettings) -> AbstractContextManager[None]:
-    """To be entered around a step, forward and backward."""
-    return sdpa_kernel(SDPBackend.MATH) if recipe.compute.attention == "math" else nullcontext()
+def attention_backend(recipe: RunSettings, device: torch.device) -> AbstractContextManager[None]:
+    """To be entered around a step on a device, forward and backward."""
+    chosen = recipe.compute.attention
+    math = chosen == "math" or (chosen == "math_on_cpu" and device.type == "cpu")
+    return sdpa_kernel(SDPBackend.MATH) if math else nullcontext()
 
 
 def encoding_dtype(recipe: RunSettings) -> torch.dtype:

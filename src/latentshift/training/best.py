@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from latentshift.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from latentshift.training.lines import read_lines
 
 VALIDATION = "validation.jsonl"
 
 
 def validated_steps(output: Path, asked: str | None) -> dict[int, float]:
     """Step -> its error, of all steps of a run at which that question was asked and answered with a number."""
-    path = output / VALIDATION
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = read_lines(output / VALIDATION)
     told = {line["step"]: line["error"] for line in lines if line["asked"] == asked}
     return {step: error for step, error in told.items() if error is not None and math.isfinite(error)}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +49,6 @@ def save_checkpoint(
             (temporary / "state.json").write_text(json.dumps(state, indent=1))
             files = {path.name: _described(path) for path in sorted(temporary.iterdir())}
             (temporary / _MANIFEST).write_text(json.dumps(files, indent=1))
-            for path in (*temporary.iterdir(), temporary):
-                _sync(path)
-        _sync(folder)
     except (OSError, SafetensorError) as error:
         before = list_checkpoints(folder)
         goes_on = f"goes on from {before[-1]}" if before else "begins anew"
@@ -142,12 +138,3 @@ def _apart(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _described(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _sync(path: Path) -> None:
-    """Make sure that it is on the disk, and not on its way."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

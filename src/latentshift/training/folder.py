@@ -27,8 +27,8 @@ _FREE = {"output", "steps", "log_every", "sample_every", "save_every", "keep_che
 _FREE |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
 _FREE |= {"sample_steps", "sample_prompts", "guidance_scale", "weights", "export_from", "exports"}
 _NAMES_OF_DATA = {"source", "options", "latents"}
-# What is in a folder before the first step of its run.
-_BEFORE_THE_RECIPE = {"latents", "footage", "validation"}
+# What a run would write over, and never makes before its recipe.
+_AFTER_THE_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
 
 
 def check_folder(recipe: AnyRecipe) -> None:
@@ -44,11 +44,12 @@ def check_folder(recipe: AnyRecipe) -> None:
         if isinstance(base, str | Path) and Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
     path = output / "recipe.yaml"
-    if output.is_dir() and not path.exists():
-        seen = {each.name for each in output.iterdir() if not each.name.startswith(".")}  # what a kill left is hidden
-        others = sorted(seen - _BEFORE_THE_RECIPE)
-        if others:
-            raise ValueError(f"{output} holds {others[0]} and no run; choose another output, a new or an empty folder")
+    for name in () if path.exists() else _AFTER_THE_RECIPE:
+        if (output / name).exists():
+            raise ValueError(
+                f"{output} holds {name}, and no recipe.yaml that says of which run; put it back, or choose another "
+                "output"
+            )
     if path.exists() and list_checkpoints(output / "checkpoints"):
         # Read back through the validation, so that a setting that is new since then has its default.
         former = load_recipe(path)
@@ -118,17 +119,19 @@ def _sign_put_up(output: Path) -> Iterator[str | None]:
             f"warning: {path} can't be locked ({error.strerror}): see to it that no other run writes there",
             file=sys.stderr,
         )
-        yield None
-        return
+        file = None
+    told = f"{os.getpid()} on {platform.node()}"
     try:
-        file.truncate(0)  # what a run that was killed has left
-        file.write((told := f"{os.getpid()} on {platform.node()}").encode())
-        file.flush()
-        yield told
+        if file is not None:
+            file.truncate(0)  # what a run that was killed has left
+            file.write(told.encode())
+            file.flush()
+        yield None if file is None else told
     finally:
         with suppress(PermissionError):  # on Windows, where an open file stays
             path.unlink(missing_ok=True)
-        file.close()
+        if file is not None:
+            file.close()
         for folder in missing:
             with suppress(OSError):  # it holds what the run has made
                 folder.rmdir()

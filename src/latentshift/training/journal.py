@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -17,14 +16,27 @@ from tqdm import tqdm
 
 from latentshift.training.best import VALIDATION
 from latentshift.training.learner import Learned
+from latentshift.training.lines import add_line, forget_after
 from latentshift.training.recipe import AnyRecipe
-from latentshift.whole import write_whole
 
 
 class Journal:
-    """Takes in each step's values and writes their means."""
+    """Takes in each step's values and writes their means.
 
-    def __init__(self, recipe: AnyRecipe, step: int, accelerator: Accelerator, *, quiet: bool) -> None:
+    Args:
+        recipe: of the run.
+        step: that it goes on from.
+        pending: what :attr:`pending` was then; None at the beginning of a run.
+        accelerator: of the run.
+        quiet: without a progress bar.
+
+    Attributes:
+        pending: the sums of what was taken in and not written yet, for a checkpoint.
+    """
+
+    def __init__(
+        self, recipe: AnyRecipe, step: int, pending: dict[str, Any] | None, accelerator: Accelerator, *, quiet: bool
+    ) -> None:
         self.recipe = recipe
         self.accelerator = accelerator
         self.main = accelerator.is_main_process
@@ -41,7 +53,7 @@ class Journal:
             ) from error
         for log in ("metrics.jsonl", VALIDATION, "dropped.jsonl"):
             if self.main:
-                _forget_after(recipe.output / log, step)
+                forget_after(recipe.output / log, step)
         self.bar = tqdm(
             total=recipe.steps,
             initial=step,
@@ -50,10 +62,7 @@ class Journal:
             disable=quiet or not self.main,
             mininterval=1.0,
         )
-        self.sums: dict[str, tuple[float, int]] = {}
-        self.count = 0
-        self.dropped = 0
-        self.seconds = 0.0
+        self.pending = pending or _nothing()
 
     def __enter__(self) -> Journal:
         return self
@@ -64,20 +73,20 @@ class Journal:
 
     def note(self, step: int, learned: Learned, more: dict[str, float], seconds: float) -> None:
         """Take in a step's values and time; their means are written every ``log_every`` steps and at the end."""
-        recipe = self.recipe
+        recipe, pending = self.recipe, self.pending
         for name, value in {**({} if learned.dropped else learned.values), **more}.items():
-            total, count = self.sums.get(name, (0.0, 0))
-            self.sums[name] = total + value, count + 1
-        self.count += 1
-        self.dropped += learned.dropped
-        self.seconds += seconds
+            total, count = pending["sums"].get(name, (0.0, 0))
+            pending["sums"][name] = total + value, count + 1
+        pending["steps"] += 1
+        pending["dropped"] += learned.dropped
+        pending["seconds"] += seconds
         self.bar.update()
         if step % recipe.log_every and step != recipe.steps:
             return
-        means = {name: total / count for name, (total, count) in self.sums.items()}
-        means["dropped_steps"] = self.dropped
-        means["samples_per_second"] = round(self.count * recipe.batch_size / self.seconds, 2)
-        self.sums, self.count, self.dropped, self.seconds = {}, 0, 0, 0.0
+        means = {name: total / count for name, (total, count) in pending["sums"].items()}
+        means["dropped_steps"] = pending["dropped"]
+        means["samples_per_second"] = round(pending["steps"] * recipe.batch_size / pending["seconds"], 2)
+        self.pending = _nothing()
         self._write("metrics.jsonl", step, {"samples": step * recipe.batch_size, **means})
         self._tell(lambda tracker: tracker.log(means, step=step))
         unit = "clips/s" if recipe.stage == "video" else "images/s"
@@ -121,18 +130,12 @@ class Journal:
 
     def _write(self, name: str, step: int, values: dict[str, Any]) -> None:
         if self.main:
-            with (self.recipe.output / name).open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            add_line(self.recipe.output / name, {"step": step, **values})
+
+
+def _nothing() -> dict[str, Any]:
+    return {"sums": {}, "steps": 0, "dropped": 0, "seconds": 0.0}
 
 
 def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _forget_after(path: Path, step: int) -> None:
-    # What a broken run logged after its newest checkpoint is going to be logged again.
-    if path.exists():
-        kept = [
-            line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step
-        ]
-        write_whole(path, "".join(f"{line}\n" for line in kept))

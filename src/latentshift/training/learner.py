@@ -64,7 +64,7 @@ class Learner:
         self.average_device = torch.device("cpu") if compute.ema_device == "cpu" else accelerator.device
         self.average.to(self.average_device)
         self.accelerator = accelerator
-        self.max_grad_norm = settings.max_grad_norm
+        self.max_grad_norm = math.inf if settings.max_grad_norm is None else settings.max_grad_norm
         images = getattr(recipe, "image_share", 0.0)
         self.checks_left = _CHECKS + (math.ceil(math.log(_NEVER, images)) if images else 0)
         self.cut_off = set(self.trained)  # what no gradient has reached so far

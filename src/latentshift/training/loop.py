@@ -47,7 +47,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     with (
         Termination() as termination,
         saver.reporting(),
-        Journal(recipe, step, accelerator, quiet=quiet) as journal,
+        Journal(recipe, step, saver.pending, accelerator, quiet=quiet) as journal,
         closing(stage.batches(step + 1)) as batches,
     ):
         review = Review(stage, learner, recipe, accelerator, journal, termination)
@@ -63,7 +63,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             waited = time.perf_counter() - start
             if asked():  # of several processes, one may have no batch now
                 break
-            with attention_backend(recipe):
+            with attention_backend(recipe, accelerator.device):
                 learned = learner.learn(split(batch, parts, accelerator.device), rate, goes_on=lambda: not asked())
             if learned is None:
                 break
@@ -73,14 +73,14 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             if learned.dropped:
                 saver.note_dropped(step, learned.values, batch)
             if step in (recipe.steps, before_decay(recipe)):
-                saver.save(step, anyhow=True)
+                saver.save(step, journal.pending, anyhow=True)
             elif step % recipe.save_every == 0:
-                saver.save(step)
+                saver.save(step, journal.pending)
             if review.is_due(step):
-                saver.save(step)  # whatever becomes of the look
+                saver.save(step, journal.pending)  # whatever becomes of the look
                 review.look(step)
         if asked():
-            saver.save(step, anyhow=True)
+            saver.save(step, journal.pending, anyhow=True)
             raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
         review.finish()
 

@@ -88,7 +88,7 @@ class OptimizerSettings(Settings):
     decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
     betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="of Adam's two averages")
     weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float | None = Field(1.0, gt=0, description="that a step's gradient is cut down to; none: it is not")
 
 
 class ComputeSettings(Settings):
@@ -97,8 +97,9 @@ class ComputeSettings(Settings):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of autocast; weights stay in float32")
     channels_last: bool = False
-    attention: Literal["default", "math"] = Field(
-        "default", description="math: faster to train short sequences on a CPU"
+    attention: Literal["default", "math", "math_on_cpu"] = Field(
+        "default",
+        description="math: faster to train short sequences on a CPU; math_on_cpu: so there, and the default elsewhere",
     )
     threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
     gradient_checkpointing: bool = Field(
@@ -248,7 +249,9 @@ class ValidationSettings(Settings):
     every: int = Field(1000, ge=1, description="steps")
     clips: int = Field(32, ge=1)
     bands: int = Field(4, ge=1, description="equal parts of the timesteps, from the cleanest to the noisiest")
-    data: Sources | None = Field(None, description="where the clips come from; none: from the run's own data")
+    data: Annotated[Sources, Field(min_length=1)] | None = Field(
+        None, description="where the clips come from; none: from the run's own data"
+    )
 
 
 class DiffusionSettings(RunSettings):

@@ -36,8 +36,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         with held(recipe.output, accelerator):
             with accelerator.main_process_first():  # what it encodes, the others find
                 stage = stage_of(recipe, accelerator)
-            if not quiet and accelerator.is_main_process and not isinstance(stage, AutoencoderStage):
-                for line in stage.data.lines():
+            if not quiet and accelerator.is_main_process:
+                for line in stage.lines():
                     print(line)
             fit(stage, recipe, accelerator, quiet=quiet)
     except (MemoryError, RuntimeError) as error:

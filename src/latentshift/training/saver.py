@@ -7,7 +7,7 @@ import math
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from latentshift.training.best import best_step
 from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint, set_aside
 from latentshift.training.learner import Learner
+from latentshift.training.lines import add_line
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, dump_recipe
 from latentshift.training.stage import Stage
@@ -35,6 +36,8 @@ class Saver:
         self.accelerator = accelerator
         self.folder = recipe.output / "checkpoints"
         self.saved = 0  # the newest checkpoint's step
+        self.pending: dict[str, Any] | None = None  # and what the journal had not written then
+        self._reported: dict[str, list[Any]] | None = None
 
     def take_up(self) -> int:
         """Go back to the newest checkpoint that is whole; the step it is of, 0 if there is none."""
@@ -71,7 +74,7 @@ class Saver:
                 "there has changed since; put back what it began with, or choose another output"
             )
         self.learner.restore(checkpoint)
-        self.saved = step
+        self.saved, self.pending = step, checkpoint.values.get("pending")
         return step
 
     def begin(self) -> None:
@@ -84,11 +87,12 @@ class Saver:
             write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()
 
-    def save(self, step: int, *, anyhow: bool = False) -> None:
+    def save(self, step: int, pending: dict[str, Any], *, anyhow: bool = False) -> None:
         """Keep a step, if it is not kept.
 
         Args:
             step: that was just taken.
+            pending: what the journal has not written yet.
             anyhow: even where all steps since the last one that is kept were left out. Else such a step is passed over:
                 it has the same weights, and would take the place of a checkpoint from before the run diverged.
         """
@@ -96,7 +100,7 @@ class Saver:
             return
         tensors = self.learner.tensors()
         if self.accelerator.is_main_process:
-            values = {"fingerprint": self.stage.fingerprint, **self.learner.values()}
+            values = {"fingerprint": self.stage.fingerprint, "pending": pending, **self.learner.values()}
             save_checkpoint(self.folder, step, tensors, values)
             always = (before_decay(self.recipe), best_step(self.recipe.output, self.stage.question))
             drop_checkpoints(self.folder, self.recipe.keep_checkpoints, always)
@@ -107,9 +111,8 @@ class Saver:
         """Write down a step that was left out, and of which samples it was; end the run where there are too many."""
         samples = gather_object(list(batch.names()))
         if self.accelerator.is_main_process:
-            line = {"step": step, **{name: str(value) for name, value in values.items()}, "samples": samples}
-            with (self.recipe.output / "dropped.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            told = {name: str(value) for name, value in values.items()}
+            add_line(self.recipe.output / "dropped.jsonl", {"step": step, **told, "samples": samples})
             what = "loss" if not math.isfinite(values["loss"]) else "gradient"
             tqdm.write(f"warning: step {step} was left out: its {what} is not finite", file=sys.stderr)
         in_a_row, most = self.learner.dropped_in_a_row, self.recipe.max_dropped_steps
@@ -122,12 +125,12 @@ class Saver:
             )
 
     def report(self) -> None:
-        """Write what is known of the data."""
-        reports = gather_object([self.stage.report()])
-        if self.accelerator.is_main_process:
-            write_whole(
-                self.recipe.output / "data.json", json.dumps(_joined(reports), indent=1, ensure_ascii=False) + "\n"
-            )
+        """Write what is known of the data, where there is news of it."""
+        told = gather_object([self.stage.came_across()])
+        if self.accelerator.is_main_process and (found := _joined(told)) != self._reported:
+            text = json.dumps({**self.stage.listed(), **found}, indent=1, ensure_ascii=False) + "\n"
+            write_whole(self.recipe.output / "data.json", text)
+            self._reported = found
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -136,7 +139,8 @@ class Saver:
             yield
         except BaseException:
             if self.accelerator.num_processes == 1:
-                self.report()
+                with suppress(OSError):  # a disk that is full ends a run, and has been told of
+                    self.report()
             raise
         self.report()
 
@@ -153,11 +157,10 @@ def versions(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def _joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """One report of those of all processes: each has replaced clips of its own."""
-    joined = dict(reports[0])
-    if len(reports) > 1 and "replaced" in joined:
-        replaced = {each["name"]: each for report in reports for each in report["replaced"]}
-        joined["replaced"] = [replaced[name] for name in sorted(replaced)]
-        joined["short"] = sorted({name for report in reports for name in report["short"]})
+def _joined(told: list[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    """What all processes came across, each of it once, by name."""
+    joined: dict[str, list[Any]] = {}
+    for heading in told[0]:
+        found = {each if isinstance(each, str) else each["name"]: each for own in told for each in own[heading]}
+        joined[heading] = [found[name] for name in sorted(found)]
     return joined

@@ -26,8 +26,14 @@ class Stage(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """What the run began from; a checkpoint goes on only with the same."""
 
-    def report(self) -> dict[str, Any]:
-        """What there is to say of the data so far, in plain values."""
+    def listed(self) -> dict[str, Any]:
+        """What is used of the data and what is not, in plain values: it stays as it is."""
+
+    def lines(self) -> list[str]:
+        """The same in short, a line for each source."""
+
+    def came_across(self) -> dict[str, list[Any]]:
+        """What this process has come across in the data so far: under each heading names, or dicts with a ``name``."""
 
     def sample(self, folder: Path, step: int) -> None:
         """Write samples of the current weights, to be looked at: ``step-NNNNNNNN.png``, and clips beside it."""

@@ -57,4 +57,5 @@ class Termination:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         if self._waiting:
+            self._waiting = False  # what follows is not to be interrupted by a second one
             raise Terminated

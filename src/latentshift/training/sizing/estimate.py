@@ -86,7 +86,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     with shapes_alone():
         objective = work.objective.to_empty(device="cpu").train()
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        with attention_backend(recipe):
+        with attention_backend(recipe, device):
             steps = [
                 (
                     share_of_steps,

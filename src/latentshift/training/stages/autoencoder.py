@@ -44,8 +44,14 @@ class AutoencoderStage:
         for number in itertools.count(step):
             yield self._batch(number)
 
-    def report(self) -> dict[str, Any]:
+    def listed(self) -> dict[str, Any]:
         return {"sources": [{"source": "sprites", "refused": []}]}
+
+    def lines(self) -> list[str]:
+        return []
+
+    def came_across(self) -> dict[str, list[Any]]:
+        return {}
 
     def _batch(self, step: int) -> FrameBatch:
         share = self.recipe.batch_size // self.ranks

@@ -16,6 +16,7 @@ from latentshift.data.manifest import Row
 from latentshift.data.refusal import Refused
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.recipe import DataSettings, DiffusionSettings, ImageRecipe, VideoRecipe
 from latentshift.training.stages.source import OpenSource, reading_limits
 
@@ -38,8 +39,8 @@ class TrainingData:
         self.digests = {f"data {number}": each.digest for number, each in enumerate(sources, 1)}
         self.text_encoded = text_encoded
         self._sources = sources
-        self._said = [each.report(num_frames, images=images) for each in sources]  # it stays as it is
         self._num_frames = num_frames
+        self._images = images
 
     def captions(self, count: int) -> list[str]:
         """So many captions, spread over the first source that has samples of the stage's kind."""
@@ -47,16 +48,24 @@ class TrainingData:
         size = clips.size(self._num_frames)
         return [clips.caption(self._num_frames, index * size // count) for index in range(min(count, size))]
 
-    def report(self) -> dict[str, Any]:
-        """What is used of each source, what is not, and what was replaced on the way, in plain values."""
-        left_out = sorted(self.loader.left_out.items())
-        replaced = [{"name": name, "kind": each.kind, "reason": each.reason} for name, each in left_out]
-        short = sorted(self.loader.short.union(*(each.short for each in self._sources)))
-        return {"sources": self._said, "replaced": replaced, "short": short}
+    def listed(self) -> list[dict[str, Any]]:
+        """Of each source what is used and what is not, in plain values."""
+        return [each.listed(self._num_frames, images=self._images) for each in self._sources]
 
     def lines(self) -> list[str]:
         """The same in a line for each source, for people."""
-        return [_in_words(each) for each in self._said]
+        return [each.line(self._num_frames, images=self._images) for each in self._sources]
+
+    def came_across(self) -> dict[str, list[Any]]:
+        """What was replaced so far, and which clips were shorter than the window."""
+        short = self.loader.short.union(*(each.short for each in self._sources))
+        return {"replaced": replaced_clips(self.loader), "short": sorted(short)}
+
+
+def replaced_clips(loader: Loader) -> list[dict[str, str]]:
+    """The clips that turned out to be of no use, for which a loader took others, and why."""
+    found = sorted(loader.left_out.items())
+    return [{"name": name, "kind": each.kind, "reason": each.reason} for name, each in found]
 
 
 def open_data(
@@ -101,7 +110,8 @@ def open_data(
         ranks=ranks,
         limits=reading_limits(recipe) if loading.workers else None,
     )
-    _take_up(loader, recipe.output / "data.json")
+    if list_checkpoints(recipe.output / "checkpoints"):
+        _take_up(loader, recipe.output / "data.json")
     text_encoded = not pipeline.sentences.is_trained and all(each.text_encoded for each in opened)
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
 
@@ -147,15 +157,3 @@ def _take_up(loader: Loader, path: Path) -> None:
         for each in before.get("replaced", ()):
             loader.left_out[each["name"]] = Refused(each["kind"], each["reason"])
         loader.short |= set(before.get("short", ()))
-
-
-def _in_words(source: dict[str, Any]) -> str:
-    """A source's report as a line."""
-    parts = [f"{source['clips']} clips"]
-    if source["images"]:
-        parts.append(f"{source['images']} images")
-    if source["unused_images"]:
-        parts.append(f"{source['unused_images']} images not used, since image_share is 0")
-    if source["refused"]:
-        parts.append(f"{len(source['refused'])} refused")
-    return f"{source['source']}: {', '.join(parts)}"

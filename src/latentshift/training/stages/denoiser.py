@@ -29,7 +29,7 @@ from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.families import load_part
 from latentshift.models.text import SentenceEncoder
-from latentshift.pipeline import LatentShiftPipeline
+from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
 from latentshift.training.stages.data import all_sources, open_data
@@ -74,7 +74,8 @@ class _DenoisingStage:
         ranks: int = 1,
     ) -> None:
         self.recipe = recipe
-        self.fingerprint = {"base": model_digest(*base)}
+        settings = {name: str(pipeline.config[name]) for name in ("shift", "num_frames")}
+        self.fingerprint = {"base": model_digest(*base), **settings}
         self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
@@ -83,7 +84,10 @@ class _DenoisingStage:
         self.fingerprint |= self.data.digests
         self._text_encoded = self.data.text_encoded
         self.question: str | None = None
-        self._validation = None if recipe.validation is None else self._open_validation(recipe.validation)
+        self._held_out: list[OpenSource] = []
+        self._validation = None
+        if recipe.validation is not None:
+            self._validation = self._open_validation(recipe.validation, main=rank == 0)
         self.objective = objective_for(recipe, pipeline, text_encoded=self._text_encoded)
         put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
         if self._text_encoded:
@@ -109,17 +113,18 @@ class _DenoisingStage:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):  # as a step, however it is shared
             return self._validation(self.objective, total, self.device)
 
-    def _open_validation(self, settings: ValidationSettings) -> Validation:
+    def _open_validation(self, settings: ValidationSettings, *, main: bool) -> Validation:
         recipe, sets, digests = self.recipe, self.data.loader.sets, list(self.data.digests.values())
         if settings.data is not None:
             own = recipe.model_copy(update={"data": settings.data, "output": recipe.output / "validation"})
             opened = [
-                OpenSource(own, number, self.pipeline, self.num_frames, self.device)
+                OpenSource(own, number, self.pipeline, self.num_frames, self.device, main=main)
                 for number in range(len(settings.data))
             ]
             for each in opened:
                 each.check_use(self.num_frames, images=self.num_frames == 1)
             self._text_encoded &= all(each.text_encoded for each in opened)
+            self._held_out = opened
             sets = [each.clips for each in opened]
             digests = [each.digest for each in opened]
         self.question = question_of(settings, digests)
@@ -130,8 +135,17 @@ class _DenoisingStage:
 
         return Validation(settings, sets, self.num_frames, recipe.seed, limits, collated)
 
-    def report(self) -> dict[str, Any]:
-        return self.data.report()
+    def listed(self) -> dict[str, Any]:
+        held_out = [each.listed(self.num_frames, images=self.num_frames == 1) for each in self._held_out]
+        return {"sources": self.data.listed(), **({"validation": held_out} if held_out else {})}
+
+    def lines(self) -> list[str]:
+        held_out = [each.line(self.num_frames, images=self.num_frames == 1) for each in self._held_out]
+        return [*self.data.lines(), *(f"validation: {line}" for line in held_out)]
+
+    def came_across(self) -> dict[str, list[Any]]:
+        found = self.data.came_across()
+        return found if self._validation is None else {**found, "replaced_in_validation": self._validation.replaced()}
 
     @cached_property
     def _encode(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -252,16 +266,16 @@ class VideoStage(_DenoisingStage):
 
     def __init__(self, recipe: VideoRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
-        base = locate_model(recipe.model)
         try:
-            pipeline = LatentShiftPipeline.from_pretrained(base)
-        except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            hint = "" if Path(base).is_dir() else "; train stage (b) first if it is a run"
-            raise ValueError(f"the model {recipe.model} cannot be loaded: {reason}{hint}") from error
+            pipeline = open_pipeline(recipe.model)
+        except ValueError as error:
+            hint = "" if Path(recipe.model).is_dir() else "; train stage (b) first if it is a run"
+            raise ValueError(f"{error}{hint}") from error
+        former = pipeline.temporal
         make_video_model(recipe, pipeline)
-        base_parts = pipeline.components.values()
-        super().__init__(recipe, pipeline, base_parts, pipeline.config.num_frames, device, rank, ranks)
+        # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
+        base_parts = {**pipeline.components, "temporal": former if pipeline.temporal is former else None}
+        super().__init__(recipe, pipeline, base_parts.values(), pipeline.config.num_frames, device, rank, ranks)
         if recipe.lora is not None:
             add_lora(pipeline.unet, lora_of(recipe))
 

@@ -112,16 +112,28 @@ class OpenSource:
         self.digest = plan_digest(encoded.plan)
         self.text_encoded = encoded.plan.text is not None
 
-    def report(self, num_frames: int, *, images: bool) -> dict[str, Any]:
-        """What is used and what is not."""
-        refused = [vars(each) for each in self._refused()]
+    def listed(self, num_frames: int, *, images: bool) -> dict[str, Any]:
+        """What is used and what is not, in plain values."""
+        counts = self._counts(num_frames, images)
+        return {"source": self.settings.source, **counts, "refused": [vars(each) for each in self._refused()]}
+
+    def line(self, num_frames: int, *, images: bool) -> str:
+        """The same in short, for people."""
+        counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._refused())}
+        told = {
+            "images": f"{counts['images']} images",
+            "unused_images": f"{counts['unused_images']} images not used, since image_share is 0",
+            "refused": f"{counts['refused']} refused",
+        }
+        parts = [f"{counts['clips']} clips", *(words for name, words in told.items() if counts[name])]
+        return f"{self.settings.source}: {', '.join(parts)}"
+
+    def _counts(self, num_frames: int, images: bool) -> dict[str, int]:
         pictures, singles = self.clips.images, self.clips.size(1)
         return {
-            "source": self.settings.source,
             "clips": self.clips.size(num_frames) if num_frames > 1 else singles - pictures,
             "images": pictures if images else 0,
             "unused_images": 0 if images else pictures,
-            "refused": refused,
         }
 
     def check_use(self, num_frames: int, *, images: bool) -> None:
@@ -142,8 +154,8 @@ class OpenSource:
 
     def _plan(self, folder: Path) -> Plan:
         precision = str(encoding_dtype(self.recipe)).removeprefix("torch.")
-        if self.settings.latents is None and index_path(folder).exists():
-            precision = Plan.read(folder).precision  # a run that goes on in another one keeps its clips
+        if index_path(folder).exists():
+            precision = Plan.read(folder).precision  # what is encoded stays, as a run goes on in another precision
         return Plan(
             manifest="",
             autoencoder=weights_digest(self.pipeline.vae),

@@ -21,6 +21,7 @@ from latentshift.data.loader import Batch, Loader, Take
 from latentshift.data.order import draws
 from latentshift.training.processes import split
 from latentshift.training.recipe import ValidationSettings
+from latentshift.training.stages.data import replaced_clips
 from latentshift.training.stages.objective import LatentBatch
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
@@ -58,6 +59,10 @@ class Validation:
         self._loader = Loader(clips, lambda step: Take(1, num_frames, step - 1), seed + _STREAM, limits=limits)
         self._collated = collated
         self._kept: list[LatentBatch] = []
+
+    def replaced(self) -> list[dict[str, str]]:
+        """The clips that turned out to be of no use, for which others were taken, and why."""
+        return replaced_clips(self._loader)
 
     def __call__(self, objective: nn.Module, total_timesteps: int, device: torch.device) -> dict[str, float]:
         """Mean squared error of the prediction, over all triples (``error``) and in each band (``error_0_249``, …)."""
