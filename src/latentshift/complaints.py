@@ -17,7 +17,6 @@ _MUST_BE = {
     "greater_than_equal": "{ge} or more",
     "less_than": "less than {lt}",
     "less_than_equal": "{le} or less",
-    "multiple_of": "a multiple of {multiple_of}",
     "finite_number": "a finite number",
     "literal_error": "{expected}",
     "int_parsing": _WHOLE_NUMBER,

@@ -20,8 +20,8 @@ def check_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> 
         elsewhere: the run is for another machine, and has the GPU that this one may lack.
 
     Raises:
-        ValueError: for a folder with a run of another recipe, a batch that so many processes can't share, half
-            precision without a GPU, or a library that is not installed.
+        ValueError: for a folder with a run of another recipe, with the base or with what a run would write over, a
+            batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
         OSError: if the folder can't be written to.
     """
     check_folder(recipe)

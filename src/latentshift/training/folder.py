@@ -35,7 +35,8 @@ def check_folder(recipe: AnyRecipe) -> None:
     """Make sure that the recipe's folder can be written to, and the run in it, if there is one, is of this recipe.
 
     Raises:
-        ValueError: if it is of another; the message names the difference.
+        ValueError: if it is of another, where the message names the difference; or for a folder with the base, or with
+            what a run would write over.
         OSError: if it can't be written to.
     """
     output = recipe.output

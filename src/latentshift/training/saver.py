@@ -81,7 +81,8 @@ class Saver:
         """Write down what is going to be done, with what, and on which data."""
         if self.accelerator.is_main_process:
             own = self.recipe.output
-            for folder in (own, own / "samples", own / "latents", *(own / "latents").glob("*/")):
+            latents = [place for root in (own, own / "validation") for place in (root / "latents").glob("**/")]
+            for folder in (own, own / "samples", *latents):
                 clear_leftovers(folder)
             write_whole(self.recipe.output / "recipe.yaml", dump_recipe(self.recipe))
             write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
