@@ -138,4 +138,4 @@ def _nothing() -> dict[str, Any]:
 
 
 def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
