@@ -322,7 +322,7 @@ def saves_left(output: Path) -> set[Path]:
     return set((output / "checkpoints").glob(".*.part"))
 
 
-@pytest.mark.parametrize(("kills", "steps"), [(3, 30), pytest.param(50, 120, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "steps"), [(4, 30), pytest.param(50, 120, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills: int, steps: int, model: Path, tmp_path: Path) -> None:
     """SIGKILL, in the middle of saves too: the same losses, errors and weights, bit for bit; no state that is broken.
 
@@ -357,7 +357,7 @@ def test_killed_at_random_moments(kills: int, steps: int, model: Path, tmp_path:
         in_saves += bool(saves_left(output) - left)
         for path in list_checkpoints(output / "checkpoints"):
             assert load_checkpoint(path).step == checkpoint_step(path)
-    assert at_work >= kills // 2 and in_saves >= kills // 5
+    assert at_work >= kills // 2 and in_saves >= max(1, kills // 6)
     finish(train(*words, f"output={output}"))
     assert losses(output) == losses(tmp_path / "whole")
     for log in ("validation.jsonl", "model/unet/diffusion_pytorch_model.safetensors"):

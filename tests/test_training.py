@@ -239,6 +239,11 @@ def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_p
     settings = ValidationSettings(every=1, clips=2)
     asked = question_of(settings, ["digest"])
     assert asked != question_of(settings, ["of other data"])
+    here, there, other = (
+        ValidationSettings.model_validate({"clips": 2, "data": {"source": name, "seconds": seconds}})
+        for name, seconds in (("here", 2.0), ("there", 2.0), ("here", 1.0))
+    )
+    assert question_of(here, ["digest"]) == question_of(there, ["digest"]) != question_of(other, ["digest"])
     assert (
         asked
         == question_of(ValidationSettings(every=7, clips=2), ["digest"])
@@ -472,6 +477,9 @@ def test_validation_data_is_written_down_by_the_main_process_and_reported(
     before = manifest.stat().st_mtime_ns
     VideoStage(recipe, CPU, rank=1, ranks=2)
     assert manifest.stat().st_mtime_ns == before
+    told["replaced_in_validation"] = [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}]
+    (tmp_path / "run" / "data.json").write_text(json.dumps(told))
+    assert VideoStage(recipe, CPU).came_across()["replaced_in_validation"] == told["replaced_in_validation"]
 
 
 def test_what_an_earlier_run_had_replaced_is_not_taken_up_by_a_new_one(runs: Path, tmp_path: Path) -> None:
@@ -513,9 +521,12 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_log_is_cut_back_to_a_step_and_to_whole_lines(tmp_path: Path) -> None:
     log = tmp_path / "dropped.jsonl"
     for step in (1, 2, 3):
-        add_line(log, {"step": step, "samples": ["a line's \u2028 end, and a {brace} in it"]})
+        add_line(log, {"step": step, "samples": ["a line's \u2028 end, a {brace} in it, and ü"]})
     whole = log.read_text(encoding="utf-8")
-    log.write_text(whole[: whole.rindex("}", 0, len(whole) - 4) + 1], encoding="utf-8")  # ends as an object does
+    written = log.read_bytes()
+    for last in (b"}", "ü".encode()[:1]):  # as an object ends, and within a letter
+        log.write_bytes(written[: written.rindex(last, 0, len(written) - 4) + 1])
+        assert [line["step"] for line in read_lines(log)] == [1, 2]
     assert [line["step"] for line in read_lines(log)] == [1, 2]
     forget_after(log, 2)
     assert whole.startswith(log.read_text(encoding="utf-8")) and log.read_text(encoding="utf-8").count("\n") == 2
@@ -527,11 +538,17 @@ def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unable(path: Path) -> None:
+        path.touch()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(folder_module, "open_alone", unable)
     run(tiny("autoencoder", tmp_path, "steps=1"), quiet=True)
     assert capsys.readouterr().err.count("can't be locked (No locks available): see to it that no other run") == 1
+    sign = tmp_path / "autoencoder" / ".running"
+    assert not sign.exists()
+    sign.touch()  # another run's, which could lock it
+    run(tiny("autoencoder", tmp_path, "steps=1"), quiet=True)
+    assert sign.exists()
     with pytest.raises(ValueError, match="the model gone/model cannot be loaded"):
         run(tiny("video", runs, "model=gone/model", f"output={tmp_path}/gone/run"), quiet=True)
     assert not (tmp_path / "gone").exists()
@@ -773,6 +790,7 @@ def test_overrides_go_down_levels() -> None:
         ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', not 'sound'"),
         ("stage=", "'stage' must be one of"),
         ("optimizer=3", "optimizer: must be a group of settings, as {name: value}, not 3"),
+        ("shift=3", "shift: must be a group of settings, as {name: value}, not 3"),
         ("optimizer.betas=[0.9, 1]", "optimizer.betas.1: must be less than 1.0, not 1"),
         ("seed=9223372036854775808", "seed: must be less than 9223372036854775808"),
         ("data=[]", "data: must hold 1 or more, not 0"),

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with settings, in words for the people who wrote them.
+"""Errors of libraries in words for people: what pydantic finds wrong with settings, and whatever else is raised.
 
 Knows no settings. Imports nothing else of the package.
 """
@@ -34,6 +34,7 @@ _MUST_BE = {
     "dict_type": _GROUP,
     "model_type": _GROUP,
     "model_attributes_type": _GROUP,
+    "dataclass_type": _GROUP,
 }
 _IN_FULL = {
     "extra_forbidden": "there is no such setting",
@@ -62,6 +63,11 @@ def in_words(error: ValidationError, *, leave_out: int = 0) -> str:
         name = ".".join(str(part) for part in place[leave_out:])
         told.append(f"{name}: {_said(each)}" if name else _said(each))
     return "; ".join(dict.fromkeys(told))
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, in one line without its end; its kind, if it says nothing."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _said(error: Any) -> str:

@@ -19,6 +19,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from latentshift.complaints import in_a_line
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.locate import locate_model
@@ -256,7 +257,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: for an argument that does not hold; the message says which and why.
-            NotFiniteError: where the model's values overflow, or it was trained to none.
+            NotFiniteError: where the model's values overflow.
         """
         # 1. Check and settle what was asked for
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -485,7 +486,7 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     try:
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
     except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_a_line(error)
         raise ValueError(
             reason if reason.startswith(path) else f"the model {model} cannot be loaded: {reason}"
         ) from error

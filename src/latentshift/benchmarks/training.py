@@ -16,8 +16,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from latentshift.benchmarks.compare import Measured, in_turns
-from latentshift.locate import BUNDLED, bundled_model, locate_model
-from latentshift.pipeline import LatentShiftPipeline
+from latentshift.locate import BUNDLED, bundled_model
+from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import attention_backend
 from latentshift.training.learner import Learner
 from latentshift.training.processes import accelerator_for, parts_of_a_share, split
@@ -49,7 +49,7 @@ def bench_training(rounds: int = 5) -> Measured:
 def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBatch]:
     """One step of a recipe's model as the loop takes it, and the batch that it takes: noise in the shape of latents."""
     accelerator = accelerator_for(recipe)
-    pipeline = LatentShiftPipeline.from_pretrained(locate_model(recipe.model))
+    pipeline = open_pipeline(recipe.model)
     make_video_model(recipe, pipeline)
     learner = Learner(objective_for(recipe, pipeline, text_encoded=False), recipe, accelerator)
     learner.objective.train()

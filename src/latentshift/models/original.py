@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from latentshift.complaints import in_a_line
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.families import FAMILIES, Family, OriginalText, unet_config, vae_config
 from latentshift.models.text import check_vocabulary
@@ -306,7 +307,7 @@ def _load_tokenizer(text: OriginalText, chosen: str | None) -> PreTrainedTokeniz
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, model_max_length=77)
     except Exception as error:  # whatever a folder, or the hub, makes the library raise
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error)[:200]
         raise ValueError(
             f"such a file holds no tokenizer, and {where} could not be had; say with tokenizer where one is ({reason})"
         ) from None

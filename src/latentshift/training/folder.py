@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list
 from latentshift.lock import open_alone
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.rate import before_decay
-from latentshift.training.recipe import AnyRecipe, DiffusionSettings, load_recipe
+from latentshift.training.recipe import NAMES_OF_DATA, AnyRecipe, DiffusionSettings, load_recipe
 from latentshift.whole import check_place
 
 _MOST_TO_APPEAR = 60  # seconds
@@ -26,7 +26,6 @@ _MOST_TO_APPEAR = 60  # seconds
 _FREE = {"output", "steps", "log_every", "sample_every", "save_every", "keep_checkpoints", "compute", "loading"}
 _FREE |= {"compile", "micro_batch_size", "max_dropped_steps", "trackers", "project", "validation"}
 _FREE |= {"sample_steps", "sample_prompts", "guidance_scale", "weights", "export_from", "exports"}
-_NAMES_OF_DATA = {"source", "options", "latents"}
 # What a run would write over, and never makes before its recipe.
 _AFTER_THE_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
 
@@ -72,13 +71,13 @@ def check_folder(recipe: AnyRecipe) -> None:
 
 
 def _that_holds(recipe: AnyRecipe) -> dict[str, Any]:
-    """The settings that may not change. Where base and data lie may: a checkpoint knows what they were."""
+    """The settings that may not change. What base and data are called may: a checkpoint knows what they were."""
     values = {key: value for key, value in recipe.model_dump(mode="json").items() if key not in _FREE}
     del values["optimizer"]["learning_rate"]  # a run may be calmed
     if isinstance(recipe, DiffusionSettings):
         values = {key: value for key, value in values.items() if key not in ("model", "autoencoder")}
         values["data"] = [
-            {key: value for key, value in each.items() if key not in _NAMES_OF_DATA} for each in values["data"]
+            {key: value for key, value in each.items() if key not in NAMES_OF_DATA} for each in values["data"]
         ]
     return values
 
@@ -106,6 +105,7 @@ def _sign_put_up(output: Path) -> Iterator[str | None]:
     path = _sign(output)
     missing = [folder for folder in (output, *output.parents) if not folder.exists()]
     output.mkdir(parents=True, exist_ok=True)
+    anothers = path.exists()
     try:
         file = open_alone(path)
     except BlockingIOError:
@@ -129,8 +129,9 @@ def _sign_put_up(output: Path) -> Iterator[str | None]:
             file.flush()
         yield None if file is None else told
     finally:
-        with suppress(PermissionError):  # on Windows, where an open file stays
-            path.unlink(missing_ok=True)
+        if file is not None or not anothers:
+            with suppress(OSError):  # on Windows an open file stays
+                path.unlink(missing_ok=True)
         if file is not None:
             file.close()
         for folder in missing:

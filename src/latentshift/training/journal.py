@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
+from latentshift.complaints import in_a_line
 from latentshift.training.best import VALIDATION
 from latentshift.training.learner import Learned
 from latentshift.training.lines import add_line, forget_after
@@ -49,7 +50,7 @@ class Journal:
         except Exception as error:  # each library raises what it likes
             names = ", ".join(recipe.trackers)
             raise ValueError(
-                f"trackers ({names}) can't begin: {_in_a_line(error)}; mend that, or leave it out"
+                f"trackers ({names}) can't begin: {in_a_line(error)}; mend that, or leave it out"
             ) from error
         for log in ("metrics.jsonl", VALIDATION, "dropped.jsonl"):
             if self.main:
@@ -125,7 +126,7 @@ class Journal:
             except Exception as error:  # each library raises what it likes
                 self.accelerator.trackers.remove(tracker)
                 tqdm.write(
-                    f"warning: {tracker.name} is told no more, since it failed: {_in_a_line(error)}", file=sys.stderr
+                    f"warning: {tracker.name} is told no more, since it failed: {in_a_line(error)}", file=sys.stderr
                 )
 
     def _write(self, name: str, step: int, values: dict[str, Any]) -> None:
@@ -135,7 +136,3 @@ class Journal:
 
 def _nothing() -> dict[str, Any]:
     return {"sums": {}, "steps": 0, "dropped": 0, "seconds": 0.0}
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -32,7 +32,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a file that are whole; none if it is not there."""
     if not path.exists():
         return []
-    found = (_parsed(line) for line in path.read_text(encoding="utf-8").split("\n"))
+    found = (_parsed(line) for line in path.read_bytes().split(b"\n"))
     return [line for line in found if line is not None]
 
 
@@ -43,7 +43,7 @@ def forget_after(path: Path, step: int) -> None:
         write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _parsed(text: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(text)
     except ValueError:

@@ -77,7 +77,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             elif step % recipe.save_every == 0:
                 saver.save(step, journal.pending)
             if review.is_due(step):
-                saver.save(step, journal.pending)  # whatever becomes of the look
+                saver.save(step, journal.pending)  # whatever becomes of the look, what was learned is kept
                 review.look(step)
         if asked():
             saver.save(step, journal.pending, anyhow=True)

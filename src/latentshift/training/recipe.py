@@ -43,6 +43,9 @@ class SpritesSettings(Settings):
     seed: int = Field(0, ge=0, description="which endless stream of clips")
 
 
+NAMES_OF_DATA = frozenset({"source", "options", "latents"})  # of its settings: where it lies, and not how it is taken
+
+
 class DataSettings(Settings):
     """One source of captioned clips, and how they are taken from it."""
 

@@ -67,7 +67,7 @@ class Saver:
                 f"{output} has been trained for {step} steps already, more than the {self.recipe.steps} asked for"
             )
         before = checkpoint.values.get("fingerprint", {})
-        changed = [name for name, digest in self.stage.fingerprint.items() if before.get(name) != digest]
+        changed = [name for name, digest in self.stage.fingerprint.items() if before.get(name, digest) != digest]
         if changed:
             raise ValueError(
                 f"{output} began with another {changed[0]} than what is named now: the name is another, or what lies "
@@ -81,11 +81,11 @@ class Saver:
         """Write down what is going to be done, with what, and on which data."""
         if self.accelerator.is_main_process:
             own = self.recipe.output
-            latents = [place for root in (own, own / "validation") for place in (root / "latents").glob("**/")]
-            for folder in (own, own / "samples", *latents):
+            of_data = [place for kind in ("latents", "footage", "validation") for place in (own / kind).glob("**/")]
+            for folder in (own, own / "samples", *of_data):
                 clear_leftovers(folder)
-            write_whole(self.recipe.output / "recipe.yaml", dump_recipe(self.recipe))
-            write_whole(self.recipe.output / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
+            write_whole(own / "recipe.yaml", dump_recipe(self.recipe))
+            write_whole(own / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()
 
     def save(self, step: int, pending: dict[str, Any], *, anyhow: bool = False) -> None:
@@ -140,7 +140,7 @@ class Saver:
             yield
         except BaseException:
             if self.accelerator.num_processes == 1:
-                with suppress(OSError):  # a disk that is full ends a run, and has been told of
+                with suppress(Exception):  # what has ended the run, a full disk say, is what is to be told of
                     self.report()
             raise
         self.report()

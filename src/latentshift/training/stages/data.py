@@ -110,8 +110,7 @@ def open_data(
         ranks=ranks,
         limits=reading_limits(recipe) if loading.workers else None,
     )
-    if list_checkpoints(recipe.output / "checkpoints"):
-        _take_up(loader, recipe.output / "data.json")
+    take_up_replaced(loader, recipe.output, "replaced")
     text_encoded = not pipeline.sentences.is_trained and all(each.text_encoded for each in opened)
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
 
@@ -134,26 +133,28 @@ def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
     Clips, and for the image stage images too; some may turn out to be of no use.
 
     Raises:
-        ValueError: for a source that can't be listed, or sources that offer nothing.
+        ValueError: for a source that can't be listed, one of validation's among them, or sources that offer nothing.
     """
     images = isinstance(recipe, ImageRecipe)
     count = 0
-    for each in recipe.data:
+    for each in all_sources(recipe):
         if index_path(Path(each.source)).is_file():
             encoded = EncodedClips(Path(each.source))
-            count += encoded.size(1) - (0 if images else encoded.images)
-            continue
-        entries = source_from(each.source, each.options).entries()
-        count += sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)
+            found = encoded.size(1) - (0 if images else encoded.images)
+        else:
+            entries = source_from(each.source, each.options).entries()
+            found = sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)
+        count += found if each in recipe.data else 0
     if not count:
         raise ValueError(f"the data offers no {'clip or image' if images else 'clip'}")
     return count, 1.0 if images else 1.0 - recipe.image_share  # type: ignore[union-attr]
 
 
-def _take_up(loader: Loader, path: Path) -> None:
-    """Bring back what a run that was broken off had replaced."""
-    if path.exists():
+def take_up_replaced(loader: Loader, output: Path, heading: str) -> None:
+    """Bring back what a run that goes on had replaced, under a heading of its report, and which clips were short."""
+    path = output / "data.json"
+    if path.exists() and list_checkpoints(output / "checkpoints"):
         before = json.loads(path.read_text(encoding="utf-8"))
-        for each in before.get("replaced", ()):
+        for each in before.get(heading, ()):
             loader.left_out[each["name"]] = Refused(each["kind"], each["reason"])
         loader.short |= set(before.get("short", ()))

@@ -6,6 +6,7 @@ Legend of shapes: B clips, F frames, C latent channels, h × w.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from fractions import Fraction
@@ -22,7 +23,7 @@ from torch import nn
 from latentshift.contact_sheet import contact_sheet, side_by_side
 from latentshift.data.loader import Batch, Take
 from latentshift.data.order import draws
-from latentshift.locate import locate_model
+from latentshift.locate import BUNDLED, locate_model
 from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.digest import model_digest, weights_digest
@@ -32,7 +33,7 @@ from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
 from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
-from latentshift.training.stages.data import all_sources, open_data
+from latentshift.training.stages.data import all_sources, open_data, take_up_replaced
 from latentshift.training.stages.objective import LatentBatch
 from latentshift.training.stages.prepare import (
     lora_of,
@@ -47,6 +48,7 @@ from latentshift.video import as_clip, write_video
 from latentshift.whole import whole
 
 _PREVIEW_PROMPTS = 8
+_NO_IMAGES = "validation is of clips alone"
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -74,8 +76,7 @@ class _DenoisingStage:
         ranks: int = 1,
     ) -> None:
         self.recipe = recipe
-        settings = {name: str(pipeline.config[name]) for name in ("shift", "num_frames")}
-        self.fingerprint = {"base": model_digest(*base), **settings}
+        self.fingerprint = {"base": model_digest(*base)}
         self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
@@ -118,7 +119,7 @@ class _DenoisingStage:
         if settings.data is not None:
             own = recipe.model_copy(update={"data": settings.data, "output": recipe.output / "validation"})
             opened = [
-                OpenSource(own, number, self.pipeline, self.num_frames, self.device, main=main)
+                OpenSource(own, number, self.pipeline, self.num_frames, self.device, main=main, no_images=_NO_IMAGES)
                 for number in range(len(settings.data))
             ]
             for each in opened:
@@ -133,7 +134,9 @@ class _DenoisingStage:
         def collated(batch: Batch) -> LatentBatch:
             return self._collated(batch, 0.0)
 
-        return Validation(settings, sets, self.num_frames, recipe.seed, limits, collated)
+        validation = Validation(settings, sets, self.num_frames, recipe.seed, limits, collated)
+        take_up_replaced(validation.loader, recipe.output, "replaced_in_validation")
+        return validation
 
     def listed(self) -> dict[str, Any]:
         held_out = [each.listed(self.num_frames, images=self.num_frames == 1) for each in self._held_out]
@@ -269,13 +272,16 @@ class VideoStage(_DenoisingStage):
         try:
             pipeline = open_pipeline(recipe.model)
         except ValueError as error:
-            hint = "" if Path(recipe.model).is_dir() else "; train stage (b) first if it is a run"
+            is_there = recipe.model == BUNDLED or Path(recipe.model).exists()
+            hint = "" if is_there else "; train stage (b) first if it is a run"
             raise ValueError(f"{error}{hint}") from error
         former = pipeline.temporal
         make_video_model(recipe, pipeline)
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
         base_parts = {**pipeline.components, "temporal": former if pipeline.temporal is former else None}
         super().__init__(recipe, pipeline, base_parts.values(), pipeline.config.num_frames, device, rank, ranks)
+        for name in ("shift", "num_frames"):
+            self.fingerprint[name] = json.dumps(pipeline.config[name], sort_keys=True)
         if recipe.lora is not None:
             add_lora(pipeline.unet, lora_of(recipe))
 
@@ -308,9 +314,7 @@ class VideoStage(_DenoisingStage):
         if recipe.lora is not None and wanted != ("lora",):
             merge_lora(pipeline.unet)
         if "delta" in wanted:
-            save_delta(
-                pipeline, LatentShiftPipeline.from_pretrained(locate_model(recipe.model)), output / "delta.safetensors"
-            )
+            save_delta(pipeline, open_pipeline(recipe.model), output / "delta.safetensors")
         if "model" not in wanted:
             return
         for part in (pipeline, pipeline.unet, pipeline.vae, pipeline.temporal):

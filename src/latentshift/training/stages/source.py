@@ -43,6 +43,7 @@ class OpenSource:
         num_frames: of the stage's samples.
         device: where clips are encoded.
         main: whether this process is the one that writes; the others find what it has written.
+        no_images: why its images are not used, where they are not.
 
     Attributes:
         clips: what it holds.
@@ -63,11 +64,13 @@ class OpenSource:
         device: torch.device,
         *,
         main: bool = True,
+        no_images: str = "image_share is 0",
     ) -> None:
         self.recipe = recipe
         self.settings: DataSettings = recipe.data[number]
         self.pipeline = pipeline
         self.device = device
+        self.no_images = no_images
         still_share = recipe.motion_captions
         place = Path(self.settings.source)
         self.short: list[str] = []
@@ -122,7 +125,7 @@ class OpenSource:
         counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._refused())}
         told = {
             "images": f"{counts['images']} images",
-            "unused_images": f"{counts['unused_images']} images not used, since image_share is 0",
+            "unused_images": f"{counts['unused_images']} images not used, since {self.no_images}",
             "refused": f"{counts['refused']} refused",
         }
         parts = [f"{counts['clips']} clips", *(words for name, words in told.items() if counts[name])]
@@ -146,7 +149,7 @@ class OpenSource:
             return
         why = [f"{each.name}: {each.reason}" for each in islice(self._refused(), _MOST_REASONS)]
         if self.clips.images:
-            why.insert(0, f"it has images, and image_share is 0 ({self.clips.images})")
+            why.insert(0, f"it has images, and {self.no_images} ({self.clips.images})")
         elif self.clips.size(1):
             why.insert(0, "its clips have fewer frames than the model makes")
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"

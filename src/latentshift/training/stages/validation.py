@@ -20,7 +20,7 @@ from latentshift.data.fence import Limits
 from latentshift.data.loader import Batch, Loader, Take
 from latentshift.data.order import draws
 from latentshift.training.processes import split
-from latentshift.training.recipe import ValidationSettings
+from latentshift.training.recipe import NAMES_OF_DATA, ValidationSettings
 from latentshift.training.stages.data import replaced_clips
 from latentshift.training.stages.objective import LatentBatch
 
@@ -29,7 +29,7 @@ _STREAM = 0x5A11D  # sets its draws apart from those of training
 
 def question_of(settings: ValidationSettings, digests: Sequence[str]) -> str:
     """A digest of what validation asks, and of which data."""
-    asked = settings.model_dump_json(exclude={"every"})
+    asked = settings.model_dump_json(exclude={"every": True, "data": {"__all__": set(NAMES_OF_DATA)}})
     return hashlib.sha256("\n".join([asked, *digests]).encode()).hexdigest()[:12]
 
 
@@ -43,6 +43,9 @@ class Validation:
         seed: of that order and of the noise.
         limits: of reading footage; None to read in this process.
         collated: samples -> what the objective takes, with their own captions.
+
+    Attributes:
+        loader: of the clips.
     """
 
     def __init__(
@@ -56,18 +59,18 @@ class Validation:
     ) -> None:
         self.settings = settings
         self.seed = seed
-        self._loader = Loader(clips, lambda step: Take(1, num_frames, step - 1), seed + _STREAM, limits=limits)
+        self.loader = Loader(clips, lambda step: Take(1, num_frames, step - 1), seed + _STREAM, limits=limits)
         self._collated = collated
         self._kept: list[LatentBatch] = []
 
     def replaced(self) -> list[dict[str, str]]:
         """The clips that turned out to be of no use, for which others were taken, and why."""
-        return replaced_clips(self._loader)
+        return replaced_clips(self.loader)
 
     def __call__(self, objective: nn.Module, total_timesteps: int, device: torch.device) -> dict[str, float]:
         """Mean squared error of the prediction, over all triples (``error``) and in each band (``error_0_249``, …)."""
         if not self._kept:
-            batches = self._loader.batches()
+            batches = self.loader.batches()
             self._kept = [self._collated(batch) for batch in islice(batches, self.settings.clips)]
             batches.close()
         bands = self.settings.bands
