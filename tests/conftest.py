@@ -69,18 +69,24 @@ def stock_vae(seed: int = 0) -> AutoencoderKL:
     ).eval()
 
 
+def tiny_tokenizer():
+    return build_word_tokenizer(["red", "star", "circling", "on", "black", "background"], TOKENS)
+
+
+TINY_BERT = {
+    "vocab_size": len(tiny_tokenizer()),
+    "max_position_embeddings": TOKENS,
+    "encoder_layers": 2,
+    "encoder_ffn_dim": 32,
+    "encoder_attention_heads": 2,
+    "head_dim": 8,
+    "d_model": TEXT_WIDTH,
+}
+
+
 def tiny_bert(seed: int = 0) -> LDMBertModel:
     torch.manual_seed(seed)
-    config = LDMBertConfig(
-        vocab_size=len(tiny_tokenizer()),
-        max_position_embeddings=TOKENS,
-        encoder_layers=2,
-        encoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        head_dim=8,
-        d_model=TEXT_WIDTH,
-    )
-    return LDMBertModel(config).eval()
+    return LDMBertModel(LDMBertConfig(**TINY_BERT)).eval()
 
 
 def tiny_clip(seed: int = 0, kind: type[torch.nn.Module] = CLIPTextModel) -> torch.nn.Module:
@@ -97,10 +103,6 @@ def tiny_clip(seed: int = 0, kind: type[torch.nn.Module] = CLIPTextModel) -> tor
         eos_token_id=3,
     )
     return kind(config).eval()
-
-
-def tiny_tokenizer():
-    return build_word_tokenizer(["red", "star", "circling", "on", "black", "background"], TOKENS)
 
 
 def base_scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:

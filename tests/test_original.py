@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from safetensors.torch import save_file
 
-from conftest import TOKENS, tiny_bert, tiny_tokenizer
+from conftest import TINY_BERT, TOKENS, tiny_tokenizer
 from latentshift import LatentShiftPipeline
-from latentshift.models.families import FAMILIES, Family, unet_config, vae_config
+from latentshift.models.families import FAMILIES, Family, TextModel, unet_config, vae_config
 from latentshift.models.original import convert_tensors, find_original_family, read_original, read_tensors
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
@@ -206,9 +206,8 @@ def original(family: Family, *, average: bool = False) -> dict[str, torch.Tensor
         shapes |= {"model_ema." + "".join(name.split(".")[1:]): shape for name, shape in list(shapes.items())}
         shapes |= {"model_ema.decay": (), "model_ema.num_updates": ()}
     shapes |= {f"first_stage_model.{name}": shape for name, shape in original_vae(vae_config(family))}
-    for text, build in zip(family.original, family.text_encoders, strict=True):
-        with torch.device("meta"):
-            config: Any = build().config
+    for text, encoder in zip(family.original, family.text_encoders, strict=True):
+        config = encoder.config(**encoder.sizes)
         names = {
             "x-transformers": original_bert,
             "clip": original_clip,
@@ -230,7 +229,7 @@ def tiny_family() -> Family:
         FAMILIES["ldm"],
         unet={**width, **kinds, "attention_head_dim": 2, "cross_attention_dim": 16},
         vae={**width, **vae, "block_out_channels": (8, 8), "sample_size": 16},
-        text_encoders=(tiny_bert,),
+        text_encoders=(TextModel(LDMBertModel, LDMBertConfig, TINY_BERT),),
     )
 
 
