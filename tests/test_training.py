@@ -354,6 +354,16 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
     assert len((tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize(("capability", "told"), [("AVX2", 1), ("AVX512", 0)])
+def test_a_cpu_that_is_slow_in_bf16_is_told_of(
+    capability: str, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    for precision in ("bf16", "fp32"):
+        run(tiny("autoencoder", tmp_path / precision, "steps=1", f"compute.precision={precision}"))
+    assert capsys.readouterr().err.count("this CPU has no instructions for bf16") == told
+
+
 def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
     recipe = tiny("autoencoder", tmp_path)
     (tmp_path / "autoencoder").mkdir()

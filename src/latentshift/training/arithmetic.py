@@ -25,3 +25,8 @@ def encoding_dtype(recipe: RunSettings) -> torch.dtype:
 def autocast_dtype(recipe: RunSettings) -> torch.dtype:
     """In which matrices are multiplied."""
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.compute.precision]
+
+
+def is_slow_in_bf16(device: torch.device) -> bool:
+    """Whether a device has to spell bfloat16 out: x86 before AVX-512, where it takes many times float32's time."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import torch
 from accelerate import Accelerator
 
+from latentshift.training.arithmetic import is_slow_in_bf16
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.folder import held
@@ -39,6 +41,12 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
             if not quiet and accelerator.is_main_process:
                 for line in stage.lines():
                     print(line)
+                if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
+                    print(
+                        "warning: this CPU has no instructions for bf16, and is many times faster with "
+                        "compute.precision=fp32",
+                        file=sys.stderr,
+                    )
             fit(stage, recipe, accelerator, quiet=quiet)
     except (MemoryError, RuntimeError) as error:
         if "closed by peer" in str(error) or "reset by peer" in str(error):
