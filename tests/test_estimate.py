@@ -209,6 +209,9 @@ def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None
     assert "5.0  10 samples" in out  # half of the steps go through them
     code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run")
     assert code == 1 and "# FLOPs a step" in out and err.startswith("error: nowhere is no folder")
+    same = "validation={data: {source: sprites, options: {clips: 10}}}"
+    code, out, err = cli("train", recipe, *words, same, "--dry-run")
+    assert code == 0 and "2.5  10 samples" in out  # what is validated on is not counted
     code, out, err = cli("train", recipe, *words, "validation={data: gone}", "--dry-run")
     assert code == 1 and err.startswith("error: gone is no folder")
     code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run", "--memory", "24")

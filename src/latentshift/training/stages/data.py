@@ -137,14 +137,14 @@ def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
     """
     images = isinstance(recipe, ImageRecipe)
     count = 0
-    for each in all_sources(recipe):
+    for number, each in enumerate(all_sources(recipe)):
         if index_path(Path(each.source)).is_file():
             encoded = EncodedClips(Path(each.source))
             found = encoded.size(1) - (0 if images else encoded.images)
         else:
             entries = source_from(each.source, each.options).entries()
             found = sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)
-        count += found if each in recipe.data else 0
+        count += found if number < len(recipe.data) else 0  # what is validated on is listed alone
     if not count:
         raise ValueError(f"the data offers no {'clip or image' if images else 'clip'}")
     return count, 1.0 if images else 1.0 - recipe.image_share  # type: ignore[union-attr]
