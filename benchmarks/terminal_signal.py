@@ -15,7 +15,7 @@ import torch
 from latentshift import LatentShiftPipeline
 from latentshift.data.sprites import Sprites
 from latentshift.diffusion.noise import signal_to_noise
-from latentshift.locate import bundled_model
+from latentshift.model_paths import bundled_model
 from latentshift.models.autoencoder import encode_moments
 from latentshift.video import to_unit
 

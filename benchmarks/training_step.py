@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentshift import LatentShiftPipeline
-from latentshift.locate import bundled_model
+from latentshift.model_paths import bundled_model
 from latentshift.models.denoiser import compile_for_training, denoise, share_text
 
 CLIPS, FRAMES, STEPS = 8, 16, 8

@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from latentshift import LatentShiftPipeline
 from latentshift.data.sprites import words
 from latentshift.evaluation.sprite_reader import read_clip
-from latentshift.locate import bundled_model
+from latentshift.model_paths import bundled_model
 from latentshift.models.text import unknown_words
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentshift.data.fence import Limits
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.inspection.examine import Facts
 from latentshift.data.inspection.inspect import Inspection, look_through
-from latentshift.data.left_out import LeftOutList
 from latentshift.data.manifest import Manifest, Row, write_manifest
-from latentshift.data.refusal import Refused
+from latentshift.data.rejected import Rejected
+from latentshift.data.rejected_list import RejectedList
+from latentshift.data.worker_pool import WorkerLimits
 
 WINDOW, FRAMING = Window(frames=4, seconds=1.0, place="centre"), Framing(32, 32)
 
@@ -97,13 +97,13 @@ def damaged(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Refused]:
+def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Rejected]:
     manifest = folder / "manifest.jsonl"
     write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
-    left_out = LeftOutList(folder.parent / f"left-out-{workers}.jsonl")
+    left_out = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
     left_out.clear()
     inspection, found = Inspection(left_out), {}
-    for finding in look_through(Manifest(manifest), WINDOW, FRAMING, Limits(workers), pictures=len(names)):
+    for finding in look_through(Manifest(manifest), WINDOW, FRAMING, WorkerLimits(workers), pictures=len(names)):
         inspection.add(finding)
         found[Path(finding.row.file).name] = finding.found
     assert inspection.total == len(names) and len(left_out) == inspection.total - inspection.kept
@@ -124,7 +124,7 @@ def test_five_hundred_damaged_files(folder: Path) -> None:
     assert len(names) == 501
     found = report(folder, names, workers=2)
     assert list(found) == names
-    said = {name: str(each) if isinstance(each, Refused) else "" for name, each in found.items()}
+    said = {name: str(each) if isinstance(each, Rejected) else "" for name, each in found.items()}
     whole = found["whole.mp4"]
     assert isinstance(whole, Facts)
     kept = [name for name, reason in said.items() if not reason]
@@ -149,7 +149,7 @@ def test_the_report_is_the_same_on_every_run(folder: Path) -> None:
     names = sorted(path.name for path in folder.iterdir())[::3]
     first, second = (
         {
-            name: str(each) if isinstance(each, Refused) else each.digest
+            name: str(each) if isinstance(each, Rejected) else each.digest
             for name, each in report(folder, names, n).items()
         }
         for n in (1, 3)

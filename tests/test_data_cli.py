@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.contact_sheet import side_by_side
-from latentshift.data.encoded.clips import EncodedClips
+from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.training.recipe import load_recipe
 from latentshift.training.stages.denoiser import VideoStage
 from latentshift.video import as_clip, write_video
@@ -104,7 +104,7 @@ def test_encode_keeps_what_can_be_used_and_goes_on(cli, clips: Path, model: Path
         Path("shards", name).unlink()
     assert cli(*words)[1] == out
     assert {path.name: path.read_bytes() for path in Path("shards").iterdir()} == before
-    encoded = EncodedClips(Path("shards"))
+    encoded = LatentDataset(Path("shards"))
     assert (encoded.size(4), encoded.size(1)) == (4, 5)
     sample = encoded.ask(4, 0, (0,)).read()
     assert sample.content.shape == (4, 8, 8, 8) and sample.text.shape == (12, 16)

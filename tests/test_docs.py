@@ -14,7 +14,7 @@ import typer
 from PIL import Image
 
 from latentshift.cli.app import app
-from latentshift.locate import bundled_model
+from latentshift.model_paths import bundled_model
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), bundled_model() / "README.md"]
@@ -22,8 +22,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), bundled_
 
 def blocks(language: str) -> list[tuple[str, str]]:
     """Every fenced block of a language, with the document it stands in."""
-    fence = re.compile(rf"^```{language}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-    return [(path.name, block) for path in DOCUMENTS for block in fence.findall(path.read_text(encoding="utf-8"))]
+    pool = re.compile(rf"^```{language}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+    return [(path.name, block) for path in DOCUMENTS for block in pool.findall(path.read_text(encoding="utf-8"))]
 
 
 def commands() -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Footage: the moments, the frames, the fence."""
+"""FootageDataset: the moments, the frames, the pool."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from PIL import Image
 
 from conftest import write_video_at
 from latentshift.data import ahead as ahead_module
-from latentshift.data.ahead import ahead, ahead_where_slow
-from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.refusal import Refused
+from latentshift.data.prefetch import prefetch, prefetch_if_slow
+from latentshift.data.rejected import Rejected
+from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
 SIDE = 64
 
@@ -59,7 +59,7 @@ def test_moments_are_even_and_inside() -> None:
 
 
 def test_a_video_that_is_too_short() -> None:
-    with pytest.raises(Refused, match=r"it lasts 1\.50 s, and a clip takes 2 s"):
+    with pytest.raises(Rejected, match=r"it lasts 1\.50 s, and a clip takes 2 s"):
         Window().moments(0.0, 1.5, rng())
     held = Window(short="hold").moments(0.0, 1.5, rng())
     assert np.allclose(np.diff(held), 0.125) and held[0] == 0
@@ -106,9 +106,9 @@ def test_a_row_may_start_and_end_inside_its_file(tmp_path: Path) -> None:
     path = ramp(tmp_path / "a.mp4", 24)
     clip = read_clip(row(path, start=1.5, end=3.5), Window(place="random"), Framing(32, 32), rng())
     assert clip.times[0] == pytest.approx(1.5, abs=0.05) and clip.times[-1] < 3.5
-    with pytest.raises(Refused, match=r"it lasts 1\.00 s, and a clip takes 2 s"):
+    with pytest.raises(Rejected, match=r"it lasts 1\.00 s, and a clip takes 2 s"):
         read_clip(row(path, start=1.0, end=2.0), Window(), Framing(32, 32), rng())
-    with pytest.raises(Refused, match="its row starts at 9 s"):
+    with pytest.raises(Rejected, match="its row starts at 9 s"):
         read_clip(row(path, start=9.0), Window(), Framing(32, 32), rng())
 
 
@@ -143,12 +143,12 @@ def test_files_that_are_no_clips(tmp_path: Path) -> None:
         ("empty.mp4", "damaged"),
         ("clear.png", "transparent"),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Rejected) as refused:
             read_clip(row(tmp_path / name), Window(frames=1), Framing(32, 32), rng())
         assert refused.value.kind == kind
 
 
-# --- the fence
+# --- the pool
 
 
 def act(what: str) -> str:
@@ -163,42 +163,42 @@ def act(what: str) -> str:
     if what == "swell":
         return str(len(bytearray(2**33)))
     if what == "refuse":
-        raise Refused("damaged", "it is damaged")
+        raise Rejected("damaged", "it is damaged")
     return what.upper()
 
 
 def test_what_goes_wrong_costs_one_item_each() -> None:
     items = ["a", "hang", "b", "crash", "swell", "refuse", "c", "crash", "d"]
-    with Fence(act, Limits(2, 2.0, 2**32)) as fence:
-        answers = [answer for _, answer in fence.run(items)]
-    shown = [answer.kind if isinstance(answer, Refused) else answer for answer in answers]
+    with WorkerPool(act, WorkerLimits(2, 2.0, 2**32)) as pool:
+        answers = [answer for _, answer in pool.run(items)]
+    shown = [answer.kind if isinstance(answer, Rejected) else answer for answer in answers]
     assert shown == ["A", "timed-out", "B", "crashed", "out-of-memory", "damaged", "C", "crashed", "D"]
     assert "SIGSEGV" in str(answers[3])
 
 
 def test_being_asked_to_end_is_no_items_fault() -> None:
-    with Fence(act, Limits(1, 20.0)) as fence:
-        assert [answer for _, answer in fence.run(["a", "asked", "b"])] == ["A", "ASKED", "B"]
+    with WorkerPool(act, WorkerLimits(1, 20.0)) as pool:
+        assert [answer for _, answer in pool.run(["a", "asked", "b"])] == ["A", "ASKED", "B"]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGTERM, signal.SIGINT} == set()
 
 
 def test_a_run_that_is_given_up_leaves_nothing_to_the_next() -> None:
-    with Fence(act, Limits(2, 3.0)) as fence:
-        run = fence.run(["a", "hang", "b"])
+    with WorkerPool(act, WorkerLimits(2, 3.0)) as pool:
+        run = pool.run(["a", "hang", "b"])
         assert next(run) == ("a", "A")
         run.close()
-        assert [answer for _, answer in fence.run(["c", "d", "e"])] == ["C", "D", "E"]
+        assert [answer for _, answer in pool.run(["c", "d", "e"])] == ["C", "D", "E"]
 
 
 def test_read_ahead_in_threads_one_after_the_other() -> None:
     """A worker that replaces a crashed one must not depend on the thread that started it."""
-    with Fence(act, Limits(2)) as fence:
+    with WorkerPool(act, WorkerLimits(2)) as pool:
         for _ in range(4):
-            answers = [answer for _, answer in ahead(fence.run(["a", "crash", "b", "crash"]), 2)]
-            shown = [answer.kind if isinstance(answer, Refused) else answer for answer in answers]
+            answers = [answer for _, answer in prefetch(pool.run(["a", "crash", "b", "crash"]), 2)]
+            shown = [answer.kind if isinstance(answer, Rejected) else answer for answer in answers]
             assert shown == ["A", "crashed", "B", "crashed"]
         start = time.monotonic()
-        reading = ahead(fence.run(["a", "hang"]), 1, fence.close)
+        reading = prefetch(pool.run(["a", "hang"]), 1, pool.close)
         assert next(reading) == ("a", "A")
         reading.close()
         assert time.monotonic() - start < 40  # and not the minute that an item may take
@@ -209,11 +209,11 @@ def test_what_a_thread_raises_is_raised_where_it_is_read() -> None:
         yield 1
         raise ValueError("broken")
 
-    reading = ahead(broken(), 3)
+    reading = prefetch(broken(), 3)
     assert next(reading) == 1
     with pytest.raises(ValueError, match="broken"):
         next(reading)
-    assert list(ahead(iter(range(50)), 3)) == list(range(50))
+    assert list(prefetch(iter(range(50)), 3)) == list(range(50))
 
 
 def test_only_slow_reading_goes_on_in_a_thread() -> None:
@@ -227,7 +227,7 @@ def test_only_slow_reading_goes_on_in_a_thread() -> None:
                 yield threading.get_ident()
 
         here = threading.get_ident()
-        return [each == here for each in ahead_where_slow(source(), 2, lambda: now[0])]
+        return [each == here for each in prefetch_if_slow(source(), 2, lambda: now[0])]
 
     assert made_here([0.0] * 20) == [True] * 20
     assert made_here([0.01, 0.0, 0.01, 0.0]) == [True] * 4  # one slow item need not be the disk's fault
@@ -245,7 +245,7 @@ def test_a_read_that_hangs_does_not_hold_whoever_gave_up(monkeypatch: pytest.Mon
         gone_on.set()
         yield 2
 
-    reading = ahead(source(), 2)
+    reading = prefetch(source(), 2)
     assert next(reading) == 1
     reading.close()
     assert not gone_on.is_set()
@@ -260,7 +260,7 @@ def test_many_items_come_back_in_their_order_and_are_not_read_ahead() -> None:
             read.append(number)
             yield str(number)
 
-    with Fence(act, Limits(3)) as fence:
-        for number, (item, answer) in enumerate(fence.run(items())):
+    with WorkerPool(act, WorkerLimits(3)) as pool:
+        for number, (item, answer) in enumerate(pool.run(items())):
             assert item == answer == str(number)
             assert len(read) - number <= 4 * 3 + 1

@@ -14,7 +14,7 @@ from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.refusal import Refused
+from latentshift.data.rejected import Rejected
 
 FRAMES = 30
 INTERLACED = ("-c:v", "mpeg2video", "-r", "25", "-flags", "+ilme+ildct", "-vf", "setfield=tff")
@@ -95,7 +95,7 @@ def test_a_video_that_is_to_be_mirrored_is_refused(flip: str, tmp_path: Path) ->
     flat = ffmpeg(tmp_path / "flat.mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p")
     words = ["-y", "-v", "error", f"-display_{flip}:v:0", "-i", str(flat), "-c", "copy", str(tmp_path / "m.mp4")]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *words], check=True)
-    with pytest.raises(Refused, match="it is to be shown mirrored"):
+    with pytest.raises(Rejected, match="it is to be shown mirrored"):
         read(tmp_path / "m.mp4")
 
 
@@ -129,7 +129,7 @@ def test_what_an_edit_list_cuts_away_is_not_there(tmp_path: Path) -> None:
     for seed in range(5):
         clip = read_clip(row, Window(4, 1.0), Framing(48, 64), np.random.default_rng(seed))
         assert clip.times[-1] < 1.2
-    with pytest.raises(Refused, match=r"and a clip takes 1\.6 s"):
+    with pytest.raises(Rejected, match=r"and a clip takes 1\.6 s"):
         read_clip(row, Window(4, 1.6), Framing(48, 64), np.random.default_rng(0))
 
 
@@ -151,7 +151,7 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
     ],
 )
 def test_what_would_come_out_wrong_is_refused(kind: str, reason: str, words: tuple[str, ...], tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=reason) as refused:
+    with pytest.raises(Rejected, match=reason) as refused:
         read(ffmpeg(tmp_path / "v.mkv", *words))
     assert refused.value.kind == kind
 
@@ -162,5 +162,5 @@ def test_transparency_is_refused_and_an_opaque_fourth_channel_is_not(tmp_path: P
     assert close(read(ffmpeg(tmp_path / "o.mkv", *words, frame=opaque)).frames[0], picture())
     clear = opaque.copy()
     clear[:10, :, 3] = 0
-    with pytest.raises(Refused, match="parts of it are transparent"):
+    with pytest.raises(Rejected, match="parts of it are transparent"):
         read(ffmpeg(tmp_path / "c.mkv", *words, frame=clear))

@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
-from latentshift.clip import clip_context, frames_apart
+from latentshift.frame_context import frame_context, frames_apart
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import (
     TemporalAttention,
@@ -109,7 +109,7 @@ def test_frames_meet_in_every_transformer_block_and_can_be_kept_apart() -> None:
     blocks = [module for module in unet.modules() if type(module).__name__ == "BasicTransformerBlock"]
     assert len(set(seen)) == len(temporal.layers) == len(blocks)
     remove_attention(unet)
-    assert clip_context(unet) is None
+    assert frame_context(unet) is None
     assert torch.equal(call(unet, x), call(stock, x))
 
 
@@ -122,7 +122,7 @@ def test_the_sum_is_that_of_a_block_with_a_temporal_layer_in_it() -> None:
     plain = next(module for module in twin.modules() if type(module).__name__ == "BasicTransformerBlock")
     x = torch.randn(6, 16, 8, dtype=torch.float64)
     text = torch.randn(6, TOKENS, TEXT_WIDTH, dtype=torch.float64)
-    clip_context(unet).num_frames = 3
+    frame_context(unet).num_frames = 3
     with torch.no_grad():
         h = x + plain.attn1(plain.norm1(x))
         h = h + temporal.layers[0](h, 3)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from latentshift.data.clips import Sample
-from latentshift.data.fence import Limits
-from latentshift.data.loader import Batch, Loader, Take
-from latentshift.data.order import draws, interleaved, shuffled_place, whole_weights
-from latentshift.data.refusal import Refused
+from latentshift.data.dataset import Sample
+from latentshift.data.loader import Batch, BatchSpec, Loader
+from latentshift.data.rejected import Rejected
+from latentshift.data.sample_order import interleaved, rng_for, shuffled_place, whole_weights
+from latentshift.data.worker_pool import WorkerLimits
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ class Ask:
 
     def read(self) -> Sample:
         if self.index in self.source.bad:
-            raise Refused("damaged", "it is damaged")
+            raise Rejected("damaged", "it is damaged")
         if self.index in self.source.fatal:
             os.kill(os.getpid(), signal.SIGSEGV)
-        value = draws(*self.draws).integers(256, dtype=np.uint8)
+        value = rng_for(*self.draws).integers(256, dtype=np.uint8)
         return Sample(np.full((self.num_frames, 1, 1, 3), value), self.name)
 
 
-def take(step: int) -> Take:
+def take(step: int) -> BatchSpec:
     """Every third step learns single frames."""
     if step % 3:
-        return Take(8, 2, 8 * (step - 1 - step // 3))
-    return Take(16, 1, 16 * (step // 3 - 1))
+        return BatchSpec(8, 2, 8 * (step - 1 - step // 3))
+    return BatchSpec(16, 1, 16 * (step // 3 - 1))
 
 
 def seen(batch: Batch) -> list[tuple]:
@@ -90,7 +90,7 @@ def test_ranks_share_one_order(ranks: int, order: list[list[tuple]]) -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_workers_change_nothing(workers: int, order: list[list[tuple]]) -> None:
-    assert steps(Loader(SETS, take, 5, WEIGHTS, limits=Limits(workers)), 1, 10) == order[:9]
+    assert steps(Loader(SETS, take, 5, WEIGHTS, limits=WorkerLimits(workers)), 1, 10) == order[:9]
 
 
 @pytest.mark.parametrize("step", [2, 3, 13])
@@ -111,12 +111,12 @@ def test_each_epoch_shows_everything_once(order: list[list[tuple]]) -> None:
 
 def test_clips_that_cannot_be_used_are_replaced_and_named() -> None:
     sets = [Numbered("a", 23, bad=(3, 4, 5), fatal=(11,))]
-    loader = Loader(sets, take, 5, limits=Limits(2))
+    loader = Loader(sets, take, 5, limits=WorkerLimits(2))
     found = steps(loader, 1, 7)
     left_out = {"a 3", "a 4", "a 5", "a 11"}
     assert {name for name, *_ in itertools.chain(*found)} == {f"a {k}" for k in range(23)} - left_out
     assert set(loader.left_out) == left_out and loader.left_out["a 11"].kind == "crashed"
-    again = Loader(sets, take, 5, limits=Limits(1))
+    again = Loader(sets, take, 5, limits=WorkerLimits(1))
     assert steps(again, 1, 7) == found
     whole = steps(Loader([Numbered("a", 23)], take, 5), 1, 7)
     for batch, complete in zip(found, whole, strict=True):  # all others are where they were
@@ -154,4 +154,4 @@ def test_an_order_is_a_permutation_in_each_epoch() -> None:
     assert [epoch for epoch, _ in places] == [0] * 7 + [1] * 7 + [2] * 7
     for epoch in range(3):
         assert sorted(index for e, index in places if e == epoch) == list(range(7))
-    assert draws(0, 1, 2).random() == draws(0, 1, 2).random() != draws(0, 2, 1).random()
+    assert rng_for(0, 1, 2).random() == rng_for(0, 1, 2).random() != rng_for(0, 2, 1).random()

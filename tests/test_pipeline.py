@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.clip import clip_context, frames_apart
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
+from latentshift.frame_context import frame_context, frames_apart
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.text import SentenceEncoder, unknown_words, whole_words
@@ -194,11 +194,11 @@ def test_ddim_steps_to_the_noise_level_that_the_next_call_is_told_of(steps: int)
 def test_a_pipeline_of_parts_has_the_papers_shift_and_none_stays_none(tmp_path) -> None:
     parts = {"vae": tiny_vae(), "text_encoder": tiny_bert(), "tokenizer": tiny_tokenizer(), "unet": tiny_unet()}
     pipeline = LatentShiftPipeline(**parts, scheduler=paper_scheduler())
-    assert pipeline.config.shift == SHIFT and clip_context(pipeline.unet) is not None
+    assert pipeline.config.shift == SHIFT and frame_context(pipeline.unet) is not None
     pipeline.set_shift(None)
     pipeline.save_pretrained(tmp_path)
     again = LatentShiftPipeline.from_pretrained(tmp_path)
-    assert again.config.shift is None and clip_context(again.unet) is None
+    assert again.config.shift is None and frame_context(again.unet) is None
 
 
 def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
@@ -309,7 +309,7 @@ def test_a_stock_image_pipeline_becomes_a_video_pipeline(fixture: str, request, 
     assert not list((tmp_path / "saved").rglob("*.bin"))
     again = LatentShiftPipeline.from_pretrained(tmp_path / "saved")
     again.set_progress_bar_config(disable=True)
-    assert again.config.num_frames == 2 and clip_context(again.unet) is not None
+    assert again.config.num_frames == 2 and frame_context(again.unet) is not None
     assert torch.equal(again("red star", **{**options, "generator": seeded(0)[0]}).frames, first)
 
     stock, report = UNet2DConditionModel.from_pretrained(tmp_path / "saved" / "unet", output_loading_info=True)
@@ -427,7 +427,7 @@ def test_a_hub_id_is_checked_like_a_folder(sd1_folder, tmp_path, whole: bool) ->
     (tmp_path / "models--someone--tiny" / "refs" / "main").write_text("0123")
     words = {"cache_dir": tmp_path, "local_files_only": True}
     if whole:
-        assert clip_context(LatentShiftPipeline.from_pretrained("someone/tiny", **words).unet) is not None
+        assert frame_context(LatentShiftPipeline.from_pretrained("someone/tiny", **words).unet) is not None
         return
     file = snapshot / "unet" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(file)

@@ -14,9 +14,9 @@ ROWS = 1_000_000
 PROGRAM = """
 import itertools, json
 from pathlib import Path
-from latentshift.data.clips import Footage
+from latentshift.data.dataset import FootageDataset
 from latentshift.data.footage.framing import Framing
-from latentshift.data.loader import Loader, Take
+from latentshift.data.loader import Loader, BatchSpec
 from latentshift.data.sources import list_source, source_from
 from latentshift.data.footage.window import Window
 
@@ -26,8 +26,8 @@ def memory(kind):
 
 before = memory("VmRSS")
 manifest = list_source(Path("manifest.jsonl"), source_from("webvid:results.csv", {}), print)
-clips = Footage(manifest, Window(), Framing())
-loader = Loader([clips], lambda step: Take(8, 16, 8 * (step - 1)), seed=0)
+clips = FootageDataset(manifest, Window(), Framing())
+loader = Loader([clips], lambda step: BatchSpec(8, 16, 8 * (step - 1)), seed=0)
 places = loader._places(len(manifest) // 8 - 500)
 seen = {place[-1] for _, place in itertools.islice(places, 8000)}
 peak = memory("VmHWM")

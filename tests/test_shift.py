@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
-from latentshift.clip import default_frames, frames_apart
+from latentshift.frame_context import default_frames, frames_apart
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
 

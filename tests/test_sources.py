@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from latentshift.data.left_out import LeftOutList
-from latentshift.data.manifest import Entry, LeftOut, Manifest, Row, write_manifest
+from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
+from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import list_source, source_from
 from latentshift.data.sources.ucf101 import class_words, load_sentences
 
 
-def read(words: object, **settings: object) -> tuple[list[Row], list[LeftOut]]:
+def read(words: object, **settings: object) -> tuple[list[Row], list[RejectedRow]]:
     entries: list[Entry] = list(source_from(str(words), settings).entries())
-    return [each for each in entries if isinstance(each, Row)], [each for each in entries if isinstance(each, LeftOut)]
+    return [each for each in entries if isinstance(each, Row)], [
+        each for each in entries if isinstance(each, RejectedRow)
+    ]
 
 
 def touch(*paths: Path) -> None:
@@ -28,7 +30,7 @@ def touch(*paths: Path) -> None:
         path.write_bytes(b"x")
 
 
-def shown(left_out: list[LeftOut]) -> list[tuple[str, str]]:
+def shown(left_out: list[RejectedRow]) -> list[tuple[str, str]]:
     return [(Path(each.name).name, each.kind) for each in left_out]
 
 
@@ -77,7 +79,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.mp4")
     touch(tmp_path / name, tmp_path / "b.mp4")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("a cup")
-    left_out = LeftOutList(tmp_path / "left-out.jsonl")
+    left_out = RejectedList(tmp_path / "left-out.jsonl")
     (row,) = list_source(tmp_path / "m.jsonl", source_from(str(tmp_path), {}), left_out.add)
     assert Path(row.file) == tmp_path / name and row.name.endswith("caf\\udce9.mp4")
     assert [Path(each.name).name for each in left_out] == ["b.mp4"]
@@ -257,14 +259,14 @@ def test_a_manifest_is_what_was_written(tmp_path: Path) -> None:
         Row("/clips/a.mp4", ("é", "b"), "folder", start=1.5, end=4),
         Row("/shards/0.tar", ("c",), "shards", split="val", offset=512, size=9, member="x.mp4"),
     ]
-    left_out = LeftOut("z", "damaged", "it is broken")
-    named: list[LeftOut] = []
+    left_out = RejectedRow("z", "damaged", "it is broken")
+    named: list[RejectedRow] = []
     assert write_manifest(tmp_path / "m.jsonl", iter([rows[0], left_out, rows[1]]), named.append) == 2
     assert named == [left_out]
-    listed = LeftOutList(tmp_path / "left-out.jsonl")
-    for each in (left_out, LeftOut("y", "bad-row", "it has no words", caption=True)):
+    listed = RejectedList(tmp_path / "left-out.jsonl")
+    for each in (left_out, RejectedRow("y", "bad-row", "it has no words", caption=True)):
         listed.add(each)
-    again = LeftOutList(listed.path)
+    again = RejectedList(listed.path)
     assert list(again) == list(listed) and again.by_kind == {"damaged": 1, "bad-row": 1}
     assert (len(again), again.captions, again.first(1)) == (2, 1, [left_out])
     manifest = Manifest(tmp_path / "m.jsonl")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from conftest import write_video_at
-from latentshift.data.fence import Limits
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.scenes import THRESHOLD, find_scenes
 from latentshift.data.footage.window import Window
 from latentshift.data.inspection.split import split_rows
-from latentshift.data.manifest import LeftOut, Manifest, Row
+from latentshift.data.manifest import Manifest, RejectedRow, Row
+from latentshift.data.worker_pool import WorkerLimits
 
 FPS = 30
 SCENES = (0, 66, 81, 150)  # frames: 2.2 s, 0.5 s, 2.3 s
@@ -44,10 +44,10 @@ def test_scenes_begin_where_they_do(video: Row) -> None:
 
 
 def test_a_video_becomes_rows_that_hold_one_scene_each(video: Row) -> None:
-    ((row, entries),) = split_rows([video], shortest=1.0, longest=2.2, threshold=THRESHOLD, limits=Limits(1))
+    ((row, entries),) = split_rows([video], shortest=1.0, longest=2.2, threshold=THRESHOLD, limits=WorkerLimits(1))
     assert row == video
     rows = [entry for entry in entries if isinstance(entry, Row)]
-    (short,) = [entry for entry in entries if isinstance(entry, LeftOut)]
+    (short,) = [entry for entry in entries if isinstance(entry, RejectedRow)]
     assert short.kind == "too-short" and short.reason == "its scene lasts 0.50 s, and the shortest row 1 s"
     expected = [(0.0, 2.2), (2.7, 3.85), (3.85, 5.0)]  # 2.3 s are more than the longest: two of the same length
     assert np.allclose([(each.start, each.end) for each in rows], expected, atol=1e-3)
@@ -56,13 +56,13 @@ def test_a_video_becomes_rows_that_hold_one_scene_each(video: Row) -> None:
         clip = read_clip(each, Window(8, 1.0, "first"), Framing(32, 32), np.random.default_rng(0))
         assert each.start - 1 / FPS < clip.times[0] < each.start + 1e-3
         assert (clip.frames[:, 0, 0].argmax(axis=-1) == colour).all()  # and never the frame before, of another scene
-    again = [entry for _, entries in split_rows(rows[:2], 1.0, 2.2, THRESHOLD, Limits(1)) for entry in entries]
+    again = [entry for _, entries in split_rows(rows[:2], 1.0, 2.2, THRESHOLD, WorkerLimits(1)) for entry in entries]
     assert again == rows[:2]
 
 
 def test_lengths_that_contradict_each_other(video: Row) -> None:
     with pytest.raises(ValueError, match="twice as long as the shortest or more, not 5 s to 3 s"):
-        list(split_rows([video], 3.0, 5.0, THRESHOLD, Limits(1)))
+        list(split_rows([video], 3.0, 5.0, THRESHOLD, WorkerLimits(1)))
 
 
 def test_the_command_line_writes_a_manifest(cli, video: Row) -> None:

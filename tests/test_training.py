@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import tiny_unet
 from latentshift import LatentShiftPipeline
-from latentshift.data.order import draws
+from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
@@ -513,7 +513,7 @@ def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monk
     def fill_the_disk_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
         if step == 4:
             monkeypatch.setattr(checkpoint_module, "save_file", full)
-            monkeypatch.setattr(saver_module, "write_whole", full)
+            monkeypatch.setattr(saver_module, "atomic_write_text", full)
             monkeypatch.setattr(AutoencoderStage, "came_across", lambda stage: {"replaced": ["news"]})
         return drawn(stage, step)
 
@@ -551,7 +551,7 @@ def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal
         path.touch()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(folder_module, "open_alone", unable)
+    monkeypatch.setattr(folder_module, "open_locked", unable)
     run(tiny("autoencoder", tmp_path, "steps=1"), quiet=True)
     assert capsys.readouterr().err.count("can't be locked (No locks available): see to it that no other run") == 1
     sign = tmp_path / "autoencoder" / ".running"
@@ -577,7 +577,7 @@ def test_a_folder_with_other_things_is_no_output(tmp_path: Path) -> None:
 def test_a_samples_draws_are_not_those_that_drew_the_sample() -> None:
     # The same generator would tie a frame's time to the motion's word.
     own = np.random.default_rng([0, 0, 5]).integers(2**32, size=8)
-    assert not np.array_equal(draws(0, 0, 5).integers(2**32, size=8), own)
+    assert not np.array_equal(rng_for(0, 0, 5).integers(2**32, size=8), own)
 
 
 def test_a_loss_that_is_never_finite_ends_the_run_and_moves_nothing(tmp_path: Path) -> None:

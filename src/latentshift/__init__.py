@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from latentshift.clip import default_frames, frames_apart
-    from latentshift.locate import bundled_model
+    from latentshift.frame_context import default_frames, frames_apart
+    from latentshift.model_paths import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
     from latentshift.shift import ShiftConfig, install, remove, temporal_shift
 
@@ -17,9 +17,9 @@ _HOMES = {
     "LatentShiftPipeline": "latentshift.pipeline",
     "LatentShiftPipelineOutput": "latentshift.pipeline",
     "ShiftConfig": "latentshift.shift",
-    "bundled_model": "latentshift.locate",
-    "default_frames": "latentshift.clip",
-    "frames_apart": "latentshift.clip",
+    "bundled_model": "latentshift.model_paths",
+    "default_frames": "latentshift.frame_context",
+    "frames_apart": "latentshift.frame_context",
     "install": "latentshift.shift",
     "remove": "latentshift.shift",
     "temporal_shift": "latentshift.shift",

@@ -19,10 +19,10 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.complaints import in_a_line
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
-from latentshift.locate import locate_model
+from latentshift.error_text import one_line
+from latentshift.model_paths import resolve_model
 from latentshift.models.autoencoder import decode_latents
 from latentshift.models.denoiser import denoise, share_text, wants_sizes, with_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
@@ -464,9 +464,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             ValueError: for a file that cannot be read or is of no known family, or a tokenizer that cannot be had.
         """
-        from latentshift.models.original import read_original
+        from latentshift.models.convert_checkpoint import load_original_checkpoint
 
-        parts = read_original(Path(path), family, tokenizer, average=average)
+        parts = load_original_checkpoint(Path(path), family, tokenizer, average=average)
         return cls(**{**parts, **settings}).to(dtype)
 
 
@@ -474,19 +474,19 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     """The pipeline that a user means, or one sentence that says why there is none.
 
     Args:
-        model: as for :func:`latentshift.locate.locate_model`: ``bundled``, a folder, a run, or a hub id.
+        model: as for :func:`latentshift.model_paths.locate_model`: ``bundled``, a folder, a run, or a hub id.
         **kwargs: as for :meth:`LatentShiftPipeline.from_pretrained`.
 
     Raises:
         ValueError: if it can't be loaded.
     """
-    path = locate_model(model)
+    path = resolve_model(model)
     if Path(path).is_dir():
         kwargs.setdefault("local_files_only", True)
     try:
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
     except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
-        reason = in_a_line(error)
+        reason = one_line(error)
         raise ValueError(
             reason if reason.startswith(path) else f"the model {model} cannot be loaded: {reason}"
         ) from error

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from latentshift.clip import ClipContext, clip_context, enter, leave
+from latentshift.frame_context import FrameContext, frame_context, register, unregister
 
 Padding = Literal["zeros", "circular"]
 Direction = Literal["first_from_past", "first_from_future"]
@@ -119,7 +119,7 @@ def _from_future(z: Tensor, padding: Padding) -> Tensor:
 class ShiftedGroupNorm(nn.GroupNorm):
     """A GroupNorm, with the very parameters of the one it stands for, whose output is shifted in time."""
 
-    def __init__(self, norm: nn.GroupNorm, clip: ClipContext, config: ShiftConfig) -> None:
+    def __init__(self, norm: nn.GroupNorm, clip: FrameContext, config: ShiftConfig) -> None:
         super().__init__(norm.num_groups, norm.num_channels, eps=norm.eps, affine=False)
         self.affine = norm.affine
         self.weight = norm.weight
@@ -143,8 +143,8 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     """Put the shift into every ResNet block of a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model; a call without ``num_frames`` makes
-    images (or what :func:`latentshift.clip.default_frames` says). Parameters, buffers and state-dict keys stay as they
-    are.
+    images (or what :func:`latentshift.frame_context.default_frames` says). Parameters, buffers and state-dict keys
+    stay as they are.
 
     Returns:
         The same U-Net.
@@ -162,7 +162,7 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
             raise ValueError(f"cannot shift {name}.norm1: it is a {type(norm).__name__}, not a GroupNorm")
         if norm.num_channels < config.fold:
             raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
-    clip = enter(unet, _NAME, config)
+    clip = register(unet, _NAME, config)
     for block in blocks.values():
         block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), clip, config)
     return unet
@@ -174,7 +174,7 @@ def remove(unet: nn.Module) -> nn.Module:
     Raises:
         ValueError: if the shift is not installed.
     """
-    leave(unet, _NAME)
+    unregister(unet, _NAME)
     for block in _resnet_blocks(unet).values():
         block.norm1 = cast(ShiftedGroupNorm, block.norm1).plain()
     return unet
@@ -182,7 +182,7 @@ def remove(unet: nn.Module) -> nn.Module:
 
 def shift_of(unet: nn.Module) -> ShiftConfig | None:
     """The settings of the shift on this U-Net, or None where it is not installed."""
-    clip = clip_context(unet)
+    clip = frame_context(unet)
     return None if clip is None else clip.installed.get(_NAME)
 
 

@@ -17,20 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from latentshift.benchmarks.compare import Measured, in_turns
-from latentshift.data.encoded.clips import EncodedClips
-from latentshift.data.encoded.encode import FrameEncoder, Look, TextEncoder, Views, make_shard
-from latentshift.data.encoded.plan import Plan, num_shards, shard_path
-from latentshift.data.encoded.settle import settle_source
+from latentshift.benchmarks.timing import Measured, interleaved_timing
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.loader import Loader, Take
+from latentshift.data.latents.encode import FrameEncoder, Look, TextEncoder, Views, make_shard
+from latentshift.data.latents.latent_dataset import LatentDataset
+from latentshift.data.latents.resolve import resolve_source
+from latentshift.data.latents.spec import LatentSpec, num_shards, shard_path
+from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.manifest import Row
-from latentshift.data.order import draws
-from latentshift.data.refusal import Refused
+from latentshift.data.rejected import Rejected
+from latentshift.data.sample_order import rng_for
 from latentshift.data.sources import SpritesSource
-from latentshift.video.scaling import careful
+from latentshift.video.pixels import accurate_interpolation
 
 SIZES = ((256, 256), (854, 480), (1280, 720), (1920, 1080))
 _SECONDS, _FPS, _KEYFRAMES = 12, 30, 60
@@ -48,12 +48,12 @@ def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
         row = Row(str(path), ("a clip",), "bench")
 
         def ours(number: int, row: Row = row) -> None:
-            read_clip(row, window, framing, draws(0, number))
+            read_clip(row, window, framing, rng_for(0, number))
 
         def peer(number: int, path: Path = path, wide: int = round(256 * width / height)) -> None:
             _bare_decode(path, _times_of(number, window, framing), wide, 256)
 
-        rate, bare = in_turns([ours, peer], rounds)
+        rate, bare = interleaved_timing([ours, peer], rounds)
         yield Measured(f"H.264 {width}x{height}, decoded", rate, bare)
 
 
@@ -63,8 +63,8 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
     rng = np.random.default_rng(0)
     text = rng.standard_normal(_TEXT, dtype=np.float32)
     _make_shards(shards, clips, 64, lambda _: rng.standard_normal(_LATENT, dtype=np.float32), lambda _: text)
-    opened = EncodedClips(shards)
-    loader = Loader([opened], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
+    opened = LatentDataset(shards)
+    loader = Loader([opened], lambda step: BatchSpec(_BATCH, 16, (step - 1) * _BATCH), seed=0)
     size = np.dtype(np.float16).itemsize * int(np.prod(_LATENT))
     text_size = np.dtype(np.float16).itemsize * int(np.prod(_TEXT))
     with closing(loader.batches()) as batches:
@@ -87,7 +87,7 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
                     files[number].seek(4096 + offset)
                     batch.append(files[number].read(length))
 
-    rate, bare = in_turns([ours, peer], rounds)
+    rate, bare = interleaved_timing([ours, peer], rounds)
     for file in files:
         file.close()
     return Measured("encoded, 256x256, with text", rate * _BATCHES_A_ROUND * _BATCH, bare * _BATCHES_A_ROUND * _BATCH)
@@ -102,7 +102,7 @@ def memory_over(folder: Path, samples: int = 100_000) -> tuple[float, float]:
 def _memory_here(folder: Path, samples: int) -> tuple[float, float]:
     shards, clips = folder / "small", 200  # more shards than are held open
     _make_shards(shards, clips, 1, lambda _: np.zeros((16, 16, 8, 8), dtype=np.float32), None)
-    loader = Loader([EncodedClips(shards)], lambda step: Take(_BATCH, 16, (step - 1) * _BATCH), seed=0)
+    loader = Loader([LatentDataset(shards)], lambda step: BatchSpec(_BATCH, 16, (step - 1) * _BATCH), seed=0)
     early = 0.0
     for number, _ in enumerate(itertools.islice(loader.batches(), samples // _BATCH)):
         if number == samples // _BATCH // 10:
@@ -114,7 +114,7 @@ def _make_shards(
     folder: Path, clips: int, clips_per_shard: int, frames: FrameEncoder, text: TextEncoder | None
 ) -> None:
     """Shards of clips that nobody decoded, of whatever the encoders give."""
-    plan = Plan(
+    plan = LatentSpec(
         "",
         "bench",
         "float32",
@@ -123,13 +123,13 @@ def _make_shards(
         Framing(32, 32),
         clips_per_shard=clips_per_shard,
     )
-    manifest = settle_source(folder, SpritesSource(path=Path(), clips=clips), plan)
+    manifest = resolve_source(folder, SpritesSource(path=Path(), clips=clips), plan)
     blank = Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))
 
-    def views(looks: Iterator[Look]) -> Iterator[tuple[Look, Views | Refused]]:
+    def views(looks: Iterator[Look]) -> Iterator[tuple[Look, Views | Rejected]]:
         return ((look, blank) for look in looks)
 
-    settled = Plan.read(folder)
+    settled = LatentSpec.read(folder)
     for number in range(num_shards(settled, manifest)):
         for _ in make_shard(folder, settled, manifest, number, views, frames, text):
             pass
@@ -137,7 +137,7 @@ def _make_shards(
 
 def _times_of(number: int, window: Window, framing: Framing) -> np.ndarray:
     """When the frames are shown that our clip of this number takes."""
-    rng = draws(0, number)
+    rng = rng_for(0, number)
     framing.draw(rng)
     return window.moments(0.0, float(_SECONDS), rng)
 
@@ -158,7 +158,9 @@ def _bare_decode(path: Path, times: np.ndarray, width: int, height: int) -> list
         for frame in container.decode(stream):
             while shown is not None and wanted and wanted[0] < frame.time:
                 taken.append(
-                    shown.to_ndarray(format="rgb24", width=width, height=height, interpolation=careful(), threads=1)
+                    shown.to_ndarray(
+                        format="rgb24", width=width, height=height, interpolation=accurate_interpolation(), threads=1
+                    )
                 )
                 wanted.pop(0)
             if not wanted:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from latentshift.memory.estimate import SAMPLES, Estimate, estimate
 from latentshift.training.arithmetic import attention_backend
 from latentshift.training.check import check_run
 from latentshift.training.learner import Learner
@@ -19,7 +20,6 @@ from latentshift.training.processes import accelerator_for, parts_of_a_share, sp
 from latentshift.training.rate import learning_rate
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
 from latentshift.training.run import stage_of
-from latentshift.training.sizing.estimate import SAMPLES, Estimate, estimate
 
 _PROCESS = Path("/proc/self")
 

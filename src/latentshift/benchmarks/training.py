@@ -16,8 +16,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from latentshift.benchmarks.compare import Measured, in_turns
-from latentshift.locate import BUNDLED, bundled_model
+from latentshift.benchmarks.timing import Measured, interleaved_timing
+from latentshift.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import attention_backend, is_slow_in_bf16
 from latentshift.training.learner import Learner
@@ -44,7 +44,7 @@ def bench_training(rounds: int = 5) -> Measured:
         compute=compute,
     )
     ours, batch = training_step(recipe)
-    rate, plain = in_turns([ours, _peer(batch)], rounds, clock=time.perf_counter)
+    rate, plain = interleaved_timing([ours, _peer(batch)], rounds, clock=time.perf_counter)
     return Measured(f"sprites video stage, steps in {precision}", rate, plain)
 
 

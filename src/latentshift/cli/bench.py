@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from latentshift.whole import check_place, write_whole
+from latentshift.files import atomic_write_text, check_writable
 
 bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
 
@@ -50,7 +50,7 @@ def memory(
 
     with tempfile.TemporaryDirectory() as scratch:
         measured = measure_memory(settled, Path(scratch))
-    from latentshift.training.sizing.estimate import SAMPLES
+    from latentshift.memory.estimate import SAMPLES
 
     for moment, parts in measured.estimated.moments.items():
         print(f"estimated {moment}")
@@ -103,7 +103,7 @@ def ladder(
         raise ValueError(f"{recipe} is of stage {settled.stage}, and the ladder trains stage video")
     quiet_libraries()
     device = pick_device(settled.compute.device)
-    from latentshift.benchmarks.ladder import Ladder, table
+    from latentshift.benchmarks.compare_methods import Ladder, table
 
     counts = {"seen": seen, "images": images}
     rungs = Ladder(settled, output, counts, steps, device, load_dtype(dtype, device)).rungs()
@@ -114,10 +114,10 @@ def ladder(
 
 def _check(json_file: Path | None) -> None:
     if json_file is not None:
-        check_place(json_file)
+        check_writable(json_file)
 
 
 def _keep(json_file: Path | None, facts: dict[str, Any]) -> None:
     if json_file is not None:
-        write_whole(json_file, json.dumps(facts, indent=1) + "\n")
+        atomic_write_text(json_file, json.dumps(facts, indent=1) + "\n")
         print(json_file)

@@ -23,17 +23,17 @@ def convert(
 ) -> None:
     """Turn an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) into a pipeline: ready to be fine-tuned on clips."""
     from latentshift.cli.models import check_new_model, quiet_libraries
-    from latentshift.whole import whole
+    from latentshift.files import atomic_write
 
     check_new_model(output, dtype)
     quiet_libraries()
     import torch
 
-    from latentshift.models.original import read_original
+    from latentshift.models.convert_checkpoint import load_original_checkpoint
     from latentshift.pipeline import LatentShiftPipeline
 
-    parts = read_original(file, family, tokenizer, average=average, pickled=True)
+    parts = load_original_checkpoint(file, family, tokenizer, average=average, pickled=True)
     pipeline = LatentShiftPipeline(**parts).to(getattr(torch, dtype))
-    with whole(output) as temporary:
+    with atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(output)

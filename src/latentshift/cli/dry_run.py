@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from latentshift.memory.estimate import Estimate
     from latentshift.training.recipe import AnyRecipe
-    from latentshift.training.sizing.estimate import Estimate
 
 
 def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
@@ -28,9 +28,9 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     quiet_libraries()
     import torch
 
+    from latentshift.memory.advice import advice
+    from latentshift.memory.estimate import estimate, memory_for_each
     from latentshift.training.check import check_run
-    from latentshift.training.sizing.advice import advice
-    from latentshift.training.sizing.estimate import estimate, memory_for_each
 
     name = recipe.compute.device
     elsewhere = memory is not None and name.startswith("cuda")

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from latentshift.locate import BUNDLED
+from latentshift.model_paths import BUNDLED
 
 
 def evaluate(

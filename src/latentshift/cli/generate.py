@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
-from latentshift.locate import BUNDLED
+from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
     import numpy as np

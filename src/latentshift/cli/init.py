@@ -39,7 +39,7 @@ def init(
 ) -> None:
     """Let frames meet in an image model (by the temporal shift) and save it: ready to be fine-tuned on clips."""
     from latentshift.cli.models import check_new_model, load_pipeline, quiet_libraries
-    from latentshift.whole import whole
+    from latentshift.files import atomic_write
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
@@ -81,6 +81,6 @@ def init(
         pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     timing = {"num_frames": frames, "fps": fps}
     pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
-    with whole(output) as temporary:
+    with atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(output)

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from latentshift.whole import check_place
+from latentshift.files import check_writable
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def check_new_model(output: Path, dtype: str) -> None:
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists already; choose another folder, or delete it")
-    check_place(output)
+    check_writable(output)
     if dtype not in DTYPES:
         raise ValueError(f"no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
 

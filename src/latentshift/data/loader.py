@@ -2,7 +2,7 @@
 
 Its whole state is the number of the next step. The global order is the same for any number of ranks and of workers, and
 after a run was taken up again in the middle of an epoch: a sample's place says which set, epoch and index it is, and
-all its draws come from that. Reading goes on ahead, footage in other processes, behind the fence. Knows no
+all its draws come from that. Reading goes on ahead, footage in other processes, in worker processes. Knows no
 models.
 """
 
@@ -12,19 +12,19 @@ import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from latentshift.data.ahead import ahead, ahead_where_slow
-from latentshift.data.clips import ClipSet, Request, Sample
-from latentshift.data.fence import Fence, Limits, attempt
+from latentshift.data.dataset import ClipDataset, Request, Sample
 from latentshift.data.footage.decode import IMPORTS
-from latentshift.data.order import draws, interleaved, shuffled_place, whole_weights
-from latentshift.data.refusal import Refused
+from latentshift.data.prefetch import prefetch, prefetch_if_slow
+from latentshift.data.rejected import Rejected
+from latentshift.data.sample_order import interleaved, rng_for, shuffled_place, whole_weights
+from latentshift.data.worker_pool import WorkerLimits, WorkerPool, attempt
 
 _MOST_IN_A_ROW = 32
 _BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
-class Take:
+class BatchSpec:
     """What a step takes: ``samples`` of ``num_frames`` each, from position ``start`` of their kind on.
 
     Single frames and clips go each through an order of their own.
@@ -61,7 +61,7 @@ class Loader:
         weights: of the sets; by default all alike. Sets without samples of the wanted kind are passed over.
         rank: which part of each batch is this process's, 0 … ``ranks`` - 1.
         ranks: how many processes share each batch.
-        limits: of reading footage, in processes of its own; None to read it in this process, without a fence. What is
+        limits: of reading footage, in processes of its own; None to read it in this process, without a pool. What is
             encoded is always read in this process.
 
     Raises:
@@ -70,13 +70,13 @@ class Loader:
 
     def __init__(
         self,
-        sets: Sequence[ClipSet],
-        take: Callable[[int], Take],
+        sets: Sequence[ClipDataset],
+        take: Callable[[int], BatchSpec],
         seed: int,
         weights: Sequence[float] | None = None,
         rank: int = 0,
         ranks: int = 1,
-        limits: Limits | None = None,
+        limits: WorkerLimits | None = None,
     ) -> None:
         self.sets = sets
         self.take = take
@@ -84,7 +84,7 @@ class Loader:
         self.weights = whole_weights(weights or [1] * len(sets))
         self.rank, self.ranks = rank, ranks
         self.limits = limits
-        self.left_out: dict[str, Refused] = {}
+        self.left_out: dict[str, Rejected] = {}
         self.short: set[str] = set()
         if len(self.weights) != len(sets) or not sets or min(self.weights) <= 0:
             raise ValueError(f"each set of clips has a weight above 0, not {weights}")
@@ -99,20 +99,20 @@ class Loader:
             ValueError: if there is nothing of the wanted kind, or 32 clips in a row can't be used.
         """
         if self.limits is None or all(each.encoded for each in self.sets):
-            yield from ahead_where_slow(self._batches(step, _read_here, _read_here), _BATCHES_AHEAD)
+            yield from prefetch_if_slow(self._batches(step, _read_here, _read_here), _BATCHES_AHEAD)
             return
-        with Fence(fulfil, self.limits, IMPORTS) as fence, _Again(self.limits) as again:
+        with WorkerPool(fulfil, self.limits, IMPORTS) as pool, _Again(self.limits) as again:
 
             def stop() -> None:
-                fence.close()
+                pool.close()
                 again.close()
 
-            yield from ahead(self._batches(step, fence.run, again.run), _BATCHES_AHEAD, stop)
+            yield from prefetch(self._batches(step, pool.run, again.run), _BATCHES_AHEAD, stop)
 
     def _batches(self, step: int, read: _Reading, again: _Reading) -> Iterator[Batch]:
         """``read`` is for footage; what is encoded lies ready, and is read in this process."""
         places = self._places(step)
-        answers: Iterator[tuple[Request, Sample | Refused]] = iter(())
+        answers: Iterator[tuple[Request, Sample | Rejected]] = iter(())
         if not all(each.encoded for each in self.sets):  # else nothing would ever take from the second of the pair
             places, later = itertools.tee(places)
             footage = (each for each in later if not self.sets[each[1][1]].encoded)
@@ -133,11 +133,11 @@ class Loader:
             yield batch
 
     def _usable(
-        self, request: Request, answer: Sample | Refused, num_frames: int, place: tuple[int, ...], again: _Reading
+        self, request: Request, answer: Sample | Rejected, num_frames: int, place: tuple[int, ...], again: _Reading
     ) -> tuple[Request, Sample]:
         """The sample, or the first one that can be used of those that are drawn for its place, and what gave it."""
         for again_drawn in range(1, _MOST_IN_A_ROW + 1):
-            if not isinstance(answer, Refused):
+            if not isinstance(answer, Rejected):
                 if answer.short:
                     self.short.add(request.name)
                 return request, answer
@@ -166,7 +166,7 @@ class Loader:
                 epoch, index = shuffled_place(within, sizes[which], self.seed, kind, which)
                 yield take.num_frames, (kind, which, epoch, index)
 
-    def _mine(self, take: Take) -> tuple[int, int]:
+    def _mine(self, take: BatchSpec) -> tuple[int, int]:
         """Where this rank's part begins, and how many samples it is."""
         count, rest = divmod(take.samples, self.ranks)
         if rest:
@@ -176,11 +176,11 @@ class Loader:
     def _request(self, num_frames: int, place: tuple[int, ...], attempt: int = 0) -> Request:
         _, which, _, index = place
         if attempt:
-            index = int(draws(self.seed, *place, attempt, 0).integers(self.sets[which].size(num_frames)))
+            index = int(rng_for(self.seed, *place, attempt, 0).integers(self.sets[which].size(num_frames)))
         return self.sets[which].ask(num_frames, index, (self.seed, *place, attempt))
 
 
-_Reading = Callable[[Iterator[Request]], Iterator[tuple[Request, Sample | Refused]]]
+_Reading = Callable[[Iterator[Request]], Iterator[tuple[Request, Sample | Rejected]]]
 
 
 def fulfil(request: Request) -> Sample:
@@ -188,23 +188,23 @@ def fulfil(request: Request) -> Sample:
     return request.read()
 
 
-def _read_here(requests: Iterator[Request]) -> Iterator[tuple[Request, Sample | Refused]]:
+def _read_here(requests: Iterator[Request]) -> Iterator[tuple[Request, Sample | Rejected]]:
     for request in requests:
         yield request, attempt(fulfil, request)
 
 
 class _Again:
-    """A second fence for what replaces refused clips, started when it is first needed: the other one is at work."""
+    """A second pool for what replaces refused clips, started when it is first needed: the other one is at work."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: WorkerLimits) -> None:
         self.limits = replace(limits, workers=1)
-        self.fence: Fence[Request, Sample] | None = None
+        self.pool: WorkerPool[Request, Sample] | None = None
         self.closed = False
 
-    def run(self, requests: Iterator[Request]) -> Iterator[tuple[Request, Sample | Refused]]:
-        if self.fence is None and not self.closed:
-            self.fence = Fence(fulfil, self.limits, IMPORTS)
-        return iter(()) if self.fence is None else self.fence.run(requests)
+    def run(self, requests: Iterator[Request]) -> Iterator[tuple[Request, Sample | Rejected]]:
+        if self.pool is None and not self.closed:
+            self.pool = WorkerPool(fulfil, self.limits, IMPORTS)
+        return iter(()) if self.pool is None else self.pool.run(requests)
 
     def __enter__(self) -> _Again:
         return self
@@ -214,5 +214,5 @@ class _Again:
 
     def close(self) -> None:
         self.closed = True
-        if self.fence is not None:
-            self.fence.close()
+        if self.pool is not None:
+            self.pool.close()

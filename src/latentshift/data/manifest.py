@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.data.footage.media import is_image
-from latentshift.data.refusal import Kind
-from latentshift.whole import whole
+from latentshift.data.media import is_image
+from latentshift.data.rejected import Kind
+from latentshift.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class RejectedRow:
     """Something in a source that cannot become a row.
 
     Attributes:
@@ -91,7 +91,7 @@ class LeftOut:
         object.__setattr__(self, "name", printable(self.name))
 
 
-Entry = Row | LeftOut
+Entry = Row | RejectedRow
 
 
 def printable(name: str) -> str:
@@ -193,7 +193,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def write_manifest(target: Path, entries: Iterator[Entry], leave_out: Callable[[LeftOut], None]) -> int:
+def write_manifest(target: Path, entries: Iterator[Entry], leave_out: Callable[[RejectedRow], None]) -> int:
     """Write a source's rows, whole or not at all; how many they were.
 
     Args:
@@ -202,9 +202,9 @@ def write_manifest(target: Path, entries: Iterator[Entry], leave_out: Callable[[
         leave_out: told of everything that is left out.
     """
     rows = 0
-    with whole(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_write(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         for entry in entries:
-            if isinstance(entry, LeftOut):
+            if isinstance(entry, RejectedRow):
                 leave_out(entry)
             else:
                 file.write(entry.to_json() + "\n")

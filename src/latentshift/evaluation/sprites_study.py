@@ -16,7 +16,7 @@ import numpy as np
 
 from latentshift.data.sprites import Sprite, Sprites
 from latentshift.evaluation.sprite_reader import Reading, calibrate, read_clip, score
-from latentshift.whole import write_whole
+from latentshift.files import atomic_write_text
 
 Generate = Callable[[str, int], np.ndarray]  # (prompt, seed) -> uint8 (F, H, W, 3)
 
@@ -71,7 +71,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     """
     path = folder / "settings.json"
     if not path.exists():
-        write_whole(path, json.dumps(settings, indent=1) + "\n")
+        atomic_write_text(path, json.dumps(settings, indent=1) + "\n")
         return
     try:
         before = dict(json.loads(path.read_text()))
@@ -92,7 +92,9 @@ def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) 
         ValueError: if the log holds answers to other questions.
     """
     answers = _load(log)
-    write_whole(log, "".join(json.dumps(answer) + "\n" for answer in answers))  # without a line that a kill cut short
+    atomic_write_text(
+        log, "".join(json.dumps(answer) + "\n" for answer in answers)
+    )  # without a line that a kill cut short
     with log.open("a") as file:
         for index, (_, prompt, seed) in enumerate(questions(part, count, size)):
             if index < len(answers):

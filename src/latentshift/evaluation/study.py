@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from latentshift.clip import frames_apart
 from latentshift.contact_sheet import contact_sheet
 from latentshift.evaluation.sprites_study import PARTS, Part, questions, read_part, score_part, settle
-from latentshift.models.digest import model_digest
+from latentshift.files import atomic_write_text
+from latentshift.frame_context import frames_apart
+from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip, write_video
-from latentshift.whole import write_whole
 
 _SHEET_ROWS = 16
 SCORES = ("background", "colour", "motion", "thing", "joint")
@@ -50,7 +50,7 @@ class Study:
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
         self.settings = {
-            "contents": model_digest(*pipeline.components.values()),
+            "contents": model_fingerprint(*pipeline.components.values()),
             "shift": pipeline.config.shift,
             "frames": pipeline.config.num_frames,
             "steps": steps,
@@ -72,7 +72,7 @@ class Study:
             if counts.get(part.name):
                 report["parts"].append(self._read(part, counts[part.name]))
                 yield part.name, report["parts"][-1]
-        write_whole(self.output / "report.json", json.dumps(report, indent=1) + "\n")
+        atomic_write_text(self.output / "report.json", json.dumps(report, indent=1) + "\n")
 
     def _read(self, part: Part, count: int) -> dict[str, Any]:
         def generate(prompt: str, seed: int) -> np.ndarray:

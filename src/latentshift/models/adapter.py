@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentshift.models.digest import weights_digest
+from latentshift.files import atomic_write
+from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.whole import whole
 
 Kind = Literal["lora", "delta"]
 _KEY = "latentshift"
@@ -85,7 +85,7 @@ def save_delta(pipeline: Any, base: Any, path: Path) -> None:
             difference = value.float().cpu() - before[name].float().cpu()
             if difference.any():
                 tensors[f"{part}.{name}"] = difference
-    _save(pipeline, "delta", tensors, path, base=weights_digest(base.unet))
+    _save(pipeline, "delta", tensors, path, base=weights_fingerprint(base.unet))
 
 
 def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
@@ -116,7 +116,7 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
     if told["kind"] == "lora":
         _add(pipeline.unet, _part(tensors, "unet"), Lora(**told["lora"]), path)
     else:
-        if told["base"] != weights_digest(pipeline.unet):
+        if told["base"] != weights_fingerprint(pipeline.unet):
             raise ValueError(f"{path} was made of another base than this one, or this one was not loaded in float32")
         for part in _PARTS:
             _sum(getattr(pipeline, part), _part(tensors, part), path)
@@ -148,7 +148,7 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
     settings["sample_size"] = pipeline.unet.config.sample_size
     told = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
     halves = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
-    with whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(halves, temporary, metadata={"format": "pt", _KEY: json.dumps(told)})
 
 

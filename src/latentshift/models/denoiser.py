@@ -16,7 +16,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
-from latentshift.clip import clip_context
+from latentshift.frame_context import frame_context
 
 _SIZES = 6
 
@@ -78,7 +78,7 @@ def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
-    told: dict[str, Any] = {} if clip_context(unet) is None else {"num_frames": num_frames}
+    told: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if wants_sizes(unet):
         text, row = text[:, :-1], text[:, -1].repeat_interleave(num_frames, dim=0)
         width = _pooled_width(unet)

@@ -20,7 +20,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from latentshift.clip import ClipContext, clip_context, enter, leave, uncompiled
+from latentshift.frame_context import FrameContext, frame_context, register, uncompiled, unregister
 
 _NAME = "temporal attention"
 
@@ -131,7 +131,7 @@ def install_attention(unet: nn.Module, temporal: TemporalAttention) -> nn.Module
             f"these temporal layers are of another U-Net: their widths are {list(temporal.config.widths)}, and its "
             f"transformer blocks' {wanted}"
         )
-    clip = enter(unet, _NAME, temporal)
+    clip = register(unet, _NAME, temporal)
     handles = []
     for block, layer in zip(blocks.values(), temporal.layers, strict=True):
         after = _AfterSpatialAttention(cast(TemporalSelfAttention, layer), clip)
@@ -147,7 +147,7 @@ def remove_attention(unet: nn.Module) -> nn.Module:
     Raises:
         ValueError: if there are none.
     """
-    leave(unet, _NAME)
+    unregister(unet, _NAME)
     module = uncompiled(unet)
     for handle in module._temporal_hooks:  # type: ignore[union-attr]
         handle.remove()
@@ -157,7 +157,7 @@ def remove_attention(unet: nn.Module) -> nn.Module:
 
 def attention_of(unet: nn.Module) -> TemporalAttention | None:
     """The temporal layers that work in this U-Net, or None."""
-    clip = clip_context(unet)
+    clip = frame_context(unet)
     return None if clip is None else clip.installed.get(_NAME)
 
 
@@ -167,7 +167,7 @@ class _AfterSpatialAttention:
     The block adds what its spatial attention returns to its own input, so the input has to be known here.
     """
 
-    def __init__(self, layer: TemporalSelfAttention, clip: ClipContext) -> None:
+    def __init__(self, layer: TemporalSelfAttention, clip: FrameContext) -> None:
         self.layer = layer
         self.clip = clip
         self.residual: Tensor | None = None

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentshift.whole import clear_leftovers, remove, whole
+from latentshift.files import atomic_write, clear_leftovers, remove
 
 _PREFIX = "step-"
 _MANIFEST = "manifest.json"
@@ -41,7 +41,7 @@ def save_checkpoint(
     """
     final = checkpoint_path(folder, step)
     try:
-        with whole(final) as temporary:
+        with atomic_write(final) as temporary:
             temporary.mkdir()
             for name, group in tensors.items():
                 save_file(_apart(group), temporary / f"{name}.safetensors")

@@ -15,11 +15,10 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from latentshift.lock import open_alone
+from latentshift.files import check_writable, open_locked
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import NAMES_OF_DATA, AnyRecipe, DiffusionSettings, load_recipe
-from latentshift.whole import check_place
 
 _MOST_TO_APPEAR = 60  # seconds
 # What may change when a run goes on: its length and rhythm, how the arithmetic is done, samples and export.
@@ -39,7 +38,7 @@ def check_folder(recipe: AnyRecipe) -> None:
         OSError: if it can't be written to.
     """
     output = recipe.output
-    check_place(output / "recipe.yaml")
+    check_writable(output / "recipe.yaml")
     for base in (getattr(recipe, "model", None), getattr(recipe, "autoencoder", None)):
         if isinstance(base, str | Path) and Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
@@ -107,7 +106,7 @@ def _sign_put_up(output: Path) -> Iterator[str | None]:
     output.mkdir(parents=True, exist_ok=True)
     anothers = path.exists()
     try:
-        file = open_alone(path)
+        file = open_locked(path)
     except BlockingIOError:
         number = path.read_text().strip() if path.exists() else ""
         raise ValueError(

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
-from latentshift.complaints import in_a_line
+from latentshift.error_text import one_line
 from latentshift.training.best import VALIDATION
 from latentshift.training.learner import Learned
 from latentshift.training.lines import add_line, forget_after
@@ -50,7 +50,7 @@ class Journal:
         except Exception as error:  # each library raises what it likes
             names = ", ".join(recipe.trackers)
             raise ValueError(
-                f"trackers ({names}) can't begin: {in_a_line(error)}; mend that, or leave it out"
+                f"trackers ({names}) can't begin: {one_line(error)}; mend that, or leave it out"
             ) from error
         for log in ("metrics.jsonl", VALIDATION, "dropped.jsonl"):
             if self.main:
@@ -126,7 +126,7 @@ class Journal:
             except Exception as error:  # each library raises what it likes
                 self.accelerator.trackers.remove(tracker)
                 tqdm.write(
-                    f"warning: {tracker.name} is told no more, since it failed: {in_a_line(error)}", file=sys.stderr
+                    f"warning: {tracker.name} is told no more, since it failed: {one_line(error)}", file=sys.stderr
                 )
 
     def _write(self, name: str, step: int, values: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from latentshift.whole import write_whole
+from latentshift.files import atomic_write_text
 
 
 def add_line(path: Path, line: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def forget_after(path: Path, step: int) -> None:
     """Leave out what was logged after a step, for it is going to be logged again, and lines that a kill cut short."""
     if path.exists():
         kept = [line for line in read_lines(path) if line["step"] <= step]
-        write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        atomic_write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def _parsed(text: bytes) -> dict[str, Any] | None:

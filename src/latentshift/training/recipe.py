@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from latentshift.complaints import in_words
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
+from latentshift.error_text import format_validation_error
 from latentshift.models.adapter import TARGETS
 from latentshift.shift import ShiftConfig
 
@@ -390,7 +390,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise ValueError(f"the recipe {path} does not hold: {in_words(error, leave_out=1)}") from None
+        raise ValueError(f"the recipe {path} does not hold: {format_validation_error(error, leave_out=1)}") from None
 
 
 def dump_recipe(recipe: AnyRecipe) -> str:

@@ -8,6 +8,8 @@ import sys
 import torch
 from accelerate import Accelerator
 
+from latentshift.memory.advice import advice
+from latentshift.memory.estimate import memory_for_each, process_size
 from latentshift.training.arithmetic import is_slow_in_bf16
 from latentshift.training.check import check_run
 from latentshift.training.checkpoint import list_checkpoints
@@ -15,8 +17,6 @@ from latentshift.training.folder import held
 from latentshift.training.loop import fit
 from latentshift.training.processes import accelerator_for, settle
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
-from latentshift.training.sizing.advice import advice
-from latentshift.training.sizing.estimate import memory_for_each, process_size
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.denoiser import ImageStage, VideoStage
 

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from latentshift.files import atomic_write_text, clear_leftovers
 from latentshift.training.best import best_step
 from latentshift.training.checkpoint import drop_checkpoints, load_newest_checkpoint, save_checkpoint, set_aside
 from latentshift.training.learner import Learner
@@ -23,7 +24,6 @@ from latentshift.training.lines import add_line
 from latentshift.training.rate import before_decay
 from latentshift.training.recipe import AnyRecipe, dump_recipe
 from latentshift.training.stage import Stage
-from latentshift.whole import clear_leftovers, write_whole
 
 
 class Saver:
@@ -84,8 +84,8 @@ class Saver:
             of_data = [place for kind in ("latents", "footage", "validation") for place in (own / kind).glob("**/")]
             for folder in (own, own / "samples", *of_data):
                 clear_leftovers(folder)
-            write_whole(own / "recipe.yaml", dump_recipe(self.recipe))
-            write_whole(own / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
+            atomic_write_text(own / "recipe.yaml", dump_recipe(self.recipe))
+            atomic_write_text(own / "versions.json", json.dumps(versions(self.accelerator), indent=1) + "\n")
         self.report()
 
     def save(self, step: int, pending: dict[str, Any], *, anyhow: bool = False) -> None:
@@ -130,7 +130,7 @@ class Saver:
         told = gather_object([self.stage.came_across()])
         if self.accelerator.is_main_process and (found := _joined(told)) != self._reported:
             text = json.dumps({**self.stage.listed(), **found}, indent=1, ensure_ascii=False) + "\n"
-            write_whole(self.recipe.output / "data.json", text)
+            atomic_write_text(self.recipe.output / "data.json", text)
             self._reported = found
 
     @contextmanager

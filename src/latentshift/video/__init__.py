@@ -7,9 +7,9 @@ Knows nothing of models, tensors on devices, prompts or the data sets. PyAV, Pil
 they are used.
 """
 
+from latentshift.video.metadata import DEFAULT_FPS
+from latentshift.video.pixels import as_clip, to_uint8, to_unit
 from latentshift.video.read import read_metadata, read_video
-from latentshift.video.record import DEFAULT_FPS
-from latentshift.video.values import as_clip, to_uint8, to_unit
 from latentshift.video.write import check_output, write_video
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from latentshift.video.record import DEFAULT_FPS, IMAGES, RECORD, read_text, reason, recorded
-from latentshift.video.scaling import careful
+from latentshift.video.metadata import DEFAULT_FPS, IMAGES, RECORD, read_text, reason, recorded
+from latentshift.video.pixels import accurate_interpolation
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def _read_frames(path: Path) -> tuple[np.ndarray, float]:
         if not container.streams.video:
             raise ValueError("it holds no video")
         stream = container.streams.video[0]
-        how: dict[str, Any] = {"format": "rgb24", "interpolation": careful(), "threads": 1}
+        how: dict[str, Any] = {"format": "rgb24", "interpolation": accurate_interpolation(), "threads": 1}
         frames = [np.rot90(frame.to_ndarray(**how), frame.rotation // 90) for frame in container.decode(stream)]
         return _stack(frames), float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.video.record import DEFAULT_FPS, EXIF_DESCRIPTION, encode, reason
-from latentshift.video.scaling import careful
-from latentshift.whole import check_place, whole
+from latentshift.files import atomic_write, check_writable
+from latentshift.video.metadata import DEFAULT_FPS, EXIF_DESCRIPTION, encode, reason
+from latentshift.video.pixels import accurate_interpolation
 
 MIN_FPS, MAX_FPS = 0.1, 240
 BROWSER_MAX_FPS = {".gif": 50, ".webp": 90}  # browsers slow images down to 10 frames per second beyond this
@@ -50,7 +50,7 @@ def check_output(path: str | os.PathLike[str], num_frames: int, *, fps: float = 
         raise FileExistsError(f"the folder {path} exists and is not empty: name a new one for the frames")
     if not suffix and target.exists() and not target.is_dir():
         raise FileExistsError(f"{path} is an existing file: give the path a suffix, or name a folder for the frames")
-    check_place(Path(path))
+    check_writable(Path(path))
     if suffix == ".mp4":
         import av
 
@@ -97,7 +97,7 @@ def write_video(
         raise ValueError(f"{path} needs an even width and height, not {width}x{height}: crop the frames or use .webp")
     text = encode(path, metadata or {}, fps, len(frames))
     try:
-        with whole(target) as temporary:
+        with atomic_write(target) as temporary:
             _WRITERS[suffix](temporary, frames, fps, text, loop)
     except Exception as error:
         raise OSError(f"{path} could not be written: {reason(error)}") from error
@@ -124,7 +124,7 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                interpolation=careful(),
+                interpolation=accurate_interpolation(),
                 threads=1,
             )
             picture.pts, picture.time_base = index, 1 / rate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from latentshift.data.manifest import LeftOut
+    from latentshift.data.manifest import RejectedRow
 
 Word = TypeVar("Word", bound=str)
 
@@ -46,9 +46,9 @@ def source_of(words: str, options: list[str] | None) -> Any:
 
 def limits_of(workers: int, time_limit: float, memory_limit: float) -> Any:
     """What one clip may cost; ``memory_limit`` in GiB."""
-    from latentshift.data.fence import Limits
+    from latentshift.data.worker_pool import WorkerLimits
 
-    return Limits(workers, time_limit, round(memory_limit * 2**30))
+    return WorkerLimits(workers, time_limit, round(memory_limit * 2**30))
 
 
 def one_of(option: str, value: str, known: tuple[Word, ...]) -> Word:
@@ -63,7 +63,7 @@ def one_of(option: str, value: str, known: tuple[Word, ...]) -> Word:
     raise ValueError(f"{option} must be one of {', '.join(known)}, not {value!r}")
 
 
-def print_refused(first: Sequence[LeftOut], total: int, where_all_are: str) -> None:
+def print_refused(first: Sequence[RejectedRow], total: int, where_all_are: str) -> None:
     """A line for each of the first that were refused, and where the rest stand."""
     here = f"{Path.cwd()}{os.sep}"
     for each in first:

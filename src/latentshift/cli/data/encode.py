@@ -23,7 +23,7 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
-from latentshift.locate import BUNDLED
+from latentshift.model_paths import BUNDLED
 
 ENGINES = ("local", "ray")
 _PATIENCE = timedelta(days=30)  # of a process that is done with the others, which may have more to do
@@ -59,25 +59,25 @@ def encode(
     from tqdm import tqdm
 
     from latentshift.cli.data.encoders import Encoders
-    from latentshift.data.encoded.clips import EncodedClips
-    from latentshift.data.encoded.encode import encode_shards
-    from latentshift.data.encoded.plan import Plan
-    from latentshift.data.encoded.settle import settle_source
     from latentshift.data.footage.framing import CROPS, Framing
     from latentshift.data.footage.window import PLACES, Window
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
-    from latentshift.whole import check_place
+    from latentshift.data.latents.encode import encode_shards
+    from latentshift.data.latents.latent_dataset import LatentDataset
+    from latentshift.data.latents.resolve import resolve_source
+    from latentshift.data.latents.spec import LatentSpec
+    from latentshift.files import check_writable
 
     one_of("--engine", engine, ENGINES)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
     crop_word = one_of("--crop", crop, CROPS)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
-    check_place(output / "index.json")
+    check_writable(output / "index.json")
     state = PartialState(cpu=device == "cpu", **({"timeout": _PATIENCE} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device)
     side = encoders.size if size is None else size
-    plan = Plan(
+    plan = LatentSpec(
         manifest="",
         autoencoder=encoders.autoencoder_digest,
         precision="float32",
@@ -89,7 +89,7 @@ def encode(
         seed=seed,
     )
     with state.main_process_first():
-        manifest = settle_source(output, chosen, plan, retry=retry and state.is_main_process)
+        manifest = resolve_source(output, chosen, plan, retry=retry and state.is_main_process)
     if engine == "ray":
         from latentshift.cli.data.ray_engine import encode_with_ray
 
@@ -104,7 +104,7 @@ def encode(
     state.wait_for_everyone()
     if not state.is_main_process:
         return
-    encoded = EncodedClips(output)
+    encoded = LatentDataset(output)
     refused = encoded.refused_by_kind.total()
     print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_left_out}")
     print_refused(

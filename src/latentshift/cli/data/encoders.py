@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from latentshift.cli.models import load_pipeline, pick_device
-from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import caption_encoder, frame_encoder
+from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 
 
 class Encoders:
@@ -22,7 +22,7 @@ class Encoders:
         pipeline = load_pipeline(model, pick_device(device), "float32")
         self.size = pipeline.sample_size
         self.num_frames = int(pipeline.config.num_frames)
-        self.autoencoder_digest = weights_digest(pipeline.vae)
-        self.text_digest = model_digest(*pipeline.sentences.parts)
+        self.autoencoder_digest = weights_fingerprint(pipeline.vae)
+        self.text_digest = model_fingerprint(*pipeline.sentences.parts)
         self.frames = frame_encoder(pipeline.vae, pipeline.device)
         self.text = caption_encoder(pipeline.sentences, pipeline.device)

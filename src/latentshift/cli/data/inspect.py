@@ -25,7 +25,7 @@ from latentshift.cli.data.common import (
 )
 
 if TYPE_CHECKING:
-    from latentshift.data.manifest import LeftOut
+    from latentshift.data.manifest import RejectedRow
 
 _SAMPLES = 24
 
@@ -52,21 +52,21 @@ def inspect(
     from latentshift.data.footage.window import Window
     from latentshift.data.inspection.inspect import Inspection, look_through
     from latentshift.data.inspection.page import Shown, render_page
-    from latentshift.data.left_out import LeftOutList
     from latentshift.data.manifest import Manifest, Row, write_manifest
-    from latentshift.data.refusal import Refused
-    from latentshift.whole import check_place, write_whole
+    from latentshift.data.rejected import Rejected
+    from latentshift.data.rejected_list import RejectedList
+    from latentshift.files import atomic_write_text, check_writable
 
     for file in (json_file, html_file):
         if file is not None:
-            check_place(file)
+            check_writable(file)
     window = Window(frames=frames, seconds=seconds, place="centre", short=one_of("--short", short, KNOWN_SHORT))
     framing = Framing(size, size)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
     samples: list[Shown] = []
     with tempfile.TemporaryDirectory() as folder:
-        inspection = Inspection(LeftOutList(Path(folder) / "left-out.jsonl"))
+        inspection = Inspection(RejectedList(Path(folder) / "left-out.jsonl"))
         listed = Path(folder) / "manifest.jsonl"
         rows = write_manifest(listed, chosen.entries(), inspection.left_out.add)
         if not rows and not inspection.left_out:
@@ -76,14 +76,14 @@ def inspect(
         for finding in tqdm(findings, total=rows, desc="inspect", unit="clip", disable=not sys.stderr.isatty()):
             inspection.add(finding)
             found, row = finding.found, finding.row
-            if not isinstance(found, Refused) and found.frames is not None:
+            if not isinstance(found, Rejected) and found.frames is not None:
                 samples.append(Shown(row.name, row.captions[0], found.frames, frames / seconds))
         report = inspection.to_dict(manifest)
         refused = inspection.left_out.first(MOST_SHOWN)
     if json_file is not None:
-        write_whole(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        atomic_write_text(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
-        write_whole(html_file, render_page(source, report, samples))
+        atomic_write_text(html_file, render_page(source, report, samples))
     _print(report, refused)
     for file in (json_file, html_file):
         if file is not None:
@@ -92,7 +92,7 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _print(report: dict[str, Any], refused: list[LeftOut]) -> None:
+def _print(report: dict[str, Any], refused: list[RejectedRow]) -> None:
     images = f", {report['images']} of them images" if report["images"] else ""
     print(f"kept {report['kept']} of {report['total']}{images}")
     captions = report["captions"]

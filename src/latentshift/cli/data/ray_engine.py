@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latentshift.data.fence import Limits
+from latentshift.data.worker_pool import WorkerLimits
 
 
-def encode_with_ray(folder: Path, model: str, device: str, limits: Limits, actors: int) -> Iterator[int]:
+def encode_with_ray(folder: Path, model: str, device: str, limits: WorkerLimits, actors: int) -> Iterator[int]:
     """Make the shards of a folder that are not there yet; yields how many more rows are done.
 
     Args:
-        folder: settled by :func:`latentshift.data.encoded.settle.settle_source`.
+        folder: settled by :func:`latentshift.data.latents.resolve.settle_source`.
         model: whose encoders.
         device: of each actor.
         limits: of each actor's decoding.
@@ -30,14 +30,14 @@ def encode_with_ray(folder: Path, model: str, device: str, limits: Limits, actor
         import ray
     except ImportError:
         raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
-    from latentshift.data.encoded.plan import Plan, manifest_path, num_shards
+    from latentshift.data.latents.spec import LatentSpec, manifest_path, num_shards
     from latentshift.data.manifest import Manifest
 
     if actors < 1:
         raise ValueError(f"--actors must be 1 or more, not {actors}")
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"with --engine ray, --device is auto, cpu or cuda, not {device}: Ray deals out the GPUs")
-    shards = num_shards(Plan.read(folder), Manifest(manifest_path(folder)))
+    shards = num_shards(LatentSpec.read(folder), Manifest(manifest_path(folder)))
     if not ray.is_initialized():
         ray.init(logging_level="error", log_to_driver=False)
     if device == "auto":
@@ -57,9 +57,9 @@ def encode_with_ray(folder: Path, model: str, device: str, limits: Limits, actor
 
 
 class _Maker:
-    """An actor: encoders and a fence, loaded once, for one shard after another."""
+    """An actor: encoders and a pool, loaded once, for one shard after another."""
 
-    def __init__(self, folder: str, model: str, device: str, limits: Limits) -> None:
+    def __init__(self, folder: str, model: str, device: str, limits: WorkerLimits) -> None:
         from latentshift.cli.data.encoders import Encoders
 
         self.folder = Path(folder)
@@ -67,7 +67,7 @@ class _Maker:
         self.limits = limits
 
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        from latentshift.data.encoded.encode import encode_shards
+        from latentshift.data.latents.encode import encode_shards
 
         done = encode_shards(self.folder, self.encoders.frames, self.encoders.text, self.limits, only=int(row["id"]))
         return {"rows": sum(done)}

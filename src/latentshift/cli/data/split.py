@@ -37,18 +37,18 @@ def split(
     from tqdm import tqdm
 
     from latentshift.data.inspection.split import split_rows
-    from latentshift.data.left_out import LeftOutList
     from latentshift.data.manifest import Entry, write_manifest
+    from latentshift.data.rejected_list import RejectedList
     from latentshift.data.sources import list_source
-    from latentshift.whole import check_place, whole
+    from latentshift.files import atomic_write, check_writable
 
     if output.suffix != ".jsonl":
         raise ValueError(f"-o must name a .jsonl file, not {output}")
-    check_place(output)
+    check_writable(output)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
     with tempfile.TemporaryDirectory() as folder:
-        left_out = LeftOutList(Path(folder) / "left-out.jsonl")
+        left_out = RejectedList(Path(folder) / "left-out.jsonl")
         manifest = list_source(Path(folder) / "manifest.jsonl", chosen, left_out.add)
         with tqdm(total=len(manifest), desc="split", unit="video", disable=not sys.stderr.isatty()) as bar:
 
@@ -65,7 +65,7 @@ def split(
         names = output.with_suffix(".left-out.jsonl")
         for path, target in ((cut, output), (left_out.path, names)):
             if path.exists():
-                with whole(target) as temporary:
+                with atomic_write(target) as temporary:
                     shutil.copyfile(path, temporary)
         print(f"{len(manifest)} videos became {rows} rows; {len(left_out)} left out")
         print_refused(left_out.first(MOST_SHOWN), len(left_out), f"{names} has all of them")

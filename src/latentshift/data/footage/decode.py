@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from latentshift.data.footage.clip import Clip, Probe
-from latentshift.data.footage.drawn import is_drawn, probe_drawn, read_drawn
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.image_file import probe_image, read_image
+from latentshift.data.footage.sprite_clip import is_drawn, probe_drawn, read_drawn
 from latentshift.data.footage.video_file import probe_video, read_video
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
@@ -19,7 +19,7 @@ def probe(row: Row) -> Probe:
     """What a row is, as measured.
 
     Raises:
-        Refused: for what can't be used, whatever the window.
+        Rejected: for what can't be used, whatever the window.
     """
     if is_drawn(row):
         return probe_drawn(row)
@@ -37,7 +37,7 @@ def read_clip(row: Row, window: Window, framing: Framing, rng: np.random.Generat
         only: number of the one frame of the window to read, 0 … F - 1; an image has one frame anyway.
 
     Raises:
-        Refused: for a row that gives no such clip; the reason says why.
+        Rejected: for a row that gives no such clip; the reason says why.
     """
     cut = framing.draw(rng)
     if is_drawn(row):

@@ -14,8 +14,8 @@ import numpy as np
 from latentshift.data.footage.clip import MAX_PIXELS, Clip, Probe
 from latentshift.data.footage.framing import Cut
 from latentshift.data.manifest import Row
-from latentshift.data.refusal import Refused
-from latentshift.video.record import reason
+from latentshift.data.rejected import Rejected
+from latentshift.video.metadata import reason
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +27,7 @@ def probe_image(row: Row) -> Probe:
     """What an image is.
 
     Raises:
-        Refused: for what can't be used.
+        Rejected: for what can't be used.
     """
     with _picture(row) as image:
         return Probe(0.0, 0.0, 0.0, image.height, image.width, str(image.format).lower())
@@ -37,10 +37,10 @@ def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
     """An image as a clip.
 
     Raises:
-        Refused: for one that can't be read, or where a clip takes more than one frame.
+        Rejected: for one that can't be read, or where a clip takes more than one frame.
     """
     if num_frames > 1:
-        raise Refused("too-short", f"it is an image, and a clip takes {num_frames} frames")
+        raise Rejected("too-short", f"it is an image, and a clip takes {num_frames} frames")
     with _picture(row) as image:
         return Clip(_resized(image, cut)[None], np.zeros(1))
 
@@ -51,23 +51,23 @@ def _picture(row: Row) -> Iterator[Image.Image]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not os.path.isfile(row.file):
-        raise Refused("missing-file", "there is no such file")
+        raise Rejected("missing-file", "there is no such file")
     Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and refuses
     try:
         with Image.open(_bytes_of(row)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Refused("too-large", f"it is {image.width}x{image.height} pixels")
+                raise Rejected("too-large", f"it is {image.width}x{image.height} pixels")
             if (count := getattr(image, "n_frames", 1)) > 1:
-                raise Refused("animated", f"it is an image of {count} frames")
+                raise Rejected("animated", f"it is an image of {count} frames")
             upright = ImageOps.exif_transpose(image)
             upright.load()
             upright.format = image.format
-    except (Refused, MemoryError):
+    except (Rejected, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise Refused("damaged", "it is no image of a known kind") from None
+        raise Rejected("damaged", "it is no image of a known kind") from None
     except Exception as error:  # decoders of broken files raise nearly anything
-        raise Refused("damaged", f"it can't be read as an image: {reason(error)}") from error
+        raise Rejected("damaged", f"it can't be read as an image: {reason(error)}") from error
     yield upright
 
 
@@ -84,9 +84,9 @@ def _resized(image: Image.Image, cut: Cut) -> np.ndarray:
 
     with_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if with_alpha and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        raise Refused("transparent", "parts of it are transparent")
+        raise Rejected("transparent", "parts of it are transparent")
     if image.mode.startswith(("I", "F")):
-        raise Refused("damaged", f"its pixels are of the kind {image.mode}, which has no colours")
+        raise Rejected("damaged", f"its pixels are of the kind {image.mode}, which has no colours")
     height, width = cut.scaled(image.height, image.width)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     return np.ascontiguousarray(cut.cut(np.asarray(resized)))

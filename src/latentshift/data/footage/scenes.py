@@ -19,7 +19,7 @@ def find_scenes(row: Row, threshold: float) -> list[tuple[float, float]]:
         threshold: of PySceneDetect's content detector, 0 … 255; lower finds more changes.
 
     Raises:
-        Refused: for a video that can't be decoded.
+        Rejected: for a video that can't be decoded.
     """
     from scenedetect import ContentDetector, FrameTimecode
 

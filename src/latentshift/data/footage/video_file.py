@@ -20,9 +20,9 @@ from latentshift.data.footage.clip import MAX_PIXELS, Clip, Probe
 from latentshift.data.footage.framing import Cut
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.refusal import Refused
-from latentshift.video.record import reason
-from latentshift.video.scaling import careful
+from latentshift.data.rejected import Rejected
+from latentshift.video.metadata import reason
+from latentshift.video.pixels import accurate_interpolation
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -40,14 +40,14 @@ def probe_video(row: Row) -> Probe:
     """What a video is, without decoding more than its first frame.
 
     Raises:
-        Refused: for what can't be used, whatever the window.
+        Rejected: for what can't be used, whatever the window.
     """
     with _opened(row) as (container, stream):
         start, end = _extent(container, stream)
         container.seek(0, backward=True)
         frame = next(_decoded(container, stream), None)
         if frame is None:
-            raise Refused("damaged", "no frame of it can be decoded")
+            raise Rejected("damaged", "no frame of it can be decoded")
         height, width = _as_seen(frame, stream)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         return Probe(start, end, fps, height, width, stream.codec_context.name)
@@ -57,14 +57,14 @@ def read_video(row: Row, window: Window, cut: Cut, rng: np.random.Generator, onl
     """The clip that a window takes out of a video, or one frame of it.
 
     Raises:
-        Refused: for a file that gives no such clip; the reason says why.
+        Rejected: for a file that gives no such clip; the reason says why.
     """
     with _opened(row) as (container, stream):
         first, last = _extent(container, stream)
         begin = first + (row.start or 0.0)
         finish = last if row.end is None else min(last, first + row.end)
         if finish <= begin:
-            raise Refused("too-short", f"it ends at {finish - first:.2f} s, and its row starts at {begin - first:g} s")
+            raise Rejected("too-short", f"it ends at {finish - first:.2f} s, and its row starts at {begin - first:g} s")
         moments = window.moments(begin, finish, rng)
         moments = moments if only is None else moments[only : only + 1]
         clip = _taken(container, stream, moments, cut, first, last)
@@ -77,7 +77,7 @@ def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.nda
     Times are in seconds from the video's beginning; the shorter side is ``short_side`` pixels.
 
     Raises:
-        Refused: for a video that can't be decoded, or has no frame there.
+        Rejected: for a video that can't be decoded, or has no frame there.
     """
     with _opened(row) as (container, stream):
         first, last = _extent(container, stream)
@@ -97,7 +97,7 @@ def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.nda
             some = True
             yield shown, min(shown + _length(frame, stream), finish), _converted(frame, stream, cut)
         if not some:
-            raise Refused("too-short", f"it has no frame between {begin:g} s and {finish:.2f} s")
+            raise Rejected("too-short", f"it has no frame between {begin:g} s and {finish:.2f} s")
 
 
 def _taken(
@@ -124,17 +124,17 @@ def _taken(
             shown = frame
         else:
             if shown is None:
-                raise Refused("damaged", f"no frame can be decoded at {targets[0] - first:.2f} s")
+                raise Rejected("damaged", f"no frame can be decoded at {targets[0] - first:.2f} s")
             ends = shown.time + _length(shown, stream)
             while len(frames) < len(targets):
                 if targets[len(frames)] > ends + tick:
-                    raise Refused(
+                    raise Rejected(
                         "damaged", f"it should last {last - first:.2f} s, but its frames end at {ends - first:.2f} s"
                     )
                 _take(shown, stream, cut, frames, times)
         if len(frames) == len(targets):
             return Clip(np.stack(frames), np.array(times) - first)
-    raise Refused("damaged", f"no frame can be decoded at {targets[0] - first:.2f} s")
+    raise Rejected("damaged", f"no frame can be decoded at {targets[0] - first:.2f} s")
 
 
 def _take(frame: VideoFrame, stream: VideoStream, cut: Cut, frames: list[np.ndarray], times: list[float]) -> None:
@@ -154,12 +154,12 @@ def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
         format="rgba" if with_alpha else "rgb24",
         width=height if turned else width,
         height=width if turned else height,
-        interpolation=careful(),
+        interpolation=accurate_interpolation(),
         threads=1,
     )
     if with_alpha:
         if pixels[..., 3].min() < 255:
-            raise Refused("transparent", "parts of it are transparent")
+            raise Rejected("transparent", "parts of it are transparent")
         pixels = pixels[..., :3]
     return np.ascontiguousarray(cut.cut(np.rot90(pixels, frame.rotation // 90)))
 
@@ -167,13 +167,13 @@ def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
 def _as_seen(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     """Height and width with square pixels, upright; refuses what would come out wrong."""
     if frame.interlaced_frame:
-        raise Refused("interlaced", "it is interlaced")
+        raise Rejected("interlaced", "it is interlaced")
     if frame.color_trc in _HDR:
-        raise Refused("hdr", f"it is HDR ({_HDR[frame.color_trc]})")
+        raise Rejected("hdr", f"it is HDR ({_HDR[frame.color_trc]})")
     if frame.rotation % 90:
-        raise Refused("rotated", f"it is turned by {frame.rotation} degrees")
+        raise Rejected("rotated", f"it is turned by {frame.rotation} degrees")
     if _mirrored(frame):
-        raise Refused("rotated", "it is to be shown mirrored")
+        raise Rejected("rotated", "it is to be shown mirrored")
     aspect = stream.sample_aspect_ratio or Fraction(1)
     width = max(1, round(frame.width * aspect)) if aspect > 0 else frame.width
     return (width, frame.height) if frame.rotation % 180 else (frame.height, width)
@@ -198,23 +198,23 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFr
             if frame.pts is None:
                 frame.pts = frame.dts
             if frame.pts is None:
-                raise Refused("no-times", "its frames do not say when they are shown")
+                raise Rejected("no-times", "its frames do not say when they are shown")
             if frame.is_corrupt:
-                raise Refused("damaged", f"its frame at {frame.time:.2f} s is damaged")
+                raise Rejected("damaged", f"its frame at {frame.time:.2f} s is damaged")
             yield frame
-    except Refused:
+    except Rejected:
         raise
     except MemoryError:
         raise
     except Exception as error:  # decoders of broken files raise nearly anything
-        raise Refused("damaged", f"it can't be decoded: {reason(error)}") from error
+        raise Rejected("damaged", f"it can't be decoded: {reason(error)}") from error
 
 
 def _extent(container: InputContainer, stream: VideoStream) -> tuple[float, float]:
     """When the first frame is shown and the last one has been, from the packets themselves."""
     base = stream.time_base
     if base is None:
-        raise Refused("no-times", "its frames do not say when they are shown")
+        raise Rejected("no-times", "its frames do not say when they are shown")
     start = stream.start_time
     try:
         container.seek(2**62 // max(1, base.denominator), stream=stream, backward=True)
@@ -223,14 +223,14 @@ def _extent(container: InputContainer, stream: VideoStream) -> tuple[float, floa
             container.seek(0, backward=True)
             last = _last_packet(container, stream)
     except Exception as error:
-        raise Refused("damaged", f"it can't be read: {reason(error)}") from error
+        raise Rejected("damaged", f"it can't be read: {reason(error)}") from error
     if last is None:
-        raise Refused("damaged", "it holds no frames that say when they are shown")
+        raise Rejected("damaged", "it holds no frames that say when they are shown")
     begin = float(start * base) if start is not None else 0.0
     end = max(float(last * base), begin)
     claimed = _claimed(container, stream)
     if claimed - (end - begin) > max(_MISSING_SECONDS, _MISSING_SHARE * claimed):
-        raise Refused("damaged", f"it says that it lasts {claimed:.2f} s, but its frames end at {end - begin:.2f} s")
+        raise Rejected("damaged", f"it says that it lasts {claimed:.2f} s, but its frames end at {end - begin:.2f} s")
     return begin, end
 
 
@@ -268,28 +268,28 @@ def _opened(row: Row) -> Iterator[tuple[InputContainer, VideoStream]]:
 
     source = os.path.abspath(row.file)  # so that FFmpeg takes no "a:b.mp4" for an address
     if not os.path.isfile(source):
-        raise Refused("missing-file", "there is no such file")
+        raise Rejected("missing-file", "there is no such file")
     if row.offset is not None and row.size is not None:
         source = f"subfile,,start,{row.offset},end,{row.offset + row.size},,:{source}"
     try:
         container = av.open(source, options={"protocol_whitelist": "file,subfile"}, metadata_errors="ignore")
     except Exception as error:
-        raise Refused("damaged", f"it can't be opened as a video: {reason(error)}") from error
+        raise Rejected("damaged", f"it can't be opened as a video: {reason(error)}") from error
     with container:
         videos = [each for each in container.streams.video if not int(each.disposition) & _ATTACHED_PICTURE]
         if not videos:
-            raise Refused("no-video", "it holds no video")
+            raise Rejected("no-video", "it holds no video")
         context = videos[0].codec_context
         if context is None:
-            raise Refused("damaged", "no decoder knows its kind of video")
+            raise Rejected("damaged", "no decoder knows its kind of video")
         if context.width * context.height > MAX_PIXELS:
-            raise Refused("too-large", f"its frames are {context.width}x{context.height} pixels")
+            raise Rejected("too-large", f"its frames are {context.width}x{context.height} pixels")
         context.thread_count = 1
         if videos[0].metadata.get("alpha_mode") == "1":
-            raise Refused("transparent", "it has a fourth channel, which its decoder leaves out")
+            raise Rejected("transparent", "it has a fourth channel, which its decoder leaves out")
         try:
             yield container, videos[0]
-        except (Refused, MemoryError):
+        except (Rejected, MemoryError):
             raise
         except Exception as error:  # seeking and converting raise nearly anything too
-            raise Refused("damaged", f"it can't be read: {reason(error)}") from error
+            raise Rejected("damaged", f"it can't be read: {reason(error)}") from error

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from latentshift.data.refusal import Refused
+from latentshift.data.rejected import Rejected
 
 Place = Literal["random", "first", "centre"]
 Short = Literal["refuse", "hold", "shorten"]
@@ -50,7 +50,7 @@ class Window:
             rng: read once, whatever the place, so that other draws do not depend on it.
 
         Raises:
-            Refused: for a video that is too short.
+            Rejected: for a video that is too short.
         """
         share = {"random": rng.random(), "first": 0.0, "centre": 0.5}[self.place]
         if self.frames == 1:
@@ -58,7 +58,7 @@ class Window:
         length, room = self.seconds, end - start - self.seconds
         if not self.fits(start, end):
             if self.short == "refuse":
-                raise Refused("too-short", f"it lasts {end - start:.2f} s, and a clip takes {self.seconds:g} s")
+                raise Rejected("too-short", f"it lasts {end - start:.2f} s, and a clip takes {self.seconds:g} s")
             if self.short == "shorten":
                 length = end - start
         first = start + share * max(room, 0.0)

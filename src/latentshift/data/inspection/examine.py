@@ -1,6 +1,6 @@
 """One clip, looked at closely: what it is, whether the window holds a cut, whether anything in it moves.
 
-Runs inside the fence, in a process of its own. Legend of shapes: F frames, H × W pixels.
+Runs inside the pool, in a process of its own. Legend of shapes: F frames, H × W pixels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import lru_cache
 import numpy as np
 
 from latentshift.data.footage.decode import probe, read_clip
-from latentshift.data.footage.drawn import is_drawn
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.scenes import THRESHOLD, find_scenes
+from latentshift.data.footage.sprite_clip import is_drawn
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.order import draws
+from latentshift.data.sample_order import rng_for
 
 STILL_LEVELS = 1.0  # mean change from the first frame, of 255 levels: below this nothing moves that one would see
 _BLOCK, _BLOCKS = 2**20, 64
@@ -80,12 +80,12 @@ def examine(question: Question) -> Facts:
     """Look at one clip.
 
     Raises:
-        Refused: for a clip that can't be used.
+        Rejected: for a clip that can't be used.
     """
     row = question.row
     found = probe(row)
     window = replace(question.window, frames=1) if row.is_image else question.window
-    clip = read_clip(row, window, question.framing, draws(0, 0, question.index))
+    clip = read_clip(row, window, question.framing, rng_for(0, 0, question.index))
     moved = np.abs(clip.frames.astype(np.int16) - clip.frames[0]).mean(axis=(1, 2, 3))
     return Facts(
         seconds=min(found.seconds, math.inf if row.end is None else row.end) - (row.start or 0.0),

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.decode import IMPORTS
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.inspection.examine import Facts, Question, examine
-from latentshift.data.left_out import LeftOutList
-from latentshift.data.manifest import LeftOut, Manifest, Row
-from latentshift.data.refusal import Refused
+from latentshift.data.manifest import Manifest, RejectedRow, Row
+from latentshift.data.rejected import Rejected
+from latentshift.data.rejected_list import RejectedList
+from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
 _EDGES = {
     "seconds": (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, float("inf")),
@@ -36,20 +36,20 @@ class Finding:
 
     index: int
     row: Row
-    found: Facts | Refused
+    found: Facts | Rejected
 
 
 def look_through(
-    manifest: Manifest | Sequence[Row], window: Window, framing: Framing, limits: Limits, pictures: int = 0
+    manifest: Manifest | Sequence[Row], window: Window, framing: Framing, limits: WorkerLimits, pictures: int = 0
 ) -> Iterator[Finding]:
-    """Every row in the manifest's order, each looked at behind the fence; of ``pictures`` spread over it the frames."""
+    """Examine every row in a worker, in the order of the manifest; of ``pictures`` evenly spread rows, frames as well."""
     every = max(1, len(manifest) // pictures) if pictures else 0
     questions = (
         Question(index, row, window, framing, picture=bool(every) and index % every == 0)
         for index, row in enumerate(manifest)
     )
-    with Fence(examine, limits, (*IMPORTS, "scenedetect")) as fence:
-        for question, found in fence.run(questions):
+    with WorkerPool(examine, limits, (*IMPORTS, "scenedetect")) as pool:
+        for question, found in pool.run(questions):
             yield Finding(question.index, question.row, found)
 
 
@@ -66,7 +66,7 @@ class Inspection:
         codecs: name -> clips.
     """
 
-    left_out: LeftOutList
+    left_out: RejectedList
     kept: int = 0
     images: int = 0
     captions: int = 0
@@ -84,8 +84,8 @@ class Inspection:
     def add(self, finding: Finding) -> None:
         """Take in what came of a row."""
         row, found = finding.row, finding.found
-        if isinstance(found, Refused):
-            self.left_out.add(LeftOut(row.name, found.kind, found.reason))
+        if isinstance(found, Rejected):
+            self.left_out.add(RejectedRow(row.name, found.kind, found.reason))
             return
         self.kept += 1
         self.captions += len(row.captions)

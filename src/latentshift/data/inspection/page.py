@@ -73,7 +73,7 @@ def _page(title: str, report: dict[str, Any], samples: Sequence[Shown]) -> Itera
             )
         yield "</div>"
     refused = [(each["name"], f"{each['kind']}: {each['reason']}") for each in report["refused"]]
-    yield from _list("Refused", refused)
+    yield from _list("Rejected", refused)
     for key, heading in _TABLES.items():
         yield from _histogram(heading, **report["tables"][key])
     yield from _list("Codecs", [(codec, str(count)) for codec, count in report["codecs"].items()])

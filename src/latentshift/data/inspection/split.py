@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from latentshift.data.fence import Fence, Limits
 from latentshift.data.footage.scenes import find_scenes
-from latentshift.data.manifest import Entry, LeftOut, Row
-from latentshift.data.refusal import Refused
+from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.rejected import Rejected
+from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Cutting:
 
 
 def split_rows(
-    rows: Iterable[Row], shortest: float, longest: float, threshold: float, limits: Limits
+    rows: Iterable[Row], shortest: float, longest: float, threshold: float, limits: WorkerLimits
 ) -> Iterator[tuple[Row, list[Entry]]]:
     """Each row with what it becomes, in order.
 
@@ -45,20 +45,20 @@ def split_rows(
             f"the longest row must last twice as long as the shortest or more, not {longest:g} s to {shortest:g} s"
         )
     cuttings = (Cutting(row, shortest, longest, threshold) for row in rows)
-    with Fence(cut, limits, ("av", "scenedetect")) as fence:
-        for cutting, answer in fence.run(cuttings):
+    with WorkerPool(cut, limits, ("av", "scenedetect")) as pool:
+        for cutting, answer in pool.run(cuttings):
             row = cutting.row
-            if isinstance(answer, Refused):
-                yield row, [LeftOut(row.name, answer.kind, answer.reason)]
+            if isinstance(answer, Rejected):
+                yield row, [RejectedRow(row.name, answer.kind, answer.reason)]
             else:
                 yield row, answer
 
 
 def cut(cutting: Cutting) -> list[Entry]:
-    """One video's rows, scene by scene; runs behind the fence.
+    """One video's rows, scene by scene; runs in worker processes.
 
     Raises:
-        Refused: for a video that can't be decoded.
+        Rejected: for a video that can't be decoded.
     """
     row = cutting.row
     if row.is_image:
@@ -68,7 +68,7 @@ def cut(cutting: Cutting) -> list[Entry]:
         if end - start < cutting.shortest:
             named = replace(row, start=start, end=end)
             reason = f"its scene lasts {end - start:.2f} s, and the shortest row {cutting.shortest:g} s"
-            entries.append(LeftOut(named.name, "too-short", reason))
+            entries.append(RejectedRow(named.name, "too-short", reason))
             continue
         parts = math.ceil((end - start) / cutting.longest - 1e-9)
         edges = [start + (end - start) * part / parts for part in range(parts)]

@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from latentshift.complaints import in_words
-from latentshift.data.manifest import Entry, LeftOut, Manifest, write_manifest
+from latentshift.data.manifest import Entry, Manifest, RejectedRow, write_manifest
 from latentshift.data.sources.folder import read_folder
 from latentshift.data.sources.msrvtt import read_msrvtt
 from latentshift.data.sources.sprites import read_sprites
 from latentshift.data.sources.ucf101 import Captions, read_ucf101
 from latentshift.data.sources.webdataset import read_webdataset
 from latentshift.data.sources.webvid import read_webvid
+from latentshift.error_text import format_validation_error
 
 _MOST_REASONS = 3
 # Rows are read elsewhere than where the user stands.
@@ -41,7 +41,7 @@ class _Source(BaseModel):
         Where a ``split`` is asked for, rows of others are passed over.
         """
         rows = self._entries()
-        return (row for row in rows if not self.split or isinstance(row, LeftOut) or row.split == self.split)
+        return (row for row in rows if not self.split or isinstance(row, RejectedRow) or row.split == self.split)
 
     def _entries(self) -> Iterator[Entry]:
         raise NotImplementedError
@@ -153,11 +153,11 @@ def source_from(words: str, options: Mapping[str, Any]) -> Source:
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
     except ValidationError as error:
-        raise ValueError(f"the options of {words} do not hold: {in_words(error, leave_out=1)}") from None
+        raise ValueError(f"the options of {words} do not hold: {format_validation_error(error, leave_out=1)}") from None
 
 
 def list_source(
-    target: Path, source: Source, leave_out: Callable[[LeftOut], None], *, measured: bool = False
+    target: Path, source: Source, leave_out: Callable[[RejectedRow], None], *, measured: bool = False
 ) -> Manifest:
     """Write the manifest of a source.
 
@@ -172,7 +172,7 @@ def list_source(
     """
     reasons: dict[str, str] = {}  # each with the first that it is of
 
-    def note(left_out: LeftOut) -> None:
+    def note(left_out: RejectedRow) -> None:
         if len(reasons) < _MOST_REASONS:
             reasons.setdefault(left_out.reason, left_out.name)
         leave_out(left_out)
@@ -187,7 +187,7 @@ def list_source(
 def _measured(entries: Iterator[Entry]) -> Iterator[Entry]:
     file, length = "", None
     for entry in entries:
-        if isinstance(entry, LeftOut):
+        if isinstance(entry, RejectedRow):
             yield entry
             continue
         if entry.file != file:

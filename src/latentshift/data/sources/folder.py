@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.data.footage.media import IMAGES, VIDEOS, is_media
-from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.media import IMAGES, VIDEOS, is_media
 from latentshift.data.sources.text import lines_of, reading
 
 _LISTS = ("metadata.csv", "metadata.jsonl", "videos.txt")
@@ -54,18 +54,20 @@ def _listed(folder: Path, list_name: str, entries: Iterator[tuple[int, dict[str,
         where = f"{folder / list_name} line {line}"
         file = values.get("file_name")
         if not isinstance(file, str) or not file.strip():
-            yield LeftOut(where, "bad-row", "its file_name is empty")
+            yield RejectedRow(where, "bad-row", "its file_name is empty")
             continue
         path = os.path.normpath(folder / file.strip())
         named.add(path)
         captions = values.get("text")
         captions = [captions] if isinstance(captions, str) else captions
         if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            yield LeftOut(path, "bad-row", f"{list_name} line {line}: its text must be a sentence or a list of them")
+            yield RejectedRow(
+                path, "bad-row", f"{list_name} line {line}: its text must be a sentence or a list of them"
+            )
             continue
         captions = [caption.strip() for caption in captions if caption.strip()]
         if not captions:
-            yield LeftOut(path, "missing-caption", f"{list_name} line {line}: its text is empty")
+            yield RejectedRow(path, "missing-caption", f"{list_name} line {line}: its text is empty")
             continue
         times: dict[str, float | None] = {}
         wrong = ""
@@ -78,34 +80,36 @@ def _listed(folder: Path, list_name: str, entries: Iterator[tuple[int, dict[str,
                 wrong = f"{list_name} line {line}: its {key} must be seconds, 0 or more, not {values[key]!r}"
             times[key] = None if values.get(key) in (None, "") else seconds
         if wrong:
-            yield LeftOut(path, "bad-row", wrong)
+            yield RejectedRow(path, "bad-row", wrong)
             continue
         split = str(values.get("split") or "").strip()
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
     for path in _media(folder):
         if path not in named:
-            yield LeftOut(path, "missing-caption", f"{list_name} has no row for it")
+            yield RejectedRow(path, "missing-caption", f"{list_name} has no row for it")
 
 
 def _beside(folder: Path, name: str) -> Iterator[Entry]:
     for path in _files(folder):
         if not is_media(path):
             if path.endswith(".txt") and not _has_media(path):
-                yield LeftOut(path, "no-video", "there is no video or image beside it, of its name and a known suffix")
+                yield RejectedRow(
+                    path, "no-video", "there is no video or image beside it, of its name and a known suffix"
+                )
             continue
         text = Path(path).with_suffix(".txt")
         if not text.is_file():
-            yield LeftOut(path, "missing-caption", f"there is no {text.name} beside it")
+            yield RejectedRow(path, "missing-caption", f"there is no {text.name} beside it")
             continue
         try:
             caption = " ".join(text.read_text(encoding="utf-8-sig").split())
         except (OSError, UnicodeDecodeError):
-            yield LeftOut(path, "missing-caption", f"{text.name} beside it is no UTF-8 text")
+            yield RejectedRow(path, "missing-caption", f"{text.name} beside it is no UTF-8 text")
             continue
         if caption:
             yield Row(path, (caption,), name)
         else:
-            yield LeftOut(path, "missing-caption", f"{text.name} beside it is empty")
+            yield RejectedRow(path, "missing-caption", f"{text.name} beside it is empty")
 
 
 def _csv(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:

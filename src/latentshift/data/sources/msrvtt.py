@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.sources.text import reading
 
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
@@ -40,9 +40,9 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
         where = f"{annotations} sentence {sentence.get('sen_id', number)}"
         whose, caption = sentence.get("video_id"), sentence.get("caption")
         if whose not in captions:
-            yield LeftOut(where, "bad-row", f"there is no video {whose!r}", caption=True)
+            yield RejectedRow(where, "bad-row", f"there is no video {whose!r}", caption=True)
         elif not isinstance(caption, str) or not caption.strip():
-            yield LeftOut(where, "missing-caption", f"it has no words ({whose})", caption=True)
+            yield RejectedRow(where, "missing-caption", f"it has no words ({whose})", caption=True)
         else:
             captions[whose].append(" ".join(caption.split()))
     for video in videos:
@@ -52,9 +52,9 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
         video_id = video["video_id"]
         path = str(root / f"{video_id}.mp4")
         if PurePath(video_id).name != video_id:
-            yield LeftOut(video_id, "unsafe-member", f"it leads out of {root}")
+            yield RejectedRow(video_id, "unsafe-member", f"it leads out of {root}")
         elif not captions[video_id]:
-            yield LeftOut(path, "missing-caption", "none of the sentences is for it")
+            yield RejectedRow(path, "missing-caption", "none of the sentences is for it")
         else:
             yield Row(path, tuple(captions[video_id]), name, split=its_split)
 

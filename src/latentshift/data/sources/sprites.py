@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from latentshift.data.footage.drawn import drawn_row
+from latentshift.data.footage.sprite_clip import drawn_row
 from latentshift.data.manifest import Entry
 from latentshift.data.sprites import MOTIONS, Sprites
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import yaml
 
-from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.sources.text import lines_of, reading
 
 Captions = Literal["sentence", "class"]
@@ -59,7 +59,7 @@ def read_ucf101(
                 yield entry
     for path in sorted(str(each) for each in root.glob("*/*.avi")):
         if path not in named:
-            yield LeftOut(path, "bad-row", f"neither list of fold {fold} names it")
+            yield RejectedRow(path, "bad-row", f"neither list of fold {fold} names it")
 
 
 def load_sentences(path: Path | None = None) -> dict[str, str]:
@@ -99,6 +99,6 @@ def _listed(root: Path, path: Path, part: str, said: dict[str, str] | None, name
         if not file or ".." in Path(entry).parts or Path(entry).is_absolute():
             raise ValueError(f"{path} line {number} is not of the form Class/file.avi: {line!r}")
         if said is not None and class_name not in said:
-            yield LeftOut(str(root / entry), "missing-caption", f"no sentence is given for the class {class_name}")
+            yield RejectedRow(str(root / entry), "missing-caption", f"no sentence is given for the class {class_name}")
             continue
         yield Row(str(root / entry), (class_words(class_name) if said is None else said[class_name],), name, split=part)

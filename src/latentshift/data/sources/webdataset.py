@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from latentshift.data.footage.media import is_media
-from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.media import is_media
 
 MAX_MEMBER = 2**36  # 64 GiB: no clip is larger
 _MAX_TEXT = 2**20
@@ -40,7 +40,7 @@ class _Sample:
     key: str
     media: list[tuple[str, int, int]] = field(default_factory=list)  # name, offset, size
     captions: list[str] = field(default_factory=list)
-    faults: list[LeftOut] = field(default_factory=list)
+    faults: list[RejectedRow] = field(default_factory=list)
 
 
 def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
@@ -58,7 +58,7 @@ def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
                 inside = f"{shard}/{member.name}"
                 fault = _fault(member)
                 if fault:
-                    yield LeftOut(inside, "unsafe-member", fault)
+                    yield RejectedRow(inside, "unsafe-member", fault)
                     continue
                 key, suffix = _key(member.name)
                 if sample is None or key != sample.key:
@@ -69,23 +69,23 @@ def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
                     sample.media.append((member.name, member.offset_data, member.size))
                 elif suffix in ("txt", "json"):
                     if member.size > _MAX_TEXT:
-                        sample.faults.append(LeftOut(inside, "unsafe-member", f"a text of {member.size} bytes"))
+                        sample.faults.append(RejectedRow(inside, "unsafe-member", f"a text of {member.size} bytes"))
                         continue
                     content = tar.extractfile(member)
                     assert content is not None  # it is a plain file
                     found = _caption(content.read(), suffix)
                     if found is None:
-                        sample.faults.append(LeftOut(inside, "missing-caption", "no caption can be read from it"))
+                        sample.faults.append(RejectedRow(inside, "missing-caption", "no caption can be read from it"))
                     else:
                         sample.captions.append(found)
             if not _ends_well(tar):
-                yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members")
+                yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members")
     except tarfile.ReadError as error:
         if not seen_members:
             raise ValueError(f"{shard} is no plain tar ({error}); unpack a compressed one with gunzip") from None
-        yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
+        yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
     except (tarfile.TarError, OSError) as error:
-        yield LeftOut(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
+        yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
     if sample is not None:
         yield from _finished(shard, sample, name)
 
@@ -103,12 +103,14 @@ def _finished(shard: Path, sample: _Sample, name: str) -> Iterator[Entry]:
     where = f"{shard}/{sample.key}"
     if len(sample.media) != 1:
         if sample.media:
-            yield LeftOut(where, "bad-row", f"it has {len(sample.media)} videos or images, and one belongs to a key")
+            yield RejectedRow(
+                where, "bad-row", f"it has {len(sample.media)} videos or images, and one belongs to a key"
+            )
         else:
-            yield LeftOut(where, "no-video", "it has neither a video nor an image")
+            yield RejectedRow(where, "no-video", "it has neither a video nor an image")
         return
     if not sample.captions:
-        yield LeftOut(where, "missing-caption", "it has no .txt or .json with a caption")
+        yield RejectedRow(where, "missing-caption", "it has no .txt or .json with a caption")
         return
     member, offset, size = sample.media[0]
     yield Row(str(shard), tuple(sample.captions[:1]), name, offset=offset, size=size, member=member)

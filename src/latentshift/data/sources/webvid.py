@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from latentshift.data.manifest import Entry, LeftOut, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.sources.text import reading
 
 _COLUMNS = ("videoid", "page_dir", "name")
@@ -36,10 +36,10 @@ def read_webvid(table: Path, root: Path | None = None, name: str = "webvid") -> 
             video, page, caption = ((values[key] or "").strip() for key in _COLUMNS)
             inside = PurePosixPath(page) / f"{video}.mp4"
             if not video:
-                yield LeftOut(where, "bad-row", "its videoid is empty")
+                yield RejectedRow(where, "bad-row", "its videoid is empty")
             elif inside.is_absolute() or ".." in inside.parts:
-                yield LeftOut(where, "unsafe-member", f"{inside} leads out of {root}")
+                yield RejectedRow(where, "unsafe-member", f"{inside} leads out of {root}")
             elif not caption:
-                yield LeftOut(str(root / inside), "missing-caption", f"{table.name} line {rows.line_num}: no name")
+                yield RejectedRow(str(root / inside), "missing-caption", f"{table.name} line {rows.line_num}: no name")
             else:
                 yield Row(str(root / inside), (" ".join(caption.split()),), name)

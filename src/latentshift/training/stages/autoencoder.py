@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentshift.data.order import draws
+from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites
+from latentshift.files import atomic_write
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch
 from latentshift.training.stages.prepare import new_autoencoder
 from latentshift.video import to_uint8, to_unit, write_video
-from latentshift.whole import whole
 
 PREVIEW_FRAMES = 16
 _STATISTICS_FRAMES = 512
@@ -59,7 +59,7 @@ class AutoencoderStage:
         indices = range(first, first + share)  # the world never ends: no frame is seen twice
         shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)
         noise = np.stack(
-            [draws(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices]
+            [rng_for(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices]
         )
         return FrameBatch(
             frames=self._frames(indices),
@@ -91,7 +91,7 @@ class AutoencoderStage:
             latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
         scaling = self.recipe.latent_std / latents.float().std().item()
         self.autoencoder.register_to_config(scaling_factor=round(scaling, 5))
-        with whole(output / "model") as folder:
+        with atomic_write(output / "model") as folder:
             self.autoencoder.save_pretrained(folder)
 
     def _frames(self, indices: range) -> Tensor:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from latentshift.data.encoded.clips import EncodedClips
-from latentshift.data.encoded.plan import Plan, index_path
-from latentshift.data.loader import Loader, Take
+from latentshift.data.latents.latent_dataset import LatentDataset
+from latentshift.data.latents.spec import LatentSpec, index_path
+from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.manifest import Row
-from latentshift.data.refusal import Refused
+from latentshift.data.rejected import Rejected
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.checkpoint import list_checkpoints
@@ -72,7 +72,7 @@ def open_data(
     recipe: DiffusionSettings,
     pipeline: LatentShiftPipeline,
     num_frames: int,
-    take: Callable[[int], Take],
+    take: Callable[[int], BatchSpec],
     device: torch.device,
     rank: int = 0,
     ranks: int = 1,
@@ -124,7 +124,7 @@ def all_sources(recipe: DiffusionSettings) -> tuple[DataSettings, ...]:
 def brings_text(recipe: DiffusionSettings) -> bool:
     """Whether all of a recipe's data was encoded before, and its captions with it."""
     folders = [Path(each.source) for each in all_sources(recipe)]
-    return all(index_path(folder).is_file() and Plan.read(folder).text is not None for folder in folders)
+    return all(index_path(folder).is_file() and LatentSpec.read(folder).text is not None for folder in folders)
 
 
 def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
@@ -139,7 +139,7 @@ def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
     count = 0
     for number, each in enumerate(all_sources(recipe)):
         if index_path(Path(each.source)).is_file():
-            encoded = EncodedClips(Path(each.source))
+            encoded = LatentDataset(Path(each.source))
             found = encoded.size(1) - (0 if images else encoded.images)
         else:
             entries = source_from(each.source, each.options).entries()
@@ -156,5 +156,5 @@ def take_up_replaced(loader: Loader, output: Path, heading: str) -> None:
     if path.exists() and list_checkpoints(output / "checkpoints"):
         before = json.loads(path.read_text(encoding="utf-8"))
         for each in before.get(heading, ()):
-            loader.left_out[each["name"]] = Refused(each["kind"], each["reason"])
+            loader.left_out[each["name"]] = Rejected(each["kind"], each["reason"])
         loader.short |= set(before.get("short", ()))

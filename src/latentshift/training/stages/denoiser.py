@@ -21,14 +21,15 @@ from diffusers import AutoencoderKL, LDMTextToImagePipeline
 from torch import nn
 
 from latentshift.contact_sheet import contact_sheet, side_by_side
-from latentshift.data.loader import Batch, Take
-from latentshift.data.order import draws
-from latentshift.locate import BUNDLED, locate_model
+from latentshift.data.loader import Batch, BatchSpec
+from latentshift.data.sample_order import rng_for
+from latentshift.files import atomic_write
+from latentshift.model_paths import BUNDLED, resolve_model
 from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.autoencoder import sample_moments
-from latentshift.models.digest import model_digest, weights_digest
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.families import load_part
+from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
@@ -45,7 +46,6 @@ from latentshift.training.stages.prepare import (
 from latentshift.training.stages.source import OpenSource, reading_limits
 from latentshift.training.stages.validation import Validation, question_of
 from latentshift.video import as_clip, write_video
-from latentshift.whole import whole
 
 _PREVIEW_PROMPTS = 8
 _NO_IMAGES = "validation is of clips alone"
@@ -76,7 +76,7 @@ class _DenoisingStage:
         ranks: int = 1,
     ) -> None:
         self.recipe = recipe
-        self.fingerprint = {"base": model_digest(*base)}
+        self.fingerprint = {"base": model_fingerprint(*base)}
         self.device = device
         self.pipeline = pipeline
         self.num_frames = num_frames
@@ -93,14 +93,14 @@ class _DenoisingStage:
         put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
         if self._text_encoded:
             put_away += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
-        self._away = {name: weights_digest(getattr(pipeline, name)) for name in put_away}
+        self._away = {name: weights_fingerprint(getattr(pipeline, name)) for name in put_away}
         for name in put_away:
             getattr(pipeline, name).to("meta")
 
-    def take(self, step: int) -> Take:
+    def take(self, step: int) -> BatchSpec:
         """What a step takes of the data."""
         size = self.recipe.batch_size
-        return Take(size, self.num_frames, (step - 1) * size)
+        return BatchSpec(size, self.num_frames, (step - 1) * size)
 
     def batches(self, step: int) -> Generator[LatentBatch]:
         with closing(self.data.loader.batches(step)) as batches:
@@ -166,7 +166,7 @@ class _DenoisingStage:
             encoded = sample.content.dtype == np.float16
             moments.append(sample.content.astype(np.float32) if encoded else self._encode(sample.content))
             frames, channels, height, width = moments[-1].shape
-            rng = draws(recipe.seed, *place)
+            rng = rng_for(recipe.seed, *place)
             noises.append(rng.standard_normal((2, frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(int(rng.integers(total_steps)))
             dropped.append(rng.random() < dropout)
@@ -221,7 +221,7 @@ class _DenoisingStage:
         shapes = {name: getattr(self.pipeline, name) for name in self._away}
         loaded = {name: self.load_part(name, type(part)).to(part.dtype) for name, part in shapes.items()}
         for name, part in loaded.items():
-            if weights_digest(part) != self._away[name]:
+            if weights_fingerprint(part) != self._away[name]:
                 raise ValueError(f"the {name} of the base has changed while the run was going on; put the old one back")
         self.pipeline.register_modules(**loaded)
         try:
@@ -251,7 +251,7 @@ class ImageStage(_DenoisingStage):
 
     def export(self, output: Path) -> None:
         parts = self.pipeline
-        with self.all_parts(), whole(output / "model") as folder:
+        with self.all_parts(), atomic_write(output / "model") as folder:
             stock = LDMTextToImagePipeline(
                 vqvae=parts.vae,
                 bert=parts.text_encoder,
@@ -285,7 +285,7 @@ class VideoStage(_DenoisingStage):
         if recipe.lora is not None:
             add_lora(pipeline.unet, lora_of(recipe))
 
-    def take(self, step: int) -> Take:
+    def take(self, step: int) -> BatchSpec:
         """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.
 
         Clips and images go through the data each in an order of their own, so that neither leaves any out.
@@ -294,11 +294,11 @@ class VideoStage(_DenoisingStage):
         share = Fraction(str(self.recipe.image_share))
         images_before, images_after = floor((step - 1) * share), floor(step * share)
         if images_after > images_before:
-            return Take(clips * num_frames, 1, images_before * clips * num_frames)
-        return Take(clips, num_frames, (step - 1 - images_before) * clips)
+            return BatchSpec(clips * num_frames, 1, images_before * clips * num_frames)
+        return BatchSpec(clips, num_frames, (step - 1 - images_before) * clips)
 
     def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
-        return load_part(locate_model(self.recipe.model), name, kind)
+        return load_part(resolve_model(self.recipe.model), name, kind)
 
     def export(self, output: Path) -> None:
         with self.all_parts():
@@ -321,6 +321,6 @@ class VideoStage(_DenoisingStage):
             if part is not None:
                 part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         pipeline.to(getattr(torch, recipe.weights))
-        with whole(output / "model") as folder:
+        with atomic_write(output / "model") as folder:
             pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)

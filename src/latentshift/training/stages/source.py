@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from latentshift.data.clips import ClipSet, Footage
-from latentshift.data.encoded.clips import EncodedClips
-from latentshift.data.encoded.encode import encode_shards
-from latentshift.data.encoded.plan import Plan, index_path, plan_digest
-from latentshift.data.encoded.settle import settle_source
-from latentshift.data.fence import Limits
+from latentshift.data.dataset import ClipDataset, FootageDataset
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.left_out import LeftOutList
-from latentshift.data.manifest import LeftOut, Manifest
+from latentshift.data.latents.encode import encode_shards
+from latentshift.data.latents.latent_dataset import LatentDataset
+from latentshift.data.latents.resolve import resolve_source
+from latentshift.data.latents.spec import LatentSpec, index_path, spec_digest
+from latentshift.data.manifest import Manifest, RejectedRow
+from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import list_source, source_from
-from latentshift.models.digest import model_digest, weights_digest
+from latentshift.data.worker_pool import WorkerLimits
 from latentshift.models.encoders import frame_encoder
+from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.arithmetic import encoding_dtype
 from latentshift.training.recipe import DataSettings, DiffusionSettings
@@ -74,13 +74,13 @@ class OpenSource:
         still_share = recipe.motion_captions
         place = Path(self.settings.source)
         self.short: list[str] = []
-        self.clips: ClipSet
-        self._refused: Callable[[], Iterator[LeftOut]]
+        self.clips: ClipDataset
+        self._refused: Callable[[], Iterator[RejectedRow]]
         if index_path(place).is_file():
             for name, field in DataSettings.model_fields.items():
                 if name not in _OF_ENCODED and getattr(self.settings, name) != field.get_default():
                     raise ValueError(f"{place} holds clips that are encoded already: data.{name} can't be set for it")
-            encoded = EncodedClips(place, still_share)
+            encoded = LatentDataset(place, still_share)
             self._check(encoded.plan)
             self._take_encoded(encoded)
             return
@@ -93,12 +93,12 @@ class OpenSource:
         if self.settings.encode:
             folder = self.settings.latents or recipe.output / "latents" / name
             plan = self._plan(folder)
-            manifest = settle_source(folder, source, plan, retry=recipe.loading.retry and main)
+            manifest = resolve_source(folder, source, plan, retry=recipe.loading.retry and main)
             self._encode(folder, manifest, getattr(torch, plan.precision))
-            self._take_encoded(EncodedClips(folder, still_share))
+            self._take_encoded(LatentDataset(folder, still_share))
         else:
             folder = recipe.output / "footage" / name
-            left_out = LeftOutList(folder / "left-out.jsonl")
+            left_out = RejectedList(folder / "left-out.jsonl")
             if main:
                 folder.mkdir(parents=True, exist_ok=True)
                 left_out.clear()
@@ -107,12 +107,12 @@ class OpenSource:
                 manifest = Manifest(folder / "manifest.jsonl")
             self.digest = manifest.digest
             self.text_encoded = False
-            self.clips = Footage(manifest, self.window, self.framing, still_share)
+            self.clips = FootageDataset(manifest, self.window, self.framing, still_share)
             self._refused = lambda: iter(left_out)
 
-    def _take_encoded(self, encoded: EncodedClips) -> None:
+    def _take_encoded(self, encoded: LatentDataset) -> None:
         self.clips, self.short, self._refused = encoded, encoded.short, encoded.refused
-        self.digest = plan_digest(encoded.plan)
+        self.digest = spec_digest(encoded.plan)
         self.text_encoded = encoded.plan.text is not None
 
     def listed(self, num_frames: int, *, images: bool) -> dict[str, Any]:
@@ -155,13 +155,15 @@ class OpenSource:
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"
         raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
 
-    def _plan(self, folder: Path) -> Plan:
+    def _plan(self, folder: Path) -> LatentSpec:
         precision = str(encoding_dtype(self.recipe)).removeprefix("torch.")
         if index_path(folder).exists():
-            precision = Plan.read(folder).precision  # what is encoded stays, as a run goes on in another precision
-        return Plan(
+            precision = LatentSpec.read(
+                folder
+            ).precision  # what is encoded stays, as a run goes on in another precision
+        return LatentSpec(
             manifest="",
-            autoencoder=weights_digest(self.pipeline.vae),
+            autoencoder=weights_fingerprint(self.pipeline.vae),
             precision=precision,
             text=None,
             window=self.window,
@@ -177,13 +179,13 @@ class OpenSource:
                 bar.update(done)
         self.pipeline.vae.to("cpu")  # training has no use for it
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: LatentSpec) -> None:
         """That shards from elsewhere are this model's."""
         pipeline, place = self.pipeline, self.settings.source
-        if plan.autoencoder != weights_digest(pipeline.vae):
+        if plan.autoencoder != weights_fingerprint(pipeline.vae):
             raise ValueError(f"{place} was encoded by another autoencoder than this model's; encode it again")
         sentences = pipeline.sentences
-        if plan.text is not None and not sentences.is_trained and plan.text != model_digest(*sentences.parts):
+        if plan.text is not None and not sentences.is_trained and plan.text != model_fingerprint(*sentences.parts):
             raise ValueError(f"{place} was encoded by another text encoder than this model's; encode it again")
         side = pipeline.sample_size
         if (plan.framing.height, plan.framing.width) != (side, side):
@@ -193,7 +195,7 @@ class OpenSource:
             )
 
 
-def reading_limits(recipe: DiffusionSettings) -> Limits:
+def reading_limits(recipe: DiffusionSettings) -> WorkerLimits:
     """What reading a clip may cost."""
     loading = recipe.loading
-    return Limits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))
+    return WorkerLimits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from latentshift.data.clips import ClipSet
-from latentshift.data.fence import Limits
-from latentshift.data.loader import Batch, Loader, Take
-from latentshift.data.order import draws
+from latentshift.data.dataset import ClipDataset
+from latentshift.data.loader import Batch, BatchSpec, Loader
+from latentshift.data.sample_order import rng_for
+from latentshift.data.worker_pool import WorkerLimits
 from latentshift.training.processes import split
 from latentshift.training.recipe import NAMES_OF_DATA, ValidationSettings
 from latentshift.training.stages.data import replaced_clips
@@ -51,15 +51,15 @@ class Validation:
     def __init__(
         self,
         settings: ValidationSettings,
-        clips: Sequence[ClipSet],
+        clips: Sequence[ClipDataset],
         num_frames: int,
         seed: int,
-        limits: Limits | None,
+        limits: WorkerLimits | None,
         collated: Callable[[Batch], LatentBatch],
     ) -> None:
         self.settings = settings
         self.seed = seed
-        self.loader = Loader(clips, lambda step: Take(1, num_frames, step - 1), seed + _STREAM, limits=limits)
+        self.loader = Loader(clips, lambda step: BatchSpec(1, num_frames, step - 1), seed + _STREAM, limits=limits)
         self._collated = collated
         self._kept: list[LatentBatch] = []
 
@@ -87,7 +87,7 @@ class Validation:
 
     def _triple(self, number: int, band: int, timestep: int, device: torch.device) -> LatentBatch:
         batch = self._kept[number]
-        noise = draws(self.seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
+        noise = rng_for(self.seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
         whole: LatentBatch
         (whole,) = split(fixed, 1, device)

@@ -1,0 +1,163 @@
+"""Atomic writes (written to a temporary name, then renamed into place), atomic deletes, and exclusive locks on files.
+
+Knows nothing of what is written. Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def check_writable(target: Path) -> None:
+    """Refuse early a place where :func:`atomic_write` could not write; writes nothing, and creates no folders.
+
+    Raises:
+        NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
+        ValueError: for the folder that the process is in, or one above it: it can't be put in another's place.
+    """
+    if target.resolve() in (here := Path.cwd().resolve(), *here.parents):
+        raise ValueError(f"{target} is the folder you are in, or holds it: name a new folder or file in it")
+    ancestor = target.absolute().parent
+    while not ancestor.exists():
+        ancestor = ancestor.parent
+    if not ancestor.is_dir():
+        raise NotADirectoryError(f"{target} can't be written, because {ancestor} is no folder: choose another path")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{target} can't be written, because the folder {ancestor} is not writable: choose another"
+        )
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """A path to write a file, or make a folder, at; it takes the target's place when the block ends well.
+
+    What stood at the target stays until then, and after a failure nothing is left of the attempt, not even parents that
+    were made for it. It is on the disk, and not on its way there, when it takes its place: so it holds when the power
+    fails.
+
+    Raises:
+        OSError: where the parents cannot be made, or nothing was written, or a file would take a folder's place.
+        ValueError: as :func:`check_writable`.
+    """
+    check_writable(target)
+    target = target.absolute()
+    missing = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield temporary
+        if target.is_dir() and temporary.is_file():
+            raise IsADirectoryError(f"{target} is an existing folder: name a file")
+        _open_to_others(temporary)
+        for path in (*temporary.rglob("*"), temporary):
+            _sync(path)
+        if target.is_dir():
+            former = target.with_name(f".{uuid.uuid4().hex}.former")
+            os.replace(target, former)  # a folder cannot take the place of one that holds something
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                os.replace(former, target)
+                raise
+            shutil.rmtree(former)
+        else:
+            os.replace(temporary, target)
+        for parent in (target.parent, *(each.parent for each in missing)):
+            _sync(parent)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        for parent in missing:
+            try:
+                parent.rmdir()
+            except OSError:
+                break  # someone else has put something there
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Make sure that it is on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder, on Windows; or one that may be written to and not be read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Disks that can't do it for folders; Windows, which wants a file that is open to be written.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _open_to_others(path: Path) -> None:
+    """Let those read what is at a path who may read new files: safetensors makes its own for their owner alone."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    closed = [each for each in files if not stat.S_IMODE(each.stat().st_mode) & 0o077]
+    if closed:
+        probe = path.with_name(f".{uuid.uuid4().hex}.part")  # the umask can't be asked for without being changed
+        probe.touch()
+        mode = stat.S_IMODE(probe.stat().st_mode)
+        probe.unlink()
+        for each in closed:
+            each.chmod(mode)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what killed calls of :func:`atomic_write` have left in a folder in which nobody else writes."""
+    for pattern in (".*.part", ".*.former"):
+        for left in folder.glob(pattern):
+            remove(left)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder: it is gone whole, even where a kill comes in the middle of it."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    hidden = path.with_name(f".{uuid.uuid4().hex}.part")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden)
+
+
+def atomic_write_text(target: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic_write(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def open_locked(path: Path) -> BinaryIO:
+    """Open a file to read and append, made if it is not there, that is this process's own until it is closed.
+
+    Whoever holds it may delete it. On Windows nothing is held.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+        OSError: if the file can't be opened, or its disk can't lock files.
+    """
+    while True:
+        file = path.open("a+b")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # on Windows
+            return file
+        except BaseException:
+            file.close()
+            raise
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # it was finished and deleted between opening and holding it

@@ -1,0 +1,193 @@
+"""What a run is going to take, before it takes it: parameters, memory by part, operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+
+from latentshift.memory.trace import peak_of, shapes_alone, trace_step
+from latentshift.memory.workload import Part, Workload, workload_of
+from latentshift.training.arithmetic import attention_backend, autocast_dtype, encoding_dtype
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.sharding import block_sizes
+
+STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples are made"
+
+_FLOAT = 4  # bytes of a weight, a gradient, an average
+_MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of the optimizer's two averages, for each trained weight
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+Memory = dict[str, int]  # bytes by what they are for
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes.
+
+    Attributes:
+        parts: of the model.
+        moments: what one process holds on its device when it holds most, ``STEP`` (of the kind that takes most),
+            ``ENCODING`` and ``SAMPLES``; the latter is the main process's.
+        flops: floating-point operations of a step, of all processes together, in the mean over all kinds of steps.
+    """
+
+    parts: tuple[Part, ...]
+    moments: dict[str, Memory]
+    flops: int
+
+    @property
+    def fullest(self) -> str:
+        """The moment when most is held."""
+        return max(self.moments, key=self.held)
+
+    @property
+    def memory(self) -> Memory:
+        """What is held then."""
+        return self.moments[self.fullest]
+
+    @property
+    def total(self) -> int:
+        """Bytes in all that are held then."""
+        return self.held(self.fullest)
+
+    def held(self, moment: str) -> int:
+        """Bytes in all at a moment."""
+        return sum(self.moments[moment].values())
+
+
+def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: int | None = None) -> Estimate:
+    """What a recipe takes on a device, of each of so many processes.
+
+    Args:
+        recipe: whose model and data need not be there, but their configurations.
+        device: where it would be trained; none is needed for that.
+        processes: that share each batch.
+        base: bytes of a process before anything is loaded; None: of this one, as it is. Counts on the CPU alone.
+
+    Raises:
+        ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
+    """
+    share = recipe.batch_size // processes
+    micro = recipe.micro_batch_size or share
+    work = workload_of(recipe, micro)
+    resting = _resting(recipe, work, device, processes)
+    if device.type == "cpu":
+        resting["Python and libraries"] = process_size() if base is None else base
+    if device.type == "cuda":
+        for module in work.modules:
+            _calculate_norms_in_float32(module)
+    with shapes_alone():
+        objective = work.objective.to_empty(device="cpu").train()
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        with attention_backend(recipe, device):
+            steps = [
+                (
+                    share_of_steps,
+                    trace_step(
+                        lambda batch=batch(): objective(batch)["loss"],  # type: ignore[misc]
+                        trained,
+                        lambda: _calculating(recipe),
+                        gathered=share > micro or (processes > 1 and recipe.compute.parallel == "ddp"),
+                    ),
+                )
+                for share_of_steps, batch in work.steps
+            ]
+        with torch.no_grad():
+            sampling = [peak_of(each) for each in work.sampling]
+            with _autocast(encoding_dtype(recipe)):
+                encoding = [peak_of(each) for each in work.encoding]
+    fullest = max((each for _, each in steps), key=lambda each: each.gradients + each.activations)
+    in_shares = processes > 1 and recipe.compute.parallel == "fsdp"
+    step = {**resting, "gradients": fullest.gradients, "activations": fullest.activations}
+    if in_shares:
+        block, rest = block_sizes(work.objective)
+        step["gradients"] //= processes
+        step["gathered blocks"] = _FLOAT * (rest + 2 * block)  # the one at work, and the next
+        step["exchange of gradients"] = _FLOAT * block
+    moments = {STEP: step, SAMPLES: {**resting, "activations": max(sampling)}}
+    if encoding:
+        moments[ENCODING] = {**resting, "activations": max(encoding)}
+    everything, count = _count(work, lambda part: part.parameters), _count(work, lambda part: part.trained)
+    if in_shares:
+        if device.type == "cpu":
+            copied = _FLOAT * _of_objective(work)
+            moments = {name: {**held, "copy for samples": copied} for name, held in moments.items()}
+        moments[SAMPLES]["copy for samples"] = _FLOAT * (everything - _beside_objective(work))
+    else:
+        moments[SAMPLES]["weights"] = _FLOAT * everything
+        if device.type == "cpu":  # the average takes the place of the weights
+            moments[SAMPLES]["weights put aside"] = _FLOAT * count
+    flops = sum(share_of_steps * each.flops for share_of_steps, each in steps)
+    return Estimate(work.parts, moments, round(flops * (share // micro) * processes))
+
+
+def process_size() -> int:
+    """Bytes of memory that this process takes now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def memory_for_each(device: torch.device, processes: int) -> int:
+    """Bytes that each process has on a device: a GPU is one process's, and the machine's memory all of theirs.
+
+    Raises:
+        ValueError: for a GPU that is not here.
+    """
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("there is no GPU here to ask for its memory; say how much it has with --memory GIB")
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    total = int(psutil.virtual_memory().total)
+    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
+    return (total if limit == "max" else min(total, int(limit))) // processes
+
+
+def _resting(recipe: AnyRecipe, work: Workload, device: torch.device, processes: int) -> Memory:
+    """What is held all the time."""
+    count = _count(work, lambda part: part.trained)
+    held = {
+        "weights": _FLOAT * _count(work, lambda part: part.parameters if part.at_work else 0),
+        "optimizer": _MOMENTS[recipe.optimizer.kind] * count,
+        "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
+    }
+    if processes == 1:
+        return held
+    if recipe.compute.parallel == "fsdp":
+        beside = _FLOAT * _beside_objective(work)  # the autoencoder, of which each process has all
+        held["weights"] -= beside
+        shared = {name: size // processes for name, size in held.items()}
+        return {**shared, "weights": shared["weights"] + beside}
+    return {**held, "exchange of gradients": _FLOAT * count}
+
+
+def _of_objective(work: Workload) -> int:
+    return sum(each.numel() for each in work.objective.parameters())
+
+
+def _beside_objective(work: Workload) -> int:
+    return _count(work, lambda part: part.parameters if part.at_work else 0) - _of_objective(work)
+
+
+def _count(work: Workload, of: Callable[[Part], int]) -> int:
+    return sum(of(part) for part in work.parts)
+
+
+def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
+    return _autocast(autocast_dtype(recipe))
+
+
+def _autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    return nullcontext() if dtype == torch.float32 else torch.autocast("cpu", dtype)
+
+
+def _calculate_norms_in_float32(part: nn.Module) -> None:
+    """As CUDA's autocast does, and the CPU's does not."""
+    for module in part.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(lambda module, arguments: (arguments[0].float(), *arguments[1:]))

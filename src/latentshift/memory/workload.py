@@ -1,0 +1,175 @@
+"""A recipe's model without its weights, and what a run does with it: its steps, and what lies between them.
+
+Only configurations are read; the model lies on torch's meta device.
+Legend of shapes: F frames, C latent channels, L tokens, D width of the text encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from latentshift.model_paths import resolve_model
+from latentshift.models.adapter import add_lora
+from latentshift.models.autoencoder import decode_latents, encode_moments
+from latentshift.models.denoiser import denoise, with_sizes
+from latentshift.models.meta_init import meta_components
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
+from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
+from latentshift.training.stages.data import all_sources, brings_text
+from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch, LatentBatch
+from latentshift.training.stages.prepare import (
+    lora_of,
+    make_video_model,
+    new_autoencoder,
+    new_image_model,
+    objective_for,
+    trained_autoencoder,
+)
+
+Work = Callable[[], Any]
+_SIZES = (0.0,) * 6  # of SDXL's frames: their values matter to nothing here
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the model.
+
+    Attributes:
+        name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
+        parameters: how many it has, with its adapter's.
+        trained: how many of them are trained.
+        at_work: whether training has a use for it; else it is loaded for samples alone.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    at_work: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a run does, with weights and data that are shapes; all of it is to be called where tensors are that.
+
+    Attributes:
+        parts: of the model.
+        objective: what is trained, on torch's meta device.
+        steps: the kinds of batches, each with its share of the steps.
+        encoding: of clips that are encoded as they come, between two steps.
+        sampling: what samples take, one after the other, in float32.
+        modules: all that calculates.
+    """
+
+    parts: tuple[Part, ...]
+    objective: nn.Module
+    steps: Sequence[tuple[float, Callable[[], FrameBatch | LatentBatch]]]
+    encoding: Sequence[Work]
+    sampling: Sequence[Work]
+    modules: Sequence[nn.Module]
+
+
+def workload_of(recipe: AnyRecipe, count: int) -> Workload:
+    """What a run of a recipe does that takes so many samples at a time.
+
+    Raises:
+        ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
+    """
+    return _of_autoencoder(recipe, count) if isinstance(recipe, AutoencoderRecipe) else _of_denoiser(recipe, count)
+
+
+def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> Workload:
+    with torch.device("meta"):
+        autoencoder = new_autoencoder(recipe)
+    side, model = recipe.data.size, recipe.model
+    small = side // 2 ** (len(model.channels) - 1)
+
+    def batch() -> FrameBatch:
+        return FrameBatch(torch.empty(count, 3, side, side), torch.empty(count, model.latent_channels, small, small))
+
+    def restore() -> None:
+        frames = torch.empty(PREVIEW_FRAMES, 3, side, side)
+        autoencoder.decode(autoencoder.encode(frames).latent_dist.mean)
+
+    objective = AutoencoderObjective(autoencoder, recipe.kl_weight, recipe.edge_weight)
+    return Workload((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,), (objective,))
+
+
+def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
+    pipeline = _pipeline(recipe)
+    unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
+    text_encoded = brings_text(recipe) and not sentences.is_trained
+    footage = any(not each.encode for each in all_sources(recipe))
+    objective = objective_for(recipe.model_copy(update={"compile": False}), pipeline, text_encoded=text_encoded)
+    if isinstance(recipe, VideoRecipe) and recipe.lora is not None:
+        add_lora(unet, lora_of(recipe))
+    parts = [_part("unet", unet)]
+    if pipeline.temporal is not None:
+        parts.append(_part("temporal", pipeline.temporal))
+    parts.append(_part("text_encoder", sentences, at_work=not text_encoded))
+    parts.append(_part("autoencoder", vae, at_work=footage))
+    num_frames = 1 if isinstance(recipe, ImageRecipe) else pipeline.config.num_frames
+    side, channels = unet.config.sample_size, unet.config.in_channels
+    ids = (len(sentences.encoders), sentences.length)
+    text = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta")).shape[1:]
+
+    def batch(samples: int, frames: int) -> LatentBatch:
+        latents = torch.empty(samples, frames, channels, side, side)
+        return LatentBatch(
+            latents=latents,
+            noise=torch.empty_like(latents),
+            timesteps=torch.zeros(samples, dtype=torch.long),
+            token_ids=torch.zeros(samples, *ids, dtype=torch.long),
+            text=torch.empty(samples, *text) if text_encoded else None,
+        )
+
+    def predict() -> None:
+        scale = pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
+        both = 1 if scale == 1.0 else 2  # with guidance, the empty sentence's beside it
+        told = with_sizes(unet, torch.empty(both, *text), _SIZES)
+        denoise(unet, torch.empty(both, num_frames, channels, side, side), torch.zeros(both), told)
+
+    def encode() -> None:
+        encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))
+
+    def decode() -> None:
+        decode_latents(_as_shapes(vae), torch.empty(num_frames, channels, side, side), chunk_size=1)
+
+    images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
+    steps = [(1 - images, partial(batch, count, num_frames))]
+    if images:  # as many single frames, each with a text of its own
+        steps.append((images, partial(batch, count * num_frames, 1)))
+    return Workload(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))
+
+
+def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
+    try:
+        if isinstance(recipe, VideoRecipe):
+            pipeline = LatentShiftPipeline(**meta_components(resolve_model(recipe.model)))
+            make_video_model(recipe, pipeline)
+            return pipeline
+        config = AutoencoderKL.load_config(trained_autoencoder(recipe))
+    except OSError as error:
+        what = recipe.autoencoder if isinstance(recipe, ImageRecipe) else recipe.model
+        raise ValueError(f"the configuration of {what} can't be read: {str(error).splitlines()[0]}") from None
+    with torch.device("meta"):
+        pipeline = new_image_model(recipe, AutoencoderKL.from_config(config))
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # it is no weight
+    return pipeline
+
+
+def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return Part(name, sum(count for count, _ in counts), sum(count for count, trained in counts if trained), at_work)
+
+
+def _as_shapes(autoencoder: AutoencoderKL) -> AutoencoderKL:
+    """Off the meta device, to where tensors are shapes alone."""
+    return autoencoder.to_empty(device="cpu") if autoencoder.device.type == "meta" else autoencoder

@@ -1,0 +1,45 @@
+"""Short names for weights and for whole models, by which what was made with them is told from what was not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from torch import nn
+
+_OF_THE_LIBRARY = {"transformers_version", "dtype", "torch_dtype"}  # how a model was stored, not what it computes
+
+
+def weights_fingerprint(*modules: nn.Module) -> str:
+    """Sixteen hexadecimal digits of the SHA-256 of all names and values (as float32), wherever the tensors lie."""
+    return _digest(*modules, configs=False)
+
+
+def model_fingerprint(*parts: Any) -> str:
+    """:func:`weights_fingerprint`, and the configurations with it: another ``scaling_factor`` is another model.
+
+    Args:
+        parts: models of diffusers or transformers; schedulers, which are nothing but their configuration; tokenizers,
+            of which the vocabulary counts; None, an optional part that is not there, counts for nothing.
+    """
+    return _digest(*(part for part in parts if part is not None), configs=True)
+
+
+def _digest(*parts: Any, configs: bool) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if configs:
+            digest.update(_config(part).encode())
+        if isinstance(part, nn.Module):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _config(part: Any) -> str:
+    if hasattr(part, "get_vocab"):
+        return json.dumps(part.get_vocab(), sort_keys=True)
+    config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
+    kept = {key: value for key, value in config.items() if key[0] != "_" and key not in _OF_THE_LIBRARY}
+    return json.dumps(kept, sort_keys=True, default=str)

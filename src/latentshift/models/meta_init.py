@@ -1,0 +1,51 @@
+"""A saved pipeline's parts as their configurations describe them: no weights are read, or fetched from the hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from latentshift.models.families import find_family
+from latentshift.models.latent_vdm import TemporalAttention
+
+_OURS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")
+_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "force_zeros_for_empty_prompt")
+_ELSEWHERE = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
+
+
+def meta_components(path: str) -> dict[str, Any]:
+    """What ``LatentShiftPipeline(**…)`` takes: parts without memory, on torch's meta device, and settings.
+
+    Args:
+        path: a folder or hub id, of a pipeline of ours or a stock image pipeline.
+
+    Raises:
+        ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
+        OSError: if the configuration of a part can't be read.
+    """
+    family = find_family(path)
+    index = DiffusionPipeline.load_config(path)
+    names = dict(zip(_OURS, _OURS, strict=True)) if family is None else family.parts
+    found = {name: index[name] for name in _SETTINGS if name in index and (family is None or name in family.settings)}
+    for ours, theirs in names.items():
+        _, kind = index.get(theirs) or (None, None)
+        if kind is None:
+            continue
+        described = _ELSEWHERE.get(kind) or getattr(diffusers, kind, None) or getattr(transformers, kind)
+        if issubclass(described, SchedulerMixin | PreTrainedTokenizerBase):
+            found[ours] = described.from_pretrained(path, subfolder=theirs)
+        elif issubclass(described, PreTrainedModel):
+            config = described.config_class.from_pretrained(path, subfolder=theirs)
+            with torch.device("meta"):
+                found[ours] = described(config)
+        else:
+            config = described.load_config(path, subfolder=theirs)
+            with torch.device("meta"):
+                found[ours] = described.from_config(config)
+    return found

@@ -1,0 +1,309 @@
+"""What a run is said to take, beside closed forms, real models and what it does take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from latentshift import LatentShiftPipeline
+from latentshift.memory.advice import advice
+from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
+from latentshift.memory.trace import peak_of, shapes_alone, trace_step
+from latentshift.models.meta_init import meta_components
+from latentshift.training.recipe import load_recipe
+
+CPU = torch.device("cpu")
+WIDTH, ROWS, LAYERS = 64, 1000, 5
+WEIGHT, ROW_BYTES = 4 * WIDTH**2, 4 * ROWS * WIDTH
+
+
+def video(tmp_path: Path, *words: object) -> Estimate:
+    return estimate(recipe_of(tmp_path, *words), CPU)
+
+
+def recipe_of(tmp_path: Path, *words: object):
+    settings = [f"output={tmp_path}/run", "data={source: sprites, options: {clips: 4}}", *map(str, words)]
+    return load_recipe(Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml", settings)
+
+
+class Chain(nn.Module):
+    """Layers without anything between them: each keeps its input for its weight's gradient."""
+
+    def __init__(self, recompute: bool = False, after: type[nn.Module] = nn.Identity) -> None:
+        super().__init__()
+        layers = (nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False), after()) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(layers)
+        self.recompute = recompute
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            rows = checkpoint(layer, rows, use_reentrant=False) if self.recompute else layer(rows)
+        return rows.sum()
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> None:
+    with shapes_alone():
+        chain, rows = Chain(), torch.empty(ROWS, WIDTH)
+        found = trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=gathered)
+    # At the peak the last layer but one goes back: the inputs of three layers (the first one's was there before), the
+    # gradients of its output and of its input, which makes five, and of its weight; the loss and its gradient. The last
+    # layer's weight has its gradient.
+    assert found.gradients == (LAYERS * WEIGHT if gathered else WEIGHT)
+    assert found.activations == 5 * ROW_BYTES + WEIGHT + 2 * 4
+    product = 2 * ROWS * WIDTH**2
+    assert found.flops == LAYERS * product + (2 * LAYERS - 1) * product  # the rows need no gradient
+
+
+def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
+    with shapes_alone():
+        rows = torch.empty(ROWS, WIDTH)
+        kept, again = (
+            trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=False)  # noqa: B023
+            for chain in (Chain(after=nn.Tanh), Chain(recompute=True, after=nn.Tanh))
+        )
+    product = 2 * ROWS * WIDTH**2
+    assert again.flops - kept.flops == LAYERS * product
+
+
+def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
+    with shapes_alone():
+        big, small = nn.Linear(WIDTH, 100 * WIDTH, bias=False), nn.Linear(100 * WIDTH, 1, bias=False)
+        rows = torch.empty(2, WIDTH)
+        trained = [*big.parameters(), *small.parameters()]
+        found = trace_step(lambda: small(big(rows)).sum(), trained, nullcontext, gathered=False)
+    assert found.gradients + found.activations >= 100 * WEIGHT  # the first layer's gradient comes last
+    assert found.gradients == 4 * 100 * WIDTH  # when the other's is there
+
+
+def test_what_is_let_go_does_not_count() -> None:
+    def work() -> None:
+        for _ in range(3):
+            torch.empty(ROWS, WIDTH)
+
+    with shapes_alone():
+        assert peak_of(work) == ROW_BYTES
+
+
+@pytest.mark.parametrize("base", ["ldm_folder", "sd1_folder", "sd2_folder", "sdxl_folder", "model"])
+def test_a_skeleton_has_the_shapes_of_what_is_loaded(base: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(base)
+    loaded = LatentShiftPipeline.from_pretrained(folder)
+    sized = LatentShiftPipeline(**meta_components(str(folder)))
+    assert sized.unet.device.type == "meta"
+    assert sized.method == loaded.method and sized.config.num_frames == loaded.config.num_frames
+    assert sized.sentences.length == loaded.sentences.length
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        real, shapes = getattr(loaded, part), getattr(sized, part)
+        assert (real is None) == (shapes is None)
+        if real is not None:
+            assert {name: value.shape for name, value in real.named_parameters()} == {
+                name: value.shape for name, value in shapes.named_parameters()
+            }
+
+
+def test_a_baselines_layers_are_counted_by_themselves(model: Path, tmp_path: Path) -> None:
+    parts = {part.name: part for part in video(tmp_path, f"model={model}", "method=latent-vdm").parts}
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.set_method("latent-vdm")
+    assert parts["temporal"].parameters == sum(each.numel() for each in pipeline.temporal.parameters())
+    assert parts["temporal"].trained == parts["temporal"].parameters
+
+
+def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path, tmp_path: Path) -> None:
+    whole = video(tmp_path, f"model={model}")
+    trained = sum(part.trained for part in whole.parts)
+    assert whole.moments[STEP]["optimizer"] == 8 * trained and whole.moments[STEP]["averages"] == 4 * trained
+    at_work = sum(part.parameters for part in whole.parts if part.at_work)
+    assert whole.moments[STEP]["weights"] == 4 * at_work < whole.moments[SAMPLES]["weights"]
+    assert estimate(recipe_of(tmp_path, f"model={model}"), torch.device("cuda")).moments[STEP]["weights"] == 4 * at_work
+    assert not {part.name: part for part in whole.parts}["autoencoder"].at_work
+    footage = video(tmp_path, f"model={model}", "data.encode=false")
+    assert {part.name: part for part in footage.parts}["autoencoder"].at_work
+    frozen = video(tmp_path, f"model={model}", "train_text_encoder=false")
+    assert frozen.moments[STEP]["optimizer"] < whole.moments[STEP]["optimizer"]
+    lora = video(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    assert lora.moments[STEP]["optimizer"] < frozen.moments[STEP]["optimizer"]
+    eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit", "compute.channels_last=false")
+    assert eight.moments[STEP]["optimizer"] == 2 * trained
+
+
+def test_samples_take_all_parts_and_no_gradients(model: Path, tmp_path: Path) -> None:
+    words = (f"model={model}", "train_text_encoder=false")
+    found = video(tmp_path, *words)
+    trained, everything = (4 * sum(getattr(part, name) for part in found.parts) for name in ("trained", "parameters"))
+    samples = found.moments[SAMPLES]
+    assert samples["weights"] == everything and samples["weights put aside"] == trained and "gradients" not in samples
+    unguided = video(tmp_path, *words, "guidance_scale=1").moments[SAMPLES]  # one prediction in place of two
+    assert unguided["activations"] < samples["activations"]
+    gpu = estimate(recipe_of(tmp_path, *words), torch.device("cuda")).moments
+    assert gpu[SAMPLES]["weights"] == everything > gpu[STEP]["weights"] and "weights put aside" not in gpu[SAMPLES]
+    shares = recipe_of(tmp_path, *words, "compute.parallel=fsdp", "compute.channels_last=false")
+    apart = estimate(shares, torch.device("cuda"), processes=2).moments
+    assert apart[SAMPLES]["copy for samples"] == everything and "copy for samples" not in apart[STEP]
+
+
+def test_the_fullest_moment_is_the_one_that_counts() -> None:
+    found = Estimate((), {STEP: {"weights": 1, "activations": 2}, SAMPLES: {"weights": 4}}, flops=0)
+    assert (found.fullest, found.total, found.memory) == (SAMPLES, 4, {"weights": 4})
+    assert found.held(STEP) == 3
+
+
+def test_footage_for_validation_keeps_the_autoencoder_at_work(model: Path, tmp_path: Path) -> None:
+    given = "{source: sprites, options: {clips: 4, seed: 1}, encode: false}"
+    found = video(tmp_path, f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
+    assert {part.name: part for part in found.parts}["autoencoder"].at_work and ENCODING in found.moments
+    assert ENCODING not in video(tmp_path, f"model={model}").moments
+
+
+def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, f"model={model}", "batch_size=8")
+    whole = estimate(recipe, CPU)
+    parts = estimate(recipe_of(tmp_path, f"model={model}", "batch_size=8", "micro_batch_size=1"), CPU)
+    shared = estimate(recipe, CPU, processes=4)
+    assert whole.flops == parts.flops == shared.flops
+    assert parts.moments[STEP]["activations"] < whole.moments[STEP]["activations"] / 4
+    assert parts.moments[STEP]["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
+    assert shared.moments[STEP]["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
+    fsdp = recipe_of(tmp_path, f"model={model}", "batch_size=8", "compute.parallel=fsdp", "compute.channels_last=false")
+    apart = estimate(fsdp, CPU, processes=4)
+    assert all(
+        apart.moments[STEP][name] == shared.moments[STEP][name] // 4 for name in ("weights", "optimizer", "averages")
+    )
+    unet = LatentShiftPipeline.from_pretrained(model).unet
+    sizes = [
+        sum(value.numel() for value in block.parameters())
+        for block in unet.modules()
+        if type(block).__name__ in ("ResnetBlock2D", "BasicTransformerBlock")
+    ]
+    unet_rest = sum(value.numel() for value in unet.parameters()) - sum(sizes)
+    text = sum(part.parameters for part in apart.parts if part.name == "text_encoder")  # tiny: some of it in blocks
+    assert 4 * (2 * max(sizes) + unet_rest) <= apart.moments[STEP]["gathered blocks"]
+    assert apart.moments[STEP]["gathered blocks"] <= 4 * (2 * max(sizes) + unet_rest + text)
+    assert apart.moments[STEP]["exchange of gradients"] == 4 * max(sizes)
+    again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
+    assert (
+        again.moments[STEP]["activations"]
+        < estimate(recipe_of(tmp_path, f"model={model}"), CPU).moments[STEP]["activations"]
+    )
+
+
+def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data={source: sprites, options: {clips: 10}}", "compute.device=cpu"]
+    code, out, err = cli("train", recipe, *words, "--dry-run")
+    assert code == 0 and "warning" not in err
+    Path("resolved.yaml").write_text(out)
+    assert load_recipe(Path("resolved.yaml")) == load_recipe(recipe, words)
+    assert "# peak memory of a process" in out and "# FLOPs a step" in out
+    assert "2.5  10 samples" in out
+    code, out, err = cli("train", recipe, *words, "image_share=0.5", "--dry-run")
+    assert "5.0  10 samples" in out  # half of the steps go through them
+    code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run")
+    assert code == 1 and "# FLOPs a step" in out and err.startswith("error: nowhere is no folder")
+    same = "validation={data: {source: sprites, options: {clips: 10}}}"
+    code, out, err = cli("train", recipe, *words, same, "--dry-run")
+    assert code == 0 and "2.5  10 samples" in out  # what is validated on is not counted
+    code, out, err = cli("train", recipe, *words, "validation={data: gone}", "--dry-run")
+    assert code == 1 and err.startswith("error: gone is no folder")
+    code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run", "--memory", "24")
+    assert code == 0 and "not known  nowhere is no folder" in out
+    code, out, err = cli("train", recipe, *words, "model=gone", "--dry-run")
+    assert code != 0 and "there is no folder gone" in err and "Traceback" not in err
+    assert list(Path(".").iterdir()) == [Path("resolved.yaml")]
+    code, out, err = cli("train", recipe, *words, "compute.precision=fp16", "--dry-run")
+    assert code != 0 and "fp16 needs a GPU" in err
+    code, out, err = cli("train", recipe, *words, "--dry-run", "--processes", "3")
+    assert code != 0 and "can't be shared evenly by 3 processes" in err
+
+
+def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data=sprites", "compute.device=cpu", "batch_size=10000000"]
+    code, _, err = cli("train", recipe, *words, "--dry-run")
+    assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
+
+
+def test_advice_where_nothing_helps_is_to_train_less(model: Path, tmp_path: Path) -> None:
+    said = advice(recipe_of(tmp_path, f"model={model}"), CPU, limit=1000)
+    assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in said
+    assert said.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
+    lora = recipe_of(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    assert advice(lora, CPU, limit=1000).endswith("smaller or fewer frames")
+
+
+def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path, tmp_path: Path) -> None:
+    clips = video(tmp_path, f"model={model}")
+    mixed = video(tmp_path, f"model={model}", "image_share=0.25")
+    images = video(tmp_path, f"model={model}", "image_share=0.999999")
+    assert (
+        mixed.moments[STEP]["activations"] == images.moments[STEP]["activations"] > clips.moments[STEP]["activations"]
+    )  # the larger one
+    assert mixed.flops == pytest.approx(0.75 * clips.flops + 0.25 * images.flops, rel=1e-4)
+
+
+def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data=sprites", "compute.device=cuda", "--dry-run"]
+    code, out, err = cli("train", recipe, *words, "--memory=80")
+    assert code == 0 and "warning" not in err and "Python and libraries" not in out
+    code, _, err = cli("train", recipe, *words, "--memory=0.001")
+    assert code == 0 and "of the 0.0 GiB of the memory of cuda" in err
+    if not torch.cuda.is_available():
+        code, _, err = cli("train", recipe, *words)
+        assert code != 0 and "Traceback" not in err
+    settings = (f"model={model}", "compute.attention=default")
+    half = video(Path("."), *settings)  # in bf16, norms are kept in float32 on a GPU
+    precise = estimate(recipe_of(Path("."), *settings), torch.device("cuda"))
+    assert precise.moments[STEP]["activations"] > half.moments[STEP]["activations"]
+
+
+def test_words_for_a_dry_run_are_refused_without_one(cli, model: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    code, _, err = cli("train", recipe, f"model={model}", "data=sprites", "--processes=8")
+    assert code != 0 and "torchrun --nproc-per-node=N" in err
+
+
+def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_path: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = [f"model={model}", "data={source: sprites, options: {clips: 4}}", "batch_size=4096", "steps=3"]
+    words += ["optimizer.warmup_steps=0", "optimizer.decay_steps=0", "compute.precision=fp32", f"output={tmp_path}/run"]
+    words += ["compute.device=cpu", "loading.workers=1"]
+    code = f"""
+import resource, sys
+import latentshift.cli.train, latentshift.training.run, torch
+torch.set_num_threads(1)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 900 * 2**20,) * 2)
+from latentshift.cli.app import main
+sys.argv = ["latentshift", "train", {str(recipe)!r}, *{words!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode not in (0, 75), done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
+    assert line.endswith("; nothing was saved yet")
+    said = float(line.split("about ")[1].split()[0])
+    expected = estimate(load_recipe(recipe, words), CPU, base=0).total / 2**30
+    assert expected < said < expected + 1.5  # Python and its libraries, and not the run once more
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_steps_take_the_memory_that_is_said(cli, tmp_path: Path) -> None:
+    recipe = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
+    data = "data={source: sprites, options: {clips: 8}}"
+    code, _, err = cli("bench", "memory", recipe, "model=bundled", data, "batch_size=64", "--json", "m.json")
+    assert code == 0, err
+    facts = json.loads(Path("m.json").read_text())
+    for what in ("steps", "samples"):
+        assert facts[what]["estimated"] == pytest.approx(facts[what]["measured"], rel=0.25)
