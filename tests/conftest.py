@@ -200,6 +200,18 @@ def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three shipped recipes of the sprites, scaled down, run one after the other."""
+    from latentshift.training.run import run
+    from tiny_runs import tiny
+
+    folder = tmp_path_factory.mktemp("runs")
+    for stage in ("autoencoder", "image", "video"):
+        run(tiny(stage, folder), quiet=True)
+    return folder
+
+
 def write_video_at(path: Path, times: np.ndarray, frames: list[np.ndarray], **settings: object) -> Path:
     """A video whose frames are shown at these times (seconds)."""
     base = Fraction(1, 90_000)

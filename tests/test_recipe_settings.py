@@ -1,0 +1,76 @@
+"""A recipe's settings: what holds, what is refused, and with which sentence."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentshift.training.recipe import dump_recipe, load_recipe
+from tiny_runs import RECIPES
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_hold_and_survive_being_printed(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path)
+    (tmp_path / "again.yaml").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_overrides_go_down_levels() -> None:
+    recipe = load_recipe(
+        RECIPES / "sprites-video.yaml", ["optimizer.learning_rate=1e-5", "data={source: sprites, views: 3}", "seed=7"]
+    )
+    assert (recipe.optimizer.learning_rate, recipe.data[0].views, recipe.seed) == (1e-5, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lerning_rate=1", "lerning_rate: there is no such setting"),
+        ("optimizer.learning_rate=-1", "optimizer.learning_rate: must be more than 0.0, not -1"),
+        ("steps=many", "steps: must be a whole number, not 'many'"),
+        ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', not 'sound'"),
+        ("stage=", "'stage' must be one of"),
+        ("optimizer=3", "optimizer: must be a group of settings, as {name: value}, not 3"),
+        ("shift=3", "shift: must be a group of settings, as {name: value}, not 3"),
+        ("optimizer.betas=[0.9, 1]", "optimizer.betas.1: must be less than 1.0, not 1"),
+        ("seed=9223372036854775808", "seed: must be less than 9223372036854775808"),
+        ("data=[]", "data: must hold 1 or more, not 0"),
+        ("validation={data: []}", "validation.data: must hold 1 or more, not 0"),
+        ("data={weight: 2}", "does not hold: data.0.source: is to be given"),
+        ("steps", "not of the form key=value"),
+        ("steps.more=1", "steps is a single value"),
+        ("data=[", "is not YAML"),
+        ("shift.fold=2", "shift: the shift's fold must be"),
+        ("shift.pad=2", "shift: the shift has the settings"),
+        (
+            "steps=100",
+            "does not hold: optimizer.warmup_steps 200 and optimizer.decay_steps 5000 are more than the 100 steps",
+        ),
+        ("sample_steps=2000", "sample_steps: must be 1000 or less, not 2000"),
+        ("model=null", "model: must be a word or a sentence, not nothing"),
+        ("data.sorce=x", "data.0.sorce: there is no such setting"),
+    ],
+)
+def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_recipe(RECIPES / "sprites-video.yaml", [override])
+
+
+def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read the recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(ValueError, match="must be a list of"):
+        load_recipe(tmp_path / "list.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match="is not YAML"):
+        load_recipe(tmp_path / "broken.yaml")
+    levels = yaml.safe_load((RECIPES / "sprites-image.yaml").read_text())
+    levels["unet"]["attention"] = [True]
+    (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
+    with pytest.raises(ValueError, match="channels names 3 levels and attention 1"):
+        load_recipe(tmp_path / "levels.yaml")

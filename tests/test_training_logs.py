@@ -1,0 +1,97 @@
+"""Metrics, trackers and the files that a run logs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.tracking import GeneralTracker
+
+from latentshift.training.journal import Journal
+from latentshift.training.learner import Learned
+from latentshift.training.lines import add_line, forget_after, read_lines
+from latentshift.training.processes import accelerator_for
+from latentshift.training.run import run
+from tiny_runs import tiny
+
+
+def test_trackers_that_are_not_installed_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="trackers names wandb, which is not installed: pip install wandb"):
+        run(tiny("autoencoder", tmp_path, "trackers=[wandb]"), quiet=True)
+
+
+class Failing(GeneralTracker):
+    """A tracker whose server is gone after the first thing that it is told."""
+
+    name = "failing"
+    requires_logging_directory = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = 0
+
+    @property
+    def tracker(self) -> None:
+        return None
+
+    def log(self, values: dict[str, float], step: int | None = None) -> None:
+        self.told += 1
+        if self.told > 1:
+            raise ConnectionError("no route\nto host")
+
+
+def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny("autoencoder", tmp_path)
+    (tmp_path / "autoencoder").mkdir()
+    accelerator = accelerator_for(recipe)
+    with Journal(recipe, 0, None, accelerator, quiet=True) as journal:
+        accelerator.trackers.insert(0, failing := Failing())
+        for step in (1, 2, 3):
+            journal.note(step, Learned({"loss": 1.0}, dropped=False), {}, 1.0)
+        assert [each.name for each in accelerator.trackers] == ["tensorboard"]
+    assert failing.told == 2
+    assert capsys.readouterr().err == "warning: failing is told no more, since it failed: no route to host\n"
+    assert len((tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(("capability", "told"), [("AVX2", 1), ("AVX512", 0)])
+def test_a_cpu_that_is_slow_in_bf16_is_told_of(
+    capability: str, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    for precision in ("bf16", "fp32"):
+        run(tiny("autoencoder", tmp_path / precision, "steps=1", f"compute.precision={precision}"))
+    assert capsys.readouterr().err.count("this CPU has no instructions for bf16") == told
+
+
+def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
+    recipe = tiny("autoencoder", tmp_path)
+    (tmp_path / "autoencoder").mkdir()
+    (tmp_path / "autoencoder" / "tensorboard").write_text("a file")
+    with pytest.raises(ValueError, match=r"trackers \(tensorboard\) can't begin: "):
+        Journal(recipe, 0, None, accelerator_for(recipe), quiet=True)
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(OSError, match=r"metrics\.jsonl can't be written to .*: it goes on from the newest checkpoint"):
+        add_line(tmp_path / "metrics.jsonl", {"step": 1})
+
+
+def test_a_log_is_cut_back_to_a_step_and_to_whole_lines(tmp_path: Path) -> None:
+    log = tmp_path / "dropped.jsonl"
+    for step in (1, 2, 3):
+        add_line(log, {"step": step, "samples": ["a line's \u2028 end, a {brace} in it, and ü"]})
+    whole = log.read_text(encoding="utf-8")
+    written = log.read_bytes()
+    for last in (b"}", "ü".encode()[:1]):  # as an object ends, and within a letter
+        log.write_bytes(written[: written.rindex(last, 0, len(written) - 4) + 1])
+        assert [line["step"] for line in read_lines(log)] == [1, 2]
+    assert [line["step"] for line in read_lines(log)] == [1, 2]
+    forget_after(log, 2)
+    assert whole.startswith(log.read_text(encoding="utf-8")) and log.read_text(encoding="utf-8").count("\n") == 2
+    forget_after(log, 0)
+    assert log.read_text() == "" and read_lines(tmp_path / "none.jsonl") == []

@@ -1,0 +1,114 @@
+"""Validation during training, and the best step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latentshift.training.best import best_step
+from latentshift.training.recipe import ValidationSettings
+from latentshift.training.run import run
+from latentshift.training.stages.denoiser import VideoStage
+from latentshift.training.stages.validation import question_of
+from tiny_runs import CPU, tiny
+
+
+def test_validation_is_the_same_question_every_time(runs: Path, tmp_path: Path) -> None:
+    words = (
+        "video",
+        runs,
+        "validation={every: 2, clips: 3, bands: 2, data: {source: sprites, options: {clips: 5, seed: 9}}}",
+    )
+    for name, rate in (("still", "1e-12"), ("moving", "1e-2")):
+        settings = (f"output={tmp_path}/{name}", f"optimizer={{learning_rate: {rate}, warmup_steps: 0}}")
+        run(tiny(*words, *settings, "steps=2"), quiet=True)
+        run(tiny(*words, *settings), quiet=True)
+    still, moving = (
+        [json.loads(line) for line in (tmp_path / name / "validation.jsonl").read_text().splitlines()]
+        for name in ("still", "moving")
+    )
+    assert [line["step"] for line in still] == [2, 4]
+    assert set(still[0]) == {"step", "asked", "error", "error_0_499", "error_500_999"}
+    assert still[0]["error"] == pytest.approx((still[0]["error_0_499"] + still[0]["error_500_999"]) / 2)
+    assert still[0]["error"] == pytest.approx(still[1]["error"], rel=1e-4)  # nothing is drawn anew
+    assert moving[0]["error"] != pytest.approx(moving[1]["error"], rel=1e-4)
+
+
+def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, "validation={every: 1, clips: 2, bands: 2}", f"output={tmp_path}/run", "save_every=100"]
+    words += [
+        "optimizer={learning_rate: 3e-1, warmup_steps: 0}",
+        "ema_decay=0",
+        "keep_checkpoints=1",
+        "weights=float32",
+    ]
+    run(tiny(*words), quiet=True)
+    told = [json.loads(line) for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()]
+    best = min(told, key=lambda line: line["error"])["step"]
+    assert best < 4  # such a rate spoils it
+    kept = tmp_path / "run" / "checkpoints" / f"step-{best:08d}"
+    last, expected = (load_file(kept.with_name(f"step-{step:08d}") / "average.safetensors") for step in (4, best))
+
+    def exported() -> dict[str, torch.Tensor]:
+        return load_file(tmp_path / "run" / "model" / "unet" / "diffusion_pytorch_model.safetensors")
+
+    assert all(torch.equal(value, last[f"unet.{name}"]) for name, value in exported().items())
+    run(tiny(*words, "export_from=best"), quiet=True)  # the same run again, ended otherwise
+    assert all(torch.equal(value, expected[f"unet.{name}"]) for name, value in exported().items())
+    with pytest.raises(ValueError, match="export_from is best, and nothing says which step is; set validation"):
+        tiny("video", runs, "export_from=best")
+
+
+def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
+    settings = ValidationSettings(every=1, clips=2)
+    asked = question_of(settings, ["digest"])
+    assert asked != question_of(settings, ["of other data"])
+    here, there, other = (
+        ValidationSettings.model_validate({"clips": 2, "data": {"source": name, "seconds": seconds}})
+        for name, seconds in (("here", 2.0), ("there", 2.0), ("here", 1.0))
+    )
+    assert question_of(here, ["digest"]) == question_of(there, ["digest"]) != question_of(other, ["digest"])
+    assert (
+        asked
+        == question_of(ValidationSettings(every=7, clips=2), ["digest"])
+        != question_of(ValidationSettings(clips=3), ["digest"])
+    )
+    lines = [(1, float("nan"), asked), (2, 0.5, asked), (3, 0.4, asked), (4, 0.1, "another"), (5, 0.2, asked)]
+    (tmp_path / "validation.jsonl").write_text(
+        "".join(json.dumps({"step": step, "error": error, "asked": of}) + "\n" for step, error, of in lines)
+    )
+    assert best_step(tmp_path, asked) is None  # none has a checkpoint
+    for step in (1, 2, 3):
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
+    assert best_step(tmp_path, asked) == 3
+
+
+def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
+    words = ["video", runs, f"output={tmp_path}/run"]
+    run(tiny(*words), quiet=True)
+    run(tiny(*words, "validation={every: 1, clips: 1, bands: 1}", "export_from=best"), quiet=True)
+    (line,) = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 4
+
+
+def test_validation_data_is_written_down_by_the_main_process_and_reported(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = "{source: sprites, options: {clips: 3, seed: 5}, encode: false}"
+    validation = f"validation={{every: 2, clips: 2, bands: 2, data: {held_out}}}"
+    recipe = tiny("video", runs, f"output={tmp_path}/run", validation)
+    run(recipe)
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert [each["clips"] for each in told["validation"]] == [3] and told["replaced_in_validation"] == []
+    assert "validation: sprites: 3 clips\n" in capsys.readouterr().out
+    (manifest,) = (tmp_path / "run" / "validation").rglob("manifest.jsonl")
+    before = manifest.stat().st_mtime_ns
+    VideoStage(recipe, CPU, rank=1, ranks=2)
+    assert manifest.stat().st_mtime_ns == before
+    told["replaced_in_validation"] = [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}]
+    (tmp_path / "run" / "data.json").write_text(json.dumps(told))
+    assert VideoStage(recipe, CPU).came_across()["replaced_in_validation"] == told["replaced_in_validation"]

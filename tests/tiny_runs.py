@@ -1,0 +1,58 @@
+"""The three shipped recipes, scaled down: what the tests of training share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.recipe import load_recipe
+from latentshift.training.stages.denoiser import ImageStage, VideoStage
+from latentshift.training.stages.objective import LatentBatch
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+TINY_RUN = [
+    "steps=4",
+    "batch_size=2",
+    "save_every=2",
+    "sample_every=3",
+    "log_every=1",
+    "compute.precision=fp32",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 1}",  # a rate that does not depend on the length of the run
+]
+TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}"
+TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
+TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}"]
+CPU = torch.device("cpu")
+
+
+def tiny(stage: str, folder: Path, *overrides: str):
+    places = {
+        "autoencoder": [f"output={folder}/autoencoder", TINY_VAE, "data.size=32"],
+        "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
+        "video": [
+            f"output={folder}/video",
+            f"model={folder}/image",
+            "image_share=0",
+            "train_text_encoder=false",
+        ],
+    }
+    data = ["data.options.clips=6", f"data.latents={folder}/latents"]
+    shared = [] if stage == "autoencoder" else [*data, "sample_steps=2"]
+    return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
+
+
+def batch_of(stage: ImageStage | VideoStage, step: int) -> LatentBatch:
+    return next(stage.batches(step))
+
+
+def same_weights(one: Path, other: Path) -> None:
+    """That the newest checkpoints of two runs are the same, bit for bit."""
+    newest = [list_checkpoints(output / "checkpoints")[-1] for output in (one, other)]
+    assert newest[0].name == newest[1].name
+    for name in ("weights", "average", "optimizer"):
+        this, that = (load_file(path / f"{name}.safetensors") for path in newest)
+        assert this.keys() == that.keys()
+        assert all(torch.equal(this[key], that[key]) for key in this), name
