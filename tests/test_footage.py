@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import write_video_at
-from latentshift.data import ahead as ahead_module
+from latentshift.data import prefetch as prefetch_module
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window

@@ -42,7 +42,7 @@ class Finding:
 def look_through(
     manifest: Manifest | Sequence[Row], window: Window, framing: Framing, limits: WorkerLimits, pictures: int = 0
 ) -> Iterator[Finding]:
-    """Examine every row in a worker, in the order of the manifest; of ``pictures`` evenly spread rows, frames as well."""
+    """Examine every row in a worker, in the order of the manifest; of ``pictures`` evenly spread rows, frames too."""
     every = max(1, len(manifest) // pictures) if pictures else 0
     questions = (
         Question(index, row, window, framing, picture=bool(every) and index % every == 0)
