@@ -236,7 +236,7 @@ def test_only_slow_reading_goes_on_in_a_thread() -> None:
 
 def test_a_read_that_hangs_does_not_hold_whoever_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """As from a disk that is gone."""
-    monkeypatch.setattr(ahead_module, "_FAREWELL", 0.2)
+    monkeypatch.setattr(prefetch_module, "_FAREWELL", 0.2)
     comes_back, gone_on = threading.Event(), threading.Event()
 
     def source() -> Iterator[int]:
