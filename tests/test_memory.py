@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import latentshift
 from latentshift import LatentShiftPipeline
 from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
-from latentshift.memory.trace import peak_of, shapes_alone, trace_step
+from latentshift.memory.fake_tensors import fake_tensors
+from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.meta_init import meta_components
 from latentshift.training.recipe import load_recipe
 
@@ -51,7 +54,7 @@ class Chain(nn.Module):
 
 @pytest.mark.parametrize("gathered", [False, True])
 def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> None:
-    with shapes_alone():
+    with fake_tensors():
         chain, rows = Chain(), torch.empty(ROWS, WIDTH)
         found = trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=gathered)
     # At the peak the last layer but one goes back: the inputs of three layers (the first one's was there before), the
@@ -64,7 +67,7 @@ def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> No
 
 
 def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
-    with shapes_alone():
+    with fake_tensors():
         rows = torch.empty(ROWS, WIDTH)
         kept, again = (
             trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=False)  # noqa: B023
@@ -75,7 +78,7 @@ def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
 
 
 def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
-    with shapes_alone():
+    with fake_tensors():
         big, small = nn.Linear(WIDTH, 100 * WIDTH, bias=False), nn.Linear(100 * WIDTH, 1, bias=False)
         rows = torch.empty(2, WIDTH)
         trained = [*big.parameters(), *small.parameters()]
@@ -89,8 +92,22 @@ def test_what_is_let_go_does_not_count() -> None:
         for _ in range(3):
             torch.empty(ROWS, WIDTH)
 
-    with shapes_alone():
-        assert peak_of(work) == ROW_BYTES
+    with fake_tensors():
+        assert peak_memory(work) == ROW_BYTES
+
+
+def test_torchs_private_modules_are_imported_in_one_file() -> None:
+    package = Path(latentshift.__file__).parent
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if any(name.startswith("torch.") and "._" in name for name in names):
+                found.add(path.relative_to(package).as_posix())
+    assert found == {"memory/fake_tensors.py"}
 
 
 @pytest.mark.parametrize("base", ["ldm_folder", "sd1_folder", "sd2_folder", "sdxl_folder", "model"])

@@ -1,1 +1,1 @@
-"""What a run is going to take, told before it begins."""
+"""How much memory and how many operations a run needs, estimated before it begins."""

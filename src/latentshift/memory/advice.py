@@ -1,4 +1,4 @@
-"""What would make a run take less memory, in a sentence, from the estimate."""
+"""Which settings would make a run need less memory, in a sentence, from the estimate."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecip
 
 
 def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int = 1, base: int | None = None) -> str:
-    """What a run takes beside what there is, and which settings would make it take less and learn the same.
+    """A sentence: how much memory a run needs of how much there is, and which settings would need less.
+
+    Only settings that change nothing that is learned are suggested, as few as are enough.
 
     Args:
         recipe: of the run.
         device: as for :func:`latentshift.memory.estimate.estimate`, like ``processes`` and ``base``.
-        limit: bytes that there are for each process.
+        limit: bytes available to each process.
     """
-    found = estimate(recipe, device, processes, base)
-    words: list[str] = []
-    less = found
-    for word, change in _savings(recipe, device, processes):
-        if less.total <= limit and words:
+    before = estimate(recipe, device, processes, base)
+    overrides: list[str] = []
+    best = before
+    for override, change in _savings(recipe, device, processes):
+        if best.total <= limit and overrides:
             break
-        changed = change(recipe)
-        tried = estimate(changed, device, processes, base)
-        if tried.total < less.total:
-            words, recipe, less = [*words, word], changed, tried
+        candidate = change(recipe)
+        changed = estimate(candidate, device, processes, base)
+        if changed.total < best.total:
+            overrides, recipe, best = [*overrides, override], candidate, changed
     where = "memory" if device.type == "cpu" else f"the memory of {device}"
-    said = f"the run takes about {_gib(found.total)} of the {_gib(limit)} of {where}"
-    if found.total <= limit:
-        said += ", so something else must have taken the rest"
-    if words:
-        said += f"; with {' '.join(words)} it takes about {_gib(less.total)}"
-    if less.total > limit:
-        said += "; choose a larger device, or train less in a new run: smaller or fewer frames"
+    sentence = f"the run takes about {_gib(before.total)} of the {_gib(limit)} of {where}"
+    if before.total <= limit:
+        sentence += ", so something else must have taken the rest"
+    if overrides:
+        sentence += f"; with {' '.join(overrides)} it takes about {_gib(best.total)}"
+    if best.total > limit:
+        sentence += "; choose a larger device, or train less in a new run: smaller or fewer frames"
         if isinstance(recipe, VideoRecipe) and recipe.lora is None:
-            said += ", or an adapter (lora.rank=16)"
-    return said
+            sentence += ", or an adapter (lora.rank=16)"
+    return sentence
 
 
 def _gib(size: int) -> str:

@@ -12,7 +12,8 @@ import psutil
 import torch
 from torch import nn
 
-from latentshift.memory.trace import peak_of, shapes_alone, trace_step
+from latentshift.memory.fake_tensors import fake_tensors
+from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.arithmetic import attention_backend, autocast_dtype, encoding_dtype
 from latentshift.training.recipe import AnyRecipe
@@ -83,7 +84,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     if device.type == "cuda":
         for module in work.modules:
             _calculate_norms_in_float32(module)
-    with shapes_alone():
+    with fake_tensors():
         objective = work.objective.to_empty(device="cpu").train()
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         with attention_backend(recipe, device):
@@ -100,9 +101,9 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
                 for share_of_steps, batch in work.steps
             ]
         with torch.no_grad():
-            sampling = [peak_of(each) for each in work.sampling]
+            sampling = [peak_memory(each) for each in work.sampling]
             with _autocast(encoding_dtype(recipe)):
-                encoding = [peak_of(each) for each in work.encoding]
+                encoding = [peak_memory(each) for each in work.encoding]
     fullest = max((each for _, each in steps), key=lambda each: each.gradients + each.activations)
     in_shares = processes > 1 and recipe.compute.parallel == "fsdp"
     step = {**resting, "gradients": fullest.gradients, "activations": fullest.activations}

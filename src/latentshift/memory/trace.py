@@ -1,4 +1,4 @@
-"""What one step takes, found without taking it: the step is gone through with tensors that are shapes without memory.
+"""Peak memory and operations of a training step, measured on fake tensors: nothing is calculated or allocated.
 
 Knows nothing of recipes. All sizes are in bytes.
 """
@@ -12,27 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, UntypedStorage, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-
-def shapes_alone() -> FakeTensorMode:
-    """Inside, tensors have shapes, and neither values nor memory."""
-    return FakeTensorMode(allow_non_fake_inputs=True)
+from latentshift.memory.fake_tensors import TorchDispatchMode
 
 
 @dataclass(frozen=True)
 class StepTrace:
-    """Of a forward and backward pass, at the moment when it holds most.
+    """Memory of a forward and backward pass at its peak.
 
     Attributes:
-        gradients: of the trained weights, those that are there at that moment.
-        activations: everything else that is not there before: what the backward pass needs, copies in lower precision.
-        flops: floating-point operations of both passes, of products of matrices and convolutions.
+        gradients: of the trained weights, as far as they exist at the peak.
+        activations: everything else that the step allocates: what the backward pass needs, copies in lower precision.
+        flops: floating-point operations of both passes, of matrix products and convolutions.
     """
 
     gradients: int
@@ -43,94 +37,99 @@ class StepTrace:
 def trace_step(
     loss: Callable[[], Tensor],
     trained: Sequence[nn.Parameter],
-    calculating: Callable[[], AbstractContextManager[Any]],
+    autocast: Callable[[], AbstractContextManager[Any]],
     *,
     gathered: bool,
 ) -> StepTrace:
-    """Go through a step, under :func:`shapes_alone`.
+    """Trace one step; to be called under :func:`latentshift.memory.fake_tensors.fake_tensors`.
 
     Args:
         loss: the forward pass.
         trained: weights that get gradients.
-        calculating: is entered around each forward pass: autocast.
-        gathered: whether gradients of an earlier pass lie there already, to be added to.
+        autocast: entered around each forward pass.
+        gathered: whether gradients of an earlier micro-batch exist already and are added to.
     """
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter) if gathered else None
-    kept = _size(parameter.grad for parameter in trained if parameter.grad is not None)
-    live = _Live()
+    gathered_gradients = _num_bytes(parameter.grad for parameter in trained if parameter.grad is not None)
+    live = _LiveMemory()
     with live:
-        with calculating():
+        with autocast():
             value = loss()
-        with _noting(live, trained):
+        with _tracking_gradients(live, trained):
             value.backward()
     for parameter in trained:
         parameter.grad = None
-    return StepTrace(kept + live.gradients, live.peak - live.gradients, _flops(loss, calculating))
+    return StepTrace(
+        gradients=gathered_gradients + live.gradients_at_peak,
+        activations=live.peak - live.gradients_at_peak,
+        flops=_flops(loss, autocast),
+    )
 
 
-def peak_of(work: Callable[[], Any]) -> int:
-    """What a piece of work holds at most, beyond what is there before it; under :func:`shapes_alone`."""
-    live = _Live()
+def peak_memory(call: Callable[[], Any]) -> int:
+    """The most that a call allocates at a time; to be called under fake tensors."""
+    live = _LiveMemory()
     with live:
-        work()
+        call()
     return live.peak
 
 
-def _flops(loss: Callable[[], Tensor], calculating: Callable[[], AbstractContextManager[Any]]) -> int:
+def _flops(loss: Callable[[], Tensor], autocast: Callable[[], AbstractContextManager[Any]]) -> int:
     counter = FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):  # it knows the products of attention, and not every fused kernel
-        with calculating():
+    with counter, sdpa_kernel(SDPBackend.MATH):  # it counts attention's matrix products, but not every fused kernel
+        with autocast():
             value = loss()
         value.backward()
     return counter.get_total_flops()
 
 
-class _Live(TorchDispatchMode):
-    """Keeps count of the bytes of all storages that operations make, as long as anything holds them."""
+class _LiveMemory(TorchDispatchMode):
+    """Counts the bytes of every storage that an operation allocates, from then until the storage is freed.
+
+    Torch keeps one Python object per storage for as long as the storage lives, which a weak reference can follow.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = self.gradients = self._gradients_now = 0
-        self._sizes: dict[int, int] = {}
+        self.live = self.peak = 0
+        self.live_gradients = self.gradients_at_peak = 0
+        self._sizes: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        for each in tree_leaves((arguments, options)):
-            if isinstance(each, Tensor):  # what was there before does not count
-                self._sizes.setdefault(_storage(each), 0)
-        made = function(*arguments, **(options or {}))
-        for each in tree_leaves(made):
-            if isinstance(each, Tensor):
-                self._note(each)
-        return made
+        for tensor in _tensors((args, kwargs)):  # what existed before does not count
+            self._sizes.setdefault(tensor.untyped_storage(), 0)
+        result = function(*args, **(kwargs or {}))
+        for tensor in _tensors(result):
+            self._track(tensor.untyped_storage())
+        return result
 
-    def note_gradient(self, gradient: Tensor) -> None:
-        """Tell that this, which is counted already, is a gradient of a weight."""
-        self._gradients_now += self._sizes.get(_storage(gradient), 0)
+    def mark_gradient(self, gradient: Tensor) -> None:
+        """Count a tensor that is tracked already as a weight's gradient from now on."""
+        self.live_gradients += self._sizes.get(gradient.untyped_storage(), 0)
 
-    def _note(self, tensor: Tensor) -> None:
-        key, storage = _storage(tensor), tensor.untyped_storage()
-        if key in self._sizes:
+    def _track(self, storage: UntypedStorage) -> None:
+        if storage in self._sizes:
             return
-        self._sizes[key] = storage.nbytes()
-        self.now += storage.nbytes()
-        weakref.finalize(storage, self._drop, key)
-        if self.now > self.peak:
-            self.peak, self.gradients = self.now, self._gradients_now
+        size = self._sizes[storage] = storage.nbytes()
+        self.live += size
+        weakref.finalize(storage, self._free, size)
+        if self.live > self.peak:
+            self.peak, self.gradients_at_peak = self.live, self.live_gradients
 
-    def _drop(self, key: int) -> None:
-        self.now -= self._sizes.pop(key)
+    def _free(self, size: int) -> None:
+        self.live -= size
 
 
 @contextmanager
-def _noting(live: _Live, trained: Sequence[nn.Parameter]) -> Iterator[None]:
-    def note(parameter: Tensor) -> None:
+def _tracking_gradients(live: _LiveMemory, trained: Sequence[nn.Parameter]) -> Iterator[None]:
+    def mark(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            live.note_gradient(parameter.grad)
+            live.mark_gradient(parameter.grad)
 
-    handles = [parameter.register_post_accumulate_grad_hook(note) for parameter in trained]
+    handles = [parameter.register_post_accumulate_grad_hook(mark) for parameter in trained]
     try:
         yield
     finally:
@@ -138,9 +137,16 @@ def _noting(live: _Live, trained: Sequence[nn.Parameter]) -> Iterator[None]:
             handle.remove()
 
 
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """All tensors in an operation's arguments or results, which are nested in tuples, lists and dicts."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, tuple | list):
+        for value in values:
+            yield from _tensors(value)
+    elif isinstance(values, dict):
+        yield from _tensors(tuple(values.values()))
 
 
-def _size(tensors: Iterable[Tensor]) -> int:
+def _num_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(each.untyped_storage().nbytes() for each in tensors)
