@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from latentshift.memory.estimate import estimate
+from latentshift.memory.estimate import estimate, process_size
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe, conflicts_with_shares
 
 
@@ -21,6 +21,7 @@ def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int =
         device: as for :func:`latentshift.memory.estimate.estimate`, like ``processes`` and ``base``.
         limit: bytes available to each process.
     """
+    base = process_size() if base is None else base  # measured once: the process grows between two estimates
     before = estimate(recipe, device, processes, base)
     overrides: list[str] = []
     best = before
