@@ -1,1 +1,1 @@
-"""What is measured here: methods beside each other, speed beside a peer, memory beside its estimate."""
+"""Benchmarks, a module for each ``latentshift bench`` command: generators of rows (:mod:`.report`)."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import resource
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from latentshift.benchmarks.timing import Measured, interleaved_timing
+from latentshift.benchmarks.report import Result
+from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
@@ -39,10 +41,19 @@ _TEXT = (77, 1280)
 _BATCH, _BATCHES_A_ROUND = 8, 200
 
 
-def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
-    """Decode clips of H.264 at several sizes."""
+def bench_data(quick: bool = False) -> Iterator[Result]:
+    """Footage at several sizes, encoded clips, and the memory over many samples."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        yield from _footage(folder, SIZES[:1] if quick else SIZES, rounds=2 if quick else 20)
+        yield _encoded(folder, clips=64 if quick else 256, rounds=1 if quick else 8)
+        yield from _memory_over(folder, samples=2_000 if quick else 100_000)
+
+
+def _footage(folder: Path, sizes: Sequence[tuple[int, int]], rounds: int) -> Iterator[Result]:
+    """Decode clips of H.264."""
     window, framing = Window(16, 2.0), Framing(256, 256)
-    for width, height in SIZES:
+    for width, height in sizes:
         path = folder / f"{width}x{height}.mp4"
         _write_video(path, width, height)
         row = Row(str(path), ("a clip",), "bench")
@@ -54,10 +65,10 @@ def bench_footage(folder: Path, rounds: int = 20) -> Iterator[Measured]:
             _bare_decode(path, _times_of(number, window, framing), wide, 256)
 
         rate, bare = interleaved_timing([ours, peer], rounds)
-        yield Measured(f"H.264 {width}x{height}, decoded", rate, bare)
+        yield comparison(f"H.264 {width}x{height}, decoded", "clips/s", rate, bare)
 
 
-def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
+def _encoded(folder: Path, clips: int, rounds: int) -> Result:
     """Read batches out of shards of the full-size model's latents and text."""
     shards = folder / "shards"
     rng = np.random.default_rng(0)
@@ -90,13 +101,16 @@ def bench_encoded(folder: Path, clips: int = 256, rounds: int = 8) -> Measured:
     rate, bare = interleaved_timing([ours, peer], rounds)
     for file in files:
         file.close()
-    return Measured("encoded, 256x256, with text", rate * _BATCHES_A_ROUND * _BATCH, bare * _BATCHES_A_ROUND * _BATCH)
+    clips_a_round = _BATCHES_A_ROUND * _BATCH
+    return comparison("encoded, 256x256, with text", "clips/s", rate * clips_a_round, bare * clips_a_round)
 
 
-def memory_over(folder: Path, samples: int = 100_000) -> tuple[float, float]:
-    """The memory in use, in MiB, after a tenth of so many samples and after all of them, in a process of its own."""
+def _memory_over(folder: Path, samples: int) -> Iterator[Result]:
+    """The memory in use after a tenth of so many samples and after all of them, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_memory_here, (folder, samples))
+        early, late = pool.apply(_memory_here, (folder, samples))
+    for count, memory in ((samples // 10, early), (samples, late)):
+        yield {"what": "memory, out of 200 shards", "samples": count, "mib": memory}
 
 
 def _memory_here(folder: Path, samples: int) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import tempfile
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +14,7 @@ from typing import Any
 
 import torch
 
+from latentshift.benchmarks.report import Result
 from latentshift.memory.estimate import SAMPLES, Estimate, estimate
 from latentshift.training.arithmetic import attention_backend
 from latentshift.training.check import check_run
@@ -22,6 +25,7 @@ from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecip
 from latentshift.training.run import stage_of
 
 _PROCESS = Path("/proc/self")
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class MeasuredMemory:
     Attributes:
         estimated: of all moments.
         steps: measured over the steps, and over what was encoded for them.
-        samples: measured while one was made.
+        samples: measured while one was made; 0 if none was.
         losses: of the steps.
     """
 
@@ -46,7 +50,28 @@ class MeasuredMemory:
         return max(self.estimated.held(moment) for moment in self.estimated.moments if moment != SAMPLES)
 
 
-def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
+def bench_memory(recipe: AnyRecipe, quick: bool = False) -> Iterator[Result]:
+    """What is estimated of each part, then estimate beside measurement, and the losses of the steps.
+
+    Raises:
+        ValueError: as :func:`measure_memory`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        measured = measure_memory(recipe, Path(scratch), quick=quick)
+    for moment, parts in measured.estimated.moments.items():
+        for name, size in parts.items():
+            yield {"moment": moment, "part": name, "estimated_gib": size / _GIB}
+    samples = measured.estimated.held(SAMPLES)
+    compared = [("steps", measured.steps_estimated, measured.steps), ("samples", samples, measured.samples)]
+    for what, expected, found in compared:
+        if found:
+            ratio = expected / found
+            yield {"what": what, "estimated_gib": expected / _GIB, "measured_gib": found / _GIB, "ratio": ratio}
+    for step, loss in zip(_steps(recipe, quick=quick), measured.losses, strict=True):
+        yield {"step": step, "loss": loss}
+
+
+def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> MeasuredMemory:
     """Take steps of a recipe, of every kind that it has, with its real model, data, optimizer and averages; and sample.
 
     On the CPU it is the memory of the whole process that is measured, of which other steps before may have left some.
@@ -54,6 +79,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     Args:
         recipe: of one process.
         folder: for what is encoded; the recipe's own is left alone.
+        quick: two steps alone, and no sample.
 
     Raises:
         ValueError: for a base or data that can't be used, or a machine that does not tell what a process takes.
@@ -75,7 +101,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
     parts = parts_of_a_share(recipe, 1)
     losses = []
     _forget_peak(device)
-    for step in _steps(recipe):
+    for step in _steps(recipe, quick=quick):
         with closing(stage.batches(step)) as batches, attention_backend(recipe, device):
             learned = learner.learn(
                 split(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
@@ -83,16 +109,18 @@ def measure_memory(recipe: AnyRecipe, folder: Path) -> MeasuredMemory:
         assert learned is not None
         losses.append(learned.values["loss"])
     steps = _peak(device)
+    if quick:
+        return MeasuredMemory(expected, steps, 0, tuple(losses))
     _forget_peak(device)
     with learner.averaged():
         stage.sample(folder / "samples", 0)
     return MeasuredMemory(expected, steps, _peak(device), tuple(losses))
 
 
-def _steps(recipe: AnyRecipe) -> list[int]:
+def _steps(recipe: AnyRecipe, *, quick: bool) -> list[int]:
     """The first two, since the optimizer's averages are there from the second on, and the first on single frames."""
     images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
-    return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images else [])
+    return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images and not quick else [])
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -1,40 +1,26 @@
-"""Ways of doing the same, measured in turns in one run: what a ratio is made of."""
+"""Ways to do the same thing, timed in turns in one run, so that their ratio holds on a busy machine."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from latentshift.benchmarks.report import Result
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One comparison.
-
-    Attributes:
-        what: was done.
-        rate: how often a second, ours.
-        peer: likewise the peer's.
-    """
-
-    what: str
-    rate: float
-    peer: float
-
-    @property
-    def ratio(self) -> float:
-        """Ours over the peer's."""
-        return self.rate / self.peer
+def comparison(what: str, unit: str, rate: float, peer: float) -> Result:
+    """The row of one comparison: how much a second is done of ``what``, by us and by the peer."""
+    return {"what": what, "unit": unit, "rate": rate, "peer": peer, "ratio": rate / peer}
 
 
 def interleaved_timing(
     calls: Sequence[Callable[[int], None]], rounds: int, clock: Callable[[], float] = time.process_time
 ) -> list[float]:
-    """Calls a second of each, measured in turns after one round that does not count.
+    """Calls a second of each, timed in turns after one round of warm-up.
 
     Args:
-        calls: each is told the round.
-        rounds: that count.
+        calls: each gets the number of the round.
+        rounds: that are timed.
         clock: of processor time, or of the wall.
     """
     spent = [0.0] * len(calls)

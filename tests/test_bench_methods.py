@@ -1,4 +1,4 @@
-"""Three methods from one image stage, by one command."""
+"""``latentshift bench methods``: three methods from one image stage, by one command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.benchmarks.compare_methods import Ladder
+from latentshift.benchmarks.methods import MethodComparison
 from latentshift.training.recipe import load_recipe
 from latentshift.training.stages.prepare import make_video_model
 
@@ -37,20 +37,30 @@ def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_ladder_is_one_command(cli, base: Path, tmp_path: Path) -> None:
-    words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/ladder", "--seen=2", "--images=1"]
+def test_the_comparison_is_one_command(cli, base: Path, tmp_path: Path) -> None:
+    words = [
+        "bench",
+        "methods",
+        RECIPE,
+        *TINY,
+        f"model={base}",
+        f"-o{tmp_path}/methods",
+        "--seen=2",
+        "--images=1",
+        "--json=m.json",
+    ]
     code, out, err = cli(*words, "--steps=2")
     assert code == 0, err
-    rungs = {each["method"]: each for each in json.loads((tmp_path / "ladder" / "ladder.json").read_text())["rungs"]}
+    rungs = {each["method"]: each for each in json.loads((tmp_path / "methods" / "ladder.json").read_text())["rungs"]}
     assert list(rungs) == ["latent-shift", "latent-vdm", "none"]
     assert rungs["latent-shift"]["temporal_parameters"] == rungs["none"]["temporal_parameters"] == 0
     assert rungs["latent-vdm"]["temporal_parameters"] > 0
     assert all(each["scores"]["seen"]["n"] == 2 and each["scores"]["images"]["n"] == 1 for each in rungs.values())
     assert all(each["seconds_a_step"] > 0 for each in rungs.values())
     for method in rungs:
-        assert LatentShiftPipeline.from_pretrained(tmp_path / "ladder" / method / "model").method == method
-        assert f"| {method} |" in out
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "ladder").glob("*/model/unet/*.safetensors")}
+        assert LatentShiftPipeline.from_pretrained(tmp_path / "methods" / method / "model").method == method
+        assert f"| {method:36} |" in out
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "methods").glob("*/model/unet/*.safetensors")}
     code, _, err = cli(*words, "--steps=2")
     assert code == 0, err
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # what is trained is not trained again
@@ -59,7 +69,7 @@ def test_the_ladder_is_one_command(cli, base: Path, tmp_path: Path) -> None:
 
 
 def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: Path, tmp_path: Path) -> None:
-    words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/ladder"]
+    words = ["bench", "methods", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/methods"]
     for changed, said in (
         (["--steps=0"], "num_inference_steps must lie between"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
@@ -70,21 +80,21 @@ def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: 
     ):
         code, _, err = cli(*words, *changed)
         assert code != 0 and said in err and "Traceback" not in err
-    assert not (tmp_path / "ladder").exists()
+    assert not (tmp_path / "methods").exists()
 
 
 def test_a_shift_of_ones_own_is_the_shifts_alone(base: Path, tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, [*TINY, f"model={base}", "shift={fold: 4}"])
-    ladder = Ladder(recipe, tmp_path, {}, 2, "cpu", torch.float32)
-    ladder.check()
-    told = {each.method: each.shift for each in ladder._recipes()}
+    comparison = MethodComparison(recipe, tmp_path, {}, 2, "cpu", torch.float32)
+    comparison.check()
+    told = {each.method: each.shift for each in comparison._recipes()}
     assert told["latent-shift"].fold == 4 and told["latent-vdm"] is told["none"] is None
-    for each in ladder._recipes():
+    for each in comparison._recipes():
         pipeline = LatentShiftPipeline.from_pretrained(base)
         make_video_model(each, pipeline)
         assert pipeline.method == each.method
 
 
-def test_the_ladder_trains_stage_video_alone(cli, tmp_path: Path) -> None:
+def test_other_stages_are_refused_and_the_old_name_still_works(cli, tmp_path: Path) -> None:
     code, _, err = cli("bench", "ladder", RECIPE.with_name("sprites-image.yaml"))
-    assert code != 0 and "is of stage image, and the ladder trains stage video" in err
+    assert code != 0 and "is of stage image, and bench methods trains stage video" in err

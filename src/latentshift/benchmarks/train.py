@@ -8,7 +8,7 @@ bundled model's U-Net and text encoder, and step their optimizers; ours keeps th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from latentshift.benchmarks.timing import Measured, interleaved_timing
+from latentshift.benchmarks.report import Result
+from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.arithmetic import attention_backend, is_slow_in_bf16
@@ -28,9 +29,10 @@ from latentshift.training.stages.prepare import make_video_model, objective_for
 
 _CLIPS, _FRAMES = 8, 16
 _RATE = 1e-5
+_ROUNDS = 5
 
 
-def bench_training(rounds: int = 5) -> Measured:
+def bench_train(quick: bool = False) -> Iterator[Result]:
     """Optimizer steps a second, of 8 clips of 16 frames, on the CPU; in bf16 where it has instructions for that."""
     precision: Literal["fp32", "bf16"] = "fp32" if is_slow_in_bf16(torch.device("cpu")) else "bf16"
     compute = ComputeSettings(device="cpu", precision=precision, channels_last=True, attention="math")
@@ -44,8 +46,9 @@ def bench_training(rounds: int = 5) -> Measured:
         compute=compute,
     )
     ours, batch = training_step(recipe)
+    rounds = 1 if quick else _ROUNDS
     rate, plain = interleaved_timing([ours, _peer(batch)], rounds, clock=time.perf_counter)
-    return Measured(f"sprites video stage, steps in {precision}", rate, plain)
+    yield comparison(f"sprites video stage in {precision}", "steps/s", rate, plain)
 
 
 def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBatch]:

@@ -1,4 +1,4 @@
-"""The methods beside each other at equal budget: trained from one image stage by one recipe, and read by the reader.
+"""The methods compared at equal budget: trained from one image model by one recipe, and scored by the analytic reader.
 
 Latent-Shift, Latent-VDM and no temporal module take the same steps on the same data with the same seeds; what differs
 is how frames meet (the paper's comparison, Sec. 4.1, on the sprites world).
@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import interleaved_timing
-from latentshift.benchmarks.training import training_step
+from latentshift.benchmarks.train import training_step
 from latentshift.data.sprites import NUM_FRAMES, Sprites
 from latentshift.evaluation.study import SCORES, Study
 from latentshift.files import atomic_write_text
@@ -31,11 +32,47 @@ from latentshift.training.run import run
 from latentshift.training.stages.prepare import make_video_model
 
 _TIMED_STEPS = 5
+_QUICK_VIDEOS, _QUICK_SAMPLER_STEPS = 4, 10
+
+
+def bench_methods(
+    recipe: VideoRecipe,
+    folder: Path,
+    counts: Mapping[str, int],
+    steps: int,
+    device: str,
+    dtype: torch.dtype,
+    quick: bool = False,
+) -> Iterator[Result]:
+    """For each part of the study a row for each method, with its shares of right answers (0 … 1).
+
+    Args:
+        recipe: as for :class:`MethodComparison`, like ``folder``, ``counts``, ``steps``, ``device`` and ``dtype``.
+        quick: few videos with few sampler steps, and one timed step; the training is as long as its recipe says.
+
+    Raises:
+        ValueError: as :meth:`MethodComparison.check`.
+    """
+    if quick:
+        counts = {part: min(count, _QUICK_VIDEOS) for part, count in counts.items()}
+        steps = min(steps, _QUICK_SAMPLER_STEPS)
+    comparison = MethodComparison(recipe, folder, counts, steps, device, dtype)
+    results = comparison.results(timed_steps=1 if quick else _TIMED_STEPS)
+    for part in results[0].scores:
+        names = [name for name in SCORES if results[0].scores[part][name] is not None]
+        for each in results:
+            yield {
+                "method": each.method,
+                "temporal_parameters": each.temporal_parameters,
+                "seconds_a_step": each.seconds_a_step,
+                part: counts[part],
+                **{"all" if name == "joint" else name: float(each.scores[part][name]) for name in names},
+            }
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One method.
+class MethodResult:
+    """What one method came to.
 
     Attributes:
         method: how frames meet.
@@ -50,8 +87,8 @@ class Rung:
     scores: dict[str, dict[str, Any]]
 
 
-class Ladder:
-    """All rungs, in one folder; the same again goes on where it stopped.
+class MethodComparison:
+    """All methods in one folder; the same call again goes on where it stopped.
 
     Args:
         recipe: of stage (c), from an image stage; its method and its output are replaced.
@@ -88,7 +125,7 @@ class Ladder:
         """
         recipe = self.recipe
         if recipe.lora is not None or (recipe.exports is not None and "model" not in recipe.exports):
-            raise ValueError("the ladder reads whole models: leave lora and exports out")
+            raise ValueError("bench methods compares whole models: leave lora and exports out")
         base = resolve_model(recipe.model)
         pipeline = LatentShiftPipeline(**meta_components(base))
         if find_family(base) is None and pipeline.method != "none":
@@ -105,8 +142,8 @@ class Ladder:
         if frames != NUM_FRAMES:
             raise ValueError(f"the reader reads clips of {NUM_FRAMES} frames, and these would have {frames}")
 
-    def rungs(self) -> list[Rung]:
-        """Train, read and time every method; writes ``ladder.json``.
+    def results(self, timed_steps: int = _TIMED_STEPS) -> list[MethodResult]:
+        """Train, score and time every method; writes ``ladder.json``.
 
         Raises:
             ValueError: as :meth:`check`, which comes first.
@@ -116,13 +153,15 @@ class Ladder:
             kept = list_checkpoints(recipe.output / "checkpoints")
             if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
                 run(recipe)
-        read = {str(recipe.method): self._read(recipe) for recipe in self._recipes()}
-        seconds = self._seconds_a_step()
-        rungs = [Rung(method, parameters, seconds[method], scores) for method, (parameters, scores) in read.items()]
+        scored = {str(recipe.method): self._score(recipe) for recipe in self._recipes()}
+        seconds = self._seconds_a_step(timed_steps)
+        results = [
+            MethodResult(method, parameters, seconds[method], scores) for method, (parameters, scores) in scored.items()
+        ]
         budget = {"steps": self.recipe.steps, "batch_size": self.recipe.batch_size}
-        told = {**budget, "rungs": [asdict(each) for each in rungs]}
-        atomic_write_text(self.folder / "ladder.json", json.dumps(told, indent=1) + "\n")
-        return rungs
+        facts = {**budget, "rungs": [asdict(each) for each in results]}
+        atomic_write_text(self.folder / "ladder.json", json.dumps(facts, indent=1) + "\n")
+        return results
 
     def _recipes(self) -> Iterator[VideoRecipe]:
         settings = self.recipe.model_dump(mode="json")
@@ -131,26 +170,14 @@ class Ladder:
             own = {"method": method, "shift": shift, "output": str(self.folder / method)}
             yield VideoRecipe.model_validate({**settings, **own})
 
-    def _read(self, recipe: VideoRecipe) -> tuple[int, dict[str, dict[str, Any]]]:
+    def _score(self, recipe: VideoRecipe) -> tuple[int, dict[str, dict[str, Any]]]:
         pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=self.dtype).to(self.device)
         assert pipeline.method == recipe.method
         study = Study(pipeline, str(recipe.method), recipe.output / "study", self.steps)
         return pipeline.temporal_parameters, dict(study.scores(self.counts))
 
-    def _seconds_a_step(self) -> dict[str, float]:
+    def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:
         recipes = list(self._recipes())
         calls = [training_step(recipe)[0] for recipe in recipes]
-        rates = interleaved_timing(calls, _TIMED_STEPS, clock=time.perf_counter)
+        rates = interleaved_timing(calls, timed_steps, clock=time.perf_counter)
         return {str(recipe.method): 1 / rate for recipe, rate in zip(recipes, rates, strict=True)}
-
-
-def table(rungs: list[Rung], part: str) -> str:
-    """Markdown: a method a line, with its scores of one part of the study in percent."""
-    names = [name for name in SCORES if rungs[0].scores[part][name] is not None]
-    head = ["method", "temporal parameters", "s a step", *("all" if name == "joint" else name for name in names)]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for rung in rungs:
-        shares = [f"{100 * rung.scores[part][name]:.1f} %" for name in names]
-        cells = [rung.method, f"{rung.temporal_parameters:,}", f"{rung.seconds_a_step:.2f}", *shares]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -1,0 +1,88 @@
+"""What every benchmark returns: rows of values by name, printed as a table while they come, and written as JSON.
+
+A benchmark is a generator of rows. All rows with the same names make one table. Names tell the unit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+
+from latentshift import __version__
+from latentshift.files import atomic_write_text
+
+Value = str | int | float
+Result = dict[str, Value]
+
+_TEXT_WIDTH, _NUMBER_WIDTH = 36, 9
+
+
+def table(rows: Iterable[Result]) -> Iterator[str]:
+    """Lines of Markdown, one per row and as early as it comes; a new heading where the names change."""
+    names: list[str] = []
+    for row in rows:
+        if list(row) != names:
+            if names:
+                yield ""
+            names = list(row)
+            yield _line(name.replace("_", " ").ljust(_width(name, row[name])) for name in names)
+            yield _line("-" * (_width(name, row[name]) - 1) + _rule_end(row[name]) for name in names)
+        yield _line(_cell(name, value) for name, value in row.items())
+
+
+def to_json(name: str, rows: Iterable[Result]) -> str:
+    """The benchmark's name, the machine, and the rows in full precision."""
+    machine = {
+        "latentshift": __version__,
+        "torch": torch.__version__,
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    return json.dumps({"benchmark": name, "machine": machine, "rows": list(rows)}, indent=1) + "\n"
+
+
+def report(name: str, rows: Iterable[Result], json_file: Path | None = None) -> list[Result]:
+    """Run a benchmark: print its rows as they come, and write them as JSON if a file is named."""
+    kept: list[Result] = []
+
+    def keeping() -> Iterator[Result]:
+        for row in rows:
+            kept.append(row)
+            yield row
+
+    for line in table(keeping()):
+        print(line, flush=True)
+    if json_file is not None:
+        atomic_write_text(json_file, to_json(name, kept))
+        print(json_file)
+    return kept
+
+
+def _width(name: str, value: Value) -> int:
+    return max(len(name), _TEXT_WIDTH if isinstance(value, str) else _NUMBER_WIDTH)
+
+
+def _rule_end(value: Value) -> str:
+    return "-" if isinstance(value, str) else ":"  # Markdown sets numbers flush right
+
+
+def _cell(name: str, value: Value) -> str:
+    width = _width(name, value)
+    return value.ljust(width) if isinstance(value, str) else _number(value).rjust(width)
+
+
+def _number(value: int | float) -> str:
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,82 @@
+"""``latentshift bench``: every benchmark makes rows, which are printed and written alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from latentshift.benchmarks import train
+from latentshift.benchmarks.report import report, table
+from latentshift.shift import temporal_shift
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_rows_with_the_same_names_are_one_markdown_table() -> None:
+    rows = [{"what": "a", "clips_a_second": 12.345}, {"what": "b", "clips_a_second": 12345.6}, {"loss": 0.12345}]
+    lines = list(table(rows))
+    assert [cells(line) for line in lines if not line.startswith("| -")] == [
+        ["what", "clips a second"],
+        ["a", "12.35"],
+        ["b", "12,346"],
+        [""],
+        ["loss"],
+        ["0.123"],
+    ]
+    assert lines[1].strip("| ").split(" | ")[1].endswith("-:") and lines[1].startswith("| ---")
+
+
+def test_rows_are_printed_as_they_come_and_kept_in_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def rows():
+        yield {"loss": 1 / 3}
+        printed.append(capsys.readouterr().out)
+        yield {"loss": 2 / 3}
+
+    printed: list[str] = []
+    report("example", rows(), tmp_path / "rows.json")
+    assert "0.333" in printed[0]
+    facts = json.loads((tmp_path / "rows.json").read_text())
+    assert facts["benchmark"] == "example" and facts["rows"] == [{"loss": 1 / 3}, {"loss": 2 / 3}]
+    assert facts["machine"]["torch"] == torch.__version__
+
+
+def test_the_loops_side_by_side_are_timed(cli, tmp_path: Path) -> None:
+    code, out, err = cli("bench", "train", "--quick", "--json", tmp_path / "train.json")
+    assert code == 0, err
+    (row,) = json.loads((tmp_path / "train.json").read_text())["rows"]
+    assert row["unit"] == "steps/s" and row["ratio"] == pytest.approx(row["rate"] / row["peer"]) and row["what"] in out
+
+
+def test_data_is_read_beside_a_bare_decode_and_a_bare_read(cli, tmp_path: Path) -> None:
+    code, _, err = cli("bench", "data", "--quick", "--json", tmp_path / "data.json")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "data.json").read_text())["rows"]
+    assert [row["what"].split(",")[0] for row in rows] == ["H.264 256x256", "encoded", "memory", "memory"]
+    assert [row["samples"] for row in rows[2:]] == [200, 2_000]
+
+
+def test_what_shows_through_the_last_timestep_grows_with_the_latents(cli, tmp_path: Path) -> None:
+    code, _, err = cli("bench", "signal", "--quick", "--json", tmp_path / "signal.json")
+    assert code == 0, err
+    *rows, bundled = json.loads((tmp_path / "signal.json").read_text())["rows"]
+    told = {row["latent_std"]: row["told_from_its_reverse"] for row in rows}
+    assert sorted(told.values()) == [told[std] for std in sorted(told)]
+    assert all(0.5 < each <= 1 for each in told.values())
+    assert bundled["latent_std"] == pytest.approx(0.25, rel=0.1)  # its recipe's latent_std
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = cli("bench", "train", "--json", tmp_path / "file" / "train.json")
+    assert code != 0 and "Traceback" not in err and not out
+
+
+def test_the_plain_loops_shift_is_the_shift() -> None:
+    hidden = torch.randn(2 * train._FRAMES, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    (shifted,) = train._shifted(torch.nn.Identity(), (hidden,))
+    assert torch.equal(shifted, temporal_shift(hidden, train._FRAMES))
