@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.adapter import load_adapter
+from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.learner import Learner
 from latentshift.training.processes import accelerator_for
 from latentshift.training.recipe import VideoRecipe, load_recipe
@@ -166,3 +167,45 @@ def test_memory_may_be_saved_without_changing_what_is_learned(sd1_folder: Path, 
     one, other = (LatentShiftPipeline.from_pretrained(tmp_path / name / "model") for name in ("plain", "saving"))
     for name, value in weights(one).items():
         torch.testing.assert_close(value, weights(other)[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_tensors_of_a_file_are_read_alike_whatever_their_alpha(sd1_folder: Path, tmp_path: Path) -> None:
+    """What stock diffusers makes of an exported LoRA is what our loader makes of it, and of the files of before."""
+    lora = Lora(rank=4, alpha=10.0, targets=("to_k", "to_out.0", "conv1", "conv2"))
+    trained = LatentShiftPipeline.from_pretrained(sd1_folder)
+    add_lora(trained.unet, lora)
+    torch.manual_seed(0)
+    for name, parameter in trained.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_lora(trained, lora, tmp_path / "lora.safetensors")
+    trained.unet.fuse_lora()
+    trained.unet.unload_lora()
+    expected = trained.unet.state_dict()
+
+    stock = StableDiffusionPipeline.from_pretrained(sd1_folder)
+    base = {name: value.clone() for name, value in stock.unet.state_dict().items()}
+    stock.load_lora_weights(tmp_path / "lora.safetensors")
+    stock.fuse_lora()
+    stock.unload_lora_weights()
+    ours = LatentShiftPipeline.from_pretrained(sd1_folder)
+    load_adapter(ours, tmp_path / "lora.safetensors")
+    moved = 0
+    for name, value in expected.items():
+        torch.testing.assert_close(stock.unet.state_dict()[name], value, rtol=2e-3, atol=2e-4)  # it is a float16 file
+        torch.testing.assert_close(ours.unet.state_dict()[name], stock.unet.state_dict()[name], rtol=1e-5, atol=1e-6)
+        moved += not torch.allclose(value, base[name], rtol=2e-3, atol=2e-4)
+    assert moved > 8
+    # A file of before: alpha is told, and the tensors are as trained.
+    with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["latentshift"])
+    told["lora"]["alpha"] = 10.0
+    tensors = {
+        name: value / 2.5 if "lora_B" in name else value
+        for name, value in load_file(tmp_path / "lora.safetensors").items()
+    }
+    save_file(tensors, tmp_path / "before.safetensors", metadata={"latentshift": json.dumps(told)})
+    before = LatentShiftPipeline.from_pretrained(sd1_folder)
+    load_adapter(before, tmp_path / "before.safetensors")
+    for name, value in expected.items():
+        torch.testing.assert_close(before.unet.state_dict()[name], value, rtol=2e-3, atol=2e-4)

@@ -5,6 +5,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class LatentShiftPipeline(DiffusionPipeline):
     _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called one by one, from within the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
+    _interrupt = False
+    _shares_weights = False
 
     def __init__(
         self,
@@ -201,6 +204,25 @@ class LatentShiftPipeline(DiffusionPipeline):
         """Steps of the call at hand, or of the last one: for callbacks."""
         return self._num_timesteps
 
+    @property
+    def interrupt(self) -> bool:
+        """Whether the call at hand stops denoising: a callback sets ``pipeline._interrupt = True``, as in diffusers.
+
+        What is denoised so far is decoded and returned. The next call begins anew.
+        """
+        return self._interrupt
+
+    def own_weights(self) -> None:
+        """Copy the weights that :meth:`from_pipe` shares with another pipeline: changes to them no longer reach it."""
+        from latentshift.models.shared_weights import copy_weights
+
+        if self._shares_weights:
+            parts = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
+            temporal = parts.pop("temporal", None)
+            self.register_modules(**{name: copy_weights(part) for name, part in parts.items()})
+            self.set_temporal(None if temporal is None else copy_weights(temporal))
+            self._shares_weights = False
+
     @torch.no_grad()
     def __call__(
         self,
@@ -251,7 +273,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
             return_dict: False returns a plain tuple.
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``, or one of diffusers' callbacks; a
-                dict it returns replaces them.
+                dict it returns replaces them. It ends denoising by ``pipeline._interrupt = True``.
             callback_on_step_end_tensor_inputs: names of tensors the callback wants; ``"latents"`` is what there is.
             decode_chunk_size: frames decoded at a time; None: a whole video.
 
@@ -260,6 +282,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             NotFiniteError: where the model's values overflow.
         """
         # 1. Check and settle what was asked for
+        self._interrupt = False
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
         num_frames = self.config.num_frames if num_frames is None else num_frames
         height = self.sample_size if height is None else height
@@ -324,7 +347,9 @@ class LatentShiftPipeline(DiffusionPipeline):
                 replaced = callback_on_step_end(self, step, timestep, wanted) or {}
                 return replaced.get("latents", latents)
 
-            latents = sample(denoiser, self.scheduler, latents, generators, eta=eta, on_step=on_step)
+            latents = sample(
+                denoiser, self.scheduler, latents, generators, eta=eta, on_step=on_step, stop=lambda: self.interrupt
+            )
 
         # 5. Decode
         frames = self._finish(latents, output_type, decode_chunk_size)
@@ -401,6 +426,25 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         return [[Image.fromarray(np.asarray(frame)) for frame in video] for video in to_uint8(channels_last)]
 
+    def save_pretrained(self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Write a folder that :meth:`from_pretrained` loads.
+
+        Args:
+            save_directory: the folder.
+            safe_serialization: has to be true: nothing else than safetensors is read.
+            **kwargs: diffusers' own (``variant``, ``max_shard_size``, …).
+
+        Raises:
+            ValueError: if what would be written could not be loaded, as with a LoRA that is not merged; nothing is
+                written then.
+        """
+        from latentshift.models.check_saveable import check_saveable
+
+        if not safe_serialization:
+            raise ValueError("latentshift reads safetensors alone: leave safe_serialization as it is")
+        check_saveable({name: part for name, part in self.components.items() if isinstance(part, nn.Module)})
+        super().save_pretrained(save_directory, **kwargs)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:
         """Load a latentshift folder, or turn a stock image pipeline (folder or hub id) into a video pipeline.
@@ -439,6 +483,49 @@ class LatentShiftPipeline(DiffusionPipeline):
         theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
         check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs})
         return cls(**parts, shift=shift, **settings)
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentShiftPipeline:
+        """A video pipeline with the parts of a pipeline that is loaded already, which goes on as before.
+
+        Weights are shared, so it takes no memory, and moving either to another device or dtype moves both, as with
+        every ``from_pipe`` of diffusers. The U-Net is a module of its own around the same weights, and the scheduler is
+        a copy: the shift, temporal layers and settings of the new pipeline do not reach the former one.
+
+        Args:
+            pipeline: any image pipeline of a family that is known, or one of ours.
+            **kwargs: parts and settings of the class, in place of the pipeline's own; and ``dtype``: another one than
+                the pipeline's gives the new pipeline copies of the weights.
+
+        Raises:
+            ValueError: if a part is missing, or the weights are offloaded (``enable_model_cpu_offload``).
+            TypeError: for a keyword that there is not.
+        """
+        from latentshift.models.families import FAMILIES
+        from latentshift.models.shared_weights import copy_weights, share_weights
+
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        expected, settings = cls._get_signature_keys(cls)
+        kind = type(pipeline).__name__
+        names = next((family.parts for family in FAMILIES.values() if family.pipeline == kind), {})
+        parts: dict[str, Any] = {
+            name: getattr(pipeline, names.get(name, name), None) for name in expected if name not in kwargs
+        }
+        needed = set(expected) - set(cls._optional_components)
+        if missing := sorted(name for name in needed if parts.get(name, kwargs.get(name)) is None):
+            raise ValueError(f"this {kind} has no {missing[0]}, which a video pipeline needs: pass {missing[0]}=…")
+        for name, part in parts.items():
+            if isinstance(part, nn.Module):
+                another = dtype is not None and part.dtype != dtype
+                parts[name] = copy_weights(part).to(dtype) if another else share_weights(part)
+        if "scheduler" in parts:
+            parts["scheduler"] = copy.deepcopy(parts["scheduler"])
+        kept = {name: pipeline.config[name] for name in settings if name in pipeline.config and name not in kwargs}
+        video = cls(**parts, **kept, **kwargs)
+        video._shares_weights = True
+        if (source := pipeline.config.get("_name_or_path")) is not None:
+            video.register_to_config(_name_or_path=source)
+        return video
 
     @classmethod
     def from_single_file(

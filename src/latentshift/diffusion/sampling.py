@@ -52,6 +52,7 @@ def sample(
     *,
     eta: float = 0.0,
     on_step: StepCallback | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Tensor:
     """Run the reverse process over ``scheduler.timesteps`` (set before) and return the denoised latents.
 
@@ -62,6 +63,7 @@ def sample(
         generators: one a video, for the noise of ancestral samplers.
         eta: DDIM's share of noise, for schedulers that take it.
         on_step: called after every step; what it returns takes the latents' place.
+        stop: asked before every step; once it is true, no step follows and the latents are returned as they are.
     """
     accepted = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"return_dict": False}
@@ -70,6 +72,8 @@ def sample(
     if "eta" in accepted:
         options["eta"] = eta
     for step, timestep in enumerate(scheduler.timesteps):
+        if stop is not None and stop():
+            break
         scaled = scheduler.scale_model_input(latents, timestep)
         latents = scheduler.step(denoiser(scaled, timestep), timestep, latents, **options)[0]
         if on_step is not None:

@@ -8,7 +8,7 @@ frames meet and what the model is otherwise asked for. Knows nothing of training
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,10 +67,15 @@ def merge_lora(unet: nn.Module) -> None:
 
 
 def save_lora(pipeline: Any, lora: Lora, path: Path) -> None:
-    """Write the adapter of a pipeline's U-Net, and its temporal layers, in float16."""
+    """Write the adapter of a pipeline's U-Net, and its temporal layers, in float16.
+
+    The factor alpha / rank goes into the weights and the file says that alpha is the rank: so all who read the tensors
+    alone, stock diffusers among them, add the change that was trained.
+    """
     state = get_peft_model_state_dict(pipeline.unet, adapter_name=_NAME)
-    tensors = {f"unet.{name}": value for name, value in state.items()}
-    _save(pipeline, "lora", tensors, path, lora=asdict(lora))
+    scale = 1.0 if lora.alpha is None else lora.alpha / lora.rank
+    tensors = {f"unet.{name}": value * scale if ".lora_B." in name else value for name, value in state.items()}
+    _save(pipeline, "lora", tensors, path, lora=asdict(replace(lora, alpha=None)))
 
 
 def save_delta(pipeline: Any, base: Any, path: Path) -> None:
@@ -109,6 +114,7 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
         raise ValueError(f"{path} was not made by latentshift: it does not say how frames meet")
     if kind is not None and told["kind"] != kind:
         raise ValueError(f"{path} is a {told['kind']} and no {kind}; load it as such")
+    pipeline.own_weights()  # a pipeline that shares them goes on as before
     temporal = told.pop("temporal")
     settings = told.pop("settings")
     prediction_type, shift = settings.pop("prediction_type"), settings.pop("shift")
