@@ -218,7 +218,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         if self._shares_weights:
             parts = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
-            temporal = parts.pop("temporal", None)
+            temporal: Any = parts.pop("temporal", None)
             self.register_modules(**{name: copy_weights(part) for name, part in parts.items()})
             self.set_temporal(None if temporal is None else copy_weights(temporal))
             self._shares_weights = False
