@@ -1,17 +1,29 @@
-"""Training runs in processes of their own, one or several, and what they left behind."""
+"""Training runs in processes of their own, one or several, and what they left behind.
+
+They are forked from a process that has imported everything already: in a fresh interpreter the imports take seconds,
+many times what a tiny run does.
+"""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
+import signal
+import socket
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY = [
@@ -21,24 +33,130 @@ TINY = [
     "sample_every=1000",
     "save_every=2",
     "log_every=1",
+    "trackers=[]",
     "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
     "compute={device: cpu, precision: fp32, threads: 1}",
 ]
 AUTOENCODER = RECIPES / "sprites-autoencoder.yaml"
 
-
-def train(*words: str, processes: int = 1, **options: object) -> subprocess.Popen[str]:
-    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"] if processes > 1 else []
-    command = [sys.executable, "-m", *launch, "latentshift", "train", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["latentshift.cli.app", "latentshift.cli.train", "latentshift.training.run"])
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err[-3000:] + out[-500:]
+class Processes:
+    """Processes that call the same function, each with its rank in the environment, as ``torchrun`` gives it.
+
+    What they print goes to files; ``ended`` waits for all of them. At the end of a ``with`` none is left.
+    """
+
+    def __init__(self, function: Callable[..., None], *arguments: object, processes: int = 1) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="latentshift-processes-"))
+        group: dict[str, object] = {"OMP_NUM_THREADS": 1}
+        if processes > 1:
+            group |= {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
+            group["MASTER_PORT"] = _free_port()
+        self.processes = []
+        for rank in range(processes):
+            environment = {**group, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else group
+            words = (function, arguments, environment, self._folder / f"{rank}")
+            self.processes.append(_FORKS.Process(target=_call, args=words))
+        for process in self.processes:
+            process.start()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """Of the first one."""
+        return self.processes[0].pid
+
+    def are_alive(self) -> bool:
+        return all(each.is_alive() for each in self.processes)
+
+    def terminate(self) -> None:
+        for each in self.processes:
+            os.kill(each.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        for each in self.processes:
+            each.kill()
+            each.join()
+
+    def ended(self, seconds: float = 120) -> list[int]:
+        """The exit codes of all; whoever has not ended by then is killed, and the test fails."""
+        deadline = time.monotonic() + seconds
+        late = list(self.processes)
+        while late and time.monotonic() < deadline:
+            wait([each.sentinel for each in late], timeout=max(0.0, deadline - time.monotonic()))
+            late = [each for each in late if each.is_alive()]
+        self.kill()
+        assert not late, f"not ended after {seconds:g} s: {self.errors()[-3000:]}"
+        return [each.exitcode for each in self.processes]
+
+    def printed(self) -> str:
+        return "".join(path.read_text() for path in sorted(self._folder.glob("*.out")))
+
+    def errors(self) -> str:
+        return "".join(path.read_text() for path in sorted(self._folder.glob("*.err")))
+
+
+def _call(
+    function: Callable[..., None], arguments: tuple[object, ...], environment: dict[str, object], prints: Path
+) -> None:
+    os.environ.update({name: str(value) for name, value in environment.items()})
+    for stream, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
+        stream.flush()
+        os.dup2(os.open(prints.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    try:
+        function(*arguments)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def command_line(*words: str) -> None:
+    """``latentshift`` with these words."""
+    from latentshift.cli.app import main
+
+    sys.argv = ["latentshift", *words]
+    main()
+
+
+def train(*words: str, processes: int = 1) -> Processes:
+    """``latentshift train`` with these words."""
+    return Processes(command_line, "train", *words, processes=processes)
+
+
+def train_here(*words: str) -> None:
+    """In this process, with what a test has changed in it."""
+    run(load_recipe(Path(words[0]), list(words[1:])), quiet=True)
+
+
+def finish(processes: Processes) -> None:
+    assert set(processes.ended()) == {0}, processes.errors()[-3000:] + processes.printed()[-500:]
+
+
+def wait_until(processes: Processes, holds: Callable[[], bool]) -> None:
+    """That it holds, while all of them are alive."""
+    while processes.are_alive() and not holds():
+        time.sleep(0.01)
+    assert processes.are_alive(), processes.errors()[-3000:]
+
+
+def wait_for_steps(processes: Processes, output: Path, steps: int) -> None:
+    """Until so many are logged."""
+    log = output / "metrics.jsonl"
+    wait_until(processes, lambda: log.exists() and log.read_text().count("\n") >= steps)
 
 
 def losses(folder: Path) -> list[float]:
@@ -47,25 +165,3 @@ def losses(folder: Path) -> list[float]:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(list_checkpoints(folder / "checkpoints")[-1] / "weights.safetensors")
-
-
-APART = f"""
-import os, time
-from pathlib import Path
-from latentshift.training import folder
-from latentshift.training.recipe import load_recipe
-from latentshift.training.run import run
-from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.termination import Terminated
-rank, words = int(os.environ["RANK"]), {TINY!r}
-def train(output, *more):
-    run(load_recipe(Path({str(AUTOENCODER)!r}), [*words, f"output={{output}}", *more]), quiet=True)
-"""
-
-
-def apart(tmp_path: Path, text: str) -> subprocess.Popen[str]:
-    """Two processes that differ in something."""
-    script = tmp_path / "apart.py"
-    script.write_text(APART + text)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    return subprocess.Popen(launch, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

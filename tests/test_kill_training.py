@@ -40,16 +40,15 @@ def test_killed_at_random_moments(kills: int, steps: int, model: Path, tmp_path:
         process = train(*words, f"output={output}")
         kind = ("in a save", "after a save", "anywhere")[number % 3]
         deadline = time.monotonic() + (rng.uniform(0, life) if kind == "anywhere" else 60)
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.are_alive() and time.monotonic() < deadline:
             now = {path.name for path in (output / "checkpoints").glob("*")}
             if (kind == "in a save" and saves_left(output) - left) or (kind == "after a save" and now != before):
                 break
             time.sleep(0.0005)
         if kind != "anywhere":
             time.sleep(float(rng.uniform(0, 0.004 if kind == "in a save" else 0.1)))
-        at_work += process.poll() is None
+        at_work += process.are_alive()
         process.kill()
-        process.communicate()
         in_saves += bool(saves_left(output) - left)
         for path in list_checkpoints(output / "checkpoints"):
             assert load_checkpoint(path).step == checkpoint_step(path)

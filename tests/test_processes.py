@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from latentshift.training import folder as folder_module
+from latentshift.training import saver as saver_module
+from latentshift.training.learner import Learner
+from latentshift.training.processes import accelerator_for
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
-from launch import AUTOENCODER, RECIPES, TINY, apart, finish, losses, train, weights
+from latentshift.training.stages.autoencoder import AutoencoderStage
+from launch import AUTOENCODER, RECIPES, TINY, Processes, finish, losses, train, train_here, weights
 
 
 @pytest.fixture(scope="module")
@@ -88,28 +92,20 @@ def test_two_processes_make_the_video_model_that_one_makes(
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
 
 
+def keep_a_share(words: list[str]) -> None:
+    recipe = load_recipe(AUTOENCODER, words)
+    accelerator = accelerator_for(recipe)
+    learner = Learner(AutoencoderStage(recipe).objective, recipe, accelerator)
+    whole = sum(value.numel() for value in learner.trained.values())
+    for group in (learner.trained.values(), learner.average.shadow_params):
+        part = sum(value.to_local().numel() for value in group)
+        assert part < 0.75 * whole, (part, whole)
+    accelerator.end_training()
+
+
 def test_each_process_keeps_its_share_alone(tmp_path: Path) -> None:
-    script = tmp_path / "shares.py"
-    script.write_text(f"""
-import sys
-from pathlib import Path
-from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.learner import Learner
-from latentshift.training.processes import accelerator_for
-from latentshift.training.recipe import load_recipe
-words = [*{TINY!r}, "steps=2", "output={tmp_path}/run", "compute.parallel=fsdp"]
-recipe = load_recipe(Path({str(AUTOENCODER)!r}), words)
-accelerator = accelerator_for(recipe)
-learner = Learner(AutoencoderStage(recipe).objective, recipe, accelerator)
-groups = (learner.trained.values(), learner.average.shadow_params)
-parts = [sum(value.to_local().numel() for value in group) for group in groups]
-whole = sum(value.numel() for value in learner.trained.values())
-assert all(part < 0.75 * whole for part in parts), (parts, whole)
-accelerator.end_training()
-""")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    words = [*TINY, "steps=2", f"output={tmp_path}/run", "compute.parallel=fsdp"]
+    finish(Processes(keep_a_share, words, processes=2))
 
 
 def test_settings_that_do_not_go_with_shares_are_named(tmp_path: Path) -> None:
@@ -117,45 +113,48 @@ def test_settings_that_do_not_go_with_shares_are_named(tmp_path: Path) -> None:
         load_recipe(AUTOENCODER, [*TINY, "steps=2", "compute.parallel=fsdp", "compute.channels_last=true"])
 
 
+def refused(processes: Processes, told: str) -> None:
+    """That all of the processes end in an error, and one of them says this."""
+    assert 0 not in processes.ended() and told in processes.errors()
+
+
+def is_first() -> bool:
+    return os.environ["RANK"] == "0"
+
+
+def train_in_folders_of_their_own(folders: list[Path]) -> None:
+    folder_module._MOST_TO_APPEAR = 1
+    train_here(str(AUTOENCODER), *TINY, "steps=6", f"output={folders[0 if is_first() else 1]}")
+
+
 def test_processes_that_see_other_folders_are_refused(whole: Path, tmp_path: Path) -> None:
     """As on machines that don't share a disk."""
-    process = apart(
-        tmp_path,
-        f"""
-folder._MOST_TO_APPEAR = 1
-train(({str(whole)!r}, {str(tmp_path / "other")!r})[rank], "steps=6")
-""",
-    )
-    _, err = process.communicate(timeout=300)
-    assert process.returncode != 0 and f"the processes don't share {tmp_path}/other" in err
-    assert not (tmp_path / "other").exists()
+    other = tmp_path / "other"
+    refused(Processes(train_in_folders_of_their_own, [whole, other], processes=2), f"the processes don't share {other}")
+    assert not other.exists()
+
+
+def train_where_one_sees_no_checkpoints(output: Path) -> None:
+    if not is_first():
+        saver_module.load_newest_checkpoint = lambda folder: (None, [])
+    train_here(str(AUTOENCODER), *TINY, "steps=6", f"output={output}")
 
 
 def test_processes_that_see_other_checkpoints_are_refused(whole: Path, tmp_path: Path) -> None:
     """As of a shared disk that shows what is new on it late."""
     shutil.copytree(whole, tmp_path / "run")
-    process = apart(
-        tmp_path,
-        f"""
-from latentshift.training import saver
-if rank:
-    saver.load_newest_checkpoint = lambda folder: (None, [])
-train({str(tmp_path / "run")!r}, "steps=6")
-""",
-    )
-    _, err = process.communicate(timeout=300)
-    assert process.returncode != 0 and "the processes don't see the same checkpoints" in err
-    assert "the newest are of steps 6, 0" in err
+    processes = Processes(train_where_one_sees_no_checkpoints, tmp_path / "run", processes=2)
+    refused(processes, "the processes don't see the same checkpoints")
+    assert "the newest are of steps 6, 0" in processes.errors()
+
+
+def train_from_a_base_of_their_own(output: Path) -> None:
+    base = "of a machine" if is_first() else "of another"
+    AutoencoderStage.fingerprint = property(lambda self: {"base": base})
+    train_here(str(AUTOENCODER), *TINY, "steps=2", f"output={output}")
 
 
 def test_processes_that_begin_from_other_weights_are_refused(tmp_path: Path) -> None:
     """In shares they would train halves of two models."""
-    process = apart(
-        tmp_path,
-        f"""
-AutoencoderStage.fingerprint = property(lambda self: {{"base": "of a machine" if rank else "of another"}})
-train({str(tmp_path / "run")!r}, "steps=2")
-""",
-    )
-    _, err = process.communicate(timeout=300)
-    assert process.returncode != 0 and "the processes don't see the same base" in err
+    processes = Processes(train_from_a_base_of_their_own, tmp_path / "run", processes=2)
+    refused(processes, "the processes don't see the same base")

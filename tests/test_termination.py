@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,100 +14,110 @@ import pytest
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_newest_checkpoint
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
+from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.stages.denoiser import VideoStage
 from latentshift.training.termination import EXIT_CODE
-from launch import AUTOENCODER, RECIPES, TINY, apart, train
+from launch import AUTOENCODER, RECIPES, TINY, Processes, command_line, train, wait_for_steps, wait_until
+
+ENDLESS = [str(AUTOENCODER), *TINY, "steps=100000", "save_every=100000"]
 
 
-def test_sigterm_saves_and_ends_with_a_code_of_its_own(whole: Path, tmp_path: Path) -> None:
-    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
-    process = train(*words)
-    log = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
-        time.sleep(0.05)
-    start = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == EXIT_CODE and time.monotonic() - start < 30
-    assert "ended by SIGTERM after step" in err and "Traceback" not in err
-    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
+def nothing_is_lost(output: Path) -> None:
+    """That the newest checkpoint is whole, and of no earlier step than the log tells of."""
+    checkpoint, complaints = load_newest_checkpoint(output / "checkpoints")
     assert checkpoint is not None and complaints == []
-    assert checkpoint.step >= log.read_text().count("\n")  # no step that was told of is lost
+    assert checkpoint.step >= (output / "metrics.jsonl").read_text().count("\n")
 
 
-def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
-    """Else two would write one another's metrics and checkpoints, as after a launcher was killed and begun again."""
-    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
-    process = train(*words)
-    log = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
-        time.sleep(0.05)
-    recipe = load_recipe(AUTOENCODER, [*words[1:-2], "steps=1"])
-    with pytest.raises(ValueError, match=rf"another run is at work in .*run \(process {process.pid} on "):
-        run(recipe, quiet=True)
-    process.kill()  # which leaves the file, and holds nothing any more
-    process.communicate()
-    assert (tmp_path / "run" / ".running").exists()
-    run(recipe, quiet=True)
-    assert not (tmp_path / "run" / ".running").exists()
+def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
+    with train(*ENDLESS, f"output={tmp_path}/run") as process:
+        wait_for_steps(process, tmp_path / "run", 3)
+        process.terminate()
+        assert process.ended(60) == [EXIT_CODE]
+    assert "ended by SIGTERM after step" in process.errors() and "Traceback" not in process.errors()
+    nothing_is_lost(tmp_path / "run")
 
 
-def test_sigterm_to_several_processes_saves_too(tmp_path: Path) -> None:
-    words = [str(AUTOENCODER), *TINY, f"output={tmp_path}/run", "steps=100000", "save_every=100000"]
-    process = train(*words, processes=2)
-    log = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
-        time.sleep(0.05)
-    start = time.monotonic()
-    process.send_signal(signal.SIGTERM)  # torchrun hands it on, and ends with a code of its own
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0 and time.monotonic() - start < 30
-    assert "ended by SIGTERM after step" in err
-    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
-    assert checkpoint is not None and complaints == []
-    assert checkpoint.step >= log.read_text().count("\n")
-
-
-def test_sigterm_does_not_wait_for_data_of_one_of_several_processes(tmp_path: Path) -> None:
-    """As of a disk that does not answer."""
-    process = apart(
-        tmp_path,
-        f"""
-quick = AutoencoderStage._batch
-def slow(self, step):
-    time.sleep(600 if rank and step == 4 else 0)
-    return quick(self, step)
-AutoencoderStage._batch = slow
-try:
-    train({str(tmp_path / "run")!r}, "steps=9", "save_every=9")
-except Terminated as ended:
-    print(ended)
-""",
+def test_sigterm_to_torchrun_saves_too(tmp_path: Path) -> None:
+    """In fresh interpreters, as users launch them."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "latentshift"]
+    process = subprocess.Popen(
+        [*launch, "train", *ENDLESS, f"output={tmp_path}/run"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     log = tmp_path / "run" / "metrics.jsonl"
     while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
         time.sleep(0.05)
-    time.sleep(1)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
-    assert "ended by SIGTERM after step 3" in out, err[-3000:]
-    assert [checkpoint_step(path) for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == [3]
+    process.send_signal(signal.SIGTERM)  # torchrun hands it on, and ends with a code of its own
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and "ended by SIGTERM after step" in err
+    nothing_is_lost(tmp_path / "run")
+
+
+def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
+    """Else two would write one another's metrics and checkpoints, as after a launcher was killed and begun again."""
+    output = tmp_path / "run"
+    recipe = load_recipe(AUTOENCODER, [*ENDLESS[1:-2], f"output={output}", "steps=1"])
+    with train(*ENDLESS, f"output={output}") as process:
+        wait_for_steps(process, output, 3)
+        with pytest.raises(ValueError, match=rf"another run is at work in .*run \(process {process.pid} on "):
+            run(recipe, quiet=True)
+        process.kill()  # which leaves the file, and holds nothing any more
+    assert (output / ".running").exists()
+    run(recipe, quiet=True)
+    assert not (output / ".running").exists()
+
+
+def train_with_data_that_stops(sign: Path, *words: str) -> None:
+    batch = AutoencoderStage._batch
+
+    def slow(self: AutoencoderStage, step: int) -> object:
+        if os.environ["RANK"] == "1" and step == 4:
+            sign.touch()
+            time.sleep(600)
+        return batch(self, step)
+
+    AutoencoderStage._batch = slow
+    command_line("train", *words)
+
+
+def test_sigterm_does_not_wait_for_data_of_one_of_several_processes(tmp_path: Path) -> None:
+    """As of a disk that does not answer."""
+    output, sign = tmp_path / "run", tmp_path / "waits"
+    words = (str(AUTOENCODER), *TINY, "steps=9", "save_every=9", f"output={output}")
+    with Processes(train_with_data_that_stops, sign, *words, processes=2) as processes:
+        wait_for_steps(processes, output, 3)
+        wait_until(processes, sign.exists)
+        processes.terminate()
+        assert processes.ended() == [EXIT_CODE, EXIT_CODE]
+    assert "ended by SIGTERM after step 3" in processes.errors()
+    assert [checkpoint_step(path) for path in list_checkpoints(output / "checkpoints")] == [3]
+
+
+def train_and_tell_of_samples(sign: Path, *words: str) -> None:
+    sample = VideoStage.sample
+
+    def told(self: VideoStage, folder: Path, step: int) -> None:
+        sign.touch()
+        sample(self, folder, step)
+
+    VideoStage.sample = told
+    command_line("train", *words)
 
 
 def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
+    output, sign = tmp_path / "run", tmp_path / "samples"
     words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
     words += ["steps=2", "batch_size=2", "sample_every=1", "sample_steps=1000", "compute={device: cpu, threads: 1}"]
-    words += ["optimizer={learning_rate: 1e-3, warmup_steps: 0}", "log_every=1", f"output={tmp_path}/run"]
-    process = train(*words)
-    while process.poll() is None and not list_checkpoints(tmp_path / "run" / "checkpoints"):
-        time.sleep(0.05)
-        if (tmp_path / "run" / "metrics.jsonl").exists() and (tmp_path / "run" / "metrics.jsonl").read_text():
-            break
-    time.sleep(2)  # now it samples
-    start = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == EXIT_CODE and time.monotonic() - start < 10, err
-    assert "ended by SIGTERM after step 1" in err
-    assert not (tmp_path / "run" / "samples" / "step-00000001.png").exists()
-    checkpoint, complaints = load_newest_checkpoint(tmp_path / "run" / "checkpoints")
+    words += ["optimizer={learning_rate: 1e-3, warmup_steps: 0}", "log_every=1", f"output={output}"]
+    with Processes(train_and_tell_of_samples, sign, *words) as process:
+        wait_until(process, sign.exists)
+        process.terminate()
+        assert process.ended(60) == [EXIT_CODE]
+    assert "ended by SIGTERM after step 1" in process.errors()
+    assert not (output / "samples" / "step-00000001.png").exists()
+    checkpoint, complaints = load_newest_checkpoint(output / "checkpoints")
     assert checkpoint is not None and checkpoint.step == 1 and complaints == []

@@ -29,7 +29,7 @@ def accelerator_for(recipe: AnyRecipe) -> Accelerator:
     precision = "no" if compute.precision == "fp32" else compute.precision
     return Accelerator(
         mixed_precision=precision,
-        log_with=list(recipe.trackers),
+        log_with=list(recipe.trackers) or None,
         project_config=ProjectConfiguration(logging_dir=str(recipe.output / "tensorboard")),
         cpu=compute.device == "cpu",
         # A text encoder may hold a head that nothing uses; one process may wait while another encodes the data.
