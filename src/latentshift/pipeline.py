@@ -463,6 +463,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 that lacks weights or a tokenizer's files.
         """
         from latentshift.models.families import check_parts, find_family, from_image_pipeline
+        from latentshift.models.weight_files import check_variant
 
         path = str(pretrained_model_name_or_path)
         kwargs.setdefault("use_safetensors", True)
@@ -472,16 +473,20 @@ class LatentShiftPipeline(DiffusionPipeline):
         loader = cls if family is None else DiffusionPipeline
         folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
         names = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
+        variant = kwargs.get("variant")
+        where = {name: name for name in names} if family is None else family.parts
+        loaded = [where[name] for name in names if name in where and name not in kwargs and where[name] not in kwargs]
+        check_variant(folder, loaded, variant)
         if family is None:
             pipeline = super().from_pretrained(folder, **kwargs)
             found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
-            check_parts(folder, {name: part for name, part in found.items() if name not in kwargs})
+            check_parts(folder, {name: part for name, part in found.items() if name not in kwargs}, variant)
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         parts = from_image_pipeline(folder, family, **kwargs)
         theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
-        check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs})
+        check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs}, variant)
         return cls(**parts, shift=shift, **settings)
 
     @classmethod

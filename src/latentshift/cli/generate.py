@@ -38,6 +38,9 @@ def generate(
         None, "--contact-sheet", help="Also all videos in one file: .png row by row, .gif, .webp or .mp4 side by side."
     ),
     model: str = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id."),
+    variant: str | None = typer.Option(
+        None, "--variant", help="Of the model's weight files, as fp16 for model.fp16.safetensors. Default: none."
+    ),
     lora: Path | None = typer.Option(None, "--lora", help="A file that training wrote, for the model it began with."),
     delta: Path | None = typer.Option(None, "--delta", help="Likewise, with the difference of all weights."),
     frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
@@ -80,7 +83,7 @@ def generate(
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
-    pipeline = _prepare(model, device, dtype, sampler, loop, {"lora": lora, "delta": delta})
+    pipeline = _prepare(model, device, dtype, sampler, loop, {"lora": lora, "delta": delta}, variant)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
@@ -102,6 +105,7 @@ def generate(
         settings = {
             "negative_prompt": negative,
             "model": model,
+            "variant": variant,
             "lora": None if lora is None else str(lora),
             "delta": None if delta is None else str(delta),
             "frames": len(video),
@@ -183,12 +187,18 @@ def _random_seed() -> int:
 
 
 def _prepare(
-    model: str, device: str, dtype: str, sampler: str | None, loop: bool, adapters: dict[str, Path | None]
+    model: str,
+    device: str,
+    dtype: str,
+    sampler: str | None,
+    loop: bool,
+    adapters: dict[str, Path | None],
+    variant: str | None,
 ) -> LatentShiftPipeline:
     from latentshift.cli.models import load_adapted, pick_device
     from latentshift.diffusion.samplers import make_sampler
 
-    pipeline = load_adapted(model, pick_device(device), dtype, adapters)
+    pipeline = load_adapted(model, pick_device(device), dtype, adapters, variant)
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     if loop:
         if pipeline.config.shift is None:

@@ -12,6 +12,9 @@ from latentshift.model_paths import BUNDLED
 
 def info(
     model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
+    variant: str | None = typer.Option(
+        None, "--variant", help="Of the model's weight files, as fp16 for model.fp16.safetensors. Default: none."
+    ),
     as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
 ) -> None:
     """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
@@ -19,7 +22,7 @@ def info(
     from latentshift.models.families import family_of
     from latentshift.models.text import whole_words
 
-    pipeline = load_pipeline(model)
+    pipeline = load_pipeline(model, variant=variant)
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.sentences}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
     temporal = pipeline.temporal_parameters

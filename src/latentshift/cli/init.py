@@ -16,6 +16,9 @@ def init(
         False, "--random-weights", help="With --family: full size, nothing learned, no download."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
+    variant: str | None = typer.Option(
+        None, "--variant", help="Of the base's weight files, as fp16 for model.fp16.safetensors. Default: none."
+    ),
     method: str | None = typer.Option(
         None,
         "--method",
@@ -45,6 +48,8 @@ def init(
         raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
     if random_weights and family is None:
         raise ValueError("--random-weights needs a --family, which says of what size")
+    if random_weights and variant is not None:
+        raise ValueError("--variant is of weights that are loaded, and --random-weights loads none")
     check_new_model(output, dtype)
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
@@ -69,7 +74,9 @@ def init(
     if family is not None and random_weights:
         pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
-        pipeline = load_pipeline(FAMILIES[family].hub if family is not None else str(base), dtype=dtype)
+        pipeline = load_pipeline(
+            FAMILIES[family].hub if family is not None else str(base), dtype=dtype, variant=variant
+        )
     if given and method is None and pipeline.config.shift is None:
         raise ValueError(
             f"--{next(iter(given))} is of the temporal shift, which {base} does without ({pipeline.method}); say "

@@ -79,13 +79,16 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
     return cast("torch.dtype", getattr(torch, chosen))
 
 
-def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> LatentShiftPipeline:
+def load_pipeline(
+    model: str, device: str = "cpu", dtype: str = "auto", variant: str | None = None
+) -> LatentShiftPipeline:
     """A pipeline on a device.
 
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: as :func:`pick_device` gives it.
         dtype: one of ``DTYPES``, or ``auto``: float16 on CUDA, float32 elsewhere.
+        variant: of the weight files, as ``fp16`` for ``model.fp16.safetensors``.
 
     Raises:
         ValueError: if it cannot be loaded; the message says why.
@@ -93,10 +96,12 @@ def load_pipeline(model: str, device: str = "cpu", dtype: str = "auto") -> Laten
     quiet_libraries()
     from latentshift.pipeline import open_pipeline
 
-    return open_pipeline(model, dtype=load_dtype(dtype, device)).to(device)
+    return open_pipeline(model, dtype=load_dtype(dtype, device), variant=variant).to(device)
 
 
-def load_adapted(model: str, device: str, dtype: str, adapters: dict[str, Path | None]) -> LatentShiftPipeline:
+def load_adapted(
+    model: str, device: str, dtype: str, adapters: dict[str, Path | None], variant: str | None = None
+) -> LatentShiftPipeline:
     """A pipeline on a device, with what training wrote for it.
 
     Args:
@@ -104,13 +109,14 @@ def load_adapted(model: str, device: str, dtype: str, adapters: dict[str, Path |
         device: as :func:`pick_device` gives it.
         dtype: as for :func:`load_pipeline`.
         adapters: ``lora`` or ``delta`` -> the file, None for none.
+        variant: as for :func:`load_pipeline`.
 
     Raises:
         ValueError: if the model cannot be loaded or a file is not for it; the message says why.
     """
     files = {kind: path for kind, path in adapters.items() if path is not None}
     if not files:
-        return load_pipeline(model, device, dtype)
+        return load_pipeline(model, device, dtype, variant)
     for path in files.values():
         if not path.is_file():
             raise ValueError(f"there is no file {path}")
@@ -118,7 +124,7 @@ def load_adapted(model: str, device: str, dtype: str, adapters: dict[str, Path |
     from latentshift.models.adapter import load_adapter
 
     target = load_dtype(dtype, device)
-    pipeline = load_pipeline(model, "cpu", "float32")  # what is added to weights is added to exact ones
+    pipeline = load_pipeline(model, "cpu", "float32", variant)  # what is added to weights is added to exact ones
     for kind, path in files.items():
         load_adapter(pipeline, path, kind)  # type: ignore[arg-type]
     return pipeline.to(device, target)

@@ -153,9 +153,14 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
     settings["prediction_type"] = pipeline.scheduler.config.prediction_type
     settings["sample_size"] = pipeline.unet.config.sample_size
     told = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
-    halves = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
+    halves = {name: _half(value.detach().cpu()) for name, value in tensors.items()}
     with atomic_write(path) as temporary:
         save_file(halves, temporary, metadata={"format": "pt", _KEY: json.dumps(told)})
+
+
+def _half(value: Tensor) -> Tensor:
+    half = value.to(torch.float16).contiguous()
+    return half if torch.isfinite(half).all() else value.float().contiguous()  # what is too large for it stays whole
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

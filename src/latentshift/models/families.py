@@ -20,6 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.text import build_word_tokenizer, check_vocabulary
+from latentshift.models.weight_files import weight_files
 
 # The public models' own sizes.
 _UNET: dict[str, Any] = {
@@ -296,12 +297,13 @@ def load_part(path: str, name: str, kind: Any) -> nn.Module:
     return part
 
 
-def check_parts(folder: Path, parts: dict[str, Any]) -> None:
+def check_parts(folder: Path, parts: dict[str, Any], variant: str | None = None) -> None:
     """Refuse a folder whose files lack something of its parts: libraries fill such gaps with what is random or empty.
 
     Args:
         folder: of a saved pipeline.
         parts: subfolder -> the module or tokenizer that was loaded from it.
+        variant: of the weight files.
 
     Raises:
         ValueError: naming the first tensor that is missing, or the tokenizer that knows no words.
@@ -311,7 +313,7 @@ def check_parts(folder: Path, parts: dict[str, Any]) -> None:
             check_vocabulary(part, folder / name)
             continue
         stored: set[str] = set()
-        for file in (folder / name).glob("*.safetensors"):
+        for file in weight_files(folder / name, variant):
             with safe_open(file, framework="pt") as tensors:
                 stored |= {_name_today(key) for key in tensors.keys()}  # noqa: SIM118
         wanted = {_name_today(key) for key, _ in part.named_parameters()}

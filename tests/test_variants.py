@@ -1,0 +1,94 @@
+"""Folders whose weight files are of a variant, as ``model.fp16.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from latentshift import LatentShiftPipeline
+from latentshift.models.weight_files import weight_files
+from latentshift.video import read_video
+
+UNET = "diffusion_pytorch_model"
+
+
+@pytest.fixture(scope="module")
+def fp16_folder(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock image pipeline with weights of the variant fp16 alone."""
+    folder = tmp_path_factory.mktemp("variant")
+    StableDiffusionPipeline.from_pretrained(sd1_folder).save_pretrained(folder, variant="fp16")
+    return folder
+
+
+def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli, fp16_folder: Path) -> None:
+    made = ("generate", "red", "--steps", 2, "--frames", 2, "--seed", 1)
+    commands = {
+        "info": ("info", fp16_folder, "--json"),
+        "init": ("init", "--base", fp16_folder, "-o", "new"),
+        "generate": (*made, "--model", fp16_folder, "-o", "clip.gif"),
+    }
+    for command in commands.values():
+        code, _, err = cli(*command)
+        said = err.splitlines()[-1]
+        assert code == 1 and f"{UNET}.fp16.safetensors" in said and "say --variant fp16 " in said
+        assert cli(*command, "--variant", "fp16")[0] == 0
+    assert cli(*made, "--model", "new", "-o", "same.gif")[0] == 0  # init's folder needs no variant
+    assert np.array_equal(read_video(Path("same.gif"))[0], read_video(Path("clip.gif"))[0])
+    code, _, err = cli("info", fp16_folder, "--variant", "bf16")
+    assert code == 1 and "no weights of the variant 'bf16': it has fp16" in err
+    code, _, err = cli("info", "--variant", "fp16")
+    assert code == 1 and "its files are of none" in err
+    code, _, err = cli("init", "--family", "sd1", "--random-weights", "--variant", "fp16", "-o", "other")
+    assert code == 1 and "--random-weights loads none" in err
+    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
+    words = ("output=run", f"model={fp16_folder}", "data={source: sprites, options: {clips: 4}}", "batch_size=2")
+    code, _, err = cli("train", recipe, *words, "compute={device: cpu}")
+    assert code == 1 and "latentshift init --base" in err and not Path("run/model").exists()
+
+
+def test_a_part_with_one_variant_beside_parts_without(sd1_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(sd1_folder, folder)
+    (folder / "unet" / f"{UNET}.safetensors").rename(folder / "unet" / f"{UNET}.fp16.safetensors")
+    with pytest.raises(ValueError, match="mixed/unet has weights of a variant alone"):
+        LatentShiftPipeline.from_pretrained(folder)
+    loaded = LatentShiftPipeline.from_pretrained(folder, variant="fp16").unet.state_dict()
+    plain = LatentShiftPipeline.from_pretrained(sd1_folder).unet.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in plain.items())
+
+
+def test_a_damaged_file_is_not_made_good_by_one_of_another_variant(fp16_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "both"
+    shutil.copytree(fp16_folder, folder)
+    for part in (each.parent for each in fp16_folder.glob("*/*.safetensors")):
+        for file in part.glob("*.fp16.safetensors"):
+            shutil.copy(file, folder / part.name / file.name.replace(".fp16", ""))
+    unet = folder / "unet" / f"{UNET}.safetensors"
+    tensors = load_file(unet)
+    del tensors["conv_in.weight"]
+    save_file(tensors, unet, metadata={"format": "pt"})
+    assert LatentShiftPipeline.from_pretrained(folder, variant="fp16") is not None
+    with pytest.raises(ValueError, match=r"are not whole: conv_in\.weight is missing"):
+        LatentShiftPipeline.from_pretrained(folder)
+
+
+def test_files_are_known_by_their_names(tmp_path: Path) -> None:
+    names = {
+        None: ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        "fp16": [f"{UNET}.fp16-00001-of-00002.safetensors", f"{UNET}-00002-of-00002.fp16.safetensors"],
+        "non_ema": [f"{UNET}.non_ema.safetensors"],
+    }
+    for files in names.values():
+        for name in files:
+            (tmp_path / name).touch()
+    (tmp_path / "notes.safetensors").write_text(json.dumps({}))
+    for variant, files in names.items():
+        assert sorted(file.name for file in weight_files(tmp_path, variant)) == sorted(files)
+    assert weight_files(tmp_path, "bf16") == weight_files(tmp_path)
