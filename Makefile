@@ -6,13 +6,21 @@ BIN := .venv/bin
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/bin/python:
 	$(PYTHON) -m venv .venv
+
+# What the package needs to run, which is all that a demo needs.
+.venv/ready-demo: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+# And linters, types, tests and the optional libraries that they test.
+.venv/ready: .venv/ready-demo
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: setup
+demo: .venv/ready-demo
 	$(BIN)/latentshift generate "a red star circling on a navy background" -o outputs/star.mp4 --seed 1
 	$(BIN)/latentshift generate --prompts-file recipes/demo-prompts.txt -o outputs/demo --suffix .gif --seed 1 \
 		--contact-sheet outputs/contact-sheet.png

@@ -81,7 +81,9 @@ def _cell(name: str, value: Value) -> str:
 def _number(value: int | float) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"
+    if abs(value) < 1:
+        return f"{value:.3g}"
+    return f"{value:.{2 if abs(value) < 100 else 1}f}"
 
 
 def _line(cells: Iterable[str]) -> str:
