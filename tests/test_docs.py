@@ -7,10 +7,13 @@ import importlib
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
 import typer
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from latentshift.cli.app import app
@@ -87,7 +90,19 @@ def test_python_is_python_and_imports_what_there_is() -> None:
 
 def test_the_readmes_python_makes_its_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (program,) = (block for name, block in blocks("python") if name == "README.md")
+    (program,) = (block for name, block in blocks("python") if name == "README.md" and "heart.gif" in block)
     exec(program, {})
     with Image.open(tmp_path / "heart.gif") as video:
         assert (video.size, video.n_frames) == ((64, 64), 16)
+
+
+def test_the_readmes_first_program_makes_a_video_model_of_a_stock_unet() -> None:
+    program = next(block for name, block in blocks("python") if name == "README.md")
+    names: dict[str, Any] = {}
+    with torch.no_grad():
+        exec(program, names)
+        stock = UNet2DConditionModel.from_pretrained(bundled_model(), subfolder="unet")
+        images = stock(names["x"], 500, names["text"]).sample
+    assert names["video"].shape == names["x"].shape
+    assert names["unet"].state_dict().keys() == stock.state_dict().keys()
+    assert torch.equal(names["images"], images) and not torch.allclose(names["video"], images)
