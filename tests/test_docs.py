@@ -101,8 +101,12 @@ def test_the_readmes_first_program_makes_a_video_model_of_a_stock_unet() -> None
     names: dict[str, Any] = {}
     with torch.no_grad():
         exec(program, names)
-        stock = UNet2DConditionModel.from_pretrained(bundled_model(), subfolder="unet")
-        images = stock(names["x"], 500, names["text"]).sample
-    assert names["video"].shape == names["x"].shape
-    assert names["unet"].state_dict().keys() == stock.state_dict().keys()
-    assert torch.equal(names["images"], images) and not torch.allclose(names["video"], images)
+        unet, x, text, video = (names[name] for name in ("unet", "x", "text", "video"))
+        other = torch.cat([torch.zeros_like(x[:15]), x[15:]])
+        changed = unet(other, 500, text, num_frames=16).sample
+        alone = unet(x[3:4], 500, text[3:4]).sample
+    stock = UNet2DConditionModel.from_pretrained(bundled_model(), subfolder="unet")
+    assert unet.state_dict().keys() == stock.state_dict().keys()
+    torch.testing.assert_close(changed[16:], video[16:])  # the second video knows nothing of the first
+    assert (changed[15] - video[15]).abs().max() > 0.1  # a frame knows those before it
+    torch.testing.assert_close(names["images"][3:4], alone, rtol=1e-4, atol=1e-4)
