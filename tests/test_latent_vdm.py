@@ -12,7 +12,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
-from latentshift.frame_context import frame_context, frames_apart
+from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import (
     TemporalAttention,
@@ -97,7 +97,7 @@ def test_frames_meet_in_every_transformer_block_and_can_be_kept_apart() -> None:
     threes = torch.cat([call(unet, each, num_frames=3) for each in x.split(3)])
     torch.testing.assert_close(video, threes)
     assert not torch.allclose(video, call(stock, x))
-    with frames_apart(unet):
+    with frames_independent(unet):
         assert torch.equal(call(unet, x, num_frames=3), call(stock, x))
     seen = []
     for layer in temporal.layers:
@@ -122,8 +122,7 @@ def test_the_sum_is_that_of_a_block_with_a_temporal_layer_in_it() -> None:
     plain = next(module for module in twin.modules() if type(module).__name__ == "BasicTransformerBlock")
     x = torch.randn(6, 16, 8, dtype=torch.float64)
     text = torch.randn(6, TOKENS, TEXT_WIDTH, dtype=torch.float64)
-    frame_context(unet).num_frames = 3
-    with torch.no_grad():
+    with torch.no_grad(), frame_context(unet).calling(num_frames=3):
         h = x + plain.attn1(plain.norm1(x))
         h = h + temporal.layers[0](h, 3)
         h = h + plain.attn2(plain.norm2(h), encoder_hidden_states=text)

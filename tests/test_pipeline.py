@@ -20,7 +20,7 @@ from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
-from latentshift.frame_context import frame_context, frames_apart
+from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.text import SentenceEncoder, unknown_words, whole_words
@@ -224,7 +224,7 @@ def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
     again.set_progress_bar_config(disable=True)
     again.scheduler = pipeline.scheduler
     assert again.method == "latent-vdm" and torch.equal(run(again), video)
-    with frames_apart(again.unet):
+    with frames_independent(again.unet):
         assert torch.equal(run(again), images)
     UNet2DConditionModel.from_pretrained(tmp_path / "unet")
     pipeline.set_method("latent-shift")

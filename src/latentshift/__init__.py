@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from latentshift.renamed import install_finder, old_name
+
 if TYPE_CHECKING:
-    from latentshift.frame_context import default_frames, frames_apart
+    from latentshift.frame_context import default_frames, frames_independent
     from latentshift.model_paths import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
     from latentshift.shift import ShiftConfig, install, remove, temporal_shift
 
 __version__ = "0.1.0"
+
+install_finder()
 
 # Loaded when first asked for, so that `import latentshift` and the command line's help need no torch.
 _HOMES = {
@@ -19,7 +23,7 @@ _HOMES = {
     "ShiftConfig": "latentshift.shift",
     "bundled_model": "latentshift.model_paths",
     "default_frames": "latentshift.frame_context",
-    "frames_apart": "latentshift.frame_context",
+    "frames_independent": "latentshift.frame_context",
     "install": "latentshift.shift",
     "remove": "latentshift.shift",
     "temporal_shift": "latentshift.shift",
@@ -30,7 +34,7 @@ __all__ = [
     "ShiftConfig",
     "bundled_model",
     "default_frames",
-    "frames_apart",
+    "frames_independent",
     "install",
     "remove",
     "temporal_shift",
@@ -39,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'latentshift' has no attribute {name!r}")
+        return old_name(__name__, name)
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)

@@ -1,39 +1,112 @@
-"""The clip at hand: what the layers that look across frames have to be told of a U-Net's batch.
+"""The frame count of a U-Net's call: what every layer that looks across frames has to know about the batch.
 
 Frames fold into the batch of an image U-Net: a batch of B videos with F frames each is an image batch (B·F, C, H, W) in
-which the frames of a video lie side by side. Whatever lets frames meet is installed on a U-Net under a name of its own
-and reads F here; it comes with each call, ``unet(sample, timestep, text, num_frames=16)``.
+which the frames of a video lie side by side. F comes with each call, ``unet(sample, timestep, text, num_frames=16)``,
+and the layers read it here. It belongs to that call in that thread: calls in other threads, or between a forward pass
+and its backward pass, may have another.
 
 Knows nothing of how frames meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from latentshift.renamed import warn_renamed
+
+
+class _ThreadState:
+    """What one thread has set."""
+
+    def __init__(self) -> None:
+        self.num_frames: int | None = None  # outside a call
+        self.frames_independent = False
+        self.default_num_frames = 1
+        self.residual: Tensor | None = None
+
+
+class _PerThread(threading.local):
+    # Not a ContextVar: torch.compile (2.13) can't trace one. It can follow an object that a thread-local holds, though
+    # not attributes of the thread-local itself.
+    def __init__(self) -> None:
+        self.state = _ThreadState()
 
 
 class FrameContext:
     """What all layers of one U-Net that look across frames share.
 
-    The count stays after the call, so that activation checkpointing recomputes with it. So under checkpointing a call
-    with another count must not come between a forward pass and its backward pass.
-
     Attributes:
-        num_frames: F of the call at hand.
-        default_num_frames: F of calls that do not say.
-        apart: whether frames are kept apart: as if nothing were installed.
-        installed: name -> settings of what is.
+        installed: name -> settings of what is installed.
     """
 
     def __init__(self) -> None:
-        self.num_frames = 1
-        self.default_num_frames = 1
-        self.apart = False
         self.installed: dict[str, Any] = {}
+        self._per_thread = _PerThread()
+
+    @property
+    def _thread(self) -> _ThreadState:
+        return self._per_thread.state
+
+    @property
+    def num_frames(self) -> int:
+        """F of the call that this thread is in.
+
+        Raises:
+            RuntimeError: outside a call of the U-Net, where nobody has said how many frames a video has.
+        """
+        num_frames = self._thread.num_frames
+        if num_frames is None:
+            raise RuntimeError(
+                "a layer of this U-Net runs outside a call of the U-Net, so its number of frames is not known; for "
+                "activation checkpointing of your own use latentshift.frame_context.checkpoint_with_frames(unet), for "
+                "a layer by itself frame_context(unet).calling(num_frames)"
+            )
+        return num_frames
+
+    @property
+    def frames_independent(self) -> bool:
+        """Whether frames know nothing of each other in this thread now, as if nothing were installed."""
+        return self._thread.frames_independent
+
+    @property
+    def apart(self) -> bool:
+        """The old name of ``frames_independent``."""
+        warn_renamed("FrameContext.apart", "FrameContext.frames_independent")
+        return self.frames_independent
+
+    @property
+    def residual(self) -> Tensor | None:
+        """What a layer keeps for the next one of the same block, in this thread."""
+        return self._thread.residual
+
+    @residual.setter
+    def residual(self, value: Tensor | None) -> None:
+        self._thread.residual = value
+
+    @contextmanager
+    def calling(self, num_frames: int, frames_independent: bool = False) -> Iterator[None]:
+        """Inside, layers work in this thread as in a call of the U-Net with ``num_frames``."""
+        thread = self._thread
+        before = thread.num_frames, thread.frames_independent
+        thread.num_frames, thread.frames_independent = num_frames, frames_independent
+        try:
+            yield
+        finally:
+            thread.num_frames, thread.frames_independent = before
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"installed": self.installed}  # a copy begins outside any call
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.installed = state["installed"]
+        self._per_thread = _PerThread()
 
 
 def frame_context(unet: nn.Module) -> FrameContext | None:
@@ -48,17 +121,20 @@ def register(unet: nn.Module, name: str, settings: Any) -> FrameContext:
         ValueError: if it is installed already.
     """
     module = uncompiled(unet)
-    clip = frame_context(module)
-    if clip is None:
-        clip = FrameContext()
-        handle = module.register_forward_pre_hook(_take_num_frames, with_kwargs=True)
+    context = frame_context(module)
+    if context is None:
+        context = FrameContext()
+        handles = (
+            module.register_forward_pre_hook(_begin_call, with_kwargs=True),
+            module.register_forward_hook(_end_call, always_call=True),
+        )
         # Plain attributes: nothing that a state dict or a config would hold.
-        object.__setattr__(module, "_frame_context", clip)
-        object.__setattr__(module, "_frame_context_hook", handle)
-    if name in clip.installed:
+        object.__setattr__(module, "_frame_context", context)
+        object.__setattr__(module, "_frame_context_hooks", handles)
+    if name in context.installed:
         raise ValueError(f"{name} is installed on this U-Net already; remove it first")
-    clip.installed[name] = settings
-    return clip
+    context.installed[name] = settings
+    return context
 
 
 def unregister(unet: nn.Module, name: str) -> None:
@@ -68,19 +144,23 @@ def unregister(unet: nn.Module, name: str) -> None:
         ValueError: if it is not installed.
     """
     module = uncompiled(unet)
-    clip = frame_context(module)
-    if clip is None or name not in clip.installed:
+    context = frame_context(module)
+    if context is None or name not in context.installed:
         raise ValueError(f"{name} is not installed on this U-Net")
-    del clip.installed[name]
-    if not clip.installed:
-        module._frame_context_hook.remove()  # type: ignore[union-attr, operator]
+    del context.installed[name]
+    if not context.installed:
+        for handle in cast(Any, module)._frame_context_hooks:
+            handle.remove()
         object.__delattr__(module, "_frame_context")
-        object.__delattr__(module, "_frame_context_hook")
+        object.__delattr__(module, "_frame_context_hooks")
+        for block in _checkpointed_blocks(module):
+            if isinstance(block._gradient_checkpointing_func, _CheckpointWithFrames):
+                block._gradient_checkpointing_func = block._gradient_checkpointing_func.checkpoint_fn
 
 
 @contextmanager
 def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
-    """Calls inside that give no ``num_frames`` make videos of this many frames.
+    """Calls inside, in this thread, that give no ``num_frames`` make videos of this many frames.
 
     This is what lets code that knows nothing of video, a stock image pipeline say, make one: ask it for
     ``num_images_per_prompt=num_frames``.
@@ -88,28 +168,49 @@ def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
     Raises:
         ValueError: if nothing is installed that lets frames meet.
     """
-    clip = frame_context(unet)
-    if clip is None:
+    context = frame_context(unet)
+    if context is None:
         raise ValueError("the temporal shift is not installed on this U-Net")
-    before, clip.default_num_frames = clip.default_num_frames, num_frames
+    thread = context._thread
+    before, thread.default_num_frames = thread.default_num_frames, num_frames
     try:
         yield
     finally:
-        clip.default_num_frames = before
+        thread.default_num_frames = before
 
 
 @contextmanager
-def frames_apart(unet: nn.Module) -> Iterator[None]:
-    """Inside, frames know nothing of each other: what the weights make of each alone (Sec. 4.4, Fig. 7)."""
-    clip = frame_context(unet)
-    if clip is None:  # they are apart anyway
+def frames_independent(unet: nn.Module) -> Iterator[None]:
+    """Inside, in this thread, frames know nothing of each other: what the weights make of each alone (Fig. 7)."""
+    context = frame_context(unet)
+    if context is None:  # they are independent anyway
         yield
         return
-    before, clip.apart = clip.apart, True
+    thread = context._thread
+    before, thread.frames_independent = thread.frames_independent, True
     try:
         yield
     finally:
-        clip.apart = before
+        thread.frames_independent = before
+
+
+def checkpoint_with_frames(unet: nn.Module, checkpoint_fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Activation checkpointing that recomputes a block with the frame count of the call it belongs to.
+
+    ``unet.enable_gradient_checkpointing()`` does so by itself. This is for wrappers that checkpoint blocks themselves,
+    e.g. ``checkpoint_wrapper(block, checkpoint_fn=checkpoint_with_frames(unet))`` of torch.distributed.
+
+    Args:
+        unet: whose blocks are checkpointed, with the shift installed.
+        checkpoint_fn: ``f(block, *args, **kwargs)``; None: torch's, which is not reentrant.
+
+    Raises:
+        ValueError: if nothing is installed that lets frames meet.
+    """
+    context = frame_context(unet)
+    if context is None:
+        raise ValueError("the temporal shift is not installed on this U-Net")
+    return _CheckpointWithFrames(context, checkpoint_fn or _checkpoint)
 
 
 def uncompiled(unet: nn.Module) -> nn.Module:
@@ -117,10 +218,49 @@ def uncompiled(unet: nn.Module) -> nn.Module:
     return cast(nn.Module, getattr(unet, "_orig_mod", unet))
 
 
-def _take_num_frames(
+class _CheckpointWithFrames:
+    """A checkpoint function whose block runs, now and when it is recomputed, in whatever thread, as in this call."""
+
+    def __init__(self, context: FrameContext, checkpoint_fn: Callable[..., Any]) -> None:
+        self.context = context
+        self.checkpoint_fn = checkpoint_fn
+
+    def __call__(self, block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():  # the count is a constant of the graph
+            return self.checkpoint_fn(block, *args, **kwargs)
+        context = self.context
+        num_frames, frames_independent = context.num_frames, context.frames_independent
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with context.calling(num_frames, frames_independent):
+                return block(*args, **kwargs)
+
+        return self.checkpoint_fn(run, *args, **kwargs)
+
+
+def _checkpoint(block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(block, *args, use_reentrant=False, **kwargs)
+
+
+def _checkpointed_blocks(unet: nn.Module) -> Iterator[Any]:
+    """Modules that call diffusers' checkpoint function on their blocks."""
+    return (module for module in unet.modules() if module.__dict__.get("gradient_checkpointing"))
+
+
+def _begin_call(
     unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    clip = cast(FrameContext, frame_context(unet))
+    context = cast(FrameContext, frame_context(unet))
     num_frames = kwargs.pop("num_frames", None)
-    clip.num_frames = clip.default_num_frames if num_frames is None else num_frames
+    thread = context._thread
+    thread.num_frames = thread.default_num_frames if num_frames is None else num_frames
+    if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+        # Here and not in `register`, for checkpointing may be switched on at any time.
+        for block in _checkpointed_blocks(unet):
+            if not isinstance(block._gradient_checkpointing_func, _CheckpointWithFrames):
+                block._gradient_checkpointing_func = _CheckpointWithFrames(context, block._gradient_checkpointing_func)
     return args, kwargs
+
+
+def _end_call(unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    cast(FrameContext, frame_context(unet))._thread.num_frames = None

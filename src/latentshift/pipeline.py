@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -34,9 +36,40 @@ from latentshift.video import to_uint8
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 METHODS = ("latent-shift", "latent-vdm", "none")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class NotFiniteError(ValueError):
     """A model made values that are not finite: nothing can be shown of them."""
+
+
+_busy: set[int] = set()  # ids of the pipelines and schedulers that generate now
+_busy_lock = threading.Lock()
+
+
+def _one_call_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
+    """Refuse a call of a pipeline while another goes on: its scheduler and callbacks keep what belongs to one."""
+
+    @wraps(call)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        pipeline: Any = args[0]
+        used = {id(pipeline), id(pipeline.scheduler)}
+        with _busy_lock:
+            if _busy & used:
+                raise RuntimeError(
+                    "this pipeline is generating already, and its scheduler keeps the state of one video at a time: "
+                    "wait for that call, or give each thread a pipeline of its own with LatentShiftPipeline.from_pipe, "
+                    "which shares the weights"
+                )
+            _busy.update(used)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            with _busy_lock:
+                _busy.difference_update(used)
+
+    return guarded
 
 
 @dataclass
@@ -224,6 +257,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             self._shares_weights = False
 
     @torch.no_grad()
+    @_one_call_at_a_time
     def __call__(
         self,
         prompt: str | list[str],
@@ -280,6 +314,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             ValueError: for an argument that does not hold; the message says which and why.
             NotFiniteError: where the model's values overflow.
+            RuntimeError: while another call of this pipeline, or of one with the same scheduler, goes on.
         """
         # 1. Check and settle what was asked for
         self._interrupt = False

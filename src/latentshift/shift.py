@@ -119,18 +119,20 @@ def _from_future(z: Tensor, padding: Padding) -> Tensor:
 class ShiftedGroupNorm(nn.GroupNorm):
     """A GroupNorm, with the very parameters of the one it stands for, whose output is shifted in time."""
 
-    def __init__(self, norm: nn.GroupNorm, clip: FrameContext, config: ShiftConfig) -> None:
+    def __init__(self, norm: nn.GroupNorm, context: FrameContext, config: ShiftConfig) -> None:
         super().__init__(norm.num_groups, norm.num_channels, eps=norm.eps, affine=False)
         self.affine = norm.affine
         self.weight = norm.weight
         self.bias = norm.bias
         self.training = norm.training
-        self._clip = clip
+        self._context = context
         self._config = config
 
     def forward(self, input: Tensor) -> Tensor:
         normed = super().forward(input)
-        return normed if self._clip.apart else temporal_shift(normed, self._clip.num_frames, self._config)
+        if self._context.frames_independent:
+            return normed
+        return temporal_shift(normed, self._context.num_frames, self._config)
 
     def plain(self) -> nn.GroupNorm:
         """The image model's layer again, with the same parameters."""
@@ -162,9 +164,9 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
             raise ValueError(f"cannot shift {name}.norm1: it is a {type(norm).__name__}, not a GroupNorm")
         if norm.num_channels < config.fold:
             raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
-    clip = register(unet, _NAME, config)
+    context = register(unet, _NAME, config)
     for block in blocks.values():
-        block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), clip, config)
+        block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), context, config)
     return unet
 
 
@@ -182,8 +184,8 @@ def remove(unet: nn.Module) -> nn.Module:
 
 def shift_of(unet: nn.Module) -> ShiftConfig | None:
     """The settings of the shift on this U-Net, or None where it is not installed."""
-    clip = frame_context(unet)
-    return None if clip is None else clip.installed.get(_NAME)
+    context = frame_context(unet)
+    return None if context is None else context.installed.get(_NAME)
 
 
 def _resnet_blocks(unet: nn.Module) -> dict[str, nn.Module]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from latentshift.contact_sheet import contact_sheet
 from latentshift.evaluation.sprites_study import PARTS, Part, questions, read_part, score_part, settle
 from latentshift.files import atomic_write_text
-from latentshift.frame_context import frames_apart
+from latentshift.frame_context import frames_independent
 from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip, write_video
@@ -96,7 +96,7 @@ class Study:
         return score_part(part, count, size, log)
 
     def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:
-        with nullcontext() if part.shift else frames_apart(self.pipeline.unet):
+        with nullcontext() if part.shift else frames_independent(self.pipeline.unet):
             (video,) = self.pipeline(
                 prompt,
                 num_frames=1 if part.image else None,

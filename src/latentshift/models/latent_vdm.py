@@ -131,10 +131,10 @@ def install_attention(unet: nn.Module, temporal: TemporalAttention) -> nn.Module
             f"these temporal layers are of another U-Net: their widths are {list(temporal.config.widths)}, and its "
             f"transformer blocks' {wanted}"
         )
-    clip = register(unet, _NAME, temporal)
+    context = register(unet, _NAME, temporal)
     handles = []
     for block, layer in zip(blocks.values(), temporal.layers, strict=True):
-        after = _AfterSpatialAttention(cast(TemporalSelfAttention, layer), clip)
+        after = _AfterSpatialAttention(cast(TemporalSelfAttention, layer), context)
         handles.append(block.register_forward_pre_hook(after.take_residual, with_kwargs=True))
         handles.append(cast(nn.Module, block.attn1).register_forward_hook(after.add))
     object.__setattr__(uncompiled(unet), "_temporal_hooks", handles)
@@ -157,8 +157,8 @@ def remove_attention(unet: nn.Module) -> nn.Module:
 
 def attention_of(unet: nn.Module) -> TemporalAttention | None:
     """The temporal layers that work in this U-Net, or None."""
-    clip = frame_context(unet)
-    return None if clip is None else clip.installed.get(_NAME)
+    context = frame_context(unet)
+    return None if context is None else context.installed.get(_NAME)
 
 
 class _AfterSpatialAttention:
@@ -167,19 +167,18 @@ class _AfterSpatialAttention:
     The block adds what its spatial attention returns to its own input, so the input has to be known here.
     """
 
-    def __init__(self, layer: TemporalSelfAttention, clip: FrameContext) -> None:
+    def __init__(self, layer: TemporalSelfAttention, context: FrameContext) -> None:
         self.layer = layer
-        self.clip = clip
-        self.residual: Tensor | None = None
+        self.context = context
 
     def take_residual(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.residual = args[0] if args else kwargs["hidden_states"]
+        self.context.residual = args[0] if args else kwargs["hidden_states"]
 
     def add(self, attention: nn.Module, args: tuple[Any, ...], attended: Tensor) -> Tensor:
-        residual, self.residual = self.residual, None
-        if self.clip.apart or residual is None:
+        residual, self.context.residual = self.context.residual, None
+        if self.context.frames_independent or residual is None:
             return attended
-        return attended + self.layer(residual + attended, self.clip.num_frames)
+        return attended + self.layer(residual + attended, self.context.num_frames)
 
 
 def _transformer_blocks(unet: nn.Module) -> dict[str, Any]:

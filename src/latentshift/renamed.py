@@ -1,0 +1,187 @@
+"""Old names of modules, functions and classes: they work for one release, with a warning, and then go.
+
+To rename something, add one entry: a module to ``MODULES``; a name within a module, under the module's new name, to
+``NAMES``. ``import old.module`` and ``from old.module import old_name`` then give the new objects.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any, cast
+
+_PACKAGE = "latentshift"
+
+# Old module -> the modules that hold its content now, all below the package; a package's submodules one by one.
+MODULES: dict[str, tuple[str, ...]] = {
+    "benchmarks.compare": ("benchmarks.timing",),
+    "benchmarks.ladder": ("benchmarks.compare_methods",),
+    "clip": ("frame_context",),
+    "complaints": ("error_text",),
+    "data.ahead": ("data.prefetch",),
+    "data.clips": ("data.dataset",),
+    "data.encoded": ("data.latents",),
+    "data.encoded.clips": ("data.latents.latent_dataset",),
+    "data.encoded.encode": ("data.latents.encode",),
+    "data.encoded.journal": ("data.latents.partial_shard",),
+    "data.encoded.plan": ("data.latents.spec",),
+    "data.encoded.settle": ("data.latents.resolve",),
+    "data.encoded.shard": ("data.latents.shard",),
+    "data.fence": ("data.worker_pool",),
+    "data.footage.drawn": ("data.footage.sprite_clip",),
+    "data.footage.media": ("data.media",),
+    "data.left_out": ("data.rejected_list",),
+    "data.order": ("data.sample_order",),
+    "data.refusal": ("data.rejected",),
+    "locate": ("model_paths",),
+    "lock": ("files",),
+    "models.digest": ("models.fingerprint",),
+    "models.original": ("models.convert_checkpoint",),
+    "models.skeleton": ("models.meta_init",),
+    "training.sizing": ("memory",),
+    "training.sizing.advice": ("memory.advice",),
+    "training.sizing.estimate": ("memory.estimate",),
+    "training.sizing.footprint": ("memory.trace",),
+    "training.sizing.work": ("memory.workload",),
+    "video.record": ("video.metadata",),
+    "video.scaling": ("video.pixels",),
+    "video.values": ("video.pixels",),
+    "whole": ("files",),
+}
+
+# Module as it is called now ("" is the package itself) -> old name -> new name.
+NAMES: dict[str, dict[str, str]] = {
+    "": {"frames_apart": "frames_independent"},
+    "benchmarks.timing": {"in_turns": "interleaved_timing"},
+    "data.dataset": {"ClipSet": "ClipDataset", "Footage": "FootageDataset"},
+    "data.latents.latent_dataset": {"EncodedClips": "LatentDataset", "EncodedRequest": "LatentRequest"},
+    "data.latents.partial_shard": {"Journal": "PartialShard"},
+    "data.latents.resolve": {"settle_source": "resolve_source"},
+    "data.latents.spec": {"Plan": "LatentSpec", "plan_digest": "spec_digest", "write_plan": "write_spec"},
+    "data.loader": {"Take": "BatchSpec"},
+    "data.manifest": {"LeftOut": "RejectedRow"},
+    "data.prefetch": {"ahead": "prefetch", "ahead_where_slow": "prefetch_if_slow"},
+    "data.rejected": {"Refused": "Rejected"},
+    "data.rejected_list": {"LeftOutList": "RejectedList"},
+    "data.sample_order": {"draws": "rng_for"},
+    "data.worker_pool": {"Fence": "WorkerPool", "Limits": "WorkerLimits"},
+    "error_text": {"in_a_line": "one_line", "in_words": "format_validation_error"},
+    "files": {
+        "check_place": "check_writable",
+        "open_alone": "open_locked",
+        "whole": "atomic_write",
+        "write_whole": "atomic_write_text",
+    },
+    "frame_context": {
+        "ClipContext": "FrameContext",
+        "clip_context": "frame_context",
+        "enter": "register",
+        "frames_apart": "frames_independent",
+        "leave": "unregister",
+    },
+    "memory.trace": {"Footprint": "StepTrace", "footprint": "trace_step"},
+    "memory.workload": {"RunWork": "Workload", "work_of": "workload_of"},
+    "model_paths": {"locate_model": "resolve_model"},
+    "models.convert_checkpoint": {"read_original": "load_original_checkpoint"},
+    "models.fingerprint": {"model_digest": "model_fingerprint", "weights_digest": "weights_fingerprint"},
+    "models.meta_init": {"skeleton": "meta_components"},
+    "video.pixels": {"careful": "accurate_interpolation"},
+}
+
+_warned: set[str] = set()
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn once a process that ``old`` is called ``new`` now."""
+    if old in _warned:
+        return
+    _warned.add(old)
+    frame = sys._getframe(1)
+    ours = {__name__, _PACKAGE}  # and the import system: what is named is the line that uses the old name
+    while frame.f_back and (frame.f_globals.get("__name__") in ours or "importlib" in frame.f_code.co_filename):
+        frame = frame.f_back
+    warnings.warn_explicit(
+        f"{old} is called {new} now; the old name goes in the next release",
+        FutureWarning,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+    )
+
+
+def old_name(module: str, name: str) -> Any:
+    """The object that ``name`` meant in a module, called ``module`` now.
+
+    Raises:
+        AttributeError: if there was none.
+    """
+    if (new := NAMES.get(_below(module), {}).get(name)) is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warn_renamed(f"{module}.{name}", f"{module}.{new}")
+    return getattr(import_module(module), new)
+
+
+def install_finder() -> None:
+    """Let the import system find old modules, and old names in modules that are imported from now on."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def _below(module: str) -> str:
+    return module.removeprefix(_PACKAGE).removeprefix(".")
+
+
+class _Finder:
+    """First on ``sys.meta_path``; leaves all but modules with an entry above to the others."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith(_PACKAGE + "."):
+            return None
+        below = _below(fullname)
+        if below in MODULES:
+            return ModuleSpec(fullname, cast(Any, _OldModule(MODULES[below])), is_package=True)
+        if below in NAMES:
+            spec = PathFinder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                vars(spec.loader)["exec_module"] = _then_old_names(spec.loader.exec_module)
+            return spec
+        return None
+
+
+class _OldModule:
+    """Loader of a module that is called otherwise now: what is asked of it comes from the new one."""
+
+    def __init__(self, homes: tuple[str, ...]) -> None:
+        self.homes = [f"{_PACKAGE}.{home}" for home in homes]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None  # the usual one
+
+    def exec_module(self, module: ModuleType) -> None:
+        old, homes = module.__name__, self.homes
+        warn_renamed(old, " and ".join(homes))
+
+        def __getattr__(name: str) -> Any:  # noqa: N807
+            if not name.startswith("__"):
+                for home in homes:
+                    try:
+                        return getattr(import_module(home), name)
+                    except AttributeError:
+                        continue
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+
+        vars(module)["__getattr__"] = __getattr__
+
+
+def _then_old_names(exec_module: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
+    def run(module: ModuleType) -> None:
+        exec_module(module)
+        vars(module).setdefault("__getattr__", lambda name: old_name(module.__name__, name))
+
+    return run

@@ -1,0 +1,83 @@
+"""Old names of modules, functions and classes go on working, each with one warning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from latentshift.renamed import MODULES, NAMES
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error::FutureWarning:latentshift", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_all_that_was_renamed_is_there_under_both_names_and_warns_once() -> None:
+    found = python(
+        """
+import warnings
+from importlib import import_module
+import latentshift
+from latentshift.renamed import MODULES, NAMES
+
+def warned(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return make(), [str(each.message) for each in caught if each.category is FutureWarning]
+
+for old, homes in MODULES.items():
+    _, said = warned(lambda: import_module(f"latentshift.{old}"))
+    assert [each for each in said if each.startswith(f"latentshift.{old} is called ")], (old, said)
+    assert not warned(lambda: import_module(f"latentshift.{old}"))[1]
+    for home in homes:
+        old_module, new_module = import_module(f"latentshift.{old}"), import_module(f"latentshift.{home}")
+        for name, new in NAMES.get(home, {}).items():
+            assert getattr(old_module, name) is getattr(new_module, new), (old, name)
+        for name, value in list(vars(new_module).items()):
+            if not name.startswith("__"):
+                assert getattr(old_module, name) is value, (old, name)
+for module, names in NAMES.items():
+    home = import_module(".".join(filter(None, ["latentshift", module])))
+    for old, new in names.items():
+        assert getattr(home, old) is getattr(home, new)
+        assert not warned(lambda: getattr(home, old))[1]
+print(len(MODULES), len(NAMES))
+"""
+    )
+    assert found.stdout.split() == [str(len(MODULES)), str(len(NAMES))], found.stderr
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import latentshift.clip as old\nfrom latentshift.frame_context import FrameContext\n"
+        "assert old.ClipContext is FrameContext",
+        "from latentshift.clip import clip_context as old\nfrom latentshift.frame_context import frame_context as new\n"
+        "assert old is new",
+        "from latentshift import frames_apart, frames_independent\nassert frames_apart is frames_independent",
+        "import latentshift.data.encoded.settle as old\nfrom latentshift.data.latents.resolve import resolve_source\n"
+        "assert old.settle_source is resolve_source",
+        "from latentshift.whole import whole as old\nfrom latentshift.lock import open_alone\n"
+        "from latentshift.files import atomic_write\nassert old is atomic_write",
+    ],
+)
+def test_old_imports_give_the_new_objects_and_name_the_line_that_uses_them(code: str) -> None:
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    assert "<string>:1: FutureWarning: latentshift." in found.stderr and " now; the old name goes" in found.stderr
+
+
+def test_new_names_warn_of_nothing_and_names_that_never_were_are_missing() -> None:
+    assert python("from latentshift.frame_context import frame_context; from latentshift import install").stderr == ""
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        import_module("latentshift.frame_context").nothing  # noqa: B018
+    with pytest.raises(ImportError):
+        import_module("latentshift.nothing")
+    import latentshift
+
+    with pytest.raises(AttributeError, match="module 'latentshift' has no attribute 'nothing'"):
+        latentshift.nothing  # noqa: B018
