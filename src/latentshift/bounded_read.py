@@ -1,0 +1,176 @@
+"""Reading what a user hands over, with a bound on size, depth and count before anything is expanded.
+
+An endless device, JSON nested 300,000 deep, or a page of YAML aliases that stands for a billion values ends in one
+sentence that names the file. Imports nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_TEXT = 2**24  # bytes of a text or JSON file, unless the caller says otherwise
+MAX_YAML = 2**19  # bytes; its parser takes about a second for 100 kB
+MAX_DEPTH = 64  # lists and objects inside one another
+MAX_VALUES = 100_000  # of a YAML file, every alias counted with all that it stands for
+
+_BRACKETS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
+
+
+def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT) -> bytes:
+    """The content of a file, pipe or device, of which no more than ``max_bytes`` + 1 bytes are read.
+
+    Raises:
+        ValueError: where it can't be read, or holds more.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except (OSError, ValueError) as error:  # a ValueError for a name with a null in it
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > max_bytes:
+        raise ValueError(f"cannot read {path}: it is longer than {max_bytes:,} bytes, the most that is read of it")
+    return content
+
+
+def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT) -> str:
+    """The text of a UTF-8 file, without its byte order mark.
+
+    Raises:
+        ValueError: where it can't be read, is longer than ``max_bytes``, or is not UTF-8.
+    """
+    content = read_bytes_bounded(path, max_bytes)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"cannot read {path}: it is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8"
+        ) from None
+
+
+def load_json_bounded(path: Path, max_bytes: int = MAX_TEXT, *, max_depth: int = MAX_DEPTH) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: as :func:`read_text_bounded` and :func:`parse_json_bounded`; the message names the file.
+    """
+    return parse_json_bounded(read_text_bounded(path, max_bytes), str(path), max_depth=max_depth)
+
+
+def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """What a JSON text holds. Its length is for the caller to bound.
+
+    Args:
+        text: the JSON.
+        where: the file, or its line, for the message.
+        max_depth: lists and objects inside one another.
+
+    Raises:
+        ValueError: where it is no JSON, is nested deeper, or gives one key twice.
+    """
+    if text.count("[") + text.count("{") > max_depth and _json_depth(text, max_depth) > max_depth:
+        raise ValueError(f"{where} is nested more than {max_depth} deep")
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except ValueError as error:  # also for a number of more than 4300 digits
+        raise ValueError(f"{where} is no JSON: {error}") from None
+
+
+def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML) -> Any:
+    """What a YAML file holds, as ``yaml.safe_load`` reads it.
+
+    Raises:
+        ValueError: as :func:`read_text_bounded` and :func:`parse_yaml_bounded`; the message names the file.
+    """
+    return parse_yaml_bounded(read_text_bounded(path, max_bytes), str(path))
+
+
+def parse_yaml_bounded(text: str, where: str) -> Any:
+    """What a YAML text holds, as ``yaml.safe_load`` reads it. Its length is for the caller to bound.
+
+    Raises:
+        ValueError: where it is no YAML, is nested deeper than 64, refers to itself, gives one key twice, or stands for
+            more than 100,000 values once its aliases are followed.
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            if _expanded(node, {}) > MAX_VALUES:
+                raise ValueError(f"with its aliases it stands for more than {MAX_VALUES:,} values")
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError also for a date that is none
+        raise ValueError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """``yaml.SafeLoader`` with a bound on the depth."""
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """How many values a node stands for; each node is walked once, however many aliases name it."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = -1
+        if isinstance(node, yaml.MappingNode):
+            twice = _given_twice([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+            if twice is not None:
+                raise ValueError(f"the key {twice!r} is given twice (line {node.start_mark.line + 1})")
+        items = node.value if isinstance(node, yaml.SequenceNode) else [each for pair in node.value for each in pair]
+        known[id(node)] = 1 + sum(_expanded(each, known) for each in items)
+    if known[id(node)] < 0:
+        raise ValueError(f"an alias refers to what it stands in (line {node.start_mark.line + 1})")
+    return known[id(node)]
+
+
+def _json_depth(text: str, enough: int) -> int:
+    """How deep brackets outside of strings are nested; no further than just above ``enough``."""
+    depth = deepest = 0
+    in_string = False
+    for match in _BRACKETS.finditer(text):
+        mark = match.group()
+        if mark == '"':
+            in_string = not in_string
+        elif not in_string and mark in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > enough:
+                break
+        elif not in_string and mark in "]}":
+            depth -= 1
+    return deepest
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"the key {_given_twice([key for key, _ in pairs])!r} is given twice")
+    return values
+
+
+def _given_twice(keys: list[str]) -> str | None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
