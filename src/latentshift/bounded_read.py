@@ -21,34 +21,41 @@ MAX_VALUES = 100_000  # of a YAML file, every alias counted with all that it sta
 _BRACKETS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
 
-def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT) -> bytes:
+def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> bytes:
     """The content of a file, pipe or device, of which no more than ``max_bytes`` + 1 bytes are read.
+
+    Args:
+        path: the file.
+        max_bytes: that it may hold.
+        what: it is, for the message: ``"the recipe"``.
 
     Raises:
         ValueError: where it can't be read, or holds more.
     """
+    name = f"{what} {path}" if what else str(path)
     try:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:  # a ValueError for a name with a null in it
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise ValueError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > max_bytes:
-        raise ValueError(f"cannot read {path}: it is longer than {max_bytes:,} bytes, the most that is read of it")
+        raise ValueError(f"cannot read {name}: it is longer than {max_bytes:,} bytes, the most that is read of it")
     return content
 
 
-def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT) -> str:
+def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> str:
     """The text of a UTF-8 file, without its byte order mark.
 
     Raises:
         ValueError: where it can't be read, is longer than ``max_bytes``, or is not UTF-8.
     """
-    content = read_bytes_bounded(path, max_bytes)
+    content = read_bytes_bounded(path, max_bytes, what)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        name = f"{what} {path}" if what else str(path)
         raise ValueError(
-            f"cannot read {path}: it is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8"
+            f"cannot read {name}: it is not UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8"
         ) from None
 
 
@@ -80,13 +87,13 @@ def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> 
         raise ValueError(f"{where} is no JSON: {error}") from None
 
 
-def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML) -> Any:
+def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML, what: str = "") -> Any:
     """What a YAML file holds, as ``yaml.safe_load`` reads it.
 
     Raises:
         ValueError: as :func:`read_text_bounded` and :func:`parse_yaml_bounded`; the message names the file.
     """
-    return parse_yaml_bounded(read_text_bounded(path, max_bytes), str(path))
+    return parse_yaml_bounded(read_text_bounded(path, max_bytes, what), f"{what} {path}" if what else str(path))
 
 
 def parse_yaml_bounded(text: str, where: str) -> Any:
