@@ -243,7 +243,7 @@ def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
 
 
 def test_noising_and_targets_are_equation_4() -> None:
-    for kind in ("epsilon", "v_prediction"):
+    for kind in ("epsilon", "v_prediction", "sample"):
         scheduler = paper_scheduler(kind)
         clean, noise = torch.randn(5, 2, 3, 4, 4), torch.randn(5, 2, 3, 4, 4)
         steps = torch.tensor([0, 10, 500, 900, 999])
@@ -251,9 +251,10 @@ def test_noising_and_targets_are_equation_4() -> None:
         sigma = (1 - scheduler.alphas_cumprod[steps]).sqrt().reshape(5, 1, 1, 1, 1)
         noisy, target = add_noise(scheduler, clean, noise, steps)
         torch.testing.assert_close(noisy, alpha * clean + sigma * noise)
-        torch.testing.assert_close(target, noise if kind == "epsilon" else alpha * noise - sigma * clean)
+        wanted = {"epsilon": noise, "v_prediction": alpha * noise - sigma * clean, "sample": clean}[kind]
+        torch.testing.assert_close(target, wanted)
     with pytest.raises(ValueError, match="prediction types"):
-        add_noise(paper_scheduler("sample"), clean, noise, steps)
+        add_noise(paper_scheduler("flow_prediction"), clean, noise, steps)
 
 
 def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None:
@@ -261,14 +262,15 @@ def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None
     wrong = clean + 0.1 * torch.randn_like(clean)  # what a network takes the picture for
     steps = torch.tensor([0, 10, 300, 500, 900, 999])
     of_picture = {"min_snr": lambda snr: snr.clamp(max=2.0), "debiased": torch.sqrt}
-    for kind in ("epsilon", "v_prediction"):
+    for kind in ("epsilon", "v_prediction", "sample"):
         scheduler = paper_scheduler(kind)
         scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
         noisy, target = add_noise(scheduler, clean, noise, steps)
         alpha = scheduler.alphas_cumprod[steps].sqrt().reshape(-1, 1, 1, 1)
         sigma = (1 - alpha.square()).sqrt()
         noise_then = (noisy - alpha * wrong) / sigma
-        predicted = noise_then if kind == "epsilon" else alpha * noise_then - sigma * wrong
+        velocity_then = alpha * noise_then - sigma * wrong
+        predicted = {"epsilon": noise_then, "v_prediction": velocity_then, "sample": wrong}[kind]
         error = (predicted - target).square().flatten(1).mean(dim=1)
         assert torch.equal(timestep_weight(scheduler, steps, "uniform", 2.0), torch.ones(6, dtype=torch.float64))
         for weighting, weight in of_picture.items():

@@ -24,7 +24,7 @@ def load(folder: Path, **settings: object) -> LatentShiftPipeline:
     return pipeline
 
 
-@pytest.mark.parametrize("negative", [None, "black background"])
+@pytest.mark.parametrize("negative", [None, "", "black background"])
 @pytest.mark.parametrize(
     "sizes", [{}, {"original_size": (40, 32), "crops_coords_top_left": (3, 1), "target_size": (8, 9)}]
 )
@@ -44,15 +44,15 @@ def test_without_the_shift_a_frame_is_the_stock_pipelines_image(
 
 def test_two_encoders_tell_tokens_and_a_pooled_row(sdxl_folder: Path) -> None:
     pipeline = load(sdxl_folder)
-    text = pipeline.sentences.encode(["red star", ""], CPU)
-    assert text.shape == (2, 12 + 1, 32)
+    text = pipeline.sentences.encode(["red star", None, ""], CPU)
+    assert text.shape == (3, 12 + 1, 32)
     ids = pipeline.tokenizer(["red star"], padding="max_length", max_length=12, return_tensors="pt").input_ids
     with torch.no_grad():
         first = pipeline.text_encoder(ids, output_hidden_states=True)
         second = pipeline.text_encoder_2(ids, output_hidden_states=True)
     assert torch.equal(text[0, :12], torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)[0])
     assert torch.equal(text[0, 12, :16], second.text_embeds[0]) and not text[0, 12, 16:].any()
-    assert not text[1].any()  # the empty sentence
+    assert not text[1].any() and text[2].any()  # no sentence is not the empty one
 
 
 def test_a_saved_folder_is_whole(sdxl_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
-from conftest import tiny_unet
+from conftest import tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline
 from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites, held_out_triples
@@ -246,7 +246,9 @@ def test_the_autoencoder_is_scaled_to_the_standard_deviation_that_is_asked_for(t
 def test_sampled_moments_have_the_posteriors_mean_and_spread() -> None:
     mean, log_variance = torch.full((1, 2, 1, 1), 3.0), torch.full((1, 2, 1, 1), 2 * np.log(0.5))
     noise = torch.randn(20_000, 2, 1, 1, generator=torch.Generator().manual_seed(0))
-    latents = sample_moments(torch.cat([mean, log_variance], dim=1).expand(20_000, -1, -1, -1), noise, 2.0)
+    autoencoder = tiny_vae()
+    autoencoder.register_to_config(scaling_factor=2.0)
+    latents = sample_moments(autoencoder, torch.cat([mean, log_variance], dim=1).expand(20_000, -1, -1, -1), noise)
     assert abs(latents.mean().item() - 6.0) < 0.03 and abs(latents.std().item() - 1.0) < 0.02
 
 

@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.guidance import with_guidance
+from latentshift.diffusion.samplers import check_scheduler, check_seeded
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.error_text import one_line
 from latentshift.model_paths import resolve_model
 from latentshift.models.autoencoder import decode_latents
-from latentshift.models.denoiser import denoise, share_text, wants_sizes, with_sizes
+from latentshift.models.base_settings import check_components
+from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes, with_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.text import SentenceEncoder
 from latentshift.shift import ShiftConfig, install, remove, shift_of
@@ -102,7 +104,11 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
         guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
-        force_zeros_for_empty_prompt: whether the empty sentence is all zeros, as SDXL was trained.
+        force_zeros_for_empty_prompt: whether no negative prompt is all zeros, as SDXL was trained, and not the empty
+            sentence.
+
+    Raises:
+        ValueError: for a part with a setting that is not honoured (:mod:`latentshift.models.base_settings`).
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
@@ -130,6 +136,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
+        encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
+        check_components({"vae": vae, "unet": unet, "scheduler": scheduler, **encoders})
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
@@ -288,13 +296,15 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             prompt: a sentence or a list of P.
-            negative_prompt: what to keep away from; one for all, or one a prompt. None is the empty sentence.
+            negative_prompt: what to keep away from; one for all, or one a prompt. None is the empty sentence, or with
+                ``force_zeros_for_empty_prompt`` zeros in its place.
             num_frames: F ≥ 1; None: the model's own.
             height: of the frames in pixels, a multiple of the latent pixel; None: the model's own.
             width: likewise.
             num_inference_steps: steps of the sampler, 1 … T.
             guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
-                alone. None: the model's own, 7.5 in the paper.
+                alone. None: the model's own, 7.5 in the paper. A guidance-distilled U-Net (``time_cond_proj_dim``) is
+                given it instead, and takes no negative prompt.
             num_videos_per_prompt: B = P times this.
             eta: DDIM's share of noise in [0, 1], for schedulers that take it.
             generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
@@ -329,6 +339,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         if decode_chunk_size is not None and decode_chunk_size < 1:
             raise ValueError(f"decode_chunk_size must be 1 or more, or None for a whole video, not {decode_chunk_size}")
         negatives = _one_each(negative_prompt, len(prompts))
+        distilled = is_guidance_distilled(self.unet)
+        if distilled and any(negatives):
+            raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
@@ -366,10 +379,12 @@ class LatentShiftPipeline(DiffusionPipeline):
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU video by video: no slower there, and its bits do not depend on its company
         denoiser = with_guidance(
-            lambda noisy, timestep, context: denoise(self.unet, noisy.to(dtype), timestep, context).float(),
+            lambda noisy, timestep, context: denoise(
+                self.unet, noisy.to(dtype), timestep, context, guidance_scale
+            ).float(),
             text,
             negative,
-            guidance_scale,
+            1.0 if distilled else guidance_scale,
             videos_per_call=1 if device.type == "cpu" else None,
         )
         with self.progress_bar(total=self._num_timesteps) as bar:
@@ -410,6 +425,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         if num_videos_per_prompt < 1:
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
         schedule = self.scheduler.config
+        check_scheduler(type(self.scheduler).__name__, schedule)
+        check_seeded(self.scheduler)
         # The solvers of higher order leave the last of their evenly spaced timesteps out.
         most_steps = schedule.num_train_timesteps - ("solver_order" in schedule)
         # One step between both ends of the schedule would be its noiseless end alone.
@@ -436,11 +453,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             NotFiniteError: where the autoencoder's values overflow.
         """
-        videos = [decode_latents(self.vae, video.to(self.vae.dtype), decode_chunk_size) for video in latents]
-        if self.vae.dtype == torch.float16 and not all(torch.isfinite(video).all() for video in videos):
-            try:  # the activations of some autoencoders, SDXL's first of all, are too large for it
+        dtype = self.vae.dtype
+        overflows = dtype == torch.float16 and wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
+        videos = [] if overflows else [decode_latents(self.vae, video, decode_chunk_size) for video in latents]
+        if dtype == torch.float16 and not (videos and all(torch.isfinite(video).all() for video in videos)):
+            try:  # the activations of some autoencoders are too large for it
                 self.vae.to(torch.float32)
-                videos = [decode_latents(self.vae, video.float(), decode_chunk_size).half() for video in latents]
+                videos = [decode_latents(self.vae, video, decode_chunk_size).half() for video in latents]
             finally:
                 self.vae.to(torch.float16)
         frames = torch.stack(videos)
@@ -494,10 +513,10 @@ class LatentShiftPipeline(DiffusionPipeline):
                 ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
 
         Raises:
-            ValueError: for a pipeline of another family (the message names the families that are known), or a folder
-                that lacks weights or a tokenizer's files.
+            ValueError: for a pipeline of another family (the message names the families that are known), a part with a
+                setting that is not honoured, or a folder that lacks weights or a tokenizer's files.
         """
-        from latentshift.models.families import check_parts, find_family, from_image_pipeline
+        from latentshift.models.families import check_parts, check_settings, find_family, from_image_pipeline
         from latentshift.models.weight_files import check_variant
 
         path = str(pretrained_model_name_or_path)
@@ -508,6 +527,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         loader = cls if family is None else DiffusionPipeline
         folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
         names = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
+        check_settings(folder, family, given=kwargs)
         variant = kwargs.get("variant")
         where = {name: name for name in names} if family is None else family.parts
         loaded = [where[name] for name in names if name in where and name not in kwargs and where[name] not in kwargs]
@@ -624,9 +644,9 @@ def _check_finite(values: Tensor, part: str) -> None:
         raise NotFiniteError(f"the {part} made values that are not finite; try another dtype, or less guidance")
 
 
-def _one_each(negative: str | list[str] | None, count: int) -> list[str]:
+def _one_each(negative: str | list[str] | None, count: int) -> Sequence[str | None]:
     if negative is None or isinstance(negative, str):
-        return [negative or ""] * count
+        return [negative] * count
     if len(negative) != count:
         raise ValueError(f"{len(negative)} negative prompts were given for {count} prompts; give one, or one a prompt")
     return list(negative)

@@ -45,7 +45,8 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timestep
         timesteps: (B,) whole numbers 0 … T-1.
 
     Returns:
-        u_t = α_t u_0 + σ_t ε (Eq. 4), and ε or the velocity α_t ε - σ_t u_0, as the scheduler's prediction type says.
+        u_t = α_t u_0 + σ_t ε (Eq. 4), and ε, the velocity α_t ε - σ_t u_0, or u_0, as the scheduler's prediction type
+        says ("epsilon", "v_prediction", "sample").
 
     Raises:
         ValueError: for another prediction type.
@@ -56,12 +57,15 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timestep
         return noisy, noise
     if kind == "v_prediction":
         return noisy, scheduler.get_velocity(latents, noise, timesteps)
-    raise ValueError(f'training knows the prediction types "epsilon" and "v_prediction", not {kind!r}')
+    if kind == "sample":
+        return noisy, latents
+    raise ValueError(f'training knows the prediction types "epsilon", "v_prediction" and "sample", not {kind!r}')
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
-    """α_t² / σ_t², shape (B,)."""
+    """α_t² / σ_t², shape (B,); at zero terminal SNR 2^-24, as samplers have it, for it is divided by."""
     alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    alphas = alphas.where(alphas > 0, 2.0**-24)
     return alphas / (1 - alphas)
 
 
@@ -71,11 +75,14 @@ def timestep_weight(scheduler: DDPMScheduler, timesteps: Tensor, weighting: Weig
     ``"uniform"`` is 1, the paper's. For noise prediction ``"min_snr"`` is min(SNR, γ) / SNR (Hang et al. 2023,
     Sec. 3.4): nearly clean timesteps no longer outweigh the rest; ``"debiased"`` is 1 / √SNR (Yu et al. 2023, "Debias
     the Training of Diffusion Models"): the noisiest timesteps, whose noise is easy to predict however wrong the picture
-    is, weigh more as well. For velocity prediction both are SNR / (SNR + 1) times that: the picture's error then has
-    the same weight.
+    is, weigh more as well. For velocity prediction both are SNR / (SNR + 1) times that, for the prediction of the clean
+    latents SNR times: the picture's error then has the same weight.
     """
     snr = signal_to_noise(scheduler, timesteps)
     if weighting == "uniform":
         return torch.ones_like(snr)
     of_picture = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
-    return of_picture / (snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr)
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return of_picture
+    return of_picture / (snr + 1 if kind == "v_prediction" else snr)

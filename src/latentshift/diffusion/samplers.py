@@ -1,8 +1,17 @@
-"""Samplers by short names, each a diffusers scheduler on the model's own noise schedule."""
+"""Samplers by short names, each a diffusers scheduler on the model's noise schedule; which schedulers are supported.
+
+A model's *schedule* (betas, prediction type) is a property of its weights and is never changed here. Most schedulers
+are samplers of such a schedule and can stand in for each other; some belong to the weights as the schedule does.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+import torch
 
 SAMPLERS = {
     "ddpm": "DDPMScheduler",
@@ -14,19 +23,77 @@ SAMPLERS = {
     "unipc": "UniPCMultistepScheduler",
 }
 
+# Samplers of a schedule of T steps given by betas: any of them can take another's place.
+_INTERCHANGEABLE = {
+    *SAMPLERS.values(),
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+}
+# Schedulers that scale what the network is given and what it returns: networks are trained, or distilled, for them.
+_OF_THE_WEIGHTS = {"EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "LCMScheduler", "TCDScheduler"}
+KNOWN_SCHEDULERS = frozenset(_INTERCHANGEABLE | _OF_THE_WEIGHTS)
+# Its noise comes from a process of its own, without a seed of the video's.
+_UNSEEDED = {"DPMSolverSDEScheduler"}
 
-# DDIM takes its steps T // n apart, whatever it was told of the spacing: "trailing" timesteps lie so where n divides T.
+_SCHEDULE = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+)
+_CLIPPING = ("clip_sample", "thresholding")  # of the predicted clean latents, in each step
+_CLIPPING_RANGE = ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value")
+_CARRIED = (*_SCHEDULE, *_CLIPPING, *_CLIPPING_RANGE)
+_NO_SAMPLE_PREDICTION = {"EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"}
+# DDIM takes its steps T // n apart whatever the spacing: "trailing" timesteps lie so where n divides T.
 _SPACING = {"ddim": "trailing"}
+_FORMER_SETTINGS = {"tensor_format", "timestep_values"}  # of early versions of diffusers, without effect
+_MOST_TIMESTEPS = 100_000  # each is a row of several tables
+# The schedulers that know zero terminal SNR put ᾱ_T = 2^-24 in its place where they divide by it.
+_LEAST_ALPHA = 2.0**-24
 
 
-def make_sampler(name: str | None, scheduler: Any) -> Any:
+def bound_to_weights(kind: str, config: Mapping[str, Any]) -> str | None:
+    """Why a model can be sampled with its own scheduler only, in words; None where another can take its place.
+
+    Args:
+        kind: class name of the scheduler.
+        config: its configuration.
+    """
+    if kind in _OF_THE_WEIGHTS:
+        return f"its network was made for {kind}"
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        return f"its {kind} is set to flow matching"
+    if config.get("timestep_type") == "continuous":
+        return f"its {kind} has continuous timesteps"
+    return None
+
+
+def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
     """The sampler of that name with ``scheduler``'s noise schedule and prediction type; None is ``scheduler`` itself.
 
     Timesteps run evenly from the last, T - 1, down to 0 (where dpm++ and unipc stop one short of it); DDIM's from the
-    last in steps of T // n.
+    last in steps of T // n. A schedule that the sampler's class can't express is handed to it as betas.
+
+    Args:
+        name: one of ``SAMPLERS``.
+        scheduler: the model's.
+        **settings: of the sampler, beside the schedule.
 
     Raises:
-        ValueError: for a name that is not known.
+        ValueError: for a name that is not known, a model that is bound to its own scheduler, or a sampler that lacks
+            something which the model's scheduler does.
     """
     import diffusers
 
@@ -34,8 +101,116 @@ def make_sampler(name: str | None, scheduler: Any) -> Any:
         return scheduler
     if name not in SAMPLERS:
         raise ValueError(f"no sampler is called {name!r}; there are {', '.join(SAMPLERS)}")
-    kind = getattr(diffusers, SAMPLERS[name])
-    spacing = _SPACING.get(name, "linspace")
-    if type(scheduler) is kind and scheduler.config.timestep_spacing == spacing:
+    kind, wanted = getattr(diffusers, SAMPLERS[name]), {"timestep_spacing": _SPACING.get(name, "linspace"), **settings}
+    if type(scheduler) is kind and all(scheduler.config.get(key) == value for key, value in wanted.items()):
         return scheduler
-    return kind.from_config(scheduler.config, timestep_spacing=spacing)
+    if reason := bound_to_weights(type(scheduler).__name__, scheduler.config):
+        raise ValueError(f"the sampler {name} can't be used for this model: {reason}")
+    accepted, effective = _accepted(kind), _effective(scheduler)
+    for setting in _CLIPPING:
+        if effective.get(setting) and setting not in accepted:
+            raise ValueError(
+                f"the sampler {name} can't be used for this model: its scheduler sets {setting}, which {kind.__name__} "
+                "does not do"
+            )
+    if effective["prediction_type"] == "sample" and kind.__name__ in _NO_SAMPLE_PREDICTION:
+        raise ValueError(
+            f'the sampler {name} can\'t be used for this model: {kind.__name__} lacks the prediction type "sample"'
+        )
+    unset = dict.fromkeys((*_CLIPPING, "rescale_betas_zero_snr"), False)
+    carried = {**unset, **{key: effective[key] for key in _CARRIED if key in effective}}
+    carried = {key: value for key, value in carried.items() if key in accepted}
+    others = {key: value for key, value in _stated(scheduler).items() if key not in _CARRIED}
+    config = {**others, **carried, **wanted}
+    try:
+        made = kind.from_config(config)
+    except NotImplementedError:  # a kind of schedule that this class does not know
+        made = None
+    if made is None or not _same_schedule(made, scheduler):
+        config |= {"trained_betas": _betas(scheduler), "rescale_betas_zero_snr": False, "beta_schedule": "linear"}
+        made = kind.from_config(config)
+    return made
+
+
+def paper_sampler(scheduler: Any) -> Any:
+    """The paper's DDPM on a base's schedule; a base that is bound to its own scheduler keeps that.
+
+    Whether predicted latents are clipped stays as the base's scheduler does it.
+    """
+    if bound_to_weights(type(scheduler).__name__, scheduler.config):
+        return scheduler
+    return make_sampler("ddpm", scheduler, variance_type="fixed_small")
+
+
+def check_scheduler(kind: str, config: Mapping[str, Any]) -> None:
+    """Refuse a scheduler that no model of ours can be sampled with.
+
+    Args:
+        kind: its class name.
+        config: its configuration.
+
+    Raises:
+        ValueError: in words that go on from where it is set.
+    """
+    if kind not in KNOWN_SCHEDULERS:
+        known = ", ".join(sorted(KNOWN_SCHEDULERS))
+        raise ValueError(f"the scheduler is a {kind}; latentshift knows {known}")
+    betas, total = config.get("trained_betas"), config.get("num_train_timesteps", 1000)
+    if type(total) is not int or not 1 <= total <= _MOST_TIMESTEPS:
+        raise ValueError(f"num_train_timesteps is {total!r}; it must be a whole number between 1 and {_MOST_TIMESTEPS}")
+    if betas is not None and len(betas) != total:
+        raise ValueError(f"trained_betas has {len(betas)} values for num_train_timesteps = {total}")
+    for setting, value in config.items():
+        if not (setting.startswith("_") or value in (None, False) or setting in _known_settings()):
+            raise ValueError(f"{setting} is {value!r}; latentshift does not know this setting")
+
+
+def check_seeded(scheduler: Any) -> None:
+    """Refuse a scheduler whose noise does not come from the video's generator.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if type(scheduler).__name__ in _UNSEEDED:
+        raise ValueError(
+            f"{type(scheduler).__name__} draws noise that no seed decides; choose one of {', '.join(SAMPLERS)}"
+        )
+
+
+@cache
+def _known_settings() -> frozenset[str]:
+    """Of all known schedulers together: configurations keep what other classes than their own go by."""
+    import diffusers
+
+    return frozenset().union(*(_accepted(getattr(diffusers, kind)) for kind in KNOWN_SCHEDULERS), _FORMER_SETTINGS)
+
+
+def _accepted(kind: type) -> set[str]:
+    return set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
+
+
+def _effective(scheduler: Any) -> dict[str, Any]:
+    """What a scheduler works with, its defaults included; its configuration holds more, which its class ignores."""
+    accepted = _accepted(type(scheduler))
+    return {key: value for key, value in scheduler.config.items() if key in accepted}
+
+
+def _stated(scheduler: Any) -> dict[str, Any]:
+    """The configuration without the class's own defaults, which are not another class's."""
+    defaults = {"_use_default_values", *scheduler.config.get("_use_default_values", ())}
+    return {key: value for key, value in scheduler.config.items() if key not in defaults}
+
+
+def _same_schedule(made: Any, scheduler: Any) -> bool:
+    ours, theirs = made.alphas_cumprod.cpu(), scheduler.alphas_cumprod.cpu()
+    return ours.shape == theirs.shape and bool(
+        torch.equal(ours.clamp(min=_LEAST_ALPHA), theirs.clamp(min=_LEAST_ALPHA))
+    )
+
+
+def _betas(scheduler: Any) -> list[float]:
+    """The scheduler's betas; where they end in no signal at all, in as little as samplers can divide by."""
+    betas, alphas = scheduler.betas.double().cpu().clone(), scheduler.alphas_cumprod.double().cpu()
+    if betas[-1] == 1:
+        betas[-1] = 1 - _LEAST_ALPHA / alphas[-2]
+    return [float(beta) for beta in betas]

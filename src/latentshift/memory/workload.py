@@ -134,7 +134,7 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
         scale = pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
         both = 1 if scale == 1.0 else 2  # with guidance, the empty sentence's beside it
         told = with_sizes(unet, torch.empty(both, *text), _SIZES)
-        denoise(unet, torch.empty(both, num_frames, channels, side, side), torch.zeros(both), told)
+        denoise(unet, torch.empty(both, num_frames, channels, side, side), torch.zeros(both), told, scale)
 
     def encode() -> None:
         encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))

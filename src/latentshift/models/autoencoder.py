@@ -34,14 +34,39 @@ def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
     return autoencoder.encode(frames).latent_dist.parameters
 
 
-def sample_moments(moments: Tensor, noise: Tensor, scaling_factor: float) -> Tensor:
+def normalize_latents(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
+    """Raw latents (…, C, h, w) of an autoencoder as the U-Net knows them: of about unit variance ("scaled").
+
+    ``scaling_factor`` times them; with ``latents_mean`` and ``latents_std``, which are the raw latents' own, times
+    (raw - mean) / std (as ``StableDiffusionXLPipeline`` undoes it).
+    """
+    scaling = autoencoder.config.scaling_factor
+    if autoencoder.config.latents_mean is None:
+        return raw * scaling
+    mean, deviation = _latent_statistics(autoencoder, raw)
+    return (raw - mean) * (scaling / deviation)
+
+
+def sample_moments(autoencoder: AutoencoderKL, moments: Tensor, noise: Tensor) -> Tensor:
     """Scaled latents from moments (…, 2C, h, w) and standard normal noise (…, C, h, w)."""
     mean, log_variance = moments.chunk(2, dim=-3)
-    return (mean + (0.5 * log_variance.clamp(-30.0, 20.0)).exp() * noise) * scaling_factor
+    return normalize_latents(autoencoder, mean + (0.5 * log_variance.clamp(-30.0, 20.0)).exp() * noise)
 
 
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None) -> Tensor:
     """Frames (M, 3, S, S) in about [-1, 1] from scaled latents (M, C, h, w), ``chunk_size`` at a time (none: all)."""
-    unscaled = latents / autoencoder.config.scaling_factor
-    chunks = unscaled.split(chunk_size or len(unscaled))
+    scaling = autoencoder.config.scaling_factor
+    if autoencoder.config.latents_mean is None:
+        raw = latents / scaling
+    else:
+        mean, deviation = _latent_statistics(autoencoder, latents)
+        raw = latents * deviation / scaling + mean
+    chunks = raw.to(autoencoder.dtype).split(chunk_size or len(raw))
     return torch.cat([autoencoder.decode(chunk, return_dict=False)[0] for chunk in chunks])
+
+
+def _latent_statistics(autoencoder: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C, 1, 1) of raw latents."""
+    config = autoencoder.config
+    mean, deviation = (like.new_tensor(each)[:, None, None] for each in (config.latents_mean, config.latents_std))
+    return mean, deviation

@@ -7,6 +7,7 @@ text encoder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from latentshift.frame_context import frame_context
 
@@ -62,7 +64,9 @@ def compile_for_training(unet: UNet2DConditionModel) -> None:
     unet.forward = torch.compile(unet.forward)
 
 
-def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+def denoise(
+    unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor, guidance_scale: float | None = None
+) -> Tensor:
     """What the U-Net predicts (noise, or velocity) for noisy videos.
 
     Without the shift installed the frames are images that know nothing of each other.
@@ -71,9 +75,13 @@ def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -
         latents: (B, F, C, H, W), scaled and noisy.
         timesteps: (B,) or a scalar, 0 … T-1: one a video.
         text: (B, L, D): one a video; for a U-Net that wants sizes (B, L + 1, D), as :func:`with_sizes` gives it.
+        guidance_scale: that a guidance-distilled U-Net is to follow; others don't read it.
 
     Returns:
         (B, F, C, H, W).
+
+    Raises:
+        ValueError: for a guidance-distilled U-Net without a guidance scale.
     """
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
@@ -83,9 +91,27 @@ def denoise(unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor) -
         text, row = text[:, :-1], text[:, -1].repeat_interleave(num_frames, dim=0)
         width = _pooled_width(unet)
         told["added_cond_kwargs"] = {"text_embeds": row[:, :width], "time_ids": row[:, width : width + _SIZES]}
+    if is_guidance_distilled(unet):
+        if guidance_scale is None:
+            raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
+        width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
+        told["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(len(frames), -1)
     context = text if _shares_text(unet) else text.repeat_interleave(num_frames, dim=0)
     predicted = unet(frames, steps, encoder_hidden_states=context, return_dict=False, **told)[0]
     return predicted.unflatten(0, (batch, num_frames))
+
+
+def is_guidance_distilled(unet: nn.Module) -> bool:
+    """Whether a U-Net is given its guidance scale, as latent consistency models' are, so that none is applied."""
+    return getattr(unet.config, "time_cond_proj_dim", None) is not None
+
+
+def guidance_embedding(scale: float, width: int) -> Tensor:
+    """Sines and cosines (1, ``width``) of 1000 (s - 1) for a guidance scale s, as in ``StableDiffusionPipeline``."""
+    half = width // 2
+    frequencies = torch.exp(torch.arange(half) * -(math.log(10_000.0) / (half - 1)))
+    angles = 1000.0 * (scale - 1.0) * frequencies
+    return pad(torch.cat([angles.sin(), angles.cos()]), (0, width % 2))[None]
 
 
 def wants_sizes(unet: nn.Module) -> bool:

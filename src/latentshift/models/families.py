@@ -5,13 +5,13 @@ Everything else in the code asks the loaded parts themselves and never which fam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
@@ -19,6 +19,8 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
+from latentshift.diffusion.samplers import paper_sampler
+from latentshift.models.base_settings import check_folder
 from latentshift.models.text import build_word_tokenizer, check_vocabulary
 from latentshift.models.weight_files import weight_files
 
@@ -39,6 +41,10 @@ _VAE: dict[str, Any] = {
     "latent_channels": 4,
     "scaling_factor": 0.18215,
 }
+
+# Of a saved pipeline of ours.
+OUR_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")
+OUR_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "force_zeros_for_empty_prompt")
 
 
 @dataclass(frozen=True)
@@ -268,7 +274,8 @@ def _said(error: BaseException) -> str:
 def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str, Any]:
     """The parts of a stock image pipeline under our names.
 
-    The sampler is the paper's DDPM on the base's schedule, unless ``scheduler`` is among the keywords.
+    The sampler is the paper's DDPM on the base's schedule, unless ``scheduler`` is among the keywords or the base is
+    bound to its own (EDM, flow matching, consistency models).
     """
     for part in family.absent:
         kwargs.setdefault(part, None)
@@ -276,9 +283,7 @@ def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str
     parts = {ours: getattr(stock, theirs) for ours, theirs in family.parts.items()}
     parts |= {name: stock.config[name] for name in family.settings}
     if "scheduler" not in kwargs:
-        parts["scheduler"] = DDPMScheduler.from_config(
-            parts["scheduler"].config, timestep_spacing="linspace", variance_type="fixed_small", clip_sample=False
-        )
+        parts["scheduler"] = paper_sampler(parts["scheduler"])
     return parts
 
 
@@ -295,6 +300,23 @@ def load_part(path: str, name: str, kind: Any) -> nn.Module:
         path, subfolder=name if family is None else family.parts[name], use_safetensors=True
     )
     return part
+
+
+def check_settings(folder: Path, family: Family | None, given: Collection[str] = ()) -> None:
+    """Refuse a saved pipeline with a setting that is not honoured, before any of its weights are read.
+
+    Args:
+        folder: of it.
+        family: of a stock image pipeline; None for a pipeline of ours.
+        given: parts, by its own names, that are not taken from the folder.
+
+    Raises:
+        ValueError: that names the file, the setting, its value and what is supported.
+    """
+    index = DiffusionPipeline.load_config(folder, local_files_only=True)
+    parts = {name: name for name in OUR_PARTS} if family is None else family.parts
+    known = OUR_SETTINGS if family is None else (*family.absent, *family.settings)
+    check_folder(folder, parts, index, known, given)
 
 
 def check_parts(folder: Path, parts: dict[str, Any], variant: str | None = None) -> None:

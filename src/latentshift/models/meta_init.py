@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -11,11 +12,9 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from latentshift.models.families import find_family
+from latentshift.models.families import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
 from latentshift.models.latent_vdm import TemporalAttention
 
-_OURS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")
-_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "force_zeros_for_empty_prompt")
 _ELSEWHERE = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
 
 
@@ -26,13 +25,18 @@ def meta_components(path: str) -> dict[str, Any]:
         path: a folder or hub id, of a pipeline of ours or a stock image pipeline.
 
     Raises:
-        ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
+        ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a setting that is not
+            honoured.
         OSError: if the configuration of a part can't be read.
     """
     family = find_family(path)
     index = DiffusionPipeline.load_config(path)
-    names = dict(zip(_OURS, _OURS, strict=True)) if family is None else family.parts
-    found = {name: index[name] for name in _SETTINGS if name in index and (family is None or name in family.settings)}
+    if Path(path).is_dir():
+        check_settings(Path(path), family)
+    names = {name: name for name in OUR_PARTS} if family is None else family.parts
+    found = {
+        name: index[name] for name in OUR_SETTINGS if name in index and (family is None or name in family.settings)
+    }
     for ours, theirs in names.items():
         _, kind = index.get(theirs) or (None, None)
         if kind is None:

@@ -47,7 +47,8 @@ class SentenceEncoder(nn.Module):
     Args:
         encoders: one or two.
         tokenizers: one for each.
-        zero_empty: whether the empty sentence is all zeros (SDXL's ``force_zeros_for_empty_prompt``).
+        zero_empty: whether no sentence is all zeros (SDXL's ``force_zeros_for_empty_prompt``); else it is the empty
+            one.
 
     Attributes:
         length: L, the tokens of every sentence: what the encoders have positions for, or less if a tokenizer says so.
@@ -81,32 +82,42 @@ class SentenceEncoder(nn.Module):
         return torch.stack(ids, dim=1)
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        """Embeddings (P, L, D), or (P, L + 1, D), of token ids (P, encoders, L)."""
-        if len(self.encoders) == 1:
-            text: Tensor = self.encoders[0](token_ids[:, 0])[0]
-        else:
-            outputs = [
-                encoder(ids, output_hidden_states=True)
-                for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
-            ]
-            tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-            pooled = outputs[-1].text_embeds
-            text = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
+        """Embeddings (P, L, D), or (P, L + 1, D), of token ids (P, encoders, L).
+
+        In training the empty sentence is no sentence.
+        """
+        text = self._embed(token_ids)
         if self._empty is not None:
             is_empty = (token_ids == self._empty.to(token_ids.device)).all(dim=(1, 2))
             text = text.masked_fill(is_empty[:, None, None], 0.0)
         return text
 
+    def _embed(self, token_ids: Tensor) -> Tensor:
+        if len(self.encoders) == 1:
+            text: Tensor = self.encoders[0](token_ids[:, 0])[0]
+        else:
+            outputs = [
+                encoder(ids, output_hidden_states=True, return_dict=True)
+                for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
+            ]
+            tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+            pooled = outputs[-1].text_embeds
+            text = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
+        return text
+
     @torch.no_grad()
-    def encode(self, sentences: Sequence[str], device: torch.device) -> Tensor:
+    def encode(self, sentences: Sequence[str | None], device: torch.device) -> Tensor:
         """Embeddings of sentences, each distinct one encoded once and by itself: none depends on its company.
 
-        ``device`` is where the encoders work, which offloaded weights do not tell.
+        Args:
+            sentences: P of them; None is no sentence, which is not the empty one with ``zero_empty``.
+            device: where the encoders work, which offloaded weights do not tell.
         """
-        known: dict[str, Tensor] = {}
+        known: dict[str | None, Tensor] = {}
         for sentence in sentences:
             if sentence not in known:
-                known[sentence] = self(self.tokenize([sentence]).to(device))
+                ids = self.tokenize([sentence or ""]).to(device)
+                known[sentence] = self(ids) if sentence is None else self._embed(ids)
         return torch.cat([known[sentence] for sentence in sentences])
 
 

@@ -171,7 +171,6 @@ class _DenoisingStage:
             timesteps.append(int(rng.integers(total_steps)))
             dropped.append(rng.random() < dropout)
         noise = torch.from_numpy(np.stack(noises))
-        scaling = self.pipeline.vae.config.scaling_factor
         text = token_ids = None
         if self._text_encoded:
             chosen = [sample.empty if drop else sample.text for sample, drop in zip(samples, dropped, strict=True)]
@@ -181,7 +180,7 @@ class _DenoisingStage:
                 ["" if drop else sample.caption for sample, drop in zip(samples, dropped, strict=True)]
             )
         return LatentBatch(
-            latents=sample_moments(torch.from_numpy(np.stack(moments)), noise[:, 0], scaling),
+            latents=sample_moments(self.pipeline.vae, torch.from_numpy(np.stack(moments)), noise[:, 0]),
             noise=noise[:, 1],
             timesteps=torch.tensor(timesteps),
             token_ids=token_ids,

@@ -17,6 +17,7 @@ from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
+from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
@@ -67,6 +68,7 @@ def make_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None
     Raises:
         ValueError: for settings that the base can't take.
     """
+    check_trainable(pipeline.components)
     if pipeline.temporal is not None and recipe.method not in (None, "latent-vdm"):
         raise ValueError(
             f"{recipe.model} has temporal layers, which method={recipe.method} would leave out; say method=latent-vdm, "

@@ -1,0 +1,328 @@
+"""Which settings of a model's parts are honoured. A model that sets anything else is refused when it is opened.
+
+Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
+word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from torch import nn
+
+from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
+from latentshift.frame_context import uncompiled
+
+Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
+
+_TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+_SIZES = 6  # numbers that SDXL's U-Net is given of an image's size
+# Of averaging during training, of storage, of the library: nothing that a forward pass depends on.
+_WITHOUT_EFFECT = {
+    "decay",
+    "dtype",
+    "inv_gamma",
+    "min_decay",
+    "optimization_step",
+    "power",
+    "quantization_config",
+    "update_after_step",
+    "use_ema_warmup",
+}
+_OFF = (None, False)
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """The settings of one class of parts.
+
+    Attributes:
+        own: carried out by the class itself, whatever the value.
+        fixed: setting -> the values that are supported.
+        checked: supported in values that depend on other settings, which the code below tells.
+    """
+
+    own: frozenset[str]
+    fixed: Mapping[str, tuple[Any, ...]]
+    checked: frozenset[str]
+
+    def check(self, config: Mapping[str, Any], where: str) -> None:
+        """Raise ValueError for the first setting that is not supported."""
+        for setting, value in config.items():
+            if setting.startswith("_") or setting in self.own | self.checked | _WITHOUT_EFFECT:
+                continue
+            allowed = self.fixed.get(setting, _OFF)
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if all(each in allowed for each in values):
+                continue
+            if setting in self.fixed:
+                _refuse(where, setting, value, f"supports {' or '.join(map(_shown, allowed))} only")
+            _refuse(where, setting, value, "does not know this setting")
+
+
+_UNET = _Allowed(
+    own=frozenset(
+        {
+            "act_fn",
+            "addition_embed_type_num_heads",
+            "addition_time_embed_dim",
+            "attention_head_dim",
+            "block_out_channels",
+            "center_input_sample",
+            "conv_in_kernel",
+            "conv_out_kernel",
+            "cross_attention_norm",
+            "downsample_padding",
+            "dropout",
+            "encoder_hid_dim",
+            "flip_sin_to_cos",
+            "freq_shift",
+            "layers_per_block",
+            "mid_block_scale_factor",
+            "norm_eps",
+            "norm_num_groups",
+            "num_attention_heads",
+            "resnet_out_scale_factor",
+            "resnet_skip_time_act",
+            "resnet_time_scale_shift",
+            "reverse_transformer_layers_per_block",
+            "time_cond_proj_dim",
+            "time_embedding_act_fn",
+            "time_embedding_dim",
+            "time_embedding_type",
+            "timestep_post_act",
+            "transformer_layers_per_block",
+            "upcast_attention",
+            "use_linear_projection",
+        }
+    ),
+    fixed={
+        "addition_embed_type": (None, "text_time"),
+        "attention_type": ("default",),
+        "class_embed_type": (None,),
+        "class_embeddings_concat": (False, None),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        "dual_cross_attention": (False, None),
+        "encoder_hid_dim_type": (None, "text_proj"),
+        "mid_block_only_cross_attention": (None, False),
+        "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
+        "num_class_embeds": (None,),
+        "only_cross_attention": (False,),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "AttnUpBlock2D"),
+    },
+    checked=frozenset(
+        {"cross_attention_dim", "in_channels", "out_channels", "projection_class_embeddings_input_dim", "sample_size"}
+    ),
+)
+_VAE = _Allowed(
+    own=frozenset(
+        {
+            "act_fn",
+            "block_out_channels",
+            "down_block_types",
+            "force_upcast",
+            "latent_channels",
+            "layers_per_block",
+            "mid_block_add_attention",
+            "norm_num_groups",
+            "sample_size",
+            "up_block_types",
+            "use_post_quant_conv",
+            "use_quant_conv",
+        }
+    ),
+    fixed={"in_channels": (3,), "out_channels": (3,), "shift_factor": (None, 0)},
+    checked=frozenset({"latents_mean", "latents_std", "scaling_factor"}),
+)
+_KINDS = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel", "LDMBertModel"),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
+}
+# Settings of an image pipeline without effect on its pictures.
+_OF_PIPELINES = {"add_watermarker", "requires_safety_checker"}
+
+
+def check_components(parts: Mapping[str, Any]) -> None:
+    """Refuse parts with a setting that is not honoured.
+
+    Args:
+        parts: our name -> the loaded part: ``unet``, ``vae``, ``scheduler``, ``text_encoder``, ``text_encoder_2`` (or
+            None); others are not looked at.
+
+    Raises:
+        ValueError: that names the part, the setting, its value and what is supported.
+    """
+    kinds: dict[str, set[str]] = {}
+    configs: dict[str, Mapping[str, Any]] = {}
+    for name in (*_KINDS, "scheduler"):
+        part = parts.get(name)
+        if part is None:
+            continue
+        if isinstance(part, nn.Module):
+            part = uncompiled(part)
+        config: Any = part.config
+        kinds[name] = {each.__name__ for each in type(part).__mro__[: 1 if name == "scheduler" else None]}
+        configs[name] = config.to_dict() if hasattr(config, "to_dict") else config
+    _check(kinds, configs, lambda name: f"the {name.replace('_', ' ')}", normalized=True)
+
+
+def check_folder(
+    folder: Path, names: Mapping[str, str], index: Mapping[str, Any], known: Collection[str], given: Collection[str]
+) -> None:
+    """The same of a saved pipeline, before any of its weights are read.
+
+    Args:
+        folder: of the pipeline.
+        names: our name of a part -> the saved pipeline's.
+        index: its ``model_index.json``.
+        known: entries of the index that are honoured, beside the parts.
+        given: parts, by the saved pipeline's names, that are not taken from the folder.
+
+    Raises:
+        ValueError: that names the file, the setting, its value and what is supported.
+    """
+    kinds: dict[str, set[str]] = {}
+    configs: dict[str, Mapping[str, Any]] = {}
+    files: dict[str, Path] = {}
+    for ours, theirs in names.items():
+        entry = index.get(theirs)
+        if theirs in given:
+            continue
+        if not isinstance(entry, (list, tuple)) or len(entry) != 2 or entry[1] is None:
+            if ours in ("text_encoder_2", "tokenizer_2", "temporal") and index["_class_name"] == "LatentShiftPipeline":
+                continue
+            raise ValueError(f"{folder / 'model_index.json'} names no {theirs}, which a {index['_class_name']} needs")
+        file = "scheduler_config.json" if ours == "scheduler" else "config.json"
+        files[ours] = folder / theirs / file
+        kinds[ours] = {str(entry[1])}
+        try:
+            configs[ours] = dict(json.loads(files[ours].read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            continue  # a tokenizer has none; for other parts the library says what is wrong with it
+    accepted = {*names.values(), *known, *_OF_PIPELINES}
+    for setting, value in index.items():
+        if not setting.startswith("_") and setting not in accepted and value not in (*_OFF, [None, None]):
+            _refuse(str(folder / "model_index.json"), setting, value, "does not know this setting")
+    _check(kinds, configs, lambda name: str(files[name]), normalized=_normalizes(index))
+
+
+def check_trainable(parts: Mapping[str, Any]) -> None:
+    """Refuse a model that videos can be made with, and that training would make something else of.
+
+    Args:
+        parts: as for :func:`check_components`.
+
+    Raises:
+        ValueError: saying why.
+    """
+    if getattr(parts["unet"].config, "time_cond_proj_dim", None) is not None:
+        raise ValueError(
+            "this model can't be trained: its U-Net is guidance-distilled (time_cond_proj_dim), and the training loss "
+            "would undo that; train the model that it was distilled from"
+        )
+    scheduler = parts["scheduler"]
+    if reason := bound_to_weights(type(scheduler).__name__, scheduler.config):
+        raise ValueError(
+            f"this model can't be trained: {reason}, and training knows noise schedules of DDPM's kind only"
+        )
+
+
+def _normalizes(index: Mapping[str, Any]) -> bool:
+    """Whether a pipeline normalizes latents by the autoencoder's mean and deviation: SDXL's does, and so does ours."""
+    return index["_class_name"] in ("LatentShiftPipeline", "StableDiffusionXLPipeline")
+
+
+def _check(
+    kinds: Mapping[str, set[str]], configs: Mapping[str, Mapping[str, Any]], where: Place, *, normalized: bool
+) -> None:
+    for name, known in _KINDS.items():
+        if name in kinds and not kinds[name] & set(known):
+            given = next(iter(kinds[name])) if len(kinds[name]) == 1 else "of another class"
+            raise ValueError(f"{where(name)}: the part is {given}; latentshift supports {' or '.join(known)}")
+    if "scheduler" in configs:
+        (kind,) = kinds["scheduler"]
+        try:
+            check_scheduler(kind, configs["scheduler"])
+        except ValueError as error:
+            raise ValueError(f"{where('scheduler')}: {error}") from None
+    if "vae" in configs:
+        _check_vae(configs["vae"], where("vae"), normalized=normalized)
+    for name in _TEXT_ENCODERS:
+        if configs.get(name, {}).get("use_attention_mask"):
+            _refuse(where(name), "use_attention_mask", True, "attends to all tokens, as Stable Diffusion's encoders do")
+    if "unet" in configs:
+        _check_unet(configs, where)
+
+
+def _check_vae(config: Mapping[str, Any], where: str, *, normalized: bool) -> None:
+    _VAE.check(config, where)
+    scaling = config.get("scaling_factor", 0.18215)
+    if not isinstance(scaling, (int, float)) or not math.isfinite(scaling) or scaling <= 0:
+        _refuse(where, "scaling_factor", scaling, "needs a finite number above 0")
+    mean, deviation, channels = (config.get(key) for key in ("latents_mean", "latents_std", "latent_channels"))
+    if mean is None and deviation is None:
+        return
+    for setting, values in (("latents_mean", mean), ("latents_std", deviation)):
+        if not isinstance(values, (list, tuple)) or len(values) != (channels or 4):
+            _refuse(where, setting, values, "needs both latents_mean and latents_std, a number a latent channel")
+        if not normalized:
+            _refuse(where, setting, values, "supports it for SDXL only: other image pipelines do not apply it")
+
+
+def _check_unet(configs: Mapping[str, Mapping[str, Any]], where: Place) -> None:
+    config, place = configs["unet"], where("unet")
+    _UNET.check(config, place)
+    side = config.get("sample_size")
+    if type(side) is not int or side < 1:
+        _refuse(place, "sample_size", side, "needs one whole number, the side of a square")
+    channels = config.get("in_channels", 4)
+    if "vae" in configs and channels != (latent := configs["vae"].get("latent_channels", 4)):
+        told = {9: " (an inpainting model's)", 8: " (a model's that edits pictures)", 7: " (an upscaler's)"}
+        hint = told.get(channels, "")
+        _refuse(place, "in_channels", channels, f"needs the autoencoder's {latent} latent channels", hint)
+    if (out := config.get("out_channels", 4)) != channels:
+        _refuse(place, "out_channels", out, f"needs as many as in_channels, {channels}")
+    _check_text_width(configs, where)
+
+
+def _check_text_width(configs: Mapping[str, Mapping[str, Any]], where: Place) -> None:
+    config, place = configs["unet"], where("unet")
+    encoders = [configs[name] for name in _TEXT_ENCODERS if name in configs]
+    if not encoders or ("text_encoder_2" in configs and len(encoders) == 1):
+        return
+    widths = [each.get("hidden_size", each.get("d_model")) for each in encoders]
+    wanted = config.get("encoder_hid_dim")
+    setting = "cross_attention_dim" if wanted is None else "encoder_hid_dim"
+    wanted = config.get("cross_attention_dim", 1280) if wanted is None else wanted
+    given = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    if all(type(width) is int for width in widths) and set(given) != {sum(widths)}:
+        _refuse(place, setting, wanted, f"needs the width of the text encoders together, {sum(widths)}")
+    kind = config.get("addition_embed_type")
+    if (kind == "text_time") != (len(encoders) == 2):
+        _refuse(place, "addition_embed_type", kind, 'needs "text_time" for two text encoders, and null for one')
+    if kind == "text_time":
+        total, side = (config.get(key) for key in ("projection_class_embeddings_input_dim", "addition_time_embed_dim"))
+        pooled = encoders[-1].get("projection_dim")
+        if total is None or side is None or (pooled is not None and total != pooled + _SIZES * side):
+            needed = f"needs text_encoder_2's {pooled} and six times addition_time_embed_dim ({side})"
+            _refuse(place, "projection_class_embeddings_input_dim", total, needed)
+
+
+def _refuse(where: str, setting: str, value: Any, needs: str, hint: str = "") -> NoReturn:
+    raise ValueError(f"{where}: {setting} is {_shown(value)}{hint}; latentshift {needs}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in a configuration file, cut."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
