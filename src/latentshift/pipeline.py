@@ -96,7 +96,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         text_encoder_2: SDXL's second one, a CLIP with projection.
         tokenizer_2: of the second text encoder.
         unet: a stock U-Net; the shift is installed on it here.
-        scheduler: any diffusers scheduler; ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
+        scheduler: a diffusers scheduler (:data:`latentshift.diffusion.samplers.KNOWN_SCHEDULERS`); ``from_pretrained``
+            of an image pipeline gives it the paper's DDPM.
         temporal: layers of the paper's baseline, Latent-VDM, which are installed on the U-Net too; usually with
             ``shift=None``.
         shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict, the paper's by default;
@@ -505,7 +506,8 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline``, a ``StableDiffusionPipeline`` or
         a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and U-Net are taken, the shift is
-        installed, and the scheduler becomes the paper's DDPM with the base's own schedule.
+        installed, and the scheduler becomes the paper's DDPM with the base's own schedule, where the base is not bound to
+        its own scheduler (EDM, flow matching, consistency models).
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.

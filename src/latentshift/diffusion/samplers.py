@@ -119,7 +119,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
         )
     unset = dict.fromkeys((*_CLIPPING, "rescale_betas_zero_snr"), False)
     carried = {**unset, **{key: effective[key] for key in _CARRIED if key in effective}}
-    carried = {key: value for key, value in carried.items() if key in accepted}
+    carried = {key: value for key, value in carried.items() if key in accepted or key in scheduler.config}
     others = {key: value for key, value in _stated(scheduler).items() if key not in _CARRIED}
     config = {**others, **carried, **wanted}
     try:
