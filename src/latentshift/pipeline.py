@@ -506,8 +506,8 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline``, a ``StableDiffusionPipeline`` or
         a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and U-Net are taken, the shift is
-        installed, and the scheduler becomes the paper's DDPM with the base's own schedule, where the base is not bound to
-        its own scheduler (EDM, flow matching, consistency models).
+        installed, and the scheduler becomes the paper's DDPM with the base's own schedule, where the base is not bound
+        to its own scheduler (EDM, flow matching, consistency models).
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
