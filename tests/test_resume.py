@@ -81,15 +81,15 @@ def test_dropout_is_a_function_of_the_step(runs: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None:
-    rate = "optimizer={learning_rate: 1e-3, warmup_steps: 1, decay_steps: 2}"
-    run(tiny("autoencoder", tmp_path, rate), quiet=True)
+    rate = ("optimizer={learning_rate: 1e-3, warmup_steps: 1, decay_steps: 2}", "sample_every=3")
+    run(tiny("autoencoder", tmp_path, *rate), quiet=True)
     kept = list_checkpoints(tmp_path / "autoencoder" / "checkpoints")
     assert [checkpoint_step(path) for path in kept] == [2, 3, 4]  # the last one before the fall is always kept
     with pytest.raises(ValueError, match="falling already towards its 4 steps"):
-        run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
+        run(tiny("autoencoder", tmp_path, *rate, "steps=6"), quiet=True)
     for later in kept[1:]:
         shutil.rmtree(later)
-    run(tiny("autoencoder", tmp_path, rate, "steps=6"), quiet=True)
+    run(tiny("autoencoder", tmp_path, *rate, "steps=6"), quiet=True)
 
 
 def test_clips_that_are_encoded_stay_as_they_are_in_another_precision(runs: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_is_logged_is_the_same_wherever_a_run_was_broken_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the means are of five steps, and the newest checkpoint is of the third of them."""
-    words = ("steps=8", "save_every=2", "log_every=5")
+    words = ("steps=8", "save_every=2", "sample_every=3", "log_every=5")
     run(tiny("autoencoder", tmp_path, *words, f"output={tmp_path}/whole"), quiet=True)
     drawn = AutoencoderStage._batch
 

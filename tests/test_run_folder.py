@@ -52,7 +52,8 @@ def test_a_base_that_has_changed_is_refused(runs: Path, tmp_path: Path) -> None:
 
 
 def test_a_base_with_other_settings_is_another_base(runs: Path, tmp_path: Path) -> None:
-    words = ("video", runs, f"output={tmp_path}/run", f"data.latents={tmp_path}/latents", "data.frames=16")
+    data = (f"data.latents={tmp_path}/latents", "data.options.clips=2", "data.frames=16")
+    words = ("video", runs, f"output={tmp_path}/run", *data, "num_frames=null")
     run(tiny(*words, "steps=2"), quiet=True)
     for what, change in (("shift", {"shift": {"fold": 8}}), ("num_frames", {"num_frames": 8})):
         other = LatentShiftPipeline.from_pretrained(runs / "image" / "model", **change)

@@ -26,7 +26,7 @@ def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monk
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    recipe = tiny("autoencoder", tmp_path)
+    recipe = tiny("autoencoder", tmp_path, "save_every=3")
     drawn = AutoencoderStage._batch
 
     def fill_the_disk_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
@@ -93,7 +93,7 @@ def test_samples_that_are_not_finite_are_told_of_and_end_nothing(
     tensors = load_file(file)
     tensors["decoder.conv_out.bias"] += torch.inf  # training has no use for the decoder
     save_file(tensors, file, metadata={"format": "pt"})
-    run(tiny("video", tmp_path, "data.options.clips=2"), quiet=True)
+    run(tiny("video", tmp_path, "data.options.clips=2", "sample_every=3"), quiet=True)
     told = capsys.readouterr().err
     assert told.count("warning: there are no samples of step") == 2  # steps 3 and 4
     assert "the autoencoder made values that are not finite" in told

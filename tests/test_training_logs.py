@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from latentshift.training.journal import Journal
 from latentshift.training.learner import Learned
@@ -19,6 +20,18 @@ from tiny_runs import tiny
 def test_trackers_that_are_not_installed_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trackers names wandb, which is not installed: pip install wandb"):
         run(tiny("autoencoder", tmp_path, "trackers=[wandb]"), quiet=True)
+
+
+def test_tensorboard_is_told_the_metrics_and_shown_the_samples(tmp_path: Path) -> None:
+    run(tiny("autoencoder", tmp_path, "trackers=[tensorboard]", "sample_every=3"), quiet=True)
+    output = tmp_path / "autoencoder"
+    (file,) = (output / "tensorboard").rglob("events.*")
+    events = EventAccumulator(str(file)).Reload()
+    told = [(each.step, each.value) for each in events.Scalars("loss")]
+    logged = [(line["step"], pytest.approx(line["loss"])) for line in read_lines(output / "metrics.jsonl")]
+    assert told == logged and len(logged) == 4
+    (images,) = events.Tags()["images"]
+    assert [each.step for each in events.Images(images)] == [3, 4]
 
 
 class Failing(GeneralTracker):
@@ -44,7 +57,7 @@ class Failing(GeneralTracker):
 def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = tiny("autoencoder", tmp_path)
+    recipe = tiny("autoencoder", tmp_path, "trackers=[tensorboard]")
     (tmp_path / "autoencoder").mkdir()
     accelerator = accelerator_for(recipe)
     with Journal(recipe, 0, None, accelerator, quiet=True) as journal:
@@ -68,7 +81,7 @@ def test_a_cpu_that_is_slow_in_bf16_is_told_of(
 
 
 def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
-    recipe = tiny("autoencoder", tmp_path)
+    recipe = tiny("autoencoder", tmp_path, "trackers=[tensorboard]")
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "tensorboard").write_text("a file")
     with pytest.raises(ValueError, match=r"trackers \(tensorboard\) can't begin: "):

@@ -36,12 +36,12 @@ def test_the_three_stages_end_in_a_video_pipeline(runs: Path) -> None:
     pipeline = LatentShiftPipeline.from_pretrained(runs / "video" / "model")
     pipeline.set_progress_bar_config(disable=True)
     frames = pipeline("a red star circling on a navy background", num_inference_steps=2, output_type="np").frames
-    assert frames.shape == (1, 16, 32, 32, 3) and np.isfinite(frames).all()
+    assert frames.shape == (1, 4, 32, 32, 3) and np.isfinite(frames).all()
     for stage in ("autoencoder", "image", "video"):
         output = runs / stage
         lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
         assert [line["step"] for line in lines] == [1, 2, 3, 4]
-        assert list((output / "tensorboard").iterdir()) and list((output / "samples").glob("*.png"))
+        assert (output / "samples" / "step-00000004.png").exists()
         assert load_recipe(output / "recipe.yaml") == tiny(stage, runs)
 
 
@@ -180,7 +180,7 @@ def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> No
     for name in ("latents", "noise", "timesteps", "token_ids"):
         assert torch.equal(getattr(fifth, name), getattr(again, name)), name
     assert fifth.names() == again.names() and len(fifth.names()) == 2
-    assert fifth.latents.shape == (2, 16, 4, 8, 8)
+    assert fifth.latents.shape == (2, 4, 4, 8, 8)
     image = batch_of(ImageStage(tiny("image", runs), CPU), 2)
     assert image.latents.shape == (2, 1, 4, 8, 8) and not torch.equal(image.latents, image.noise)
     source = Sprites(size=32)
@@ -208,15 +208,15 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
     stage = VideoStage(tiny("video", runs, "image_share=0.3", "motion_captions=0", "caption_dropout=0"), CPU)
     takes = [stage.take(step) for step in range(1, 201)]
     shapes = [(take.samples, take.num_frames) for take in takes]
-    assert set(shapes) == {(2, 16), (32, 1)}  # the same number of frames either way
-    assert shapes.count((32, 1)) == 60
+    assert set(shapes) == {(2, 4), (8, 1)}  # the same number of frames either way
+    assert shapes.count((8, 1)) == 60
     for shape in set(shapes):  # neither leaves any sample out
         starts = [take.start for take, found in zip(takes, shapes, strict=True) if found == shape]
         assert starts == list(range(0, shape[0] * len(starts), shape[0]))
     motion = _motion_tokens(stage)
-    for frames in (1, 16):
+    for frames in (1, 4):
         batch = batch_of(stage, 1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
-        assert batch.latents.shape[:2] == (32 // frames, frames)
+        assert batch.latents.shape[:2] == (8 // frames, frames)
         assert [bool(set(row[0].tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
 
 

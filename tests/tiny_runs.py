@@ -17,8 +17,9 @@ TINY_RUN = [
     "steps=4",
     "batch_size=2",
     "save_every=2",
-    "sample_every=3",
+    "sample_every=1000",
     "log_every=1",
+    "trackers=[]",
     "compute.precision=fp32",
     "optimizer={learning_rate: 1e-3, warmup_steps: 1}",  # a rate that does not depend on the length of the run
 ]
@@ -29,18 +30,20 @@ CPU = torch.device("cpu")
 
 
 def tiny(stage: str, folder: Path, *overrides: str):
+    """A stage's recipe of four steps: without trackers, and one sample of four frames, at the end."""
     places = {
         "autoencoder": [f"output={folder}/autoencoder", TINY_VAE, "data.size=32"],
         "image": [f"output={folder}/image", f"autoencoder={folder}/autoencoder", *TINY_IMAGE, *TINY_TEXT],
         "video": [
             f"output={folder}/video",
             f"model={folder}/image",
+            "num_frames=4",
             "image_share=0",
             "train_text_encoder=false",
         ],
     }
-    data = ["data.options.clips=6", f"data.latents={folder}/latents"]
-    shared = [] if stage == "autoencoder" else [*data, "sample_steps=2"]
+    data = ["data.options.clips=6", "data.frames=4", f"data.latents={folder}/latents"]
+    shared = [] if stage == "autoencoder" else [*data, "sample_steps=2", "sample_prompts=[a red star]"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 
 
