@@ -1,0 +1,72 @@
+"""Status lines and bars: moving on a terminal, silent elsewhere."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+
+import pytest
+
+from latentshift import progress
+
+
+class Terminal(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = threading.Event()
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if self.getvalue().count("loading the model") >= 3:  # as it begins, and by the clock
+            self.twice.set()
+        return written
+
+
+def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())  # no fixture: pytest replaces it after the setup
+    return terminal
+
+
+def test_a_status_moves_while_the_work_gives_no_sign_and_then_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    with progress.status("loading the model"):
+        assert terminal.twice.wait(timeout=30)
+    assert terminal.getvalue().rstrip("\r").rsplit("\r", 1)[-1].strip() == ""
+    assert not [thread for thread in threading.enumerate() if thread.name == "status"]
+
+
+def test_a_status_ends_with_its_work_when_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_terminal(monkeypatch)
+    with pytest.raises(ValueError, match="no such model"), progress.status("loading the model"):
+        raise ValueError("no such model")
+    assert not [thread for thread in threading.enumerate() if thread.name == "status"]
+
+
+def test_a_bar_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    assert list(progress.progress_bar(iter("abc"), total=3, text="encode", unit="clip", mininterval=0)) == list("abc")
+    assert "encode" in terminal.getvalue() and "3/3" in terminal.getvalue()
+
+
+def test_nothing_is_shown_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+
+    def show(shown: bool = True) -> None:
+        with progress.status("loading the model", shown=shown):
+            pass
+        list(progress.progress_bar([1], text="encode", unit="clip", shown=shown))
+
+    show(shown=False)
+    progress.set_quiet(True)
+    try:
+        show()
+    finally:
+        progress.set_quiet(False)
+    assert terminal.getvalue() == ""
+    monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
+    show()
+    assert pipe.getvalue() == ""
