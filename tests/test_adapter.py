@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
-from latentshift.training.learner import Learner
-from latentshift.training.processes import accelerator_for
+from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.denoiser import VideoStage
+from latentshift.training.train_state import TrainState
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 LORA = "lora={rank: 4}"
@@ -152,13 +152,14 @@ def test_the_average_may_lie_on_another_device(sd1_folder: Path, tmp_path: Path)
     for device in ("cpu", "cpu:0"):
         recipe = recipe_for(sd1_folder, tmp_path / device)
         stage = VideoStage(recipe, torch.device("cpu"))
-        learner = Learner(stage.objective, recipe, accelerator_for(recipe))
-        learner.average_device = torch.device(device)
+        accelerator = make_accelerator(recipe.compute)
+        state = TrainState(stage.objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
+        state.average_device = torch.device(device)
         for batch in islice(stage.batches(1), 2):
-            learner.learn([batch], 1e-2)
-        averages.append(learner.average.shadow_params)
+            state.step([batch], 1e-2)
+        averages.append(state.average.shadow_params)
     assert all(torch.equal(one, other) for one, other in zip(*averages, strict=True))
-    assert any(not torch.equal(one, now) for one, now in zip(averages[0], learner.trained.values(), strict=True))
+    assert any(not torch.equal(one, now) for one, now in zip(averages[0], state.trained.values(), strict=True))
 
 
 def test_memory_may_be_saved_without_changing_what_is_learned(sd1_folder: Path, tmp_path: Path) -> None:

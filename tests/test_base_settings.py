@@ -19,8 +19,8 @@ from latentshift.diffusion.samplers import SAMPLERS, bound_to_weights, make_samp
 from latentshift.models.autoencoder import encode_moments, sample_moments
 from latentshift.models.base_settings import check_components
 from latentshift.models.meta_init import meta_components
+from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import load_recipe
-from latentshift.training.stages.prepare import make_video_model
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 QUAD = {"beta_start": 8.5e-4, "beta_end": 1.2e-2, "beta_schedule": "scaled_linear"}
@@ -212,9 +212,9 @@ def test_a_scheduler_of_the_weights_is_kept(sdxl_folder: Path, tmp_path: Path, c
         with pytest.raises(ValueError, match=f"the sampler {name.replace('+', '.')} can't be used for this model: its"):
             make_sampler(name, ours.scheduler)
     with pytest.raises(ValueError, match="this model can't be trained: its"):
-        make_video_model(video_recipe(folder), ours)
+        prepare_video_model(video_recipe(folder), ours)
     with pytest.raises(ValueError, match="this model can't be trained: its"):  # so says a dry run
-        make_video_model(video_recipe(folder), LatentShiftPipeline(**meta_components(str(folder))))
+        prepare_video_model(video_recipe(folder), LatentShiftPipeline(**meta_components(str(folder))))
 
 
 def both_saved(folder: Path) -> LatentShiftPipeline:
@@ -366,7 +366,7 @@ def test_a_guidance_distilled_unet_is_given_its_guidance(sd1_folder: Path, tmp_p
     with pytest.raises(ValueError, match="negative_prompt has no effect"):
         ours("red star", negative_prompt="black")
     with pytest.raises(ValueError, match="can't be trained: its U-Net is guidance-distilled"):
-        make_video_model(video_recipe(tmp_path / "base"), ours)
+        prepare_video_model(video_recipe(tmp_path / "base"), ours)
 
 
 # What is refused, whatever opens it: the file, the setting, its value.

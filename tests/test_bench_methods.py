@@ -10,8 +10,8 @@ import torch
 
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.methods import MethodComparison
+from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import load_recipe
-from latentshift.training.stages.prepare import make_video_model
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [
@@ -91,7 +91,7 @@ def test_a_shift_of_ones_own_is_the_shifts_alone(base: Path, tmp_path: Path) -> 
     assert told["latent-shift"].fold == 4 and told["latent-vdm"] is told["none"] is None
     for each in comparison._recipes():
         pipeline = LatentShiftPipeline.from_pretrained(base)
-        make_video_model(each, pipeline)
+        prepare_video_model(each, pipeline)
         assert pipeline.method == each.method
 
 

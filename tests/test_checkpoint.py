@@ -22,8 +22,8 @@ from latentshift.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
     load_newest_checkpoint,
+    quarantine_after,
     save_checkpoint,
-    set_aside,
 )
 
 
@@ -120,7 +120,7 @@ def test_a_disk_that_fails_to_be_read_is_named_and_the_one_before_is_loaded(
 def test_what_is_damaged_does_not_count_as_kept(pair: Path) -> None:
     (pair / "step-00000002" / "state.json").write_text("{}")
     checkpoint, _ = load_newest_checkpoint(pair)
-    set_aside(pair, after=checkpoint.step)
+    quarantine_after(pair, after=checkpoint.step)
     save(pair, 2)
     save(pair, 3)
     drop_checkpoints(pair, keep=2)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentshift.training import folder as folder_module
-from latentshift.training import saver as saver_module
-from latentshift.training.learner import Learner
-from latentshift.training.processes import accelerator_for
+from latentshift.training import checkpointer as checkpointer_module
+from latentshift.training import run_folder as run_folder_module
+from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.train_state import TrainState
 from launch import AUTOENCODER, RECIPES, TINY, Processes, finish, losses, train, train_here, weights
 
 
@@ -94,10 +94,11 @@ def test_two_processes_make_the_video_model_that_one_makes(
 
 def keep_a_share(words: list[str]) -> None:
     recipe = load_recipe(AUTOENCODER, words)
-    accelerator = accelerator_for(recipe)
-    learner = Learner(AutoencoderStage(recipe).objective, recipe, accelerator)
-    whole = sum(value.numel() for value in learner.trained.values())
-    for group in (learner.trained.values(), learner.average.shadow_params):
+    accelerator = make_accelerator(recipe.compute)
+    objective = AutoencoderStage(recipe).objective
+    state = TrainState(objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
+    whole = sum(value.numel() for value in state.trained.values())
+    for group in (state.trained.values(), state.average.shadow_params):
         part = sum(value.to_local().numel() for value in group)
         assert part < 0.75 * whole, (part, whole)
     accelerator.end_training()
@@ -123,7 +124,7 @@ def is_first() -> bool:
 
 
 def train_in_folders_of_their_own(folders: list[Path]) -> None:
-    folder_module._MOST_TO_APPEAR = 1
+    run_folder_module._LOCK_APPEARS_WITHIN = 1
     train_here(str(AUTOENCODER), *TINY, "steps=6", f"output={folders[0 if is_first() else 1]}")
 
 
@@ -136,7 +137,7 @@ def test_processes_that_see_other_folders_are_refused(whole: Path, tmp_path: Pat
 
 def train_where_one_sees_no_checkpoints(output: Path) -> None:
     if not is_first():
-        saver_module.load_newest_checkpoint = lambda folder: (None, [])
+        checkpointer_module.load_newest_checkpoint = lambda folder: (None, [])
     train_here(str(AUTOENCODER), *TINY, "steps=6", f"output={output}")
 
 

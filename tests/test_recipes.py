@@ -14,9 +14,9 @@ from diffusers.training_utils import EMAModel
 from conftest import write_video_at
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.models.families import random_weights
+from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
-from latentshift.training.stages.prepare import make_video_model
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 VIDEO = sorted(path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith("sprites"))
@@ -117,7 +117,7 @@ def test_the_papers_recipe_is_table_6(tmp_path: Path) -> None:
         assert average.get_decay(recipe.steps) == 0.9999  # reached within the run
         with torch.device("meta"):
             pipeline = LatentShiftPipeline(**random_weights("ldm"))
-        make_video_model(recipe, pipeline)
+        prepare_video_model(recipe, pipeline)
         assert pipeline.method == method and (pipeline.config.num_frames, pipeline.config.fps) == (16, 8)
         assert pipeline.sample_size == 256 and pipeline.unet.config.sample_size == 32
         schedule = pipeline.scheduler.config

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
-from latentshift.training.lines import read_lines
+from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
+from latentshift.training.run_log import read_jsonl
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.stages.objective import FrameBatch
 from tiny_runs import same_weights, tiny
 
 
@@ -119,7 +119,7 @@ def test_what_is_logged_is_the_same_wherever_a_run_was_broken_off(
             run(tiny("autoencoder", tmp_path, *words), quiet=True)
     assert checkpoint_step(list_checkpoints(tmp_path / "autoencoder" / "checkpoints")[-1]) == 3
     run(tiny("autoencoder", tmp_path, *words), quiet=True)
-    whole, broken = (read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "autoencoder"))
+    whole, broken = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("whole", "autoencoder"))
     assert [line["step"] for line in whole] == [line["step"] for line in broken] == [5, 8]
     for one, other in zip(whole, broken, strict=True):
         timed = ("waiting_for_data", "samples_per_second")

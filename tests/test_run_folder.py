@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.training import folder as folder_module
+from latentshift.training import run_folder as run_folder_module
 from latentshift.training.recipe import dump_recipe
 from latentshift.training.run import run
 from tiny_runs import tiny
@@ -81,7 +81,7 @@ def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal
         path.touch()
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(folder_module, "open_locked", unable)
+    monkeypatch.setattr(run_folder_module, "open_locked", unable)
     run(tiny("autoencoder", tmp_path, "steps=1"), quiet=True)
     assert capsys.readouterr().err.count("can't be locked (No locks available): see to it that no other run") == 1
     sign = tmp_path / "autoencoder" / ".running"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_newest_checkpoint
+from latentshift.training.preemption import EXIT_CODE
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.denoiser import VideoStage
-from latentshift.training.termination import EXIT_CODE
 from launch import AUTOENCODER, RECIPES, TINY, Processes, command_line, train, wait_for_steps, wait_until
 
 ENDLESS = [str(AUTOENCODER), *TINY, "steps=100000", "save_every=100000"]

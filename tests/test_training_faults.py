@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentshift.training import checkpoint as checkpoint_module
-from latentshift.training import saver as saver_module
+from latentshift.training import data_report as data_report_module
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
+from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.stages.objective import FrameBatch
 from tiny_runs import same_weights, tiny
 
 
@@ -32,8 +32,8 @@ def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monk
     def fill_the_disk_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
         if step == 4:
             monkeypatch.setattr(checkpoint_module, "save_file", full)
-            monkeypatch.setattr(saver_module, "atomic_write_text", full)
-            monkeypatch.setattr(AutoencoderStage, "came_across", lambda stage: {"replaced": ["news"]})
+            monkeypatch.setattr(data_report_module, "atomic_write_text", full)
+            monkeypatch.setattr(AutoencoderStage, "data_issues", lambda stage: {"replaced": ["news"]})
         return drawn(stage, step)
 
     monkeypatch.setattr(AutoencoderStage, "_batch", fill_the_disk_at_step_4)

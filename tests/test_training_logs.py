@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from latentshift.training.journal import Journal
-from latentshift.training.learner import Learned
-from latentshift.training.lines import add_line, forget_after, read_lines
-from latentshift.training.processes import accelerator_for
+from latentshift.training.distributed import make_accelerator
+from latentshift.training.metric_logger import MetricLogger
+from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.training.run import run
+from latentshift.training.run_log import append_jsonl, read_jsonl, truncate_after
+from latentshift.training.train_state import StepResult
 from tiny_runs import tiny
 
 
@@ -28,10 +30,26 @@ def test_tensorboard_is_told_the_metrics_and_shown_the_samples(tmp_path: Path) -
     (file,) = (output / "tensorboard").rglob("events.*")
     events = EventAccumulator(str(file)).Reload()
     told = [(each.step, each.value) for each in events.Scalars("loss")]
-    logged = [(line["step"], pytest.approx(line["loss"])) for line in read_lines(output / "metrics.jsonl")]
+    logged = [(line["step"], pytest.approx(line["loss"])) for line in read_jsonl(output / "metrics.jsonl")]
     assert told == logged and len(logged) == 4
     (images,) = events.Tags()["images"]
     assert [each.step for each in events.Images(images)] == [3, 4]
+
+
+def accelerator_of(recipe: AutoencoderRecipe) -> Accelerator:
+    return make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
+
+
+def logger_of(recipe: AutoencoderRecipe, accelerator: Accelerator) -> MetricLogger:
+    return MetricLogger(
+        recipe.output,
+        accelerator,
+        name="tiny",
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        log_every=recipe.log_every,
+        quiet=True,
+    )
 
 
 class Failing(GeneralTracker):
@@ -59,11 +77,12 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
 ) -> None:
     recipe = tiny("autoencoder", tmp_path, "trackers=[tensorboard]")
     (tmp_path / "autoencoder").mkdir()
-    accelerator = accelerator_for(recipe)
-    with Journal(recipe, 0, None, accelerator, quiet=True) as journal:
+    accelerator = accelerator_of(recipe)
+    logger = logger_of(recipe, accelerator)
+    with logger.opened(0):
         accelerator.trackers.insert(0, failing := Failing())
         for step in (1, 2, 3):
-            journal.note(step, Learned({"loss": 1.0}, dropped=False), {}, 1.0)
+            logger.log_step(step, StepResult({"loss": 1.0}, dropped=False), {}, 1.0)
         assert [each.name for each in accelerator.trackers] == ["tensorboard"]
     assert failing.told == 2
     assert capsys.readouterr().err == "warning: failing is told no more, since it failed: no route to host\n"
@@ -85,26 +104,26 @@ def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
     (tmp_path / "autoencoder").mkdir()
     (tmp_path / "autoencoder" / "tensorboard").write_text("a file")
     with pytest.raises(ValueError, match=r"trackers \(tensorboard\) can't begin: "):
-        Journal(recipe, 0, None, accelerator_for(recipe), quiet=True)
+        logger_of(recipe, accelerator_of(recipe)).opened(0).__enter__()
 
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(OSError, match=r"metrics\.jsonl can't be written to .*: it goes on from the newest checkpoint"):
-        add_line(tmp_path / "metrics.jsonl", {"step": 1})
+        append_jsonl(tmp_path / "metrics.jsonl", {"step": 1})
 
 
 def test_a_log_is_cut_back_to_a_step_and_to_whole_lines(tmp_path: Path) -> None:
     log = tmp_path / "dropped.jsonl"
     for step in (1, 2, 3):
-        add_line(log, {"step": step, "samples": ["a line's \u2028 end, a {brace} in it, and ü"]})
+        append_jsonl(log, {"step": step, "samples": ["a line's \u2028 end, a {brace} in it, and ü"]})
     whole = log.read_text(encoding="utf-8")
     written = log.read_bytes()
     for last in (b"}", "ü".encode()[:1]):  # as an object ends, and within a letter
         log.write_bytes(written[: written.rindex(last, 0, len(written) - 4) + 1])
-        assert [line["step"] for line in read_lines(log)] == [1, 2]
-    assert [line["step"] for line in read_lines(log)] == [1, 2]
-    forget_after(log, 2)
+        assert [line["step"] for line in read_jsonl(log)] == [1, 2]
+    assert [line["step"] for line in read_jsonl(log)] == [1, 2]
+    truncate_after(log, 2)
     assert whole.startswith(log.read_text(encoding="utf-8")) and log.read_text(encoding="utf-8").count("\n") == 2
-    forget_after(log, 0)
-    assert log.read_text() == "" and read_lines(tmp_path / "none.jsonl") == []
+    truncate_after(log, 0)
+    assert log.read_text() == "" and read_jsonl(tmp_path / "none.jsonl") == []

@@ -22,9 +22,9 @@ from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
 from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.distributed import make_accelerator
 from latentshift.training.loop import fit
-from latentshift.training.processes import accelerator_for
-from latentshift.training.rate import learning_rate
+from latentshift.training.optimizer import learning_rate
 from latentshift.training.recipe import OptimizerSettings, load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
@@ -138,20 +138,20 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
         objective = Cut()
 
         fingerprint: dict[str, str] = {}  # noqa: RUF012
-        question = None
+        validation_id = None
 
         def batches(self, step: int) -> Iterator[Numbers]:
             while True:
                 yield Numbers(torch.ones(2, 4))
 
-        def listed(self) -> dict[str, str]:
+        def describe_data(self) -> dict[str, str]:
             return {}
 
-        came_across = listed
+        data_issues = describe_data
 
     recipe = tiny("autoencoder", tmp_path)
-    with pytest.raises(RuntimeError, match=r"no gradient reaches 2 of 4 weights \(below.weight"):
-        fit(Stage(), recipe, accelerator_for(recipe), quiet=True)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"no gradient reaches 2 of 4 weights \(below.weight"):
+        fit(Stage(), recipe, make_accelerator(recipe.compute), quiet=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

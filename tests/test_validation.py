@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentshift.training.best import best_step
 from latentshift.training.recipe import ValidationSettings
 from latentshift.training.run import run
+from latentshift.training.run_log import best_step
 from latentshift.training.stages.denoiser import VideoStage
-from latentshift.training.stages.validation import question_of
+from latentshift.training.validation import validation_id
 from tiny_runs import CPU, tiny
 
 
@@ -65,17 +65,17 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
 
 def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
     settings = ValidationSettings(every=1, clips=2)
-    asked = question_of(settings, ["digest"])
-    assert asked != question_of(settings, ["of other data"])
+    asked = validation_id(settings, ["digest"])
+    assert asked != validation_id(settings, ["of other data"])
     here, there, other = (
         ValidationSettings.model_validate({"clips": 2, "data": {"source": name, "seconds": seconds}})
         for name, seconds in (("here", 2.0), ("there", 2.0), ("here", 1.0))
     )
-    assert question_of(here, ["digest"]) == question_of(there, ["digest"]) != question_of(other, ["digest"])
+    assert validation_id(here, ["digest"]) == validation_id(there, ["digest"]) != validation_id(other, ["digest"])
     assert (
         asked
-        == question_of(ValidationSettings(every=7, clips=2), ["digest"])
-        != question_of(ValidationSettings(clips=3), ["digest"])
+        == validation_id(ValidationSettings(every=7, clips=2), ["digest"])
+        != validation_id(ValidationSettings(clips=3), ["digest"])
     )
     lines = [(1, float("nan"), asked), (2, 0.5, asked), (3, 0.4, asked), (4, 0.1, "another"), (5, 0.2, asked)]
     (tmp_path / "validation.jsonl").write_text(
@@ -111,4 +111,4 @@ def test_validation_data_is_written_down_by_the_main_process_and_reported(
     assert manifest.stat().st_mtime_ns == before
     told["replaced_in_validation"] = [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}]
     (tmp_path / "run" / "data.json").write_text(json.dumps(told))
-    assert VideoStage(recipe, CPU).came_across()["replaced_in_validation"] == told["replaced_in_validation"]
+    assert VideoStage(recipe, CPU).data_issues()["replaced_in_validation"] == told["replaced_in_validation"]

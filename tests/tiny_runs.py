@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.losses import LatentBatch
 from latentshift.training.recipe import load_recipe
 from latentshift.training.stages.denoiser import ImageStage, VideoStage
-from latentshift.training.stages.objective import LatentBatch
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY_RUN = [

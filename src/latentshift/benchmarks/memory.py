@@ -16,13 +16,12 @@ import torch
 
 from latentshift.benchmarks.report import Result
 from latentshift.memory.estimate import SAMPLES, Estimate, estimate
-from latentshift.training.arithmetic import attention_backend
-from latentshift.training.check import check_run
-from latentshift.training.learner import Learner
-from latentshift.training.processes import accelerator_for, parts_of_a_share, split
-from latentshift.training.rate import learning_rate
+from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
+from latentshift.training.optimizer import learning_rate
+from latentshift.training.precision import attention_backend
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
-from latentshift.training.run import stage_of
+from latentshift.training.run import build_stage, validate_run
+from latentshift.training.train_state import TrainState
 
 _PROCESS = Path("/proc/self")
 _GIB = 2**30
@@ -89,30 +88,30 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
         changes["data"] = tuple(each.model_copy(update={"latents": None}) for each in recipe.data)
         changes |= {"sample_steps": 2, "sample_prompts": ("a clip",)}
     recipe = recipe.model_copy(update=changes)
-    check_run(recipe, 1)
-    accelerator = accelerator_for(recipe)
+    validate_run(recipe, 1)
+    accelerator = make_accelerator(recipe.compute)
     device = accelerator.device
     if device.type != "cuda" and not (_PROCESS / "clear_refs").exists():
         raise ValueError("the memory of a process on the CPU is measured on Linux alone")
     expected = estimate(recipe, device)
-    stage = stage_of(recipe, accelerator)
-    learner = Learner(stage.objective, recipe, accelerator)
-    learner.objective.train()
-    parts = parts_of_a_share(recipe, 1)
+    stage = build_stage(recipe, accelerator)
+    state = TrainState(stage.objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
+    state.objective.train()
+    parts = micro_batch_count(recipe.batch_size, recipe.micro_batch_size, 1)
     losses = []
     _forget_peak(device)
     for step in _steps(recipe, quick=quick):
-        with closing(stage.batches(step)) as batches, attention_backend(recipe, device):
-            learned = learner.learn(
-                split(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
+        with closing(stage.batches(step)) as batches, attention_backend(recipe.compute.attention, device):
+            result = state.step(
+                split_batch(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
             )
-        assert learned is not None
-        losses.append(learned.values["loss"])
+        assert result is not None
+        losses.append(result.values["loss"])
     steps = _peak(device)
     if quick:
         return MeasuredMemory(expected, steps, 0, tuple(losses))
     _forget_peak(device)
-    with learner.averaged():
+    with state.averaged():
         stage.sample(folder / "samples", 0)
     return MeasuredMemory(expected, steps, _peak(device), tuple(losses))
 

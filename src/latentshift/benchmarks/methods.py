@@ -25,11 +25,10 @@ from latentshift.model_paths import resolve_model
 from latentshift.models.families import find_family
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import METHODS, LatentShiftPipeline
-from latentshift.training.check import check_run
+from latentshift.training.build import prepare_video_model
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.recipe import VideoRecipe
-from latentshift.training.run import run
-from latentshift.training.stages.prepare import make_video_model
+from latentshift.training.run import run, validate_run
 
 _TIMED_STEPS = 5
 _QUICK_VIDEOS, _QUICK_SAMPLER_STEPS = 4, 10
@@ -134,8 +133,8 @@ class MethodComparison:
                 "image model: the run of stage (b)"
             )
         for each in self._recipes():
-            check_run(each, 1)
-            make_video_model(each, pipeline := LatentShiftPipeline(**meta_components(base)))
+            validate_run(each, 1)
+            prepare_video_model(each, pipeline := LatentShiftPipeline(**meta_components(base)))
         side, frames, scale = pipeline.sample_size, pipeline.config.num_frames, pipeline.config.guidance_scale
         pipeline.check_inputs(["a"], frames, side, side, self.steps, scale, 1, "pil")
         Sprites(size=side)

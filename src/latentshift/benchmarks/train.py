@@ -20,12 +20,12 @@ from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.training.arithmetic import attention_backend, is_slow_in_bf16
-from latentshift.training.learner import Learner
-from latentshift.training.processes import accelerator_for, parts_of_a_share, split
+from latentshift.training.build import build_objective, prepare_video_model
+from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
+from latentshift.training.losses import LatentBatch
+from latentshift.training.precision import attention_backend, is_slow_in_bf16
 from latentshift.training.recipe import ComputeSettings, VideoRecipe
-from latentshift.training.stages.objective import LatentBatch
-from latentshift.training.stages.prepare import make_video_model, objective_for
+from latentshift.training.train_state import TrainState
 
 _CLIPS, _FRAMES = 8, 16
 _RATE = 1e-5
@@ -53,11 +53,12 @@ def bench_train(quick: bool = False) -> Iterator[Result]:
 
 def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBatch]:
     """One step of a recipe's model as the loop takes it, and the batch that it takes: noise in the shape of latents."""
-    accelerator = accelerator_for(recipe)
+    accelerator = make_accelerator(recipe.compute)
     pipeline = open_pipeline(recipe.model)
-    make_video_model(recipe, pipeline)
-    learner = Learner(objective_for(recipe, pipeline, text_encoded=False), recipe, accelerator)
-    learner.objective.train()
+    prepare_video_model(recipe, pipeline)
+    objective = build_objective(recipe, pipeline, text_encoded=False)
+    state = TrainState(objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
+    state.objective.train()
     generator = torch.Generator().manual_seed(0)
     side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
     shape = (recipe.batch_size, pipeline.config.num_frames, channels, side, side)
@@ -67,11 +68,11 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
         timesteps=torch.randint(1000, shape[:1], generator=generator),
         token_ids=pipeline.sentences.tokenize(["a red star circling on a navy background"] * recipe.batch_size),
     )
-    parts = split(batch, parts_of_a_share(recipe, 1), accelerator.device)
+    parts = split_batch(batch, micro_batch_count(recipe.batch_size, recipe.micro_batch_size, 1), accelerator.device)
 
     def step(number: int) -> None:
-        with attention_backend(recipe, accelerator.device):
-            learner.learn(parts, recipe.optimizer.learning_rate)
+        with attention_backend(recipe.compute.attention, accelerator.device):
+            state.step(parts, recipe.optimizer.learning_rate)
         if accelerator.device.type == "cuda":
             torch.cuda.synchronize()  # or the rest of it would be the next one's
 

@@ -17,7 +17,7 @@ from latentshift.benchmarks.report import Result
 from latentshift.model_paths import bundled_model
 from latentshift.models.denoiser import compile_for_training, denoise, share_text
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.arithmetic import is_slow_in_bf16
+from latentshift.training.precision import is_slow_in_bf16
 
 CLIPS, FRAMES, STEPS = 8, 16, 8
 _COMPILED = "text shared, compiled"

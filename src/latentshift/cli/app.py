@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 
 import typer
 
 from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, generate, info, init, train
+from latentshift.out_of_memory import is_out_of_memory
 
 app = typer.Typer(
     name="latentshift",
@@ -43,8 +45,12 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one sentence and exit code 1 (2 for a wrong option)."""
-    from latentshift.training.termination import EXIT_CODE, Terminated  # imports nothing heavy
+    """Run the command line.
+
+    A user's mistake (ValueError, OSError) ends in one sentence and exit code 1 (2 for a wrong option). Any other error
+    is a fault of this program, and shows its traceback.
+    """
+    from latentshift.training.preemption import EXIT_CODE, Terminated  # imports nothing heavy
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it complains of what it could do with more libraries
     try:
@@ -52,12 +58,14 @@ def main() -> None:
     except Terminated as ended:
         print(ended, file=sys.stderr)
         sys.exit(EXIT_CODE)
-    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        scarce = isinstance(error, RuntimeError) and ("alloc" in reason or "out of memory" in reason)
-        if isinstance(error, MemoryError) or scarce:
+        if is_out_of_memory(error):
             reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
+        elif not isinstance(error, ValueError | OSError):
+            traceback.print_exc()
+            reason = f"this is a fault of latentshift {__version__}; please report this with the traceback above"
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(1)

@@ -30,11 +30,11 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each
-    from latentshift.training.check import check_run
+    from latentshift.training.run import validate_run
 
     name = recipe.compute.device
     elsewhere = memory is not None and name.startswith("cuda")
-    check_run(recipe, processes, elsewhere=elsewhere)
+    validate_run(recipe, processes, elsewhere=elsewhere)
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
     found = estimate(recipe, device, processes)
@@ -60,8 +60,8 @@ def _told(found: Estimate) -> list[str]:
 
 def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
     """Steps an epoch; the data of a run that is for another machine need not be here."""
+    from latentshift.training.datasets import count_samples
     from latentshift.training.recipe import AutoencoderRecipe
-    from latentshift.training.stages.data import count_samples
 
     if isinstance(recipe, AutoencoderRecipe):
         return f"{'endless':>15}  no frame is drawn twice"

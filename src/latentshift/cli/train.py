@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from latentshift.out_of_memory import is_out_of_memory
+
 
 def train(
     recipe: Path = typer.Argument(..., help="The recipe, a YAML file; see recipes/."),
@@ -27,11 +29,11 @@ def train(
     """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
     from latentshift.training.recipe import load_recipe
 
-    settled = load_recipe(recipe, overrides or [])
+    resolved = load_recipe(recipe, overrides or [])
     if dry:
         from latentshift.cli.dry_run import dry_run
 
-        dry_run(settled, processes or 1, memory)
+        dry_run(resolved, processes or 1, memory)
         return
     if processes is not None or memory is not None:
         raise ValueError(
@@ -41,28 +43,39 @@ def train(
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()
-    pick_device(settled.compute.device)
+    pick_device(resolved.compute.device)
     from accelerate import PartialState
 
+    from latentshift.memory.advice import advice
+    from latentshift.memory.estimate import memory_for_each, process_size
     from latentshift.training.checkpoint import list_checkpoints
+    from latentshift.training.preemption import Terminated
     from latentshift.training.run import run
-    from latentshift.training.termination import Terminated
 
+    base = process_size()
     try:
-        run(settled)
+        run(resolved)
     except KeyboardInterrupt:
-        kept = list_checkpoints(settled.output / "checkpoints")
+        kept = list_checkpoints(resolved.output / "checkpoints")
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
         print(f"stopped; the same command goes on {start}", file=sys.stderr)
         raise typer.Exit(130) from None
     except Terminated:
         PartialState().destroy_process_group()
         raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        device, ranks = PartialState().device, PartialState().num_processes
+        needs = advice(resolved, device, memory_for_each(device, ranks), ranks, base)
+        kept = list_checkpoints(resolved.output / "checkpoints")
+        resumes = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
+        raise ValueError(f"out of memory: {needs}; {resumes}") from error
     # Where all end together: a process that is still there may abort when it finds another one gone. After an error of
     # one alone, taking the group down may wait for the others, before the error is told.
     PartialState().destroy_process_group()
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
         return
     for made in ("model", "lora.safetensors", "delta.safetensors"):
-        if (settled.output / made).exists():
-            print(settled.output / made)
+        if (resolved.output / made).exists():
+            print(resolved.output / made)

@@ -15,9 +15,9 @@ from torch import nn
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
-from latentshift.training.arithmetic import attention_backend, autocast_dtype, encoding_dtype
+from latentshift.training.distributed import block_sizes
+from latentshift.training.precision import attention_backend, autocast_dtype, encoding_dtype
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.sharding import block_sizes
 
 STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples are made"
 
@@ -87,7 +87,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     with fake_tensors():
         objective = work.objective.to_empty(device="cpu").train()
         trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        with attention_backend(recipe, device):
+        with attention_backend(recipe.compute.attention, device):
             steps = [
                 (
                     share_of_steps,
@@ -102,7 +102,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
             ]
         with torch.no_grad():
             sampling = [peak_memory(each) for each in work.sampling]
-            with _autocast(encoding_dtype(recipe)):
+            with _autocast(encoding_dtype(recipe.compute.precision)):
                 encoding = [peak_memory(each) for each in work.encoding]
     fullest = max((each for _, each in steps), key=lambda each: each.gradients + each.activations)
     in_shares = processes > 1 and recipe.compute.parallel == "fsdp"
@@ -180,7 +180,7 @@ def _count(work: Workload, of: Callable[[Part], int]) -> int:
 
 
 def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
-    return _autocast(autocast_dtype(recipe))
+    return _autocast(autocast_dtype(recipe.compute.precision))
 
 
 def _autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -21,18 +21,18 @@ from latentshift.models.autoencoder import decode_latents, encode_moments
 from latentshift.models.denoiser import denoise, with_sizes
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
-from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
-from latentshift.training.stages.data import all_sources, brings_text
-from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch, LatentBatch
-from latentshift.training.stages.prepare import (
-    lora_of,
-    make_video_model,
+from latentshift.training.build import (
+    autoencoder_folder,
+    build_objective,
+    lora_settings,
     new_autoencoder,
     new_image_model,
-    objective_for,
-    trained_autoencoder,
+    prepare_video_model,
 )
+from latentshift.training.datasets import all_sources, has_encoded_text
+from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
+from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
+from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
 
 Work = Callable[[], Any]
 _SIZES = (0.0,) * 6  # of SDXL's frames: their values matter to nothing here
@@ -98,18 +98,18 @@ def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> Workload:
         frames = torch.empty(PREVIEW_FRAMES, 3, side, side)
         autoencoder.decode(autoencoder.encode(frames).latent_dist.mean)
 
-    objective = AutoencoderObjective(autoencoder, recipe.kl_weight, recipe.edge_weight)
+    objective = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight)
     return Workload((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,), (objective,))
 
 
 def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
     pipeline = _pipeline(recipe)
     unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
-    text_encoded = brings_text(recipe) and not sentences.is_trained
+    text_encoded = has_encoded_text(recipe) and not sentences.is_trained
     footage = any(not each.encode for each in all_sources(recipe))
-    objective = objective_for(recipe.model_copy(update={"compile": False}), pipeline, text_encoded=text_encoded)
+    objective = build_objective(recipe.model_copy(update={"compile": False}), pipeline, text_encoded=text_encoded)
     if isinstance(recipe, VideoRecipe) and recipe.lora is not None:
-        add_lora(unet, lora_of(recipe))
+        add_lora(unet, lora_settings(recipe))
     parts = [_part("unet", unet)]
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
@@ -153,9 +153,9 @@ def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
     try:
         if isinstance(recipe, VideoRecipe):
             pipeline = LatentShiftPipeline(**meta_components(resolve_model(recipe.model)))
-            make_video_model(recipe, pipeline)
+            prepare_video_model(recipe, pipeline)
             return pipeline
-        config = AutoencoderKL.load_config(trained_autoencoder(recipe))
+        config = AutoencoderKL.load_config(autoencoder_folder(recipe))
     except OSError as error:
         what = recipe.autoencoder if isinstance(recipe, ImageRecipe) else recipe.model
         raise ValueError(f"the configuration of {what} can't be read: {str(error).splitlines()[0]}") from None

@@ -67,7 +67,7 @@ def drop_checkpoints(folder: Path, keep: int, always: Collection[int | None] = (
     clear_leftovers(folder)
 
 
-def set_aside(folder: Path, after: int) -> None:
+def quarantine_after(folder: Path, after: int) -> None:
     """Give the checkpoints of later steps, which are damaged, another name, so that they don't count as kept.
 
     They are ``damaged-step-NNNNNNNN`` from then on, and are not deleted with the others.

@@ -1,7 +1,7 @@
-"""The loop: batches into an objective, gradients into weights, averages, checkpoints and samples beside them.
+"""The training loop of all stages, on one process or several (accelerate).
 
-One loop for all stages, on accelerate, on one process or on several. Running the same command again goes on from the
-newest checkpoint; the batch of a step is a function of the step, so nothing is seen twice or left out.
+Running the same command again resumes from the newest checkpoint; the batch of a step is a function of the step, so no
+sample is repeated or left out.
 """
 
 from __future__ import annotations
@@ -13,78 +13,142 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from latentshift.training.arithmetic import attention_backend
-from latentshift.training.journal import Journal
-from latentshift.training.learner import Learner
-from latentshift.training.processes import any_process, parts_of_a_share, split
-from latentshift.training.rate import before_decay, learning_rate
+from latentshift.training.checkpointer import Checkpointer
+from latentshift.training.data_report import DataReport
+from latentshift.training.distributed import any_process, micro_batch_count, split_batch
+from latentshift.training.metric_logger import MetricLogger
+from latentshift.training.optimizer import last_full_rate_step, learning_rate
+from latentshift.training.periodic_eval import PeriodicEvaluator
+from latentshift.training.precision import attention_backend
+from latentshift.training.preemption import SigtermHandler, Terminated
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.review import Review
-from latentshift.training.saver import Saver
-from latentshift.training.stage import Stage
-from latentshift.training.termination import Terminated, Termination
+from latentshift.training.run_folder import write_run_info
+from latentshift.training.run_log import best_step, load_best_checkpoint
+from latentshift.training.stages.base import Stage
+from latentshift.training.train_state import TrainState
 
 
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
-    """Train a stage to the end of its recipe and export it; takes an interrupted run up again.
+    """Train a stage to the last step of its recipe and export it; an interrupted run is resumed.
 
-    The run's folder has been through :func:`latentshift.training.folder.check_folder`.
+    The run's folder has been checked by :func:`latentshift.training.run_folder.check_folder`.
 
     Raises:
-        ValueError: if no checkpoint is whole, or they are of another base, or too many steps in a row were left out.
-        Terminated: after SIGTERM, when all that was learned is saved.
+        ValueError: if no checkpoint is intact, or they are of another base, or too many steps in a row were dropped.
+        Terminated: after SIGTERM, when the progress is saved.
         OSError: if a checkpoint can't be written.
     """
-    learner = Learner(stage.objective, recipe, accelerator)
-    saver = Saver(stage, learner, recipe, accelerator)
-    step = saver.take_up()
-    saver.begin()
-    parts = parts_of_a_share(recipe, accelerator.num_processes)
-
-    def asked() -> bool:
-        return any_process(termination.asked, accelerator)  # they have to end at the same place
-
+    output, steps = recipe.output, recipe.steps
+    state = TrainState(
+        stage.objective,
+        accelerator,
+        recipe.optimizer,
+        recipe.compute,
+        ema_decay=recipe.ema_decay,
+        ema_warmup=recipe.ema_warmup,
+        image_share=recipe.share_of_images,
+    )
+    logger = MetricLogger(
+        output,
+        accelerator,
+        name=recipe.stage,
+        steps=steps,
+        batch_size=recipe.batch_size,
+        log_every=recipe.log_every,
+        project=recipe.project,
+        unit=recipe.unit,
+        quiet=quiet,
+    )
+    full_rate_end = last_full_rate_step(recipe.optimizer, steps)
+    checkpointer = Checkpointer(
+        output / "checkpoints",
+        (state, logger),
+        stage.fingerprint,
+        accelerator,
+        keep=recipe.keep_checkpoints,
+        keep_always=lambda: (full_rate_end, best_step(output, stage.validation_id)),
+    )
+    step = checkpointer.resume()
+    if step > steps:
+        raise ValueError(f"{output} has been trained for {step} steps already, more than the {steps} asked for")
+    write_run_info(recipe, accelerator)
+    micro_batches = micro_batch_count(recipe.batch_size, recipe.micro_batch_size, accelerator.num_processes)
+    report = DataReport(output / "data.json", stage, accelerator)
+    report.write()
     with (
-        Termination() as termination,
-        saver.reporting(),
-        Journal(recipe, step, saver.pending, accelerator, quiet=quiet) as journal,
+        SigtermHandler() as sigterm,
+        report.written_at_exit(),
+        logger.opened(step),
         closing(stage.batches(step + 1)) as batches,
     ):
-        review = Review(stage, learner, recipe, accelerator, journal, termination)
-        learner.objective.train()
+
+        def stop_requested() -> bool:
+            return any_process(sigterm.stop_requested, accelerator)  # all processes have to stop at the same step
+
+        evaluator = PeriodicEvaluator(
+            stage,
+            output,
+            accelerator,
+            steps=steps,
+            sample_every=recipe.sample_every,
+            validate_every=recipe.validate_every,
+            interruptible=sigterm.interruptible,
+        )
+        state.objective.train()
         if step:
-            review.look(step, again=True)
-        while step < recipe.steps:
+            evaluator.complete(step, state, logger)
+        while step < steps:
             start = time.perf_counter()
-            rate = learning_rate(recipe.optimizer, step + 1, recipe.steps)
-            torch.manual_seed(_seed_of(recipe, step + 1, accelerator))
-            with suppress(Terminated), termination.waiting():
+            rate = learning_rate(recipe.optimizer, step + 1, steps)
+            torch.manual_seed(_step_seed(recipe.seed, step + 1, accelerator.process_index))
+            with suppress(Terminated), sigterm.interruptible():
                 batch = next(batches)
             waited = time.perf_counter() - start
-            if asked():  # of several processes, one may have no batch now
+            if stop_requested():  # one of several processes may have no batch then
                 break
-            with attention_backend(recipe, accelerator.device):
-                learned = learner.learn(split(batch, parts, accelerator.device), rate, goes_on=lambda: not asked())
-            if learned is None:
+            with attention_backend(recipe.compute.attention, accelerator.device):
+                result = state.step(
+                    split_batch(batch, micro_batches, accelerator.device),
+                    rate,
+                    should_continue=lambda: not stop_requested(),
+                )
+            if result is None:
                 break
             step += 1
             seconds = time.perf_counter() - start
-            journal.note(step, learned, {"learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
-            if learned.dropped:
-                saver.note_dropped(step, learned.values, batch)
-            if step in (recipe.steps, before_decay(recipe)):
-                saver.save(step, journal.pending, anyhow=True)
-            elif step % recipe.save_every == 0:
-                saver.save(step, journal.pending)
-            if review.is_due(step):
-                saver.save(step, journal.pending)  # whatever becomes of the look, what was learned is kept
-                review.look(step)
-        if asked():
-            saver.save(step, journal.pending, anyhow=True)
+            logger.log_step(step, result, {"learning_rate": rate, "waiting_for_data": waited / seconds}, seconds)
+            if result.dropped:
+                logger.log_dropped(step, result.values, batch.names())
+                if state.dropped_in_a_row > recipe.max_dropped_steps:
+                    raise ValueError(_diverged(step, state.dropped_in_a_row, output, checkpointer))
+            if step in (steps, full_rate_end):
+                checkpointer.save(step)
+            elif step % recipe.save_every == 0 or evaluator.is_due(step):
+                checkpointer.save(step, last_update=step - state.dropped_in_a_row)
+            if checkpointer.saved == step:
+                report.write()
+            evaluator.evaluate_if_due(step, state, logger)
+        if stop_requested():
+            checkpointer.save(step)
+            report.write()
             raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
-        review.finish()
+        if recipe.exports_best:
+            state.restore(load_best_checkpoint(output, stage.validation_id))
+        with state.averaged():
+            if accelerator.is_main_process:
+                stage.export(output)
+        accelerator.wait_for_everyone()
 
 
-def _seed_of(recipe: AnyRecipe, step: int, accelerator: Accelerator) -> int:
-    """Of a step's dropout, which alone draws from torch's own generator: it needs no place in a checkpoint so."""
-    return int(np.random.SeedSequence([recipe.seed, step, accelerator.process_index]).generate_state(1, np.uint64)[0])
+def _step_seed(seed: int, step: int, process: int) -> int:
+    """For dropout, which alone draws from torch's global generator: so its state need not be in a checkpoint."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
+
+
+def _diverged(step: int, dropped: int, output: object, checkpointer: Checkpointer) -> str:
+    saved = checkpointer.saved
+    goes_on = f"goes on from step {saved} in {checkpointer.folder}" if saved else "begins anew"
+    return (
+        f"the loss or its gradient was not finite in {dropped} steps in a row, the last of them step {step} "
+        f"({output}/dropped.jsonl names their samples); lower optimizer.learning_rate and run again: it {goes_on}"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -30,10 +30,35 @@ from latentshift.models.adapter import TARGETS
 from latentshift.shift import ShiftConfig
 
 
+class _MayChange:
+    """Marks a setting with which a run may be resumed though it has changed."""
+
+
+_T = TypeVar("_T")
+_MAY_CHANGE = _MayChange()
+MayChange = Annotated[_T, _MAY_CHANGE]
+
+
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, and nothing changes after it was checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def changeable(cls) -> frozenset[str]:
+        """The names of the settings that may change when a run is resumed."""
+        return frozenset(name for name, field in cls.model_fields.items() if _MAY_CHANGE in field.metadata)
+
+    def fixed(self) -> dict[str, Any]:
+        """The values of the others, groups of settings included, as JSON values."""
+        values = self.model_dump(mode="json", exclude=set(self.changeable()))
+        for name in values:
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                values[name] = value.fixed()
+            elif isinstance(value, tuple) and all(isinstance(each, Settings) for each in value):
+                values[name] = [each.fixed() for each in value]
+        return values
 
 
 class SpritesSettings(Settings):
@@ -43,20 +68,19 @@ class SpritesSettings(Settings):
     seed: int = Field(0, ge=0, description="which endless stream of clips")
 
 
-NAMES_OF_DATA = frozenset({"source", "options", "latents"})  # of its settings: where it lies, and not how it is taken
-
-
 class DataSettings(Settings):
     """One source of captioned clips, and how they are taken from it."""
 
-    source: str = Field(
+    source: MayChange[str] = Field(
         min_length=1,
         description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder that data encode has written",
     )
-    options: dict[str, Any] = Field({}, description="of the source, e.g. {root: /data/webvid}")
+    options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
     weight: float = Field(1.0, gt=0, description="share of the samples, relative to the other sources'")
     encode: bool = Field(True, description="once, before training; false: decode and encode at each step")
-    latents: Path | None = Field(None, description="folder for what is encoded; none: latents/ in the run's folder")
+    latents: MayChange[Path | None] = Field(
+        None, description="folder for what is encoded; none: latents/ in the run's folder"
+    )
     frames: int | None = Field(None, ge=1, description="of a clip; none: as many as the model makes, 16 for images")
     seconds: float = Field(2.0, gt=0, description="that they span")
     place: Place = Field("random", description="of the window: random, first or centre")
@@ -85,7 +109,7 @@ class OptimizerSettings(Settings):
     kind: Literal["adamw", "adamw_8bit"] = Field(
         "adamw", description="adamw_8bit: its two averages in 8 bits each (bitsandbytes)"
     )
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: MayChange[float] = Field(1e-4, gt=0)
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
     decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
@@ -157,14 +181,16 @@ class TextModel(Settings):
 class RunSettings(Settings):
     """What all stages share: the run's folder, its length and its rhythm."""
 
-    output: Path = Field(description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end")
+    output: MayChange[Path] = Field(
+        description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of the initial weights, the order of the data and all draws")
-    steps: int = Field(ge=1, description="optimizer steps")
+    steps: MayChange[int] = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="images, or clips, a step, over all processes")
-    micro_batch_size: int | None = Field(
+    micro_batch_size: MayChange[int | None] = Field(
         None, ge=1, description="of them that a process takes at a time, to save memory; none: its whole share at once"
     )
-    max_dropped_steps: int = Field(
+    max_dropped_steps: MayChange[int] = Field(
         10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
     )
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
@@ -172,16 +198,43 @@ class RunSettings(Settings):
         True,
         description="the average's decay rises as 1 - (1 + step)^-0.75; false: as (1 + step) / (10 + step), LDM's own",
     )
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+    trackers: MayChange[tuple[Literal["tensorboard", "wandb", "trackio"], ...]] = Field(
         ("tensorboard",), description="that are told the metrics and shown the samples, beside the files"
     )
-    project: str = Field("latentshift", min_length=1, description="the trackers' name for runs of a kind")
-    log_every: int = Field(20, ge=1)
-    sample_every: int = Field(1000, ge=1)
-    save_every: int = Field(500, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
+    project: MayChange[str] = Field("latentshift", min_length=1, description="the trackers' name for runs of a kind")
+    log_every: MayChange[int] = Field(20, ge=1)
+    sample_every: MayChange[int] = Field(1000, ge=1)
+    save_every: MayChange[int] = Field(500, ge=1)
+    keep_checkpoints: MayChange[int] = Field(2, ge=1)
     optimizer: OptimizerSettings = OptimizerSettings()
-    compute: ComputeSettings = ComputeSettings()
+    compute: MayChange[ComputeSettings] = ComputeSettings()
+
+    unit: ClassVar[str] = "images"  # of samples
+
+    @property
+    def bases(self) -> tuple[str | Path, ...]:
+        """The models, or runs, that this run starts from."""
+        return ()
+
+    @property
+    def share_of_images(self) -> float:
+        """The share of a video run's steps that learn single frames."""
+        return 0.0
+
+    @property
+    def validate_every(self) -> int | None:
+        """Steps between validations; None: there is none."""
+        return None
+
+    @property
+    def exports_best(self) -> bool:
+        """Whether the step with the lowest validation error is exported, and not the last one."""
+        return False
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether torch.compile is used."""
+        return False
 
     @model_validator(mode="after")
     def _shares_are_plain(self) -> RunSettings:
@@ -215,7 +268,7 @@ def conflicts_with_shares(recipe: RunSettings) -> list[str]:
         "compute.precision=fp16": compute.precision == "fp16",
         "compute.ema_device=cpu": compute.ema_device == "cpu",
         "optimizer.kind=adamw_8bit": recipe.optimizer.kind == "adamw_8bit",
-        "compile": getattr(recipe, "compile", False),
+        "compile": recipe.is_compiled,
     }
     return [name for name, is_set in found.items() if is_set]
 
@@ -263,8 +316,10 @@ class DiffusionSettings(RunSettings):
     data: Sources = Field(
         min_length=1, description="one source, or a list of them; a source is its settings, or its name alone"
     )
-    validation: ValidationSettings | None = Field(None, description="none: the loss of training is all there is")
-    loading: LoadingSettings = LoadingSettings()
+    validation: MayChange[ValidationSettings | None] = Field(
+        None, description="none: the loss of training is all there is"
+    )
+    loading: MayChange[LoadingSettings] = LoadingSettings()
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
     motion_captions: float = Field(
         0.5, ge=0, le=1, description="share of images that are their clip's first frame, with the motion in the caption"
@@ -274,17 +329,31 @@ class DiffusionSettings(RunSettings):
     )
     loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
     min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
-    compile: bool = Field(False, description="torch.compile the U-Net: minutes at the start, faster steps after")
-    sample_steps: int = Field(
+    compile: MayChange[bool] = Field(
+        False, description="torch.compile the U-Net: minutes at the start, faster steps after"
+    )
+    sample_steps: MayChange[int] = Field(
         50, ge=2, le=TRAIN_TIMESTEPS, description="sampler steps of the clips that are made during training"
     )
-    guidance_scale: float | None = Field(
+    guidance_scale: MayChange[float | None] = Field(
         None, ge=0, description="of the samples, and of the video model's videos from then on; none: as its base's"
     )
-    sample_prompts: tuple[str, ...] = Field((), description="of the samples; none: captions of the data")
-    export_from: Literal["last", "best"] = Field(
+    sample_prompts: MayChange[tuple[str, ...]] = Field((), description="of the samples; none: captions of the data")
+    export_from: MayChange[Literal["last", "best"]] = Field(
         "last", description="the step that becomes the model: the last one, or that with the lowest validation error"
     )
+
+    @property
+    def validate_every(self) -> int | None:
+        return None if self.validation is None else self.validation.every
+
+    @property
+    def exports_best(self) -> bool:
+        return self.export_from == "best"
+
+    @property
+    def is_compiled(self) -> bool:
+        return self.compile
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> DiffusionSettings:
@@ -297,9 +366,13 @@ class ImageRecipe(DiffusionSettings):
     """Stage (b): text-to-image, U-Net and text encoder together, on latents of single frames."""
 
     stage: Literal["image"]
-    autoencoder: Path = Field(description="folder of the trained autoencoder: the run of stage (a)")
+    autoencoder: MayChange[Path] = Field(description="folder of the trained autoencoder: the run of stage (a)")
     unet: UNetModel = UNetModel()
     text: TextModel = TextModel()
+
+    @property
+    def bases(self) -> tuple[str | Path, ...]:
+        return (self.autoencoder,)
 
 
 class LoraSettings(Settings):
@@ -319,7 +392,7 @@ class VideoRecipe(DiffusionSettings):
     """Stage (c): text-to-video, the shift installed on an image model and fine-tuned on clips."""
 
     stage: Literal["video"]
-    model: str = Field(
+    model: MayChange[str] = Field(
         min_length=1,
         description="what is fine-tuned: the run of stage (b), a pipeline's folder, a hub id, or bundled",
     )
@@ -339,12 +412,22 @@ class VideoRecipe(DiffusionSettings):
     train_text_encoder: bool = Field(False, description="the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
     lora: LoraSettings | None = Field(None, description="none: the U-Net itself is trained")
-    exports: tuple[Literal["model", "lora", "delta"], ...] | None = Field(
+    exports: MayChange[tuple[Literal["model", "lora", "delta"], ...] | None] = Field(
         None,
         description="what is written in the end: the model, its adapter, what it adds to its base; none: the adapter "
         "where one is trained, else the model",
     )
-    weights: Literal["float32", "float16"] = Field("float32", description="in which the model is exported")
+    weights: MayChange[Literal["float32", "float16"]] = Field("float32", description="in which the model is exported")
+
+    unit: ClassVar[str] = "clips"
+
+    @property
+    def bases(self) -> tuple[str | Path, ...]:
+        return (self.model,)
+
+    @property
+    def share_of_images(self) -> float:
+        return self.image_share
 
     @model_validator(mode="after")
     def _exports_are_trained(self) -> VideoRecipe:

@@ -1,45 +1,42 @@
-"""From a recipe to a trained model: the stage it names, through the loop."""
+"""From a recipe to a trained model: the checks, the stage, and the loop."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 
 import torch
 from accelerate import Accelerator
 
-from latentshift.memory.advice import advice
-from latentshift.memory.estimate import memory_for_each, process_size
-from latentshift.training.arithmetic import is_slow_in_bf16
-from latentshift.training.check import check_run
-from latentshift.training.checkpoint import list_checkpoints
-from latentshift.training.folder import held
+from latentshift.training.distributed import drain_process_group, make_accelerator, micro_batch_count
 from latentshift.training.loop import fit
-from latentshift.training.processes import accelerator_for, settle
+from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
+from latentshift.training.run_folder import check_folder, lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.denoiser import ImageStage, VideoStage
 
 
 def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
-    """Train to the end of the recipe; the model lies in ``model/`` of the run's folder afterwards.
+    """Train to the last step of the recipe; the model lies in ``model/`` of the run's folder afterwards.
 
     On several processes (``torchrun``, ``accelerate launch``) each of them is to call it.
 
     Raises:
-        ValueError: for a base or a run's folder that does not fit the recipe, or where another run is at work.
-        ValueError: if memory runs out; the message says what takes less.
-        Terminated: after SIGTERM, when all that was learned is saved.
+        ValueError: for a base or a run's folder that does not fit the recipe, or that another run is using.
+        MemoryError, torch.OutOfMemoryError: if memory runs out.
+        Terminated: after SIGTERM, when the progress is saved.
     """
-    check_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
-    base = process_size()
-    accelerator = accelerator_for(recipe)  # before the stage: it sets the threads that building uses
+    validate_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
+    # Before the stage: it sets the threads that building uses.
+    accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
     try:
-        with held(recipe.output, accelerator):
-            with accelerator.main_process_first():  # what it encodes, the others find
-                stage = stage_of(recipe, accelerator)
+        with lock_run(recipe.output, accelerator):
+            with accelerator.main_process_first():  # the others find what it has encoded
+                stage = build_stage(recipe, accelerator)
             if not quiet and accelerator.is_main_process:
-                for line in stage.lines():
+                for line in stage.data_lines():
                     print(line)
                 if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
                     print(
@@ -48,28 +45,42 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
                         file=sys.stderr,
                     )
             fit(stage, recipe, accelerator, quiet=quiet)
-    except (MemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if "closed by peer" in str(error) or "reset by peer" in str(error):
             raise ValueError("another process of this run has ended; its message says why") from error
-        if not _is_of_memory(error):
-            raise
-        device, processes = accelerator.device, accelerator.num_processes
-        told = advice(recipe, device, memory_for_each(device, processes), processes, base)
-        kept = list_checkpoints(recipe.output / "checkpoints")
-        goes_on = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
-        raise ValueError(f"out of memory: {told}; {goes_on}") from error
+        raise
     finally:
-        settle(accelerator)
+        drain_process_group(accelerator)
 
 
-def _is_of_memory(error: Exception) -> bool:
-    # Torch has a class of its own for it, and says it in words alone on the CPU and where a library runs short.
-    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(each in str(error) for each in words)
+def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> None:
+    """Refuse what would fail later, as far as that can be known before anything is loaded.
+
+    Args:
+        recipe: of the run.
+        processes: that would share each batch.
+        elsewhere: the run is for another machine, and has the GPU that this one may lack.
+
+    Raises:
+        ValueError: for a folder with a run of another recipe, with the base or with what a run would overwrite, a
+            batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
+        OSError: if the folder can't be written to.
+    """
+    check_folder(recipe)
+    micro_batch_count(recipe.batch_size, recipe.micro_batch_size, processes)
+    compute = recipe.compute
+    has_gpu = elsewhere or torch.cuda.is_available()
+    if compute.precision == "fp16" and (compute.device == "cpu" or not has_gpu):
+        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            raise ValueError(f"trackers names {name}, which is not installed: pip install {name}, or leave it out")
+    if recipe.optimizer.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'")
 
 
-def stage_of(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:
-    """A recipe's stage, as this process sees it; its data is listed, and encoded where that is asked for."""
+def build_stage(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:
+    """The recipe's stage for this process; its data is listed, and encoded where the recipe says so."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     if isinstance(recipe, AutoencoderRecipe):
         return AutoencoderStage(recipe, rank, ranks)

@@ -14,9 +14,9 @@ from torch import Tensor
 from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites
 from latentshift.files import atomic_write
+from latentshift.training.build import new_autoencoder
+from latentshift.training.losses import AutoencoderLoss, FrameBatch
 from latentshift.training.recipe import AutoencoderRecipe
-from latentshift.training.stages.objective import AutoencoderObjective, FrameBatch
-from latentshift.training.stages.prepare import new_autoencoder
 from latentshift.video import to_uint8, to_unit, write_video
 
 PREVIEW_FRAMES = 16
@@ -32,7 +32,7 @@ class AutoencoderStage:
         self.rank, self.ranks = rank, ranks
         self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
         self.autoencoder = new_autoencoder(recipe)
-        self.objective = AutoencoderObjective(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
+        self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
         self.latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
 
     @property
@@ -44,13 +44,13 @@ class AutoencoderStage:
         for number in itertools.count(step):
             yield self._batch(number)
 
-    def listed(self) -> dict[str, Any]:
+    def describe_data(self) -> dict[str, Any]:
         return {"sources": [{"source": "sprites", "refused": []}]}
 
-    def lines(self) -> list[str]:
+    def data_lines(self) -> list[str]:
         return []
 
-    def came_across(self) -> dict[str, list[Any]]:
+    def data_issues(self) -> dict[str, list[Any]]:
         return {}
 
     def _batch(self, step: int) -> FrameBatch:
@@ -68,7 +68,7 @@ class AutoencoderStage:
         )
 
     @property
-    def question(self) -> None:
+    def validation_id(self) -> None:
         """There is no validation."""
 
     def validate(self) -> dict[str, float]:

@@ -32,19 +32,19 @@ from latentshift.models.families import load_part
 from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.models.text import SentenceEncoder
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.training.arithmetic import autocast_dtype, encoding_dtype
-from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
-from latentshift.training.stages.data import all_sources, open_data, take_up_replaced
-from latentshift.training.stages.objective import LatentBatch
-from latentshift.training.stages.prepare import (
-    lora_of,
-    make_video_model,
+from latentshift.training.build import (
+    autoencoder_folder,
+    build_objective,
+    lora_settings,
     new_image_model,
-    objective_for,
-    trained_autoencoder,
+    prepare_video_model,
 )
-from latentshift.training.stages.source import OpenSource, reading_limits
-from latentshift.training.stages.validation import Validation, question_of
+from latentshift.training.data_source import DataSource, worker_limits
+from latentshift.training.datasets import all_sources, open_data, restore_replaced
+from latentshift.training.losses import LatentBatch
+from latentshift.training.precision import autocast_dtype, encoding_dtype
+from latentshift.training.recipe import DiffusionSettings, ImageRecipe, ValidationSettings, VideoRecipe
+from latentshift.training.validation import Validation, validation_id
 from latentshift.video import as_clip, write_video
 
 _PREVIEW_PROMPTS = 8
@@ -84,12 +84,12 @@ class _DenoisingStage:
         self.data = open_data(recipe, pipeline, num_frames, self.take, device, rank, ranks)
         self.fingerprint |= self.data.digests
         self._text_encoded = self.data.text_encoded
-        self.question: str | None = None
-        self._held_out: list[OpenSource] = []
+        self.validation_id: str | None = None
+        self._held_out: list[DataSource] = []
         self._validation = None
         if recipe.validation is not None:
             self._validation = self._open_validation(recipe.validation, main=rank == 0)
-        self.objective = objective_for(recipe, pipeline, text_encoded=self._text_encoded)
+        self.objective = build_objective(recipe, pipeline, text_encoded=self._text_encoded)
         put_away = [] if any(not each.encode for each in all_sources(recipe)) else ["vae"]
         if self._text_encoded:
             put_away += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
@@ -110,7 +110,7 @@ class _DenoisingStage:
     def validate(self) -> dict[str, float]:
         if self._validation is None:
             return {}
-        total, dtype = self.pipeline.scheduler.config.num_train_timesteps, autocast_dtype(self.recipe)
+        total, dtype = self.pipeline.scheduler.config.num_train_timesteps, autocast_dtype(self.recipe.compute.precision)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):  # as a step, however it is shared
             return self._validation(self.objective, total, self.device)
 
@@ -119,7 +119,7 @@ class _DenoisingStage:
         if settings.data is not None:
             own = recipe.model_copy(update={"data": settings.data, "output": recipe.output / "validation"})
             opened = [
-                OpenSource(own, number, self.pipeline, self.num_frames, self.device, main=main, no_images=_NO_IMAGES)
+                DataSource(own, number, self.pipeline, self.num_frames, self.device, main=main, no_images=_NO_IMAGES)
                 for number in range(len(settings.data))
             ]
             for each in opened:
@@ -128,31 +128,31 @@ class _DenoisingStage:
             self._held_out = opened
             sets = [each.clips for each in opened]
             digests = [each.digest for each in opened]
-        self.question = question_of(settings, digests)
-        limits = reading_limits(recipe) if recipe.loading.workers else None
+        self.validation_id = validation_id(settings, digests)
+        limits = worker_limits(recipe) if recipe.loading.workers else None
 
         def collated(batch: Batch) -> LatentBatch:
             return self._collated(batch, 0.0)
 
         validation = Validation(settings, sets, self.num_frames, recipe.seed, limits, collated)
-        take_up_replaced(validation.loader, recipe.output, "replaced_in_validation")
+        restore_replaced(validation.loader, recipe.output, "replaced_in_validation")
         return validation
 
-    def listed(self) -> dict[str, Any]:
+    def describe_data(self) -> dict[str, Any]:
         held_out = [each.listed(self.num_frames, images=self.num_frames == 1) for each in self._held_out]
         return {"sources": self.data.listed(), **({"validation": held_out} if held_out else {})}
 
-    def lines(self) -> list[str]:
+    def data_lines(self) -> list[str]:
         held_out = [each.line(self.num_frames, images=self.num_frames == 1) for each in self._held_out]
         return [*self.data.lines(), *(f"validation: {line}" for line in held_out)]
 
-    def came_across(self) -> dict[str, list[Any]]:
-        found = self.data.came_across()
+    def data_issues(self) -> dict[str, list[Any]]:
+        found = self.data.data_issues()
         return found if self._validation is None else {**found, "replaced_in_validation": self._validation.replaced()}
 
     @cached_property
     def _encode(self) -> Callable[[np.ndarray], np.ndarray]:
-        return frame_encoder(self.pipeline.vae, self.device, encoding_dtype(self.recipe))
+        return frame_encoder(self.pipeline.vae, self.device, encoding_dtype(self.recipe.compute.precision))
 
     @cached_property
     def _sentences(self) -> SentenceEncoder:
@@ -240,13 +240,13 @@ class ImageStage(_DenoisingStage):
 
     def __init__(self, recipe: ImageRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
-        autoencoder = AutoencoderKL.from_pretrained(trained_autoencoder(recipe), use_safetensors=True)
+        autoencoder = AutoencoderKL.from_pretrained(autoencoder_folder(recipe), use_safetensors=True)
         pipeline = new_image_model(recipe, autoencoder)
         super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler), 1, device, rank, ranks)
 
     def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
         assert name == "vae"
-        return AutoencoderKL.from_pretrained(trained_autoencoder(self.recipe), use_safetensors=True)
+        return AutoencoderKL.from_pretrained(autoencoder_folder(self.recipe), use_safetensors=True)
 
     def export(self, output: Path) -> None:
         parts = self.pipeline
@@ -275,14 +275,14 @@ class VideoStage(_DenoisingStage):
             hint = "" if is_there else "; train stage (b) first if it is a run"
             raise ValueError(f"{error}{hint}") from error
         former = pipeline.temporal
-        make_video_model(recipe, pipeline)
+        prepare_video_model(recipe, pipeline)
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
         base_parts = {**pipeline.components, "temporal": former if pipeline.temporal is former else None}
         super().__init__(recipe, pipeline, base_parts.values(), pipeline.config.num_frames, device, rank, ranks)
         for name in ("shift", "num_frames"):
             self.fingerprint[name] = json.dumps(pipeline.config[name], sort_keys=True)
         if recipe.lora is not None:
-            add_lora(pipeline.unet, lora_of(recipe))
+            add_lora(pipeline.unet, lora_settings(recipe))
 
     def take(self, step: int) -> BatchSpec:
         """Clips, or at ``image_share`` of the steps, evenly spread, as many single frames as those clips have.
@@ -309,7 +309,7 @@ class VideoStage(_DenoisingStage):
             pipeline.register_to_config(guidance_scale=recipe.guidance_scale)
         wanted = recipe.exports or (("model",) if recipe.lora is None else ("lora",))
         if "lora" in wanted:
-            save_lora(pipeline, lora_of(recipe), output / "lora.safetensors")
+            save_lora(pipeline, lora_settings(recipe), output / "lora.safetensors")
         if recipe.lora is not None and wanted != ("lora",):
             merge_lora(pipeline.unet)
         if "delta" in wanted:

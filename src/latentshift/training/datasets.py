@@ -17,8 +17,8 @@ from latentshift.data.rejected import Rejected
 from latentshift.data.sources import source_from
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.data_source import DataSource, worker_limits
 from latentshift.training.recipe import DataSettings, DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.training.stages.source import OpenSource, reading_limits
 
 _STEPS_LOOKED_AT = 1001  # to see whether any step learns single frames
 
@@ -33,7 +33,7 @@ class TrainingData:
     """
 
     def __init__(
-        self, sources: Sequence[OpenSource], loader: Loader, num_frames: int, *, text_encoded: bool, images: bool
+        self, sources: Sequence[DataSource], loader: Loader, num_frames: int, *, text_encoded: bool, images: bool
     ) -> None:
         self.loader = loader
         self.digests = {f"data {number}": each.digest for number, each in enumerate(sources, 1)}
@@ -56,7 +56,7 @@ class TrainingData:
         """The same in a line for each source, for people."""
         return [each.line(self._num_frames, images=self._images) for each in self._sources]
 
-    def came_across(self) -> dict[str, list[Any]]:
+    def data_issues(self) -> dict[str, list[Any]]:
         """What was replaced so far, and which clips were shorter than the window."""
         short = self.loader.short.union(*(each.short for each in self._sources))
         return {"replaced": replaced_clips(self.loader), "short": sorted(short)}
@@ -92,7 +92,7 @@ def open_data(
         ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
     """
     opened = [
-        OpenSource(recipe, number, pipeline, num_frames, device, main=rank == 0) for number in range(len(recipe.data))
+        DataSource(recipe, number, pipeline, num_frames, device, main=rank == 0) for number in range(len(recipe.data))
     ]
     sets = [each.clips for each in opened]
     images = any(take(step).num_frames == 1 for step in range(1, _STEPS_LOOKED_AT))
@@ -108,9 +108,9 @@ def open_data(
         weights=[each.weight for each in recipe.data],
         rank=rank,
         ranks=ranks,
-        limits=reading_limits(recipe) if loading.workers else None,
+        limits=worker_limits(recipe) if loading.workers else None,
     )
-    take_up_replaced(loader, recipe.output, "replaced")
+    restore_replaced(loader, recipe.output, "replaced")
     text_encoded = not pipeline.sentences.is_trained and all(each.text_encoded for each in opened)
     return TrainingData(opened, loader, num_frames, text_encoded=text_encoded, images=images)
 
@@ -121,7 +121,7 @@ def all_sources(recipe: DiffusionSettings) -> tuple[DataSettings, ...]:
     return (*recipe.data, *(validation or ()))
 
 
-def brings_text(recipe: DiffusionSettings) -> bool:
+def has_encoded_text(recipe: DiffusionSettings) -> bool:
     """Whether all of a recipe's data was encoded before, and its captions with it."""
     folders = [Path(each.source) for each in all_sources(recipe)]
     return all(index_path(folder).is_file() and LatentSpec.read(folder).text is not None for folder in folders)
@@ -150,7 +150,7 @@ def count_samples(recipe: ImageRecipe | VideoRecipe) -> tuple[int, float]:
     return count, 1.0 if images else 1.0 - recipe.image_share  # type: ignore[union-attr]
 
 
-def take_up_replaced(loader: Loader, output: Path, heading: str) -> None:
+def restore_replaced(loader: Loader, output: Path, heading: str) -> None:
     """Bring back what a run that goes on had replaced, under a heading of its report, and which clips were short."""
     path = output / "data.json"
     if path.exists() and list_checkpoints(output / "checkpoints"):

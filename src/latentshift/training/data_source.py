@@ -25,7 +25,7 @@ from latentshift.data.worker_pool import WorkerLimits
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.arithmetic import encoding_dtype
+from latentshift.training.precision import encoding_dtype
 from latentshift.training.recipe import DataSettings, DiffusionSettings
 
 _OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
@@ -33,7 +33,7 @@ _MOST_REASONS = 3  # of what is refused, in the message that all of it is
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
 
 
-class OpenSource:
+class DataSource:
     """One source of a recipe, opened.
 
     Args:
@@ -156,7 +156,7 @@ class OpenSource:
         raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
 
     def _plan(self, folder: Path) -> LatentSpec:
-        precision = str(encoding_dtype(self.recipe)).removeprefix("torch.")
+        precision = str(encoding_dtype(self.recipe.compute.precision)).removeprefix("torch.")
         if index_path(folder).exists():
             precision = LatentSpec.read(
                 folder
@@ -175,7 +175,7 @@ class OpenSource:
     def _encode(self, folder: Path, manifest: Manifest, dtype: torch.dtype) -> None:
         encoder = frame_encoder(self.pipeline.vae, self.device, dtype)
         with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
-            for done in encode_shards(folder, encoder, None, reading_limits(self.recipe)):
+            for done in encode_shards(folder, encoder, None, worker_limits(self.recipe)):
                 bar.update(done)
         self.pipeline.vae.to("cpu")  # training has no use for it
 
@@ -195,7 +195,7 @@ class OpenSource:
             )
 
 
-def reading_limits(recipe: DiffusionSettings) -> WorkerLimits:
+def worker_limits(recipe: DiffusionSettings) -> WorkerLimits:
     """What reading a clip may cost."""
     loading = recipe.loading
     return WorkerLimits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))

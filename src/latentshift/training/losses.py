@@ -39,7 +39,7 @@ class LatentBatch:
     names: Callable[[], list[str]] = list  # of the clips
 
 
-class AutoencoderObjective(nn.Module):
+class AutoencoderLoss(nn.Module):
     """L1 reconstruction of frames and of their edges, and a small KL divergence (Rombach et al. 2022, App. G)."""
 
     def __init__(self, autoencoder: AutoencoderKL, kl_weight: float, edge_weight: float) -> None:
@@ -62,7 +62,7 @@ class AutoencoderObjective(nn.Module):
         }
 
 
-class DenoisingObjective(nn.Module):
+class DenoisingLoss(nn.Module):
     """Eq. 2 on images and Eq. 5 on clips: the squared error of the predicted noise (or velocity)."""
 
     def __init__(
@@ -84,7 +84,7 @@ class DenoisingObjective(nn.Module):
         self.weighting = weighting
         self.min_snr_gamma = min_snr_gamma
 
-    def train(self, mode: bool = True) -> DenoisingObjective:
+    def train(self, mode: bool = True) -> DenoisingLoss:
         """As ever, but what is frozen stays as it is at inference: no dropout in a frozen text encoder."""
         super().train(mode)
         for part in self.children():

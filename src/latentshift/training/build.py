@@ -21,8 +21,8 @@ from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
 from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
+from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import AutoencoderRecipe, DiffusionSettings, ImageRecipe, VideoRecipe
-from latentshift.training.stages.objective import DenoisingObjective
 
 
 def new_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
@@ -37,7 +37,7 @@ def new_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
     )
 
 
-def trained_autoencoder(recipe: ImageRecipe) -> Path:
+def autoencoder_folder(recipe: ImageRecipe) -> Path:
     """The folder of the autoencoder that stage (b) starts from.
 
     Raises:
@@ -62,7 +62,7 @@ def new_image_model(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> LatentSh
     )
 
 
-def make_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None:
+def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None:
     """Turn a base into stage (c)'s model, in place: how frames meet, their shape, what is predicted, what is trained.
 
     Raises:
@@ -95,15 +95,13 @@ def make_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None
     pipeline.sentences.requires_grad_(recipe.train_text_encoder)
 
 
-def objective_for(
-    recipe: DiffusionSettings, pipeline: LatentShiftPipeline, *, text_encoded: bool
-) -> DenoisingObjective:
+def build_objective(recipe: DiffusionSettings, pipeline: LatentShiftPipeline, *, text_encoded: bool) -> DenoisingLoss:
     """What the model is trained on, with the recipe's way of calculating it; without text encoders where none work."""
     if recipe.compute.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
     if recipe.compile:
         compile_for_training(pipeline.unet)
-    return DenoisingObjective(
+    return DenoisingLoss(
         pipeline.unet,
         None if text_encoded else pipeline.sentences,
         pipeline.scheduler,
@@ -114,7 +112,7 @@ def objective_for(
     )
 
 
-def lora_of(recipe: VideoRecipe) -> Lora:
+def lora_settings(recipe: VideoRecipe) -> Lora:
     """The adapter that a recipe asks for."""
     assert recipe.lora is not None
     return Lora(**recipe.lora.model_dump())

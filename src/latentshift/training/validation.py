@@ -19,17 +19,17 @@ from latentshift.data.dataset import ClipDataset
 from latentshift.data.loader import Batch, BatchSpec, Loader
 from latentshift.data.sample_order import rng_for
 from latentshift.data.worker_pool import WorkerLimits
-from latentshift.training.processes import split
-from latentshift.training.recipe import NAMES_OF_DATA, ValidationSettings
-from latentshift.training.stages.data import replaced_clips
-from latentshift.training.stages.objective import LatentBatch
+from latentshift.training.datasets import replaced_clips
+from latentshift.training.distributed import split_batch
+from latentshift.training.losses import LatentBatch
+from latentshift.training.recipe import DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 
 
-def question_of(settings: ValidationSettings, digests: Sequence[str]) -> str:
+def validation_id(settings: ValidationSettings, digests: Sequence[str]) -> str:
     """A digest of what validation asks, and of which data."""
-    asked = settings.model_dump_json(exclude={"every": True, "data": {"__all__": set(NAMES_OF_DATA)}})
+    asked = settings.model_dump_json(exclude={"every": True, "data": {"__all__": set(DataSettings.changeable())}})
     return hashlib.sha256("\n".join([asked, *digests]).encode()).hexdigest()[:12]
 
 
@@ -90,5 +90,5 @@ class Validation:
         noise = rng_for(self.seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
         whole: LatentBatch
-        (whole,) = split(fixed, 1, device)
+        (whole,) = split_batch(fixed, 1, device)
         return whole

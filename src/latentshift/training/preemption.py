@@ -1,0 +1,65 @@
+"""SIGTERM, as schedulers send it before they take a machine away: the run saves its progress and exits with code 75.
+
+Knows nothing of what a run is.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+class Terminated(BaseException):
+    """A run was stopped by SIGTERM and has saved its progress.
+
+    Like KeyboardInterrupt no ``Exception``: it may be raised in the middle of anything, and must not be taken for a
+    fault of a file that is being read or written then.
+    """
+
+
+class SigtermHandler:
+    """Records SIGTERM while it is entered; outside the main thread, where signals don't arrive, it does nothing.
+
+    Attributes:
+        stop_requested: whether SIGTERM has come.
+    """
+
+    def __init__(self) -> None:
+        self.stop_requested = False
+        self._interruptible = False
+
+    def __enter__(self) -> SigtermHandler:
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        if self._in_main_thread:
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._in_main_thread:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, where nothing has to be completed first, SIGTERM ends the block at once.
+
+        Raises:
+            Terminated: when SIGTERM comes, or has come before.
+        """
+        self._interruptible = True
+        try:
+            if self.stop_requested:
+                raise Terminated
+            yield
+        finally:
+            self._interruptible = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.stop_requested = True
+        if self._interruptible:
+            self._interruptible = False  # a second signal must not interrupt what follows
+            raise Terminated
