@@ -18,7 +18,7 @@ from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import VideoRecipe, load_recipe
 from latentshift.training.run import run
-from latentshift.training.stages.denoiser import VideoStage
+from latentshift.training.stages.video import VideoStage
 from latentshift.training.train_state import TrainState
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"

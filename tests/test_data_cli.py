@@ -20,7 +20,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.contact_sheet import side_by_side
 from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.training.recipe import load_recipe
-from latentshift.training.stages.denoiser import VideoStage
+from latentshift.training.stages.video import VideoStage
 from latentshift.video import as_clip, write_video
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -276,7 +276,7 @@ def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.
     expected = side_by_side([as_clip(video)])
     write_video("expected.mp4", expected, fps=whole.config.fps)
     assert Path("samples/step-00000001.mp4").read_bytes() == Path("expected.mp4").read_bytes()
-    with stage.all_parts():
+    with stage.offloaded.loaded():
         assert not any(away()) and len(pipeline.sentences.encoders) == len(encoders)
     stage.export(Path("run"))
     made = LatentShiftPipeline.from_pretrained("run/model")

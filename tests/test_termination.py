@@ -16,7 +16,7 @@ from latentshift.training.preemption import EXIT_CODE
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.stages.denoiser import VideoStage
+from latentshift.training.stages.video import VideoStage
 from launch import AUTOENCODER, RECIPES, TINY, Processes, command_line, train, wait_for_steps, wait_until
 
 ENDLESS = [str(AUTOENCODER), *TINY, "steps=100000", "save_every=100000"]

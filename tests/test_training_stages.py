@@ -28,7 +28,8 @@ from latentshift.training.optimizer import learning_rate
 from latentshift.training.recipe import OptimizerSettings, load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.stages.denoiser import ImageStage, VideoStage
+from latentshift.training.stages.image import ImageStage
+from latentshift.training.stages.video import VideoStage
 from tiny_runs import CPU, batch_of, same_weights, tiny
 
 
@@ -206,7 +207,7 @@ def test_image_captions_come_with_and_without_motion_and_sometimes_not_at_all(ru
 
 def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
     stage = VideoStage(tiny("video", runs, "image_share=0.3", "motion_captions=0", "caption_dropout=0"), CPU)
-    takes = [stage.take(step) for step in range(1, 201)]
+    takes = [stage.batch_spec(step) for step in range(1, 201)]
     shapes = [(take.samples, take.num_frames) for take in takes]
     assert set(shapes) == {(2, 4), (8, 1)}  # the same number of frames either way
     assert shapes.count((8, 1)) == 60

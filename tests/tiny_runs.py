@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.losses import LatentBatch
 from latentshift.training.recipe import load_recipe
-from latentshift.training.stages.denoiser import ImageStage, VideoStage
+from latentshift.training.stages.image import ImageStage
+from latentshift.training.stages.video import VideoStage
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY_RUN = [

@@ -62,6 +62,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "training.sizing.work": ("memory.workload",),
     "training.stage": ("training.stages.base",),
     "training.stages.data": ("training.datasets",),
+    "training.stages.denoiser": ("training.stages.image", "training.stages.video"),
     "training.stages.objective": ("training.losses",),
     "training.stages.prepare": ("training.build",),
     "training.stages.source": ("training.data_source",),

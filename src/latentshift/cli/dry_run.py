@@ -65,10 +65,12 @@ def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
 
     if isinstance(recipe, AutoencoderRecipe):
         return f"{'endless':>15}  no frame is drawn twice"
+    images = recipe.unit == "images"
     try:
-        count, share = count_samples(recipe)
+        count = count_samples(recipe.data, recipe.held_out_data, images=images)
     except ValueError as error:
         if not elsewhere:
             raise
         return f"{'not known':>15}  {error}"
-    return f"{count / (recipe.batch_size * share):>15,.1f}  {count:,} samples, those of no use among them"
+    clips_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
+    return f"{count / clips_a_step:>15,.1f}  {count:,} samples, those of no use among them"

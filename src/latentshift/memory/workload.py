@@ -24,12 +24,12 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import (
     autoencoder_folder,
     build_objective,
-    lora_settings,
+    lora_of,
     new_autoencoder,
     new_image_model,
     prepare_video_model,
 )
-from latentshift.training.datasets import all_sources, has_encoded_text
+from latentshift.training.datasets import has_encoded_text
 from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
 from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
@@ -87,7 +87,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
 
 def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> Workload:
     with torch.device("meta"):
-        autoencoder = new_autoencoder(recipe)
+        autoencoder = new_autoencoder(recipe.model, recipe.data.size)
     side, model = recipe.data.size, recipe.model
     small = side // 2 ** (len(model.channels) - 1)
 
@@ -105,11 +105,17 @@ def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> Workload:
 def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
     pipeline = _pipeline(recipe)
     unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
-    text_encoded = has_encoded_text(recipe) and not sentences.is_trained
-    footage = any(not each.encode for each in all_sources(recipe))
-    objective = build_objective(recipe.model_copy(update={"compile": False}), pipeline, text_encoded=text_encoded)
+    text_encoded = has_encoded_text(recipe.all_data) and not sentences.is_trained
+    footage = any(not each.encode for each in recipe.all_data)
+    objective = build_objective(
+        pipeline,
+        text_encoded=text_encoded,
+        loss_weight=recipe.loss_weight,
+        min_snr_gamma=recipe.min_snr_gamma,
+        gradient_checkpointing=recipe.compute.gradient_checkpointing,
+    )
     if isinstance(recipe, VideoRecipe) and recipe.lora is not None:
-        add_lora(unet, lora_settings(recipe))
+        add_lora(unet, lora_of(recipe.lora))
     parts = [_part("unet", unet)]
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
@@ -155,12 +161,14 @@ def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
             pipeline = LatentShiftPipeline(**meta_components(resolve_model(recipe.model)))
             prepare_video_model(recipe, pipeline)
             return pipeline
-        config = AutoencoderKL.load_config(autoencoder_folder(recipe))
+        config = AutoencoderKL.load_config(autoencoder_folder(recipe.autoencoder))
     except OSError as error:
         what = recipe.autoencoder if isinstance(recipe, ImageRecipe) else recipe.model
         raise ValueError(f"the configuration of {what} can't be read: {str(error).splitlines()[0]}") from None
     with torch.device("meta"):
-        pipeline = new_image_model(recipe, AutoencoderKL.from_config(config))
+        pipeline = new_image_model(
+            recipe.unet, recipe.text, recipe.prediction_type or "epsilon", AutoencoderKL.from_config(config)
+        )
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # it is no weight
     return pipeline
 

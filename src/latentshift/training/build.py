@@ -1,6 +1,6 @@
-"""From a recipe to the model that its stage trains, before anything is trained or read.
+"""The models that stages train, and their objectives, before anything is trained or read.
 
-The same with real weights, for training, and with weights that are shapes alone, for sizing a run.
+The same with real weights, for training, and with weights on torch's meta device, for sizing a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.data.sprites import words
-from latentshift.diffusion.noise import paper_scheduler
+from latentshift.diffusion.noise import Weighting, paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
@@ -22,43 +22,44 @@ from latentshift.models.denoiser import compile_for_training
 from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
 from latentshift.training.losses import DenoisingLoss
-from latentshift.training.recipe import AutoencoderRecipe, DiffusionSettings, ImageRecipe, VideoRecipe
+from latentshift.training.recipe import AutoencoderModel, LoraSettings, TextModel, UNetModel, VideoRecipe
 
 
-def new_autoencoder(recipe: AutoencoderRecipe) -> AutoencoderKL:
-    """Stage (a)'s model, with random weights."""
-    model = recipe.model
+def new_autoencoder(model: AutoencoderModel, size: int) -> AutoencoderKL:
+    """Stage (a)'s model for frames of a size, with random weights."""
     return build_autoencoder(
         channels=model.channels,
         layers_per_block=model.layers_per_block,
         latent_channels=model.latent_channels,
         norm_groups=model.norm_groups,
-        size=recipe.data.size,
+        size=size,
     )
 
 
-def autoencoder_folder(recipe: ImageRecipe) -> Path:
-    """The folder of the autoencoder that stage (b) starts from.
+def autoencoder_folder(run: Path) -> Path:
+    """The folder of the autoencoder in a run of stage (a).
 
     Raises:
         ValueError: if there is none.
     """
-    folder = recipe.autoencoder / "model"
+    folder = run / "model"
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: train stage (a) first, or set `autoencoder` to its run")
     return folder
 
 
-def new_image_model(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> LatentShiftPipeline:
+def new_image_model(
+    unet: UNetModel, text: TextModel, prediction_type: str, autoencoder: AutoencoderKL
+) -> LatentShiftPipeline:
     """Stage (b)'s model: U-Net and text encoder with random weights, around a trained autoencoder."""
-    tokenizer = build_word_tokenizer(words(), recipe.text.tokens)
+    tokenizer = build_word_tokenizer(words(), text.tokens)
     autoencoder.requires_grad_(False)
     return LatentShiftPipeline(
         vae=autoencoder,
-        text_encoder=_build_text_encoder(recipe, tokenizer),
+        text_encoder=_build_text_encoder(text, tokenizer),
         tokenizer=tokenizer,
-        unet=_build_unet(recipe, autoencoder),
-        scheduler=paper_scheduler(recipe.prediction_type or "epsilon"),
+        unet=_build_unet(unet, text.width, autoencoder),
+        scheduler=paper_scheduler(prediction_type),
     )
 
 
@@ -87,7 +88,10 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
         )
     if recipe.shift is not None:
         pipeline.set_shift(recipe.shift.to_dict())
-    _settle_shape(recipe, pipeline)
+    if recipe.size is not None:
+        _set_size(pipeline, recipe.size)
+    of_videos = {"num_frames": recipe.num_frames, "fps": recipe.fps}
+    pipeline.register_to_config(**{name: value for name, value in of_videos.items() if value is not None})
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     if recipe.prediction_type is not None:
         pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
@@ -95,43 +99,55 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     pipeline.sentences.requires_grad_(recipe.train_text_encoder)
 
 
-def build_objective(recipe: DiffusionSettings, pipeline: LatentShiftPipeline, *, text_encoded: bool) -> DenoisingLoss:
-    """What the model is trained on, with the recipe's way of calculating it; without text encoders where none work."""
-    if recipe.compute.gradient_checkpointing:
+def build_objective(
+    pipeline: LatentShiftPipeline,
+    *,
+    text_encoded: bool,
+    loss_weight: Weighting = "uniform",
+    min_snr_gamma: float = 5.0,
+    gradient_checkpointing: bool = False,
+    compiled: bool = False,
+) -> DenoisingLoss:
+    """The loss of a pipeline's U-Net.
+
+    Args:
+        pipeline: of the model that is trained.
+        text_encoded: whether every batch brings its text encoded; the objective has no text encoders then.
+        loss_weight: of a timestep.
+        min_snr_gamma: where ``loss_weight`` is ``min_snr``: its γ.
+        gradient_checkpointing: whether the U-Net's activations are recomputed in the backward pass.
+        compiled: whether the U-Net is compiled.
+    """
+    if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
-    if recipe.compile:
+    if compiled:
         compile_for_training(pipeline.unet)
     return DenoisingLoss(
         pipeline.unet,
         None if text_encoded else pipeline.sentences,
         pipeline.scheduler,
-        recipe.loss_weight,
-        recipe.min_snr_gamma,
+        loss_weight,
+        min_snr_gamma,
         pipeline.temporal,
         pipeline.vae_scale_factor,
     )
 
 
-def lora_settings(recipe: VideoRecipe) -> Lora:
-    """The adapter that a recipe asks for."""
-    assert recipe.lora is not None
-    return Lora(**recipe.lora.model_dump())
+def lora_of(settings: LoraSettings) -> Lora:
+    """The adapter with a recipe's settings."""
+    return Lora(**settings.model_dump())
 
 
-def _settle_shape(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None:
-    """What shape the model's videos have from now on."""
-    if recipe.size is not None:
-        scale = pipeline.vae_scale_factor
-        least = scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-        if recipe.size % least:
-            raise ValueError(f"size must be a multiple of {least} for this model, not {recipe.size}")
-        pipeline.unet.register_to_config(sample_size=recipe.size // scale)
-    wanted = {"num_frames": recipe.num_frames, "fps": recipe.fps}
-    pipeline.register_to_config(**{name: value for name, value in wanted.items() if value is not None})
+def _set_size(pipeline: LatentShiftPipeline, size: int) -> None:
+    """Let a pipeline make frames of a size in pixels from now on."""
+    scale = pipeline.vae_scale_factor
+    least = scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    if size % least:
+        raise ValueError(f"size must be a multiple of {least} for this model, not {size}")
+    pipeline.unet.register_to_config(sample_size=size // scale)
 
 
-def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
-    model = recipe.unet
+def _build_unet(model: UNetModel, text_width: int, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
     down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in model.attention]
     return UNet2DConditionModel(
         sample_size=autoencoder.config.sample_size // 2 ** (len(autoencoder.config.block_out_channels) - 1),
@@ -140,15 +156,14 @@ def _build_unet(recipe: ImageRecipe, autoencoder: AutoencoderKL) -> UNet2DCondit
         block_out_channels=model.channels,
         layers_per_block=model.layers_per_block,
         attention_head_dim=model.heads,
-        cross_attention_dim=recipe.text.width,
+        cross_attention_dim=text_width,
         norm_num_groups=model.norm_groups,
         down_block_types=down,
         up_block_types=[kind.replace("Down", "Up") for kind in reversed(down)],
     )
 
 
-def _build_text_encoder(recipe: ImageRecipe, tokenizer: PreTrainedTokenizerBase) -> LDMBertModel:
-    text = recipe.text
+def _build_text_encoder(text: TextModel, tokenizer: PreTrainedTokenizerBase) -> LDMBertModel:
     encoder = LDMBertModel(
         LDMBertConfig(
             vocab_size=len(tokenizer),

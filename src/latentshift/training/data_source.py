@@ -1,15 +1,14 @@
-"""One source of a recipe, opened: listed, encoded where that is asked for, and checked against the model."""
+"""One source of a recipe, opened: listed, encoded if the recipe says so, and checked against the model."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from latentshift.data.dataset import ClipDataset, FootageDataset
 from latentshift.data.footage.framing import Framing
@@ -25,29 +24,60 @@ from latentshift.data.worker_pool import WorkerLimits
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.precision import encoding_dtype
-from latentshift.training.recipe import DataSettings, DiffusionSettings
+from latentshift.progress import progress_bar
+from latentshift.training.precision import Precision, encoding_dtype
+from latentshift.training.recipe import DataSettings, LoadingSettings
 
-_OF_ENCODED = {"source", "weight"}  # what can be said of a folder that was encoded before
-_MOST_REASONS = 3  # of what is refused, in the message that all of it is
+_FOR_ENCODED = {"source", "weight"}  # settings that a folder of latents can have
+_MOST_REASONS = 3  # of refusals, in the message that everything was refused
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """What all sources of a run are opened with.
+
+    Attributes:
+        pipeline: the model that is trained, for its encoders.
+        num_frames: of a sample.
+        device: where clips are encoded.
+        precision: of encoding.
+        loading: how clips are read.
+        motion_captions: the share of single frames that are their clip's first, with the motion in the caption.
+        seed: of the data's order.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1; the first process writes files.
+        ranks: how many processes share each batch.
+    """
+
+    pipeline: LatentShiftPipeline
+    num_frames: int
+    device: torch.device
+    precision: Precision
+    loading: LoadingSettings
+    motion_captions: float = 0.0
+    seed: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def limits(self) -> WorkerLimits | None:
+        """Of reading clips in other processes; None: they are read in this one."""
+        return worker_limits(self.loading) if self.loading.workers else None
 
 
 class DataSource:
     """One source of a recipe, opened.
 
     Args:
-        recipe: the stage's.
-        number: of the source in it, 0, 1, ….
-        pipeline: the model that learns, for its encoders.
-        num_frames: of the stage's samples.
-        device: where clips are encoded.
-        main: whether this process is the one that writes; the others find what it has written.
-        no_images: why its images are not used, where they are not.
+        settings: of the source.
+        output: folder for what is listed and encoded: the run's.
+        name: of this source's folder there, if the recipe has several.
+        context: of the run.
+        no_images: why images are not used, where they are not.
 
     Attributes:
-        clips: what it holds.
-        digest: of its rows and of how they are taken, to be told from what a run began with.
+        clips: the samples.
+        digest: of its rows and of how they are taken, to be compared with what a run started with.
         text_encoded: whether its samples bring the embedding of their caption.
         short: names of clips that were shorter than the window.
 
@@ -57,78 +87,65 @@ class DataSource:
 
     def __init__(
         self,
-        recipe: DiffusionSettings,
-        number: int,
-        pipeline: LatentShiftPipeline,
-        num_frames: int,
-        device: torch.device,
+        settings: DataSettings,
+        output: Path,
+        name: str,
+        context: DataContext,
         *,
-        main: bool = True,
         no_images: str = "image_share is 0",
     ) -> None:
-        self.recipe = recipe
-        self.settings: DataSettings = recipe.data[number]
-        self.pipeline = pipeline
-        self.device = device
+        self.settings = settings
         self.no_images = no_images
-        still_share = recipe.motion_captions
-        place = Path(self.settings.source)
         self.short: list[str] = []
         self.clips: ClipDataset
-        self._refused: Callable[[], Iterator[RejectedRow]]
-        if index_path(place).is_file():
-            for name, field in DataSettings.model_fields.items():
-                if name not in _OF_ENCODED and getattr(self.settings, name) != field.get_default():
-                    raise ValueError(f"{place} holds clips that are encoded already: data.{name} can't be set for it")
-            encoded = LatentDataset(place, still_share)
-            self._check(encoded.plan)
-            self._take_encoded(encoded)
+        self._rejected: Callable[[], Iterator[RejectedRow]]
+        pipeline, side = context.pipeline, context.pipeline.sample_size
+        if index_path(Path(settings.source)).is_file():
+            latents = _open_latents(settings, context)
+            _check_encoders(latents.plan, settings.source, pipeline)
+            self._use_latents(latents)
             return
-        frames = self.settings.frames or (num_frames if num_frames > 1 else _FRAMES_FOR_IMAGES)
-        side = pipeline.sample_size
-        self.window = Window(frames, self.settings.seconds, self.settings.place, self.settings.short)
-        self.framing = Framing(side, side, self.settings.crop, self.settings.flip)
-        source = source_from(self.settings.source, self.settings.options)
-        name = str(number + 1) if len(recipe.data) > 1 else ""
-        if self.settings.encode:
-            folder = self.settings.latents or recipe.output / "latents" / name
-            plan = self._plan(folder)
-            manifest = resolve_source(folder, source, plan, retry=recipe.loading.retry and main)
-            self._encode(folder, manifest, getattr(torch, plan.precision))
-            self._take_encoded(LatentDataset(folder, still_share))
+        frames = settings.frames or (context.num_frames if context.num_frames > 1 else _FRAMES_FOR_IMAGES)
+        window = Window(frames, settings.seconds, settings.place, settings.short)
+        framing = Framing(side, side, settings.crop, settings.flip)
+        if settings.encode:
+            folder = settings.latents or output / "latents" / name
+            _encode(folder, settings, window, framing, context)
+            self._use_latents(LatentDataset(folder, context.motion_captions))
         else:
-            folder = recipe.output / "footage" / name
-            left_out = RejectedList(folder / "left-out.jsonl")
-            if main:
+            folder = output / "footage" / name
+            rejected = RejectedList(folder / "left-out.jsonl")
+            if context.rank == 0:
                 folder.mkdir(parents=True, exist_ok=True)
-                left_out.clear()
-                manifest = list_source(folder / "manifest.jsonl", source, left_out.add)
+                rejected.clear()
+                source = source_from(settings.source, settings.options)
+                manifest = list_source(folder / "manifest.jsonl", source, rejected.add)
             else:
                 manifest = Manifest(folder / "manifest.jsonl")
             self.digest = manifest.digest
             self.text_encoded = False
-            self.clips = FootageDataset(manifest, self.window, self.framing, still_share)
-            self._refused = lambda: iter(left_out)
+            self.clips = FootageDataset(manifest, window, framing, context.motion_captions)
+            self._rejected = lambda: iter(rejected)
 
-    def _take_encoded(self, encoded: LatentDataset) -> None:
-        self.clips, self.short, self._refused = encoded, encoded.short, encoded.refused
-        self.digest = spec_digest(encoded.plan)
-        self.text_encoded = encoded.plan.text is not None
+    def _use_latents(self, latents: LatentDataset) -> None:
+        self.clips, self.short, self._rejected = latents, latents.short, latents.refused
+        self.digest = spec_digest(latents.plan)
+        self.text_encoded = latents.plan.text is not None
 
-    def listed(self, num_frames: int, *, images: bool) -> dict[str, Any]:
-        """What is used and what is not, in plain values."""
+    def describe(self, num_frames: int, *, images: bool) -> dict[str, Any]:
+        """What is used and what is not, as JSON values."""
         counts = self._counts(num_frames, images)
-        return {"source": self.settings.source, **counts, "refused": [vars(each) for each in self._refused()]}
+        return {"source": self.settings.source, **counts, "refused": [vars(each) for each in self._rejected()]}
 
     def line(self, num_frames: int, *, images: bool) -> str:
-        """The same in short, for people."""
-        counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._refused())}
-        told = {
+        """The same in a line."""
+        counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._rejected())}
+        phrases = {
             "images": f"{counts['images']} images",
             "unused_images": f"{counts['unused_images']} images not used, since {self.no_images}",
             "refused": f"{counts['refused']} refused",
         }
-        parts = [f"{counts['clips']} clips", *(words for name, words in told.items() if counts[name])]
+        parts = [f"{counts['clips']} clips", *(phrase for name, phrase in phrases.items() if counts[name])]
         return f"{self.settings.source}: {', '.join(parts)}"
 
     def _counts(self, num_frames: int, images: bool) -> dict[str, int]:
@@ -139,15 +156,15 @@ class DataSource:
             "unused_images": 0 if images else pictures,
         }
 
-    def check_use(self, num_frames: int, *, images: bool) -> None:
-        """That the source gives anything.
+    def check_not_empty(self, num_frames: int, *, images: bool) -> None:
+        """Check that the source has samples for the stage.
 
         Raises:
             ValueError: if not; the message says why.
         """
         if self.clips.size(num_frames) or (images and self.clips.size(1)):
             return
-        why = [f"{each.name}: {each.reason}" for each in islice(self._refused(), _MOST_REASONS)]
+        why = [f"{each.name}: {each.reason}" for each in islice(self._rejected(), _MOST_REASONS)]
         if self.clips.images:
             why.insert(0, f"it has images, and {self.no_images} ({self.clips.images})")
         elif self.clips.size(1):
@@ -155,47 +172,54 @@ class DataSource:
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"
         raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
 
-    def _plan(self, folder: Path) -> LatentSpec:
-        precision = str(encoding_dtype(self.recipe.compute.precision)).removeprefix("torch.")
-        if index_path(folder).exists():
-            precision = LatentSpec.read(
-                folder
-            ).precision  # what is encoded stays, as a run goes on in another precision
-        return LatentSpec(
-            manifest="",
-            autoencoder=weights_fingerprint(self.pipeline.vae),
-            precision=precision,
-            text=None,
-            window=self.window,
-            framing=self.framing,
-            views=self.settings.views,
-            seed=self.settings.seed,
-        )
 
-    def _encode(self, folder: Path, manifest: Manifest, dtype: torch.dtype) -> None:
-        encoder = frame_encoder(self.pipeline.vae, self.device, dtype)
-        with tqdm(total=len(manifest), desc="encode", unit="clip", disable=not sys.stderr.isatty()) as bar:
-            for done in encode_shards(folder, encoder, None, worker_limits(self.recipe)):
-                bar.update(done)
-        self.pipeline.vae.to("cpu")  # training has no use for it
-
-    def _check(self, plan: LatentSpec) -> None:
-        """That shards from elsewhere are this model's."""
-        pipeline, place = self.pipeline, self.settings.source
-        if plan.autoencoder != weights_fingerprint(pipeline.vae):
-            raise ValueError(f"{place} was encoded by another autoencoder than this model's; encode it again")
-        sentences = pipeline.sentences
-        if plan.text is not None and not sentences.is_trained and plan.text != model_fingerprint(*sentences.parts):
-            raise ValueError(f"{place} was encoded by another text encoder than this model's; encode it again")
-        side = pipeline.sample_size
-        if (plan.framing.height, plan.framing.width) != (side, side):
-            raise ValueError(
-                f"{place} holds frames of {plan.framing.width}x{plan.framing.height} pixels, and the model makes "
-                f"{side}x{side}; encode it again with --size {side}"
-            )
-
-
-def worker_limits(recipe: DiffusionSettings) -> WorkerLimits:
+def worker_limits(loading: LoadingSettings) -> WorkerLimits:
     """What reading a clip may cost."""
-    loading = recipe.loading
     return WorkerLimits(max(1, loading.workers), loading.time_limit, round(loading.memory_limit * 2**30))
+
+
+def _open_latents(settings: DataSettings, context: DataContext) -> LatentDataset:
+    for name, field in DataSettings.model_fields.items():
+        if name not in _FOR_ENCODED and getattr(settings, name) != field.get_default():
+            raise ValueError(f"{settings.source} holds clips that are encoded already: data.{name} can't be set for it")
+    return LatentDataset(Path(settings.source), context.motion_captions)
+
+
+def _encode(folder: Path, settings: DataSettings, window: Window, framing: Framing, context: DataContext) -> None:
+    """List a source and encode its clips into a folder, as far as that is not done yet."""
+    autoencoder, first = context.pipeline.vae, context.rank == 0
+    precision = str(encoding_dtype(context.precision)).removeprefix("torch.")
+    if index_path(folder).exists():
+        precision = LatentSpec.read(folder).precision  # latents stay as they are, when a run resumes in another one
+    spec = LatentSpec(
+        manifest="",
+        autoencoder=weights_fingerprint(autoencoder),
+        precision=precision,
+        text=None,
+        window=window,
+        framing=framing,
+        views=settings.views,
+        seed=settings.seed,
+    )
+    source = source_from(settings.source, settings.options)
+    manifest = resolve_source(folder, source, spec, retry=context.loading.retry and first)
+    encoder = frame_encoder(autoencoder, context.device, getattr(torch, precision))
+    with progress_bar(total=len(manifest), text="encode", unit="clip", shown=first) as bar:
+        for done in encode_shards(folder, encoder, None, worker_limits(context.loading)):
+            bar.update(done)
+    autoencoder.to("cpu")  # training does not use it
+
+
+def _check_encoders(spec: LatentSpec, source: str, pipeline: LatentShiftPipeline) -> None:
+    """Check that latents were made by this model's encoders."""
+    if spec.autoencoder != weights_fingerprint(pipeline.vae):
+        raise ValueError(f"{source} was encoded by another autoencoder than this model's; encode it again")
+    sentences = pipeline.sentences
+    if spec.text is not None and not sentences.is_trained and spec.text != model_fingerprint(*sentences.parts):
+        raise ValueError(f"{source} was encoded by another text encoder than this model's; encode it again")
+    side = pipeline.sample_size
+    if (spec.framing.height, spec.framing.width) != (side, side):
+        raise ValueError(
+            f"{source} holds frames of {spec.framing.width}x{spec.framing.height} pixels, and the model makes "
+            f"{side}x{side}; encode it again with --size {side}"
+        )

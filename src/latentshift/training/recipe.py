@@ -344,6 +344,16 @@ class DiffusionSettings(RunSettings):
     )
 
     @property
+    def all_data(self) -> tuple[DataSettings, ...]:
+        """The sources of training and of validation."""
+        return (*self.data, *self.held_out_data)
+
+    @property
+    def held_out_data(self) -> tuple[DataSettings, ...]:
+        """The sources of validation, if they are not those of training."""
+        return () if self.validation is None else self.validation.data or ()
+
+    @property
     def validate_every(self) -> int | None:
         return None if self.validation is None else self.validation.every
 

@@ -15,7 +15,8 @@ from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
 from latentshift.training.run_folder import check_folder, lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.stages.denoiser import ImageStage, VideoStage
+from latentshift.training.stages.image import ImageStage
+from latentshift.training.stages.video import VideoStage
 
 
 def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Validation: the error at fixed (clip, timestep, noise) triples, told apart by how noisy they are.
+"""Validation: the error at fixed (clip, timestep, noise) triples, by bands of timesteps.
 
 A training loss says little from step to step, since its timesteps and noise are drawn anew; here nothing is.
 Legend of shapes: N clips, F frames, C latent channels, h × w.
@@ -8,87 +8,134 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from latentshift.data.dataset import ClipDataset
 from latentshift.data.loader import Batch, BatchSpec, Loader
 from latentshift.data.sample_order import rng_for
-from latentshift.data.worker_pool import WorkerLimits
-from latentshift.training.datasets import replaced_clips
+from latentshift.progress import progress_bar
+from latentshift.training.data_source import DataContext, DataSource
+from latentshift.training.datasets import TrainingData, open_sources, replaced_clips, restore_replaced
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.recipe import DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
+_REPLACED = "replaced_in_validation"  # in data.json
+_NO_IMAGES = "validation is of clips alone"
 
 
 def validation_id(settings: ValidationSettings, digests: Sequence[str]) -> str:
-    """A digest of what validation asks, and of which data."""
-    asked = settings.model_dump_json(exclude={"every": True, "data": {"__all__": set(DataSettings.changeable())}})
-    return hashlib.sha256("\n".join([asked, *digests]).encode()).hexdigest()[:12]
+    """A digest of validation's settings and of its data: only errors with the same one compare."""
+    fixed = settings.model_dump_json(exclude={"every": True, "data": {"__all__": set(DataSettings.changeable())}})
+    return hashlib.sha256("\n".join([fixed, *digests]).encode()).hexdigest()[:12]
 
 
 class Validation:
     """Fixed clips, each with a fixed timestep and fixed noise in each band of timesteps.
 
     Args:
-        settings: how many, and in how many bands.
-        clips: where they are taken from, in an order of their own.
-        num_frames: F.
-        seed: of that order and of the noise.
-        limits: of reading footage; None to read in this process.
-        collated: samples -> what the objective takes, with their own captions.
+        settings: how many clips and bands.
+        sources: of the clips, which are taken in an order of their own.
+        context: of the run.
+        held_out: whether the sources are not those of training.
 
     Attributes:
+        id: see :func:`validation_id`.
         loader: of the clips.
     """
 
     def __init__(
-        self,
-        settings: ValidationSettings,
-        clips: Sequence[ClipDataset],
-        num_frames: int,
-        seed: int,
-        limits: WorkerLimits | None,
-        collated: Callable[[Batch], LatentBatch],
+        self, settings: ValidationSettings, sources: Sequence[DataSource], context: DataContext, *, held_out: bool
     ) -> None:
-        self.settings = settings
-        self.seed = seed
-        self.loader = Loader(clips, lambda step: BatchSpec(1, num_frames, step - 1), seed + _STREAM, limits=limits)
-        self._collated = collated
-        self._kept: list[LatentBatch] = []
+        self.id = validation_id(settings, [each.digest for each in sources])
+        self.loader = Loader(
+            [each.clips for each in sources],
+            lambda step: BatchSpec(1, context.num_frames, step - 1),
+            context.seed + _STREAM,
+            limits=context.limits,
+        )
+        self.text_encoded = all(each.text_encoded for each in sources)
+        self._settings = settings
+        self._seed = context.seed
+        self._num_frames = context.num_frames
+        self._held_out = sources if held_out else ()
+        self._batches: list[LatentBatch] = []
 
-    def replaced(self) -> list[dict[str, str]]:
-        """The clips that turned out to be of no use, for which others were taken, and why."""
-        return replaced_clips(self.loader)
+    def describe(self) -> dict[str, Any]:
+        """Of each source that is held out what is used and what is not, under ``validation``."""
+        sources = [each.describe(self._num_frames, images=self._num_frames == 1) for each in self._held_out]
+        return {"validation": sources} if sources else {}
 
-    def __call__(self, objective: nn.Module, total_timesteps: int, device: torch.device) -> dict[str, float]:
-        """Mean squared error of the prediction, over all triples (``error``) and in each band (``error_0_249``, …)."""
-        if not self._kept:
-            batches = self.loader.batches()
-            self._kept = [self._collated(batch) for batch in islice(batches, self.settings.clips)]
-            batches.close()
-        bands = self.settings.bands
-        edges = [round(band * total_timesteps / bands) for band in range(bands + 1)]
+    def lines(self) -> list[str]:
+        """The same, a line for each source."""
+        return [f"validation: {each.line(self._num_frames, images=self._num_frames == 1)}" for each in self._held_out]
+
+    def issues(self) -> dict[str, list[Any]]:
+        """The clips that could not be used, for which others were taken, and why."""
+        return {_REPLACED: replaced_clips(self.loader)}
+
+    def measure(
+        self, objective: nn.Module, collate: Callable[[Batch], LatentBatch], timesteps: int, device: torch.device
+    ) -> dict[str, float]:
+        """Mean squared error of the prediction, over all triples (``error``) and in each band (``error_0_249``, …).
+
+        Args:
+            objective: from a batch to ``error``.
+            collate: samples -> batch, with their own captions; called once for each clip of a run.
+            timesteps: T of the noise schedule.
+            device: of the objective.
+        """
+        bands, clips = self._settings.bands, self._settings.clips
+        edges = [round(band * timesteps / bands) for band in range(bands + 1)]
         errors: dict[str, float] = {}
-        with torch.no_grad():
+        with torch.no_grad(), progress_bar(total=bands * clips, text="validation", unit="clip", leave=False) as bar:
+            if not self._batches:
+                with closing(self.loader.batches()) as batches:
+                    self._batches = [collate(batch) for batch in islice(batches, clips)]
             for band, (first, end) in enumerate(pairwise(edges)):
-                found = [
-                    float(objective(self._triple(number, band, (first + end) // 2, device))["error"])
-                    for number in range(len(self._kept))
-                ]
-                errors[f"error_{first}_{end - 1}"] = float(np.mean(found))
+                values = []
+                for number in range(len(self._batches)):
+                    triple = self._triple(number, band, (first + end) // 2, device)
+                    values.append(float(objective(triple)["error"]))
+                    bar.update()
+                errors[f"error_{first}_{end - 1}"] = float(np.mean(values))
         return {"error": float(np.mean(list(errors.values()))), **errors}
 
     def _triple(self, number: int, band: int, timestep: int, device: torch.device) -> LatentBatch:
-        batch = self._kept[number]
-        noise = rng_for(self.seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
+        batch = self._batches[number]
+        noise = rng_for(self._seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
-        whole: LatentBatch
-        (whole,) = split_batch(fixed, 1, device)
-        return whole
+        (on_device,) = split_batch(fixed, 1, device)
+        return on_device  # type: ignore[no-any-return]
+
+
+def open_validation(
+    settings: ValidationSettings, training: TrainingData, output: Path, context: DataContext
+) -> Validation:
+    """Open the data of validation: sources of its own, or those of training.
+
+    Args:
+        settings: of validation.
+        training: the data of training.
+        output: the run's folder.
+        context: of the run.
+
+    Raises:
+        ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
+    """
+    if settings.data is None:
+        validation = Validation(settings, training.sources, context, held_out=False)
+    else:
+        images = context.num_frames == 1
+        sources = open_sources(settings.data, output / "validation", context, images=images, no_images=_NO_IMAGES)
+        validation = Validation(settings, sources, context, held_out=True)
+    restore_replaced(validation.loader, output, _REPLACED)
+    return validation

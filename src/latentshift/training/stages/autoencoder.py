@@ -31,7 +31,7 @@ class AutoencoderStage:
         self.recipe = recipe
         self.rank, self.ranks = rank, ranks
         self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
-        self.autoencoder = new_autoencoder(recipe)
+        self.autoencoder = new_autoencoder(recipe.model, recipe.data.size)
         self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
         self.latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
 

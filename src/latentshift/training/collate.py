@@ -1,0 +1,97 @@
+"""Samples into a training batch: noise, timesteps and dropped captions are drawn here, and nowhere else.
+
+Legend of shapes: B clips, F frames, C latent channels, h × w latent pixels, L tokens, D width of the text encoders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from latentshift.data.loader import Batch
+from latentshift.data.sample_order import rng_for
+from latentshift.models.autoencoder import sample_moments
+from latentshift.models.encoders import frame_encoder
+from latentshift.models.text import SentenceEncoder
+from latentshift.training.losses import LatentBatch
+
+
+class Collator:
+    """Turns the samples of a step into latents, noise, timesteps and text.
+
+    The draws of a sample are a function of (seed, its place in the order of the data) alone: not of the batch, the
+    process or the point at which a run was resumed.
+
+    Args:
+        autoencoder: of the model; it encodes clips that are not encoded yet.
+        sentences: the model's text encoders; their tokenizers are used.
+        timesteps: T of the noise schedule.
+        seed: of all draws.
+        text_encoded: whether the samples bring embeddings of their captions.
+        device: where clips are encoded.
+        dtype: autocast's, of encoding.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        sentences: SentenceEncoder,
+        *,
+        timesteps: int,
+        seed: int,
+        text_encoded: bool,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.sentences = sentences
+        self.timesteps = timesteps
+        self.seed = seed
+        self.text_encoded = text_encoded
+        self.device = device
+        self.dtype = dtype
+
+    def __call__(self, batch: Batch, caption_dropout: float = 0.0) -> LatentBatch:
+        """A batch on the CPU.
+
+        Args:
+            batch: uint8 frames (F, S, S, 3), or float16 moments (F, 2C, h, w), with captions.
+            caption_dropout: the probability that a caption is replaced by the empty one, for guidance.
+        """
+        moments, noises, timesteps, dropped = [], [], [], []
+        for sample, place in zip(batch.samples, batch.places, strict=True):
+            is_encoded = sample.content.dtype == np.float16
+            moments.append(sample.content.astype(np.float32) if is_encoded else self._encode(sample.content))
+            frames, channels, height, width = moments[-1].shape
+            rng = rng_for(self.seed, *place)
+            # The posterior's noise and the diffusion noise, the timestep, the dropping of the caption: in this order.
+            noises.append(rng.standard_normal((2, frames, channels // 2, height, width), dtype=np.float32))
+            timesteps.append(int(rng.integers(self.timesteps)))
+            dropped.append(rng.random() < caption_dropout)
+        noise = torch.from_numpy(np.stack(noises))
+        text = token_ids = None
+        if self.text_encoded:
+            chosen = [
+                sample.empty if drop else sample.text for sample, drop in zip(batch.samples, dropped, strict=True)
+            ]
+            text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
+        else:
+            token_ids = self.sentences.tokenize(
+                ["" if drop else sample.caption for sample, drop in zip(batch.samples, dropped, strict=True)]
+            )
+        return LatentBatch(
+            latents=sample_moments(self.autoencoder, torch.from_numpy(np.stack(moments)), noise[:, 0]),
+            noise=noise[:, 1],
+            timesteps=torch.tensor(timesteps),
+            token_ids=token_ids,
+            text=text,
+            names=lambda: [each.name for each in batch.requests],
+        )
+
+    @cached_property
+    def _encode(self) -> Callable[[np.ndarray], np.ndarray]:
+        return frame_encoder(self.autoencoder, self.device, self.dtype)
