@@ -56,7 +56,12 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
     accelerator = make_accelerator(recipe.compute)
     pipeline = open_pipeline(recipe.model)
     prepare_video_model(recipe, pipeline)
-    objective = build_objective(pipeline, text_encoded=False)
+    objective = build_objective(
+        pipeline,
+        text_encoded=False,
+        gradient_checkpointing=recipe.compute.gradient_checkpointing,
+        compiled=recipe.compile,
+    )
     state = TrainState(objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
     state.objective.train()
     generator = torch.Generator().manual_seed(0)

@@ -73,16 +73,13 @@ class Collator:
             timesteps.append(int(rng.integers(self.timesteps)))
             dropped.append(rng.random() < caption_dropout)
         noise = torch.from_numpy(np.stack(noises))
+        samples = list(zip(batch.samples, dropped, strict=True))
         text = token_ids = None
         if self.text_encoded:
-            chosen = [
-                sample.empty if drop else sample.text for sample, drop in zip(batch.samples, dropped, strict=True)
-            ]
+            chosen = [sample.empty if drop else sample.text for sample, drop in samples]
             text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
         else:
-            token_ids = self.sentences.tokenize(
-                ["" if drop else sample.caption for sample, drop in zip(batch.samples, dropped, strict=True)]
-            )
+            token_ids = self.sentences.tokenize(["" if drop else sample.caption for sample, drop in samples])
         return LatentBatch(
             latents=sample_moments(self.autoencoder, torch.from_numpy(np.stack(moments)), noise[:, 0]),
             noise=noise[:, 1],

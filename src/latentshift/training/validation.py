@@ -114,7 +114,7 @@ class Validation:
         noise = rng_for(self._seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
         (on_device,) = split_batch(fixed, 1, device)
-        return on_device  # type: ignore[no-any-return]
+        return on_device
 
 
 def open_validation(
