@@ -1,0 +1,100 @@
+"""A video file opened with FFmpeg: its container, its video stream, and the frames that a packet gives.
+
+Whatever FFmpeg says of a broken file becomes a refusal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from latentshift.data.footage.clip import MAX_PIXELS
+from latentshift.data.rejected import Rejected
+from latentshift.video.metadata import reason
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_ATTACHED_PICTURE = 0x400  # a cover that poses as a video stream
+_THEORA_HEADER = 0x80  # first bit of a header packet, which a joined Ogg file has in its middle
+
+
+@contextmanager
+def open_video(
+    file: str, offset: int | None = None, size: int | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A file's container and its video stream, at the beginning of the file.
+
+    Args:
+        file: the file.
+        offset: where the video begins in it, in bytes; None for all of it.
+        size: how long the video is, in bytes.
+
+    Raises:
+        Rejected: for what can't be read, here or inside the block.
+    """
+    import av
+
+    source = os.path.abspath(file)  # so that FFmpeg takes no "a:b.mp4" for an address
+    if not os.path.isfile(source):
+        raise Rejected("missing-file", "there is no such file")
+    if offset is not None and size is not None:
+        source = f"subfile,,start,{offset},end,{offset + size},,:{source}"
+    try:
+        container = av.open(source, options={"protocol_whitelist": "file,subfile"}, metadata_errors="ignore")
+    except Exception as error:
+        raise Rejected("damaged", f"it can't be opened as a video: {reason(error)}") from error
+    with container:
+        videos = [each for each in container.streams.video if not int(each.disposition) & _ATTACHED_PICTURE]
+        if not videos:
+            raise Rejected("no-video", "it holds no video")
+        context = videos[0].codec_context
+        if context is None:
+            raise Rejected("damaged", "no decoder knows its kind of video")
+        if context.width * context.height > MAX_PIXELS:
+            raise Rejected("too-large", f"its frames are {context.width}x{context.height} pixels")
+        context.thread_count = 1
+        if videos[0].metadata.get("alpha_mode") == "1":
+            raise Rejected("transparent", "it has a fourth channel, which its decoder leaves out")
+        try:
+            yield container, videos[0]
+        except (Rejected, MemoryError):
+            raise
+        except Exception as error:  # seeking and converting raise nearly anything too
+            raise Rejected("damaged", f"it can't be read: {reason(error)}") from error
+
+
+def decode_packet(packet: Packet) -> list[VideoFrame]:
+    """The frames that come out of the decoder when a packet goes in, in the order in which they are shown.
+
+    Raises:
+        Rejected: for a packet that can't be decoded, and for a frame that the decoder knows to be damaged.
+    """
+    try:
+        frames = packet.decode()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders of broken files raise nearly anything
+        if _is_theora_header(packet):  # the decoder takes it in, and says that it is no frame
+            return []
+        raise Rejected("damaged", f"it can't be decoded: {reason(error)}") from error
+    for frame in frames:
+        if frame.is_corrupt:
+            at = "" if frame.time is None else f" at {frame.time:.2f} s"
+            raise Rejected("damaged", f"its frame{at} is damaged")
+    return frames
+
+
+def ends_stream(packet: Packet) -> bool:
+    """Whether a packet is the empty one behind the last, which takes the remaining frames out of the decoder."""
+    return packet.size == 0 and packet.dts is None and packet.pts is None
+
+
+def _is_theora_header(packet: Packet) -> bool:
+    context = packet.stream.codec_context
+    return context.name in ("theora", "libtheora") and packet.size > 0 and bool(bytes(packet)[0] & _THEORA_HEADER)
