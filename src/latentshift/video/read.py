@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from latentshift.video.metadata import DEFAULT_FPS, IMAGES, RECORD, read_text, reason, recorded
+from latentshift.video.packets import decode_packet
 from latentshift.video.pixels import accurate_interpolation
 
 T = TypeVar("T")
@@ -67,7 +68,8 @@ def _read_frames(path: Path) -> tuple[np.ndarray, float]:
             raise ValueError("it holds no video")
         stream = container.streams.video[0]
         how: dict[str, Any] = {"format": "rgb24", "interpolation": accurate_interpolation(), "threads": 1}
-        frames = [np.rot90(frame.to_ndarray(**how), frame.rotation // 90) for frame in container.decode(stream)]
+        decoded = (frame for packet in container.demux(stream) for frame in decode_packet(packet))
+        frames = [np.rot90(frame.to_ndarray(**how), frame.rotation // 90) for frame in decoded]
         return _stack(frames), float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
 
 

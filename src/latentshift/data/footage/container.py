@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from latentshift.data.footage.clip import MAX_PIXELS
 from latentshift.data.rejected import Rejected
+from latentshift.video import packets
 from latentshift.video.metadata import reason
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _ATTACHED_PICTURE = 0x400  # a cover that poses as a video stream
-_THEORA_HEADER = 0x80  # first bit of a header packet, which a joined Ogg file has in its middle
 
 
 @contextmanager
@@ -76,25 +76,13 @@ def decode_packet(packet: Packet) -> list[VideoFrame]:
         Rejected: for a packet that can't be decoded, and for a frame that the decoder knows to be damaged.
     """
     try:
-        frames = packet.decode()
+        frames = packets.decode_packet(packet)
     except MemoryError:
         raise
     except Exception as error:  # decoders of broken files raise nearly anything
-        if _is_theora_header(packet):  # the decoder takes it in, and says that it is no frame
-            return []
         raise Rejected("damaged", f"it can't be decoded: {reason(error)}") from error
     for frame in frames:
         if frame.is_corrupt:
             at = "" if frame.time is None else f" at {frame.time:.2f} s"
             raise Rejected("damaged", f"its frame{at} is damaged")
     return frames
-
-
-def ends_stream(packet: Packet) -> bool:
-    """Whether a packet is the empty one behind the last, which takes the remaining frames out of the decoder."""
-    return packet.size == 0 and packet.dts is None and packet.pts is None
-
-
-def _is_theora_header(packet: Packet) -> bool:
-    context = packet.stream.codec_context
-    return context.name in ("theora", "libtheora") and packet.size > 0 and bool(bytes(packet)[0] & _THEORA_HEADER)

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latentshift.data.footage.container import decode_packet, ends_stream, open_video
+from latentshift.data.footage.container import decode_packet, open_video
 from latentshift.data.footage.timeline import Timeline, packet_time
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
+from latentshift.video.packets import ends_stream, repeats_frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -123,8 +124,13 @@ def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -
     base = stream.time_base
     assert base is not None  # else it has no timeline
     decoding_times: deque[int | None] = deque()
-    before = -math.inf
+    last: TimedFrame | None = None
     for packet in packets:
+        if repeats_frame(packet):
+            shown = packet_time(packet, timeline.clock)
+            if last is not None and shown is not None:
+                yield TimedFrame(last.frame, float(shown * base))
+            continue
         if not ends_stream(packet):
             decoding_times.append(packet.dts)
         for frame in decode_packet(packet):
@@ -137,7 +143,7 @@ def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -
             if ticks is None:
                 raise Rejected("no-times", "its frames do not say when they are shown")
             time = float(ticks * base)
-            if time < before:
-                raise Rejected("no-times", f"its frames' times go back, from {before:.2f} s to {time:.2f} s")
-            before = time
-            yield TimedFrame(frame, time)
+            if last is not None and time < last.time:
+                raise Rejected("no-times", f"its frames' times go back, from {last.time:.2f} s to {time:.2f} s")
+            last = TimedFrame(frame, time)
+            yield last

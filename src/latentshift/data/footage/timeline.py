@@ -11,12 +11,14 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Literal
 
-from latentshift.data.footage.container import decode_packet, ends_stream, open_video
+from latentshift.data.footage.container import decode_packet, open_video
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 from latentshift.video.metadata import reason
+from latentshift.video.packets import ends_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -27,6 +29,7 @@ _MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02  # how much of what a file says it
 _ROUNDING = 1e-3  # seconds: how far a file's times may be off by rounding, and no more, whatever its clock
 _DECODING_TIMES_ONLY = ("avi", "asf")  # what FFmpeg gives as their presentation times is a guess
 _TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats in which a seek is a guess at a byte
+_ENOUGH = 8  # packets by which it shows whether presentation times are more than decoding times
 _NO_TIMES = "its frames do not say when they are shown"
 
 Clock = Literal["presentation", "decoding", "order"]
@@ -102,11 +105,16 @@ def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, cloc
     base = stream.time_base
     assert base is not None
     try:
-        first = next((packet for packet in container.demux(stream) if not ends_stream(packet)), None)
+        packets = (packet for packet in container.demux(stream) if not ends_stream(packet))
+        first = next(packets, None)
+        if first is None:
+            raise Rejected("damaged", "it holds no frames")
+        if clock == "presentation" and _lacks_reordering(stream, [first, *islice(packets, _ENOUGH)]):
+            return None
+    except Rejected:
+        raise
     except Exception as error:
         raise Rejected("damaged", f"it can't be read: {reason(error)}") from error
-    if first is None:
-        raise Rejected("damaged", "it holds no frames")
     try:
         container.seek(2**62 // max(1, base.denominator), stream=stream, backward=True)
         last = _last_time(container, stream, clock)
@@ -121,6 +129,19 @@ def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, cloc
     else:
         started = float(start * base)
     return Timeline(started, max(float(last * base), started), _tick(base), clock, None)
+
+
+def _lacks_reordering(stream: VideoStream, packets: list[Packet]) -> bool:
+    """Whether presentation times are decoding times by another name, though frames are shown in another order.
+
+    So it is where a file without presentation times was copied into a container that has them.
+    """
+    if not stream.codec_context.has_b_frames:
+        return False
+    stamped = [packet for packet in packets if packet.pts is not None and packet.dts is not None]
+    same = sum(packet.pts == packet.dts for packet in stamped)
+    rises = all(after.pts >= before.pts for before, after in pairwise(stamped))  # type: ignore[operator]
+    return rises and len(stamped) > 0 and same >= len(stamped) - 1
 
 
 def _last_time(container: InputContainer, stream: VideoStream, clock: Clock) -> int | None:
@@ -149,17 +170,17 @@ def _first_shown(row: Row, clock: Clock) -> float:
 @lru_cache(maxsize=32)
 def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: Clock) -> Timeline:
     """The timeline by all packets of a file, from its beginning to its end."""
-    del changed  # it is here so that a file that has changed is read again
-    shown: list[int] = []
-    durations: list[int] = []
-    keys: list[int] = []
+    # ``changed`` is here so that a file that has changed is read again
+    shown: list[tuple[int, int]] = []  # from when, for how long
+    keys: dict[int, int] = {}  # number of the packet: when it is shown
+    begins: list[Packet] = []
     first: int | None = None
     before: int | None = None  # the decoding time of the packet before
     with open_video(file, offset, size) as (container, stream):
         base = stream.time_base
         if base is None:
             raise Rejected("no-times", _NO_TIMES)
-        for packet in container.demux(stream):
+        for number, packet in enumerate(container.demux(stream)):
             if first is None and (frames := decode_packet(packet)):
                 first = frames[0].pts
             if ends_stream(packet):
@@ -168,30 +189,37 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
             if when is None or decoded is None:
                 raise Rejected("no-times", _NO_TIMES)
             if before is not None and decoded < before:
-                at = float((max(shown) - min(shown)) * base)
+                at = float((max(shown)[0] - min(shown)[0]) * base)
                 raise Rejected("no-times", f"its times jump back after {at:.2f} s, as where two recordings were joined")
             before = decoded
-            if packet.is_keyframe:
-                keys.append(len(shown))
-            shown.append(when)
-            durations.append(packet.duration or 0)
+            if number <= _ENOUGH:
+                begins.append(packet)
+            if packet.is_discard:
+                continue
+            if packet.is_keyframe and packet.size > 0:
+                keys[number] = when
+            shown.append((when, packet.duration or 0))
+        if clock == "presentation" and _lacks_reordering(stream, begins):
+            if any(packet.is_discard for packet in begins):
+                raise Rejected("no-times", "its edit list cuts by times that are not those of its frames")
+            return _scan(file, offset, size, changed, "order")
     if clock == "order" and shown:
-        first = shown[keys[0] if keys else 0]
+        first = min(keys.values(), default=shown[0][0])
     if first is None:
         raise Rejected("damaged", "no frame of it can be decoded")
     return Timeline(
         start=float(first * base),
-        end=float(max(_end(shown, durations), first) * base),
+        end=float(max(_end(shown), first) * base),
         tick=_tick(base),
         clock=clock,
-        keyframes=Keyframes(tuple(keys), tuple(float(shown[number] * base) for number in keys)),
+        keyframes=Keyframes(tuple(keys), tuple(float(when * base) for when in keys.values())),
     )
 
 
-def _end(shown: list[int], durations: list[int]) -> int:
+def _end(shown: list[tuple[int, int]]) -> int:
     """When the last frame has been shown; one that does not say for how long stays as long as the one before."""
-    last, *others = sorted(range(len(shown)), key=lambda number: -shown[number])[:2]
-    return shown[last] + (durations[last] or (shown[last] - shown[others[0]] if others else 0))
+    (last, length), *others = sorted(shown, reverse=True)[:2]
+    return last + (length or (last - others[0][0] if others else 0))
 
 
 def _check_length(timeline: Timeline, container: InputContainer, stream: VideoStream) -> None:

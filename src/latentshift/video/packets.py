@@ -1,0 +1,42 @@
+"""Packets of a video stream into frames: where FFmpeg's program knows better than its library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+
+_THEORA_HEADER = 0x80  # first bit of a header packet, which an Ogg file of several streams has in its middle
+
+
+def decode_packet(packet: Packet) -> list[VideoFrame]:
+    """The frames that come out of the decoder when a packet goes in, in the order in which they are shown.
+
+    Raises:
+        Exception: whatever the library raises for a packet that can't be decoded.
+    """
+    if repeats_frame(packet):
+        return []
+    try:
+        return packet.decode()
+    except Exception:
+        if _is_theora_header(packet):  # the decoder takes it in, and says that it is no frame
+            return []
+        raise
+
+
+def repeats_frame(packet: Packet) -> bool:
+    """Whether a packet is empty, which the decoder refuses: the frame before it stays (Theora)."""
+    return packet.size == 0 and not ends_stream(packet)
+
+
+def ends_stream(packet: Packet) -> bool:
+    """Whether a packet is the one behind the last, which takes the remaining frames out of the decoder."""
+    return packet.size == 0 and packet.dts is None and packet.pts is None
+
+
+def _is_theora_header(packet: Packet) -> bool:
+    theora = packet.stream.codec_context.name in ("theora", "libtheora")
+    return theora and packet.size > 0 and bool(bytes(packet)[0] & _THEORA_HEADER)
