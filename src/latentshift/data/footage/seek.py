@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from latentshift.data.footage.container import decode_packet, open_video
@@ -47,34 +48,31 @@ def frames_from(
     Raises:
         Rejected: for frames that can't be decoded, or whose times do not rise.
     """
-    if timeline.keyframes is None:
-        for earlier in _EARLIER:
-            frames = _after_seek(container, stream, timeline, moment, max(moment - earlier, timeline.start))
-            try:
-                first = next(frames, None)
-            except Rejected:  # what comes out in the middle of a group need not be the file's fault
-                first = None
-            if first is not None and first.time <= moment + timeline.tick:
-                yield first
-                yield from frames
-                return
-            if moment - earlier <= timeline.start:
-                break
-        yield from _from_packet(row, timeline, 0)
-        return
-    at = bisect_right(timeline.keyframes.times, moment + timeline.tick) - 1
-    number = timeline.keyframes.numbers[at] if at >= 0 and timeline.clock != "order" else 0
-    if number > 0:
-        frames = _from_packet(row, timeline, number)
+    for frames in _attempts(row, container, stream, timeline, moment):
         try:
             first = next(frames, None)
-        except Rejected:
+        except Rejected:  # what comes out in the middle of a group need not be the file's fault
             first = None
         if first is not None and first.time <= moment + timeline.tick:
             yield first
             yield from frames
             return
-    yield from _from_packet(row, timeline, 0)
+    yield from _from_beginning(row, timeline)
+
+
+def _attempts(
+    row: Row, container: InputContainer, stream: VideoStream, timeline: Timeline, moment: float
+) -> Iterator[Iterator[TimedFrame]]:
+    """Frames from one keyframe or another, which need not be as early as the moment."""
+    if timeline.keyframes is None:
+        for earlier in _EARLIER:
+            yield _after_seek(container, stream, timeline, moment, max(moment - earlier, timeline.start))
+            if moment - earlier <= timeline.start:
+                return
+    elif timeline.clock != "order":  # which needs every frame before
+        at = bisect_right(timeline.keyframes.times, moment + timeline.tick) - 1
+        if at >= 0 and timeline.keyframes.numbers[at] > 0:
+            yield _from_packet(row, timeline, timeline.keyframes.numbers[at])
 
 
 def _after_seek(
@@ -87,36 +85,48 @@ def _after_seek(
     packets = container.demux(stream)
     for packet in packets:
         shown = packet_time(packet, timeline.clock)
-        if not packet.is_keyframe or shown is None:
-            continue
-        key = float(shown * base)
-        if key <= moment + timeline.tick:
-            # What is shown before the keyframe hangs on a group of frames that the decoder has not seen.
-            for each in _timed(_chain(packet, packets), timeline, stream):
-                if each.time >= key - timeline.tick:
-                    yield each
-        return
+        if packet.is_keyframe and shown is not None:
+            if float(shown * base) <= moment + timeline.tick:
+                yield from _from_keyframe(packet, packets, timeline, stream)
+            return
 
 
 def _from_packet(row: Row, timeline: Timeline, number: int) -> Iterator[TimedFrame]:
-    """Frames of the file opened afresh, decoded from its packet of that number on."""
+    """Frames of the file opened afresh, from its packet of that number on, which is a keyframe."""
     with open_video(row.file, row.offset, row.size) as (container, stream):
-        if number == 0 and timeline.clock == "order" and timeline.keyframes and timeline.keyframes.numbers:
-            number = timeline.keyframes.numbers[0]  # packets before it give no frames, and must not count
         packets = container.demux(stream)
-        kept = (packet for count, packet in enumerate(packets) if count >= number or ends_stream(packet))
-        first = next(kept, None)
-        if first is None:
+        key = next(islice(packets, number, None), None)
+        if key is not None:
+            yield from _from_keyframe(key, packets, timeline, stream)
+
+
+def _from_keyframe(
+    key: Packet, packets: Iterator[Packet], timeline: Timeline, stream: VideoStream
+) -> Iterator[TimedFrame]:
+    """Frames from a keyframe on; none if the decoder does not take it for one.
+
+    Left out are frames that are shown before it, which need others that the decoder has not seen; and all of a stream
+    whose pictures are renewed part by part, and which is marked as if they were renewed at once.
+    """
+    shown = packet_time(key, timeline.clock)
+    assert shown is not None and stream.time_base is not None  # else it is no keyframe of a timeline
+    begun = False
+    for each in _timed(chain([key], packets), timeline, stream):
+        if each.time < float(shown * stream.time_base) - timeline.tick:
+            continue
+        if not begun and not each.frame.key_frame:
             return
-        key = packet_time(first, timeline.clock) if number > 0 else None
-        for each in _timed(_chain(first, kept), timeline, stream):
-            if key is None or stream.time_base is None or each.time >= float(key * stream.time_base) - timeline.tick:
-                yield each
+        begun = True
+        yield each
 
 
-def _chain(first: Packet, others: Iterable[Packet]) -> Iterator[Packet]:
-    yield first
-    yield from others
+def _from_beginning(row: Row, timeline: Timeline) -> Iterator[TimedFrame]:
+    """All frames of the file opened afresh."""
+    with open_video(row.file, row.offset, row.size) as (container, stream):
+        packets = container.demux(stream)
+        if timeline.clock == "order" and timeline.keyframes and timeline.keyframes.numbers:
+            packets = islice(packets, timeline.keyframes.numbers[0], None)  # those before give no frame to count
+        yield from _timed(packets, timeline, stream)
 
 
 def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -> Iterator[TimedFrame]:
