@@ -10,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 _NUMBER, _WHOLE_NUMBER, _TRUTH, _WORD = "a number", "a whole number", "true or false", "a word or a sentence"
+_SHOWN = "\u00a0\u3000\u200c\u200d"  # spaces, and what joins letters of Persian and parts of an emoji
 _LIST, _GROUP = "a list, as [a, b]", "a group of settings, as {{name: value}}"
+_MOST_OF_A_VALUE = 200
 # Pydantic's kind of error -> what the value must be; in braces, what pydantic tells of it.
 _MUST_BE = {
     "greater_than": "more than {gt}",
@@ -65,6 +67,25 @@ def format_validation_error(error: ValidationError, *, leave_out: int = 0) -> st
     return "; ".join(dict.fromkeys(told))
 
 
+def printable(text: object, most: int = 500) -> str:
+    """Text of a file or a user as it may go to a terminal: one line, escaped and cut.
+
+    Control characters, line ends, marks that turn the direction of writing and bytes that are not UTF-8 are spelled
+    out as in Python (``\\x1b``, ``\\n``, ``\\u202e``, ``\\udce9``).
+
+    Args:
+        text: what is to be printed.
+        most: characters of it that are kept; what is left out is counted.
+    """
+    shown = str(text)
+    rest = len(shown) - most
+    shown = "".join(
+        each if each.isprintable() or each in _SHOWN else each.encode("unicode_escape").decode()
+        for each in shown[:most]
+    )
+    return f"{shown}… ({rest:,} more characters)" if rest > 0 else shown
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, in one line without its end; its kind, if it says nothing."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
@@ -75,6 +96,6 @@ def _said(error: Any) -> str:
     if kind in _IN_FULL:
         return _IN_FULL[kind].format(**facts)
     if kind in _MUST_BE:
-        given = "nothing" if error["input"] is None else repr(error["input"])
+        given = "nothing" if error["input"] is None else printable(repr(error["input"]), _MOST_OF_A_VALUE)
         return f"must be {_MUST_BE[kind].format(**facts)}, not {given}"
     return str(error["msg"]).removeprefix("Value error, ")

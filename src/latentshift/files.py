@@ -138,6 +138,31 @@ def atomic_write_text(target: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def explain_full_disk(place: Path, what_next: str) -> Iterator[None]:
+    """Say where a disk is full, and what to do, in place of a number.
+
+    Args:
+        place: what was being written to.
+        what_next: a sentence without its end: what is kept, and how to go on.
+
+    Raises:
+        OSError: in place of the system's, where the disk is full or its quota is used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            raise
+        raise OSError(f"the disk of {place} is full ({_free(place)} free): free some space; {what_next}") from error
+
+
+def _free(place: Path) -> str:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return f"{shutil.disk_usage(place).free / 2**20:,.0f} MiB"
+
+
 def open_locked(path: Path) -> BinaryIO:
     """Open a file to read and append, made if it is not there, that is this process's own until it is closed.
 

@@ -11,7 +11,8 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, generate, info, init, train
-from latentshift.out_of_memory import is_out_of_memory
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MOST_OF_AN_ERROR)
+        if is_out_of_memory(error):
 
 app = typer.Typer(
     name="latentshift",
@@ -56,12 +57,12 @@ def main() -> None:
     try:
         app()
     except Terminated as ended:
-        print(ended, file=sys.stderr)
+        print(printable(ended, _MOST_OF_AN_ERROR), file=sys.stderr)
         sys.exit(EXIT_CODE)
     except Exception as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MOST_OF_AN_ERROR)
         if is_out_of_memory(error):
             reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
         elif not isinstance(error, ValueError | OSError):

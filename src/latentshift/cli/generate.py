@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
+from latentshift.bounded_read import read_text_bounded
+from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
 
 _SLUG_LENGTH = 60
+_MAX_PROMPTS_FILE = 2**22  # bytes
+_MOST_OF_A_PATH = 4096
 
 
 def generate(
@@ -62,6 +67,7 @@ def generate(
 
     # Whatever can be wrong is looked for before the minutes of work.
     sentences = _collect(prompts or [], prompts_file)
+    _check_utf8("--negative", negative or "")
     width, height = _parse_size(size)
     if frames is not None and frames < 1:
         raise ValueError(f"--frames must be 1 or more, not {frames}")
@@ -121,7 +127,7 @@ def generate(
         }
         own = {"prompt": sentence, "seed": first_seed + number}
         write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
-        print(f"{target}  (seed {first_seed + number})")
+        print(f"{printable(target, _MOST_OF_A_PATH)}  (seed {first_seed + number})")
         sheet.append(video)
     if contact_sheet is not None:
         from latentshift.contact_sheet import contact_sheet as in_rows
@@ -130,22 +136,31 @@ def generate(
         drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
         all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
         write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
-        print(contact_sheet)
+        print(printable(contact_sheet, _MOST_OF_A_PATH))
 
 
 def _collect(prompts: list[str], file: Path | None) -> list[str]:
     sentences = list(prompts)
     if file is not None:
-        try:
-            sentences += [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ValueError(f"cannot read the prompts file {file}: {reason}") from None
+        text = read_text_bounded(file, _MAX_PROMPTS_FILE, "the prompts file")
+        sentences += [line.rstrip("\n") for line in io.StringIO(text, newline=None) if line.strip()]
     if not sentences:
         raise ValueError('give a prompt, e.g. latentshift generate "a red star circling on a navy background"')
     if not all(sentence.strip() for sentence in sentences):
         raise ValueError("the prompt is empty; say what the video should show")
+    for sentence in sentences:
+        _check_utf8("the prompt", sentence)
     return sentences
+
+
+def _check_utf8(what: str, sentence: str) -> None:
+    """Refuse a word of the command line whose bytes were no UTF-8: Python keeps them as what no encoding can write."""
+    try:
+        sentence.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{what} is not UTF-8 text: {printable(sentence, 120)}; set the terminal to UTF-8, or use --prompts-file"
+        ) from None
 
 
 def _parse_size(size: str | None) -> tuple[int | None, int | None]:
@@ -209,19 +224,21 @@ def _prepare(
 
 
 def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
+    from latentshift.models.caption_length import token_count
     from latentshift.models.text import unknown_words, whole_words
 
     length = pipeline.sentences.length
     for sentence in sentences:
-        tokens = pipeline.tokenizer(sentence, truncation=False, verbose=False).input_ids
-        if len(tokens) > length:
-            print(f"warning: the model reads {length} tokens, and this prompt has {len(tokens)}: its end is cut off: "
-                  f"{sentence}", file=sys.stderr)  # fmt: skip
+        tokens = token_count(pipeline.sentences, sentence)
+        if tokens > length:
+            print(f"warning: the model reads {length} tokens, and this prompt has {tokens}: its end is cut off: "
+                  f"{printable(sentence)}", file=sys.stderr)  # fmt: skip
 
     missing = list(dict.fromkeys(word for each in sentences for word in unknown_words(pipeline.tokenizer, each)))
     if missing:
         known = ", ".join(whole_words(pipeline.tokenizer) or [])
-        print(f"warning: the model never learned {', '.join(map(repr, missing))}; it knows: {known}", file=sys.stderr)
+        words = printable(", ".join(map(repr, missing)))
+        print(f"warning: the model never learned {words}; it knows: {known}", file=sys.stderr)
 
 
 def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:

@@ -17,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.media import is_image
 from latentshift.data.rejected import Kind
 from latentshift.files import atomic_write
+
+MAX_LINE = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Row:
         member: likewise, its name.
         image_captions: of a single frame of it; empty where the captions serve for that too.
         file_bytes: how long the file was when it was listed, where that was looked at.
+        file_hash: likewise, of its content, as :func:`latentshift.data.content.content_hash` makes it.
     """
 
     file: str
@@ -51,6 +55,7 @@ class Row:
     member: str | None = None
     image_captions: tuple[str, ...] = ()
     file_bytes: int | None = None
+    file_hash: str | None = None
 
     @property
     def name(self) -> str:
@@ -129,6 +134,9 @@ class Manifest:
         self.digest = digest.hexdigest()[:16]
         if not len(self):
             raise ValueError(f"{path} lists no clips")
+        longest = int(np.diff(ends).argmax())
+        if ends[longest + 1] - ends[longest] > MAX_LINE:
+            raise ValueError(f"{path} line {longest + 1} is longer than {MAX_LINE:,} bytes, the most that is read")
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -143,16 +151,29 @@ class Manifest:
 
     def __iter__(self) -> Iterator[Row]:
         with self.path.open("rb") as file:
-            for index, line in enumerate(file):
-                yield self._parsed(line, index)
+            for index in range(len(self)):
+                yield self._parsed(file.read(int(self._starts[index + 1] - self._starts[index])), index)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every row; a line that can't be understood is left out, and so costs no other."""
+        with self.path.open("rb") as file:
+            for index in range(len(self)):
+                line = file.read(int(self._starts[index + 1] - self._starts[index]))
+                if not line.strip():
+                    continue
+                try:
+                    yield self._parsed(line, index)
+                except ValueError as error:
+                    where = f"{self.path} line {index + 1}"
+                    yield RejectedRow(where, "bad-row", str(error).removeprefix(where).lstrip(": "))
 
     def _parsed(self, line: bytes, index: int) -> Row:
         where = f"{self.path} line {index + 1}"
         try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{where} is no JSON: {error}") from None
-        return row_from(values, where, self.path.parent)
+            text = line.decode("utf-8-sig" if index == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where} is not UTF-8 text (byte {error.start}: {error.reason})") from None
+        return row_from(parse_json_bounded(text, where), where, self.path.parent)
 
 
 def row_from(values: Any, where: str, folder: Path) -> Row:
@@ -190,6 +211,7 @@ _KINDS: dict[str, Any] = {
     "member": str,
     "image_captions": list,
     "file_bytes": int,
+    "file_hash": str,
 }
 
 

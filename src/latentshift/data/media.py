@@ -31,6 +31,12 @@ VIDEOS = frozenset(
 )
 
 
+def is_mac_file(name: str) -> bool:
+    """Whether it is what macOS adds beside files when it copies or packs them: attributes, previews, no content."""
+    path = PurePath(name)
+    return path.name.startswith("._") or path.name == ".DS_Store" or "__MACOSX" in path.parts
+
+
 def is_image(name: str) -> bool:
     """Whether a file of this name is read as a clip of one frame."""
     return PurePath(name).suffix.lower() in IMAGES

@@ -255,13 +255,17 @@ def _serve(connection: Connection, work: Callable[[Any], Any], memory: int, impo
     for name in imports:
         import_module(name)
     _limit(memory)
-    connection.send(None)
+    with suppress(OSError):
+        connection.send(None)
     while True:
         try:
             item = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
-        connection.send(attempt(work, item))
+        try:
+            connection.send(attempt(work, item))
+        except OSError:  # whoever asked has ended, and says so itself
+            return
 
 
 def _limit(memory: int) -> None:

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
@@ -468,14 +469,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     Raises:
         ValueError: for a missing or malformed file, or settings that do not hold; the message names each one.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"cannot read the recipe {path}: it is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"the recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    values = load_yaml_bounded(path, what="the recipe")
     if not isinstance(values, dict):
         raise ValueError(f"the recipe {path} must be a list of `key: value` lines")
     for word in sorted(overrides, key=lambda word: word.partition("=")[0].count(".")):  # data=… before data.seconds=…
@@ -504,7 +498,4 @@ def _override(values: dict[str, Any], word: str) -> None:
             raise ValueError(f"cannot set {key}: {part} is a list; set the whole of it")
         if not isinstance(values, dict):
             raise ValueError(f"cannot set {key}: {part} is a single value")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"the value of {word!r} is not YAML") from None
+    values[last] = parse_yaml_bounded(text, f"the value of {word!r}")

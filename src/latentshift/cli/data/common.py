@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from latentshift.error_text import printable
+
 if TYPE_CHECKING:
     from latentshift.data.manifest import RejectedRow
 
@@ -25,6 +27,7 @@ TIME_LIMIT = typer.Option(60.0, "--time-limit", help="Seconds that one clip may 
 MEMORY_LIMIT = typer.Option(4.0, "--memory-limit", help="GiB that one clip may take.")
 
 MOST_SHOWN = 20
+MOST_OF_A_PATH = 4096
 
 
 def source_of(words: str, options: list[str] | None) -> Any:
@@ -67,6 +70,6 @@ def print_refused(first: Sequence[RejectedRow], total: int, where_all_are: str) 
     """A line for each of the first that were refused, and where the rest stand."""
     here = f"{Path.cwd()}{os.sep}"
     for each in first:
-        print(f"refused {each.name.removeprefix(here)}: {each.reason}")
+        print(f"refused {printable(each.name.removeprefix(here))}: {printable(each.reason)}")
     if total > len(first):
-        print(f"… and {total - len(first)} more; {where_all_are}")
+        print(f"… and {total - len(first)} more; {printable(where_all_are, MOST_OF_A_PATH)}")

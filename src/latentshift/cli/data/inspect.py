@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import typer
 
 from latentshift.cli.data.common import (
     MEMORY_LIMIT,
+    MOST_OF_A_PATH,
     MOST_SHOWN,
     OPTIONS,
     SHORT,
@@ -23,9 +26,10 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+from latentshift.error_text import printable
 
 if TYPE_CHECKING:
-    from latentshift.data.manifest import RejectedRow
+    from latentshift.data.manifest import RejectedRow, Row
 
 _SAMPLES = 24
 
@@ -37,6 +41,11 @@ def inspect(
     seconds: float = typer.Option(2.0, "--seconds", help="That they span."),
     size: int = typer.Option(256, "--size", help="Side of the frames in pixels."),
     short: str = SHORT,
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Also count the captions that are longer than this model reads: bundled, a folder, a hub id.",
+    ),
     workers: int = WORKERS,
     time_limit: float = TIME_LIMIT,
     memory_limit: float = MEMORY_LIMIT,
@@ -52,7 +61,7 @@ def inspect(
     from latentshift.data.footage.window import Window
     from latentshift.data.inspection.inspect import Inspection, look_through
     from latentshift.data.inspection.page import Shown, render_page
-    from latentshift.data.manifest import Manifest, Row, write_manifest
+    from latentshift.data.manifest import Manifest, write_manifest
     from latentshift.data.rejected import Rejected
     from latentshift.data.rejected_list import RejectedList
     from latentshift.files import atomic_write_text, check_writable
@@ -68,7 +77,8 @@ def inspect(
     with tempfile.TemporaryDirectory() as folder:
         inspection = Inspection(RejectedList(Path(folder) / "left-out.jsonl"))
         listed = Path(folder) / "manifest.jsonl"
-        rows = write_manifest(listed, chosen.entries(), inspection.left_out.add)
+        ignored: list[str] = []
+        rows = write_manifest(listed, chosen.entries(ignored.append), inspection.left_out.add)
         if not rows and not inspection.left_out:
             raise ValueError(f"{source} holds no video and no image")
         manifest: Manifest | list[Row] = Manifest(listed) if rows else []
@@ -79,6 +89,9 @@ def inspect(
             if not isinstance(found, Rejected) and found.frames is not None:
                 samples.append(Shown(row.name, row.captions[0], found.frames, frames / seconds))
         report = inspection.to_dict(manifest)
+        report["ignored"] = ignored
+        if model is not None:
+            report["captions"]["cut"] = _count_cut(model, manifest)
         refused = inspection.left_out.first(MOST_SHOWN)
     if json_file is not None:
         atomic_write_text(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -87,9 +100,32 @@ def inspect(
     _print(report, refused)
     for file in (json_file, html_file):
         if file is not None:
-            print(file)
+            print(printable(file, MOST_OF_A_PATH))
     if not report["kept"] or (strict and report["refused"]):
         raise typer.Exit(1)
+
+
+def _count_cut(model: str, rows: Iterable[Row]) -> dict[str, Any]:
+    from latentshift.cli.models import load_pipeline
+    from latentshift.models.caption_length import count_cut
+
+    sentences = load_pipeline(model, "cpu", "float32").sentences
+    found = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
+    return {"model": model, **asdict(found), "sentence": str(found)}
+
+
+def _print_cut(report: dict[str, Any]) -> None:
+    from latentshift.data.inspection.inspect import CERTAINLY_CUT
+
+    captions = report["captions"]
+    if "cut" in captions:
+        cut = captions["cut"]
+        print(cut["sentence"] or f"no caption is longer than the {cut['length']} tokens that the model reads")
+    elif captions["long"]:
+        print(
+            f"{captions['long']} captions have more than {CERTAINLY_CUT} words, and most models read 77 tokens: their "
+            "ends are cut off (--model MODEL counts exactly)"
+        )
 
 
 def _print(report: dict[str, Any], refused: list[RejectedRow]) -> None:
@@ -101,6 +137,9 @@ def _print(report: dict[str, Any], refused: list[RejectedRow]) -> None:
     for kind, count in report["refused_by_kind"].items():
         print(f"  {kind}: {count}")
     print_refused(refused, len(report["refused"]), "--json FILE has them all")
+    _print_cut(report)
+    if report["ignored"]:
+        print(f"{len(report['ignored'])} files that macOS adds were ignored (._*, __MACOSX, .DS_Store)")
     for what, found in (
         ("a scene cut inside the window", report["cuts"]),
         ("nothing that moves", report["still"]),

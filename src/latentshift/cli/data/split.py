@@ -12,6 +12,7 @@ import typer
 
 from latentshift.cli.data.common import (
     MEMORY_LIMIT,
+    MOST_OF_A_PATH,
     MOST_SHOWN,
     OPTIONS,
     SOURCE,
@@ -20,6 +21,7 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+from latentshift.error_text import printable
 
 
 def split(
@@ -69,4 +71,4 @@ def split(
                     shutil.copyfile(path, temporary)
         print(f"{len(manifest)} videos became {rows} rows; {len(left_out)} left out")
         print_refused(left_out.first(MOST_SHOWN), len(left_out), f"{names} has all of them")
-    print(output)
+    print(printable(output, MOST_OF_A_PATH))

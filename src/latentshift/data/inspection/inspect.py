@@ -22,6 +22,7 @@ from latentshift.data.rejected import Rejected
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
+CERTAINLY_CUT = 75  # words: each is a token or more, and two mark the ends
 _EDGES = {
     "seconds": (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, float("inf")),
     "fps": (0, 12, 20, 24.5, 27, 31, 49, 51, 61, float("inf")),
@@ -62,6 +63,7 @@ class Inspection:
         kept: clips that can be used, images among them.
         images: how many of those are single images.
         captions: how many they have together.
+        long: how many of those are cut by every text encoder of 77 tokens, whatever the words.
         tables: name -> counts between ``edges(name)``.
         codecs: name -> clips.
     """
@@ -70,6 +72,7 @@ class Inspection:
     kept: int = 0
     images: int = 0
     captions: int = 0
+    long: int = 0
     tables: dict[str, np.ndarray] = field(
         default_factory=lambda: {name: np.zeros(len(edges) - 1, dtype=np.int64) for name, edges in _EDGES.items()}
     )
@@ -97,7 +100,9 @@ class Inspection:
             self.images += 1
         self._count("short_side", min(found.height, found.width))
         for caption in row.captions:
-            self._count("caption_words", len(caption.split()))
+            words = len(caption.split())
+            self._count("caption_words", words)
+            self.long += words > CERTAINLY_CUT
         if found.cut is not None:
             self._cuts.append(finding.index)
             self._cut_seconds.append(found.cut)
@@ -127,7 +132,7 @@ class Inspection:
             "total": self.total,
             "kept": self.kept,
             "images": self.images,
-            "captions": {"kept": self.captions, "left_out": self.left_out.captions},
+            "captions": {"kept": self.captions, "left_out": self.left_out.captions, "long": self.long},
             "refused": [vars(each) for each in self.left_out],
             "refused_by_kind": dict(self.left_out.by_kind.most_common()),
             "tables": {

@@ -27,7 +27,7 @@ from latentshift.data.prefetch import prefetch
 from latentshift.data.rejected import Rejected
 from latentshift.data.sample_order import rng_for
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
-from latentshift.files import atomic_write, atomic_write_text
+from latentshift.files import atomic_write, atomic_write_text, explain_full_disk
 
 FrameEncoder = Callable[[np.ndarray], np.ndarray]  # uint8 (F, H, W, 3) -> moments (F, 2C, h, w)
 TextEncoder = Callable[[str], np.ndarray]  # a caption -> (L, D)
@@ -87,12 +87,16 @@ def encode_shards(
         limits: of the decoding.
         part: (k, n): every n-th shard from the k-th on, for one of n processes.
         only: the number of the one shard to make.
+
+    Raises:
+        OSError: where the disk is full; what is encoded is kept.
     """
     plan, manifest = LatentSpec.read(folder), Manifest(manifest_path(folder))
     encode_text = lru_cache(_KNOWN_CAPTIONS)(encode_text) if encode_text is not None and plan.text else None
     mine, all_parts = part
     numbers = range(mine, num_shards(plan, manifest), all_parts) if only is None else range(only, only + 1)
-    with WorkerPool(decode_views, limits, IMPORTS) as pool:
+    kept = f"what is encoded is kept in {folder}, and the same command goes on there"
+    with explain_full_disk(folder, kept), WorkerPool(decode_views, limits, IMPORTS) as pool:
         for number in numbers:
             before = 0
             for done in make_shard(folder, plan, manifest, number, pool.run, encode_frames, encode_text, pool.close):

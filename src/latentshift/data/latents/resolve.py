@@ -19,10 +19,10 @@ from latentshift.data.latents.spec import (
     shard_path,
     write_spec,
 )
-from latentshift.data.manifest import Manifest
+from latentshift.data.manifest import Manifest, Row
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import Source, list_source
-from latentshift.files import atomic_write
+from latentshift.files import atomic_write, explain_full_disk
 
 
 def resolve_source(folder: Path, source: Source, plan: LatentSpec, *, retry: bool = False) -> Manifest:
@@ -38,10 +38,12 @@ def resolve_source(folder: Path, source: Source, plan: LatentSpec, *, retry: boo
         ValueError: if the source offers no clip, or the folder holds clips of another making; the message names the
             difference.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    scratch_disk = explain_full_disk(Path(tempfile.gettempdir()), "or set TMPDIR to a folder on another disk")
+    with scratch_disk, tempfile.TemporaryDirectory() as scratch:
         left_out = RejectedList(Path(scratch) / "left-out.jsonl")
         left_out.path.touch()
-        found = list_source(Path(scratch) / "manifest.jsonl", source, left_out.add, measured=True)
+        hashed = _hashed(folder)
+        found = list_source(Path(scratch) / "manifest.jsonl", source, left_out.add, measured=True, hashed=hashed)
         now = replace(plan, manifest=found.digest)
         before = LatentSpec.read(folder) if index_path(folder).exists() else None
         if before is not None:
@@ -49,9 +51,10 @@ def resolve_source(folder: Path, source: Source, plan: LatentSpec, *, retry: boo
                 raise ValueError(f"{folder} holds clips of another making: {difference}; choose another folder")
             if now != before:
                 _check_rows(folder, found, before, retry)
-        for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
-            with atomic_write(target) as temporary:
-                shutil.copyfile(path, temporary)
+        with explain_full_disk(folder, "nothing in it has changed, and the same command begins again"):
+            for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
+                with atomic_write(target) as temporary:
+                    shutil.copyfile(path, temporary)
         if now != before:
             write_spec(folder, now)
     if retry:
@@ -64,7 +67,7 @@ def _check_rows(folder: Path, found: Manifest, before: LatentSpec, retry: bool) 
     known = Manifest(manifest_path(folder))
     refused = {name for number in _numbers(folder, before) for name in _refused(folder, number)} if retry else set()
     for one, other in zip(known, found, strict=False):
-        same_but_file = replace(one, file_bytes=None) == replace(other, file_bytes=None)
+        same_but_file = _without_file(one) == _without_file(other)
         if one == other or (retry and same_but_file and one.name in refused):
             continue
         what = "another file than it was" if same_but_file else "another row than it was"
@@ -77,6 +80,19 @@ def _check_rows(folder: Path, found: Manifest, before: LatentSpec, retry: bool) 
             f"{folder} holds clips of another making: of {len(known)} rows, where there are {len(found)} now; choose "
             "another folder"
         )
+
+
+def _without_file(row: Row) -> Row:
+    return replace(row, file_bytes=None, file_hash=None)
+
+
+def _hashed(folder: Path) -> bool:
+    """Whether files are told apart by their content: not in folders of before, which noted their lengths alone."""
+    if not index_path(folder).exists() or not manifest_path(folder).exists():
+        return True
+    measured = (row for row in Manifest(manifest_path(folder)) if row.file_bytes is not None)
+    first = next(measured, None)
+    return first is None or first.file_hash is not None
 
 
 def _drop_what_lacks(folder: Path, plan: LatentSpec) -> None:

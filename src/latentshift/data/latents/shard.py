@@ -15,7 +15,6 @@ latent pixels, T captions, L tokens, D width of the text encoder.
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from functools import cached_property
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 
@@ -215,7 +215,7 @@ def _tensors(file: FileIO, path: Path) -> dict[str, _Tensor]:
     """Where the tensors of a safetensors file (8 bytes length, JSON header, data) lie."""
     try:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+        header = parse_json_bounded(file.read(min(length, _LONGEST_HEADER)).decode(), "its header")
         header.pop("__metadata__", None)
         return {
             name: _Tensor(file, 8 + length + told["data_offsets"][0], tuple(told["shape"]), _DTYPES[told["dtype"]])

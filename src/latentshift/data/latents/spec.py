@@ -13,10 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from latentshift.bounded_read import load_json_bounded
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Manifest
 from latentshift.files import atomic_write_text
+
+_MAX_FACTS = 2**28  # bytes of what is said of a shard, which names all that was refused
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,13 @@ class LatentSpec:
             ValueError: if there is none, or it is damaged.
         """
         path = index_path(folder)
+        if not path.is_file():
+            raise ValueError(f"{folder} holds no encoded clips: there is no {path.name} in it")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = load_json_bounded(path)
             return LatentSpec(
                 **{**values, "window": Window(**values["window"]), "framing": Framing(**values["framing"])}
             )
-        except OSError as error:
-            raise ValueError(f"{folder} holds no encoded clips: {path} can't be read ({error.strerror})") from None
         except (ValueError, TypeError, KeyError):
             raise ValueError(f"{path} is damaged; encode into another folder") from None
 
@@ -113,4 +116,6 @@ def num_shards(plan: LatentSpec, manifest: Manifest) -> int:
 
 def shard_facts(folder: Path, number: int) -> dict[str, Any]:
     """What is said of a finished shard: ``clips``, ``images``, ``refused``, ``short``, ``bytes``, ``sha256``."""
-    return dict(json.loads(shard_path(folder, number).with_suffix(".json").read_text(encoding="utf-8")))
+    path = shard_path(folder, number).with_suffix(".json")
+    path.stat()  # one that is missing is another fault than one that can't be read
+    return dict(load_json_bounded(path, _MAX_FACTS))

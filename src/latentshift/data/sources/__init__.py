@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from latentshift.data.content import content_hash
 from latentshift.data.manifest import Entry, Manifest, RejectedRow, write_manifest
 from latentshift.data.sources.folder import read_folder
 from latentshift.data.sources.msrvtt import read_msrvtt
@@ -22,6 +23,8 @@ from latentshift.data.sources.ucf101 import Captions, read_ucf101
 from latentshift.data.sources.webdataset import read_webdataset
 from latentshift.data.sources.webvid import read_webvid
 from latentshift.error_text import format_validation_error
+
+Ignore = Callable[[str], object]
 
 _MOST_REASONS = 3
 # Rows are read elsewhere than where the user stands.
@@ -35,15 +38,16 @@ class _Source(BaseModel):
     name: str = ""
     split: str = ""
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self, ignore: Ignore = lambda name: None) -> Iterator[Entry]:
         """Its rows and what it leaves out, one after the other, in the same order every time.
 
-        Where a ``split`` is asked for, rows of others are passed over.
+        Where a ``split`` is asked for, rows of others are passed over. So are the files that macOS adds beside others
+        (``._name``, ``__MACOSX``); ``ignore`` is told their names.
         """
-        rows = self._entries()
+        rows = self._entries(ignore)
         return (row for row in rows if not self.split or isinstance(row, RejectedRow) or row.split == self.split)
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         raise NotImplementedError
 
 
@@ -51,9 +55,10 @@ class FolderSource(_Source):
     """A folder of videos and images with captions beside them (:mod:`.folder`)."""
 
     kind: Literal["folder"] = "folder"
+    allow_outside: bool = False
 
-    def _entries(self) -> Iterator[Entry]:
-        return read_folder(self.path, self.name or self.kind)
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
+        return read_folder(self.path, self.name or self.kind, self.allow_outside, ignore)
 
 
 class ManifestSource(_Source):
@@ -61,8 +66,8 @@ class ManifestSource(_Source):
 
     kind: Literal["manifest"] = "manifest"
 
-    def _entries(self) -> Iterator[Entry]:
-        return iter(Manifest(self.path))
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
+        return Manifest(self.path).entries()
 
 
 class WebVidSource(_Source):
@@ -71,7 +76,7 @@ class WebVidSource(_Source):
     kind: Literal["webvid"] = "webvid"
     root: _Path | None = None
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         return read_webvid(self.path, self.root, self.name or self.kind)
 
 
@@ -84,7 +89,7 @@ class Ucf101Source(_Source):
     captions: Captions = "sentence"
     sentences: _Path | None = None
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         return read_ucf101(
             self.path, self.lists, self.fold, self.split, self.captions, self.sentences, self.name or self.kind
         )
@@ -96,7 +101,7 @@ class MsrVttSource(_Source):
     kind: Literal["msrvtt"] = "msrvtt"
     root: _Path | None = None
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         return read_msrvtt(self.path, self.root, self.split, self.name or self.kind)
 
 
@@ -105,8 +110,8 @@ class WebDatasetSource(_Source):
 
     kind: Literal["webdataset"] = "webdataset"
 
-    def _entries(self) -> Iterator[Entry]:
-        return read_webdataset(self.path, self.name or self.kind)
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
+        return read_webdataset(self.path, self.name or self.kind, ignore)
 
 
 def _listed(value: Any) -> Any:
@@ -122,7 +127,7 @@ class SpritesSource(_Source):
     held_out: bool = False
     motions: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
-    def _entries(self) -> Iterator[Entry]:
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         return read_sprites(self.clips, self.seed, self.held_out, self.motions, self.name or self.kind)
 
 
@@ -157,7 +162,12 @@ def source_from(words: str, options: Mapping[str, Any]) -> Source:
 
 
 def list_source(
-    target: Path, source: Source, leave_out: Callable[[RejectedRow], None], *, measured: bool = False
+    target: Path,
+    source: Source,
+    leave_out: Callable[[RejectedRow], None],
+    *,
+    measured: bool = False,
+    hashed: bool = False,
 ) -> Manifest:
     """Write the manifest of a source.
 
@@ -166,6 +176,7 @@ def list_source(
         source: what to list.
         leave_out: told of everything that the source has to leave out.
         measured: note how long each file is, so that another file in its place is noticed.
+        hashed: note a hash of its content too, so that one of the same length is.
 
     Raises:
         ValueError: if it offers no clip at all.
@@ -178,14 +189,16 @@ def list_source(
         leave_out(left_out)
 
     entries = source.entries()
-    if not write_manifest(target, _measured(entries) if measured else entries, note):
+    if not write_manifest(target, _measured(entries, hashed) if measured else entries, note):
         said = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
         raise ValueError(f"{source.path} holds no video or image with a caption{said}")
     return Manifest(target)
 
 
-def _measured(entries: Iterator[Entry]) -> Iterator[Entry]:
+def _measured(entries: Iterator[Entry], hashed: bool) -> Iterator[Entry]:
     file, length = "", None
+    part: tuple[str, int | None, int | None] | None = None
+    content: str | None = None
     for entry in entries:
         if isinstance(entry, RejectedRow):
             yield entry
@@ -196,4 +209,10 @@ def _measured(entries: Iterator[Entry]) -> Iterator[Entry]:
                 length = os.stat(file).st_size
             except OSError:
                 length = None
-        yield replace(entry, file_bytes=length)
+        if hashed and length is not None and part != (file, entry.offset, entry.size):
+            part = file, entry.offset, entry.size
+            try:
+                content = content_hash(file, entry.offset or 0, entry.size)
+            except OSError:
+                content = None
+        yield replace(entry, file_bytes=length, file_hash=content if hashed and length is not None else None)

@@ -7,31 +7,37 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
-from latentshift.data.media import IMAGES, VIDEOS, is_media
-from latentshift.data.sources.text import lines_of, reading
+from latentshift.data.media import IMAGES, VIDEOS, is_mac_file, is_media
+from latentshift.data.sources.text import find_spelling, lines_of, table_of
 
+_MAX_CAPTION = 2**20  # bytes of a text beside a clip
+_Ignore = Callable[[str], object]
 _LISTS = ("metadata.csv", "metadata.jsonl", "videos.txt")
 
 
-def read_folder(folder: Path, name: str = "folder") -> Iterator[Entry]:
+def read_folder(
+    folder: Path, name: str = "folder", allow_outside: bool = False, ignore: _Ignore = lambda name: None
+) -> Iterator[Entry]:
     """Every video and image of a folder and those below it, captioned, or named as left out.
 
     Args:
         folder: in one of the three layouts.
         name: of the source, for the rows.
+        allow_outside: whether its list may name files outside the folder, by ``..`` or absolute paths. Links in the
+            folder are followed wherever they lead.
+        ignore: told the names of files that macOS has added, which are passed over.
 
     Raises:
         ValueError: for a folder that is missing, or in more than one layout, or whose lists can't be read.
@@ -42,21 +48,43 @@ def read_folder(folder: Path, name: str = "folder") -> Iterator[Entry]:
     if len(found) > 1:
         raise ValueError(f"{folder} holds {' and '.join(found)}: keep the one that has the captions")
     if not found:
-        return _beside(folder, name)
+        return _beside(folder, name, ignore)
     rows = {"metadata.csv": _csv, "metadata.jsonl": _jsonl, "videos.txt": _line_by_line}[found[0]]
-    return _listed(folder, found[0], rows(folder), name)
+    return _listed(folder, found[0], rows(folder), name, allow_outside, ignore)
 
 
-def _listed(folder: Path, list_name: str, entries: Iterator[tuple[int, dict[str, Any]]], name: str) -> Iterator[Entry]:
+def _listed(
+    folder: Path,
+    list_name: str,
+    entries: Iterator[tuple[int, dict[str, Any] | str]],
+    name: str,
+    allow_outside: bool,
+    ignore: _Ignore,
+) -> Iterator[Entry]:
     """The rows of a list, then the files of the folder that no row names."""
     named = _Names()
+    inside = os.path.join(os.path.normpath(folder), "")
     for line, values in entries:
         where = f"{folder / list_name} line {line}"
+        if isinstance(values, str):
+            yield RejectedRow(where, "bad-row", values)
+            continue
         file = values.get("file_name")
         if not isinstance(file, str) or not file.strip():
             yield RejectedRow(where, "bad-row", "its file_name is empty")
             continue
         path = os.path.normpath(folder / file.strip())
+        if not path.startswith(inside) and not allow_outside:
+            yield RejectedRow(
+                where,
+                "unsafe-member",
+                f"{file.strip()} lies outside of {folder}; where that is meant, say allow_outside=true",
+            )
+            continue
+        if "\0" in path:
+            yield RejectedRow(where, "bad-row", "its file_name holds a null")
+            continue
+        path = find_spelling(path)
         named.add(path)
         captions = values.get("text")
         captions = [captions] if isinstance(captions, str) else captions
@@ -83,28 +111,36 @@ def _listed(folder: Path, list_name: str, entries: Iterator[tuple[int, dict[str,
             yield RejectedRow(path, "bad-row", wrong)
             continue
         split = str(values.get("split") or "").strip()
+        if len(split.split()) > 1:  # most likely the end of a caption, after a comma that is not in quotes
+            yield RejectedRow(path, "bad-row", f"{list_name} line {line}: its split must be one word, not {split!r}")
+            continue
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
-    for path in _media(folder):
-        if path not in named:
-            yield RejectedRow(path, "missing-caption", f"{list_name} has no row for it")
+    for found in _files(folder, ignore):
+        if isinstance(found, RejectedRow):
+            yield found
+        elif is_media(found) and found not in named:
+            yield RejectedRow(found, "missing-caption", f"{list_name} has no row for it")
 
 
-def _beside(folder: Path, name: str) -> Iterator[Entry]:
-    for path in _files(folder):
+def _beside(folder: Path, name: str, ignore: _Ignore) -> Iterator[Entry]:
+    for path in _files(folder, ignore):
+        if isinstance(path, RejectedRow):
+            yield path
+            continue
         if not is_media(path):
             if path.endswith(".txt") and not _has_media(path):
                 yield RejectedRow(
                     path, "no-video", "there is no video or image beside it, of its name and a known suffix"
                 )
             continue
-        text = Path(path).with_suffix(".txt")
+        text = Path(find_spelling(str(Path(path).with_suffix(".txt"))))
         if not text.is_file():
             yield RejectedRow(path, "missing-caption", f"there is no {text.name} beside it")
             continue
         try:
-            caption = " ".join(text.read_text(encoding="utf-8-sig").split())
-        except (OSError, UnicodeDecodeError):
-            yield RejectedRow(path, "missing-caption", f"{text.name} beside it is no UTF-8 text")
+            caption = " ".join(read_text_bounded(text, _MAX_CAPTION).split())
+        except ValueError as error:
+            yield RejectedRow(path, "missing-caption", str(error))
             continue
         if caption:
             yield Row(path, (caption,), name)
@@ -112,38 +148,23 @@ def _beside(folder: Path, name: str) -> Iterator[Entry]:
             yield RejectedRow(path, "missing-caption", f"{text.name} beside it is empty")
 
 
-def _csv(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    path = folder / "metadata.csv"
-    with reading(path) as file:
-        rows = csv.DictReader(file, strict=True)
-        _check_columns(path, rows.fieldnames or [])
-        for values in rows:
-            yield rows.line_num, values
+def _csv(folder: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    yield from table_of(folder / "metadata.csv", ("file_name", "text"))
 
 
-def _check_columns(path: Path, columns: Any) -> None:
-    missing = [key for key in ("file_name", "text") if key not in columns]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {' and no column '.join(missing)}; its first line must name the columns"
-        )
-
-
-def _jsonl(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    path = folder / "metadata.jsonl"
-    for number, line in lines_of(path):
+def _jsonl(folder: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    for number, line in lines_of(folder / "metadata.jsonl"):
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = parse_json_bounded(line, "it")
         except ValueError as error:
-            raise ValueError(f"{path} line {number} is no JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} line {number} must hold an object with file_name and text")
-        yield number, values
+            yield number, str(error)
+            continue
+        yield number, values if isinstance(values, dict) else "it must hold an object with file_name and text"
 
 
-def _line_by_line(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _line_by_line(folder: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     prompts = folder / "prompt.txt"
     if not prompts.is_file():
         raise ValueError(f"{folder} holds videos.txt and no prompt.txt: line n of one captions line n of the other")
@@ -157,25 +178,61 @@ def _line_by_line(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, {"file_name": file, "text": text}
 
 
-def _media(folder: Path) -> Iterator[str]:
-    """The videos and images below a folder, in one order everywhere."""
-    return (path for path in _files(folder) if is_media(path))
+def _files(folder: Path, ignore: _Ignore) -> Iterator[str | RejectedRow]:
+    """The files below a folder, in one order everywhere, and the folders that can't be entered."""
+    return _walk(str(folder), ignore, (_identity(str(folder)),), set())
 
 
-def _files(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        listed = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_folder in listed:
-        path = os.path.normpath(folder / name)
-        if is_folder:
-            yield from _files(Path(path))
-        else:
+def _walk(
+    folder: str, ignore: _Ignore, above: tuple[tuple[int, int], ...], linked: set[tuple[int, int]]
+) -> Iterator[str | RejectedRow]:
+    """As :func:`_files`; ``above`` are the folders that this one is in, ``linked`` those entered through a link."""
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
+    except OSError as error:
+        yield RejectedRow(folder, "missing-file", f"the folder can't be read: {error.strerror}")
+        return
+    for name, is_folder, is_link in listed:
+        path = os.path.normpath(os.path.join(folder, name))
+        if is_mac_file(name):
+            ignore(path)
+        elif name.startswith("."):
+            continue
+        elif not is_folder:
             yield path
+        else:
+            try:
+                identity = _identity(path)
+            except OSError as error:
+                yield RejectedRow(path, "missing-file", f"the folder can't be read: {error.strerror}")
+                continue
+            if is_link and (identity in above or identity in linked):
+                where = "that it is in" if identity in above else "that another link has led to"
+                yield RejectedRow(path, "unsafe-member", f"it is a link to a folder {where}; it is not entered")
+                continue
+            if is_link:
+                linked.add(identity)
+            yield from _walk(path, ignore, (*above, identity), linked)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: it is found missing when it is read
+        return False
 
 
 def _has_media(text: str) -> bool:
     stem = text.removesuffix(".txt")
-    return any(os.path.exists(stem + each) for suffix in IMAGES | VIDEOS for each in (suffix, suffix.upper()))
+    return any(
+        os.path.exists(find_spelling(stem + each)) for suffix in IMAGES | VIDEOS for each in (suffix, suffix.upper())
+    )
 
 
 class _Names:

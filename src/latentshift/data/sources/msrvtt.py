@@ -6,14 +6,15 @@ unsaid: what has no words, or belongs to no video, is named.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from latentshift.bounded_read import load_json_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
-from latentshift.data.sources.text import reading
+from latentshift.data.sources.text import find_spelling
 
+_MAX_BYTES = 2**28  # of the annotations, which are 30 MB
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
 
 
@@ -56,15 +57,11 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
         elif not captions[video_id]:
             yield RejectedRow(path, "missing-caption", "none of the sentences is for it")
         else:
-            yield Row(path, tuple(captions[video_id]), name, split=its_split)
+            yield Row(find_spelling(path), tuple(captions[video_id]), name, split=its_split)
 
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    with reading(path) as file:
-        try:
-            content = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON: {error}") from None
+    content = load_json_bounded(path, _MAX_BYTES)
     for key in ("videos", "sentences"):
         found = content.get(key) if isinstance(content, dict) else None
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):

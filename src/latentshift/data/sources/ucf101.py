@@ -11,10 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
+from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
-from latentshift.data.sources.text import lines_of, reading
+from latentshift.data.media import is_mac_file
+from latentshift.data.sources.text import lines_of
 
 Captions = Literal["sentence", "class"]
 
@@ -57,7 +57,7 @@ def read_ucf101(
             named.add(entry.file if isinstance(entry, Row) else entry.name)
             if split in ("", part):
                 yield entry
-    for path in sorted(str(each) for each in root.glob("*/*.avi")):
+    for path in sorted(str(each) for each in root.glob("*/*.avi") if not is_mac_file(each.name)):
         if path not in named:
             yield RejectedRow(path, "bad-row", f"neither list of fold {fold} names it")
 
@@ -65,12 +65,9 @@ def read_ucf101(
 def load_sentences(path: Path | None = None) -> dict[str, str]:
     """Class name -> sentence, from a YAML file, or the package's own for all 101 classes."""
     if path is None:
-        return dict(yaml.safe_load((files(__package__) / "ucf101.yaml").read_text(encoding="utf-8")))
-    with reading(path) as file:
-        try:
-            content = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        own = (files(__package__) / "ucf101.yaml").read_text(encoding="utf-8")
+        return dict(parse_yaml_bounded(own, "ucf101.yaml"))
+    content = load_yaml_bounded(path)
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, str) and value.strip() for key, value in content.items()
     ):
@@ -97,7 +94,8 @@ def _listed(root: Path, path: Path, part: str, said: dict[str, str] | None, name
         entry = line.split()[0]  # train lists have the class's number after it
         class_name, _, file = entry.partition("/")
         if not file or ".." in Path(entry).parts or Path(entry).is_absolute():
-            raise ValueError(f"{path} line {number} is not of the form Class/file.avi: {line!r}")
+            yield RejectedRow(f"{path} line {number}", "bad-row", f"it is not of the form Class/file.avi: {line!r}")
+            continue
         if said is not None and class_name not in said:
             yield RejectedRow(str(root / entry), "missing-caption", f"no sentence is given for the class {class_name}")
             continue

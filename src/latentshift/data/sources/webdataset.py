@@ -6,31 +6,48 @@ bytes lie in the tar, and they are read from there.
 
 from __future__ import annotations
 
-import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
-from latentshift.data.media import is_media
+from latentshift.data.media import is_mac_file, is_media
 
 MAX_MEMBER = 2**36  # 64 GiB: no clip is larger
 _MAX_TEXT = 2**20
+_MAX_HEADER = 2**20  # of a member with a long name or many attributes
+_MAX_NAME = 4096
 _CAPTION_KEYS = ("caption", "text", "txt")
 
 
-def read_webdataset(place: Path, name: str = "webdataset") -> Iterator[Entry]:
+def read_webdataset(
+    place: Path, name: str = "webdataset", ignore: Callable[[str], object] = lambda name: None
+) -> Iterator[Entry]:
     """Every sample of one ``.tar``, or of all those in a folder, in the order of their names.
+
+    Args:
+        place: the tar, or the folder.
+        name: of the source, for the rows.
+        ignore: told the names of files that macOS has added, which are passed over.
 
     Raises:
         ValueError: where there is no such tar, or it is compressed: bytes can't be found by their place in it.
     """
-    shards = sorted(place.glob("*.tar")) if place.is_dir() else [place]
+    shards = [place]
+    if place.is_dir():
+        shards = []
+        for each in sorted(place.glob("*.tar")):
+            if is_mac_file(each.name):
+                ignore(str(each))
+            else:
+                shards.append(each)
     if not shards:
         raise ValueError(f"{place} holds no .tar")
     for shard in shards:
-        yield from _read_shard(shard, name)
+        yield from _read_shard(shard, name, ignore)
 
 
 @dataclass
@@ -43,17 +60,20 @@ class _Sample:
     faults: list[RejectedRow] = field(default_factory=list)
 
 
-def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
+def _read_shard(shard: Path, name: str, ignore: Callable[[str], object]) -> Iterator[Entry]:
     if not shard.is_file():
         raise ValueError(f"there is no shard {shard}")
     sample: _Sample | None = None
     seen_members = 0
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with shard.open("rb") as file, tarfile.open(fileobj=cast(BinaryIO, _BoundedReads(file)), mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has met
                 seen_members += 1
                 if member.isdir():
+                    continue
+                if is_mac_file(member.name):
+                    ignore(f"{shard}/{member.name}")
                     continue
                 inside = f"{shard}/{member.name}"
                 fault = _fault(member)
@@ -73,11 +93,10 @@ def _read_shard(shard: Path, name: str) -> Iterator[Entry]:
                         continue
                     content = tar.extractfile(member)
                     assert content is not None  # it is a plain file
-                    found = _caption(content.read(), suffix)
-                    if found is None:
-                        sample.faults.append(RejectedRow(inside, "missing-caption", "no caption can be read from it"))
-                    else:
-                        sample.captions.append(found)
+                    try:
+                        sample.captions.append(_caption(content.read(), suffix))
+                    except ValueError as error:
+                        sample.faults.append(RejectedRow(inside, "missing-caption", str(error)))
             if not _ends_well(tar):
                 yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members")
     except tarfile.ReadError as error:
@@ -126,6 +145,8 @@ def _key(member: str) -> tuple[str, str]:
 def _fault(member: tarfile.TarInfo) -> str:
     if not member.isreg() or member.issparse():
         return "it is no plain file"
+    if len(member.name) > _MAX_NAME:
+        return f"its name has {len(member.name):,} characters"
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         return "its name leads out of the shard"
@@ -134,12 +155,35 @@ def _fault(member: tarfile.TarInfo) -> str:
     return ""
 
 
-def _caption(content: bytes, suffix: str) -> str | None:
+def _caption(content: bytes, suffix: str) -> str:
+    """The caption of a ``.txt`` or ``.json``.
+
+    Raises:
+        ValueError: where there is none; the message is a sentence without the file's name.
+    """
     try:
         text = content.decode("utf-8-sig")
-        if suffix == "json":
-            values = json.loads(text)
-            text = next(values[key] for key in _CAPTION_KEYS if isinstance(values.get(key), str))
-    except (ValueError, StopIteration, AttributeError, TypeError):
-        return None
-    return " ".join(text.split()) or None
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    if suffix == "json":
+        values = parse_json_bounded(text, "it")
+        found = [values[key] for key in _CAPTION_KEYS if isinstance(values, dict) and isinstance(values.get(key), str)]
+        if not found:
+            raise ValueError(f"it has no {' or '.join(_CAPTION_KEYS)} that is a sentence")
+        text = found[0]
+    if not text.strip():
+        raise ValueError("its caption is empty")
+    return " ".join(text.split())
+
+
+class _BoundedReads:
+    """A file of which no more is read at a time than a header may hold: its length is what the tar claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int) -> bytes:
+        if size > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header claims {size:,} bytes")
+        return self._file.read(size)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from latentshift.data.manifest import Entry, RejectedRow, Row
-from latentshift.data.sources.text import reading
+from latentshift.data.sources.text import find_spelling, table_of
 
 _COLUMNS = ("videoid", "page_dir", "name")
 
@@ -26,20 +25,18 @@ def read_webvid(table: Path, root: Path | None = None, name: str = "webvid") -> 
     root = table.parent if root is None else root
     if not root.is_dir():
         raise ValueError(f"there is no folder {root} for the videos of {table}")
-    with reading(table) as file:
-        rows = csv.DictReader(file, strict=True)
-        missing = [key for key in _COLUMNS if key not in (rows.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{table} is not WebVid's: it has no column {' and no column '.join(missing)}")
-        for values in rows:
-            where = f"{table} line {rows.line_num}"
-            video, page, caption = ((values[key] or "").strip() for key in _COLUMNS)
-            inside = PurePosixPath(page) / f"{video}.mp4"
-            if not video:
-                yield RejectedRow(where, "bad-row", "its videoid is empty")
-            elif inside.is_absolute() or ".." in inside.parts:
-                yield RejectedRow(where, "unsafe-member", f"{inside} leads out of {root}")
-            elif not caption:
-                yield RejectedRow(str(root / inside), "missing-caption", f"{table.name} line {rows.line_num}: no name")
-            else:
-                yield Row(str(root / inside), (" ".join(caption.split()),), name)
+    for line, values in table_of(table, _COLUMNS):
+        where = f"{table} line {line}"
+        if isinstance(values, str):
+            yield RejectedRow(where, "bad-row", values)
+            continue
+        video, page, caption = (values.get(key, "").strip() for key in _COLUMNS)
+        inside = PurePosixPath(page) / f"{video}.mp4"
+        if not video:
+            yield RejectedRow(where, "bad-row", "its videoid is empty")
+        elif inside.is_absolute() or ".." in inside.parts:
+            yield RejectedRow(where, "unsafe-member", f"{inside} leads out of {root}")
+        elif not caption:
+            yield RejectedRow(str(root / inside), "missing-caption", f"{table.name} line {line}: no name")
+        else:
+            yield Row(find_spelling(str(root / inside)), (" ".join(caption.split()),), name)
