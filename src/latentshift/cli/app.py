@@ -11,8 +11,10 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, generate, info, init, train
-        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MOST_OF_AN_ERROR)
-        if is_out_of_memory(error):
+from latentshift.error_text import printable
+from latentshift.out_of_memory import is_out_of_memory
+
+_MOST_OF_AN_ERROR = 4000  # characters; a recipe may have many faults
 
 app = typer.Typer(
     name="latentshift",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +22,8 @@ from latentshift.data.manifest import Manifest, RejectedRow
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import list_source, source_from
 from latentshift.data.worker_pool import WorkerLimits
+from latentshift.error_text import printable
+from latentshift.models.caption_length import count_cut
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
@@ -120,6 +123,7 @@ class DataSource:
                 rejected.clear()
                 source = source_from(settings.source, settings.options)
                 manifest = list_source(folder / "manifest.jsonl", source, rejected.add)
+                _warn_of_cut_captions(settings, manifest, pipeline)
             else:
                 manifest = Manifest(folder / "manifest.jsonl")
             self.digest = manifest.digest
@@ -203,11 +207,19 @@ def _encode(folder: Path, settings: DataSettings, window: Window, framing: Frami
     )
     source = source_from(settings.source, settings.options)
     manifest = resolve_source(folder, source, spec, retry=context.loading.retry and first)
+    if first:
+        _warn_of_cut_captions(settings, manifest, context.pipeline)
     encoder = frame_encoder(autoencoder, context.device, getattr(torch, precision))
     with progress_bar(total=len(manifest), text="encode", unit="clip", shown=first) as bar:
         for done in encode_shards(folder, encoder, None, worker_limits(context.loading)):
             bar.update(done)
     autoencoder.to("cpu")  # training does not use it
+
+
+def _warn_of_cut_captions(settings: DataSettings, manifest: Manifest, pipeline: LatentShiftPipeline) -> None:
+    captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
+    if cut := str(count_cut(pipeline.sentences, captions)):
+        print(f"warning: {printable(settings.source)}: {cut}", file=sys.stderr)
 
 
 def _check_encoders(spec: LatentSpec, source: str, pipeline: LatentShiftPipeline) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
+from functools import wraps
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from latentshift.cli.data.common import (
     MEMORY_LIMIT,
+    MOST_OF_A_PATH,
     MOST_SHOWN,
     OPTIONS,
     SHORT,
@@ -23,12 +28,34 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 
 ENGINES = ("local", "ray")
 _PATIENCE = timedelta(days=30)  # of a process that is done with the others, which may have more to do
 
 
+def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
+    """SIGTERM and Ctrl-C end the command at once, with a sentence: what is encoded is on the disk already."""
+
+    @wraps(command)
+    def run(**arguments: Any) -> None:
+        from latentshift.training.preemption import SigtermHandler, Terminated  # imports nothing heavy
+
+        goes_on = f"{arguments['output']} keeps what is encoded, and the same command goes on from there"
+        try:
+            with SigtermHandler() as sigterm, sigterm.interruptible():
+                command(**arguments)
+        except Terminated:
+            raise Terminated(f"stopped by SIGTERM; {goes_on}") from None
+        except KeyboardInterrupt:
+            print(f"stopped; {printable(goes_on, MOST_OF_A_PATH)}", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+@_ends_cleanly
 def encode(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,
@@ -67,6 +94,7 @@ def encode(
     from latentshift.data.latents.resolve import resolve_source
     from latentshift.data.latents.spec import LatentSpec
     from latentshift.files import check_writable
+    from latentshift.models.caption_length import count_cut
 
     one_of("--engine", engine, ENGINES)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
@@ -97,8 +125,12 @@ def encode(
     else:
         part = (state.process_index, state.num_processes)
         progress = encode_shards(output, encoders.frames, encoders.text, limits, part)
+    if text and state.is_main_process:
+        captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
+        if cut := str(count_cut(encoders.sentences, captions)):
+            print(f"warning: {cut}", file=sys.stderr)
     hidden = not (sys.stderr.isatty() and state.is_main_process)
-    with tqdm(total=len(manifest), desc="encode", unit="clip", disable=hidden) as bar:
+    with tqdm(total=len(manifest), desc="encode", unit="clip", disable=hidden) as bar, closing(progress):
         for done in progress:
             bar.update(done)
     state.wait_for_everyone()
@@ -114,6 +146,6 @@ def encode(
     )
     if encoded.short:
         print(f"{len(encoded.short)} with less than the window, held or shortened")
-    print(output)
+    print(printable(output, MOST_OF_A_PATH))
     if not encoded.size(1):
         raise typer.Exit(1)

@@ -24,5 +24,6 @@ class Encoders:
         self.num_frames = int(pipeline.config.num_frames)
         self.autoencoder_digest = weights_fingerprint(pipeline.vae)
         self.text_digest = model_fingerprint(*pipeline.sentences.parts)
+        self.sentences = pipeline.sentences
         self.frames = frame_encoder(pipeline.vae, pipeline.device)
         self.text = caption_encoder(pipeline.sentences, pipeline.device)

@@ -6,14 +6,16 @@ of the cluster sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from latentshift.data.worker_pool import WorkerLimits
 
 
-def encode_with_ray(folder: Path, model: str, device: str, limits: WorkerLimits, actors: int) -> Iterator[int]:
+def encode_with_ray(
+    folder: Path, model: str, device: str, limits: WorkerLimits, actors: int
+) -> Generator[int, None, None]:
     """Make the shards of a folder that are not there yet; yields how many more rows are done.
 
     Args:

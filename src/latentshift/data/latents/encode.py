@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,7 +77,7 @@ def encode_shards(
     limits: WorkerLimits,
     part: tuple[int, int] = (0, 1),
     only: int | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Make the shards of a folder that are not there yet; yields how many more rows are done, time and again.
 
     Args:
