@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
+from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
@@ -283,7 +284,7 @@ def test_a_text_that_frames_share_is_a_text_repeated_for_each_frame(ldm_folder) 
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
     unet = pipeline.unet.double()
     latents = torch.randn(2, 3, unet.config.in_channels, 8, 8, dtype=torch.float64)
-    text = torch.randn(2, 5, unet.config.cross_attention_dim, dtype=torch.float64)
+    text = TextCondition(torch.randn(2, 5, unet.config.cross_attention_dim, dtype=torch.float64))
     steps = torch.tensor([10, 900])
     shared = denoise(unet, latents, steps, text)
     unet.set_attn_processor(AttnProcessor2_0())
@@ -463,9 +464,9 @@ def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
     for encoder in (tiny_bert(), tiny_clip()):
         sentences = SentenceEncoder([encoder], [tiny_tokenizer()])
         together = sentences.encode(["red star", "on", "red star"], CPU)
-        assert together.shape == (3, 12, 16)
-        assert torch.equal(together[0], together[2])
-        assert torch.equal(together[1:2], sentences.encode(["on"], CPU))
+        assert together.tokens.shape == (3, 12, 16) and together.pooled is together.sizes is None
+        assert torch.equal(together.tokens[0], together.tokens[2])
+        assert torch.equal(together.tokens[1:2], sentences.encode(["on"], CPU).tokens)
 
 
 def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
+from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.samplers import make_sampler
+from latentshift.models.denoiser import denoise
+from latentshift.models.encoders import caption_encoder
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 
@@ -42,17 +46,37 @@ def test_without_the_shift_a_frame_is_the_stock_pipelines_image(
     torch.testing.assert_close(frame[:, 0], image)
 
 
-def test_two_encoders_tell_tokens_and_a_pooled_row(sdxl_folder: Path) -> None:
+def test_two_encoders_give_tokens_and_a_pooled_embedding(sdxl_folder: Path) -> None:
     pipeline = load(sdxl_folder)
     text = pipeline.sentences.encode(["red star", None, ""], CPU)
-    assert text.shape == (3, 12 + 1, 32)
+    assert text.tokens.shape == (3, 12, 32) and text.sizes is None
+    assert text.pooled is not None and text.pooled.shape == (3, pipeline.sentences.pooled_width)
     ids = pipeline.tokenizer(["red star"], padding="max_length", max_length=12, return_tensors="pt").input_ids
     with torch.no_grad():
         first = pipeline.text_encoder(ids, output_hidden_states=True)
         second = pipeline.text_encoder_2(ids, output_hidden_states=True)
-    assert torch.equal(text[0, :12], torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)[0])
-    assert torch.equal(text[0, 12, :16], second.text_embeds[0]) and not text[0, 12, 16:].any()
-    assert not text[1].any() and text[2].any()  # no sentence is not the empty one
+    assert torch.equal(text.tokens[0], torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)[0])
+    assert torch.equal(text.pooled[0], second.text_embeds[0])
+    for each in (text.tokens, text.pooled):
+        assert not each[1].any() and each[2].any()  # no sentence is not the empty one
+
+
+def test_encoded_clips_keep_the_pooled_embedding_in_one_more_row(sdxl_folder: Path) -> None:
+    sentences = load(sdxl_folder).sentences
+    encode, text = caption_encoder(sentences, CPU), sentences.encode(["red star", None], CPU)
+    packed = torch.from_numpy(np.stack([encode("red star"), encode("")]))
+    assert packed.shape == (2, 12 + 1, 32)
+    assert torch.equal(packed[:, :12], text.tokens) and torch.equal(packed[:, 12, :16], text.pooled)
+    assert not packed[:, 12, 16:].any()
+    unpacked = TextCondition.unpack(packed, sentences.pooled_width)
+    assert torch.equal(unpacked.tokens, text.tokens) and torch.equal(unpacked.pooled, text.pooled)
+
+
+def test_conditions_that_are_missing_are_named(sdxl_folder: Path) -> None:
+    pipeline = load(sdxl_folder)
+    text = pipeline.sentences.encode(["red star"], CPU)
+    with pytest.raises(ValueError, match="needs a pooled embedding and sizes beside the tokens"):
+        denoise(pipeline.unet, torch.randn(1, 2, 4, 8, 8), torch.tensor([1]), text)
 
 
 def test_a_saved_folder_is_whole(sdxl_folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from conftest import tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline
 from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites, held_out_triples
+from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
@@ -159,7 +160,7 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
 def test_a_compiled_unet_has_the_gradients_of_the_eager_one() -> None:
     # torch 2.13 gave none below an upsampler, under CPU autocast: see compile_for_training.
     unet = install(tiny_unet())
-    latents, text = torch.randn(1, 3, 4, 8, 8), torch.randn(1, 5, unet.config.cross_attention_dim)
+    latents, text = torch.randn(1, 3, 4, 8, 8), TextCondition(torch.randn(1, 5, unet.config.cross_attention_dim))
 
     def gradients() -> dict[str, torch.Tensor]:
         unet.zero_grad(set_to_none=True)

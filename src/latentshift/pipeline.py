@@ -29,7 +29,7 @@ from latentshift.error_text import one_line
 from latentshift.model_paths import resolve_model
 from latentshift.models.autoencoder import decode_latents
 from latentshift.models.base_settings import check_components
-from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes, with_sizes
+from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.text import SentenceEncoder
 from latentshift.shift import ShiftConfig, install, remove, shift_of
@@ -358,11 +358,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype = self.unet.dtype
 
         # 2. Encode the text, once a sentence
-        text = self.sentences.encode(prompts, device).to(device, dtype)
-        negative = self.sentences.encode(negatives, device).to(device, dtype)
         text, negative = (
-            with_sizes(self.unet, each.repeat_interleave(num_videos_per_prompt, dim=0), sizes)
-            for each in (text, negative)
+            self.sentences.encode(each, device).to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
+            for each in (prompts, negatives)
         )
 
         # 3. Start from noise, one random stream a video

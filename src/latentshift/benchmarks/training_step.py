@@ -14,6 +14,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentshift.benchmarks.report import Result
+from latentshift.diffusion.condition import TextCondition
 from latentshift.model_paths import bundled_model
 from latentshift.models.denoiser import compile_for_training, denoise, share_text
 from latentshift.pipeline import LatentShiftPipeline
@@ -29,7 +30,7 @@ def bench_training_step(quick: bool = False) -> Iterator[Result]:
     side, channels = unet.config.sample_size, unet.config.in_channels
     latents = torch.randn(CLIPS, FRAMES, channels, side, side)
     timesteps = torch.randint(1000, (CLIPS,))
-    text = torch.randn(CLIPS, 77, unet.config.cross_attention_dim)
+    text = TextCondition(torch.randn(CLIPS, 77, unet.config.cross_attention_dim))
     bf16 = not is_slow_in_bf16(torch.device("cpu"))
 
     def step() -> None:

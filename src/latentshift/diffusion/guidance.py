@@ -1,6 +1,6 @@
 """Classifier-free guidance over whole videos (Ho & Salimans 2021).
 
-Legend of shapes: B videos, … whatever a video is (F, C, H, W), L tokens, D width of the text encoder.
+Legend of shapes: B videos, … whatever a video is (F, C, H, W).
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (latents (B, …), timestep, text (B, L, D)) -> prediction
+from latentshift.diffusion.condition import TextCondition
+
+Denoiser = Callable[[Tensor, Tensor, TextCondition], Tensor]  # (latents (B, …), timestep, text of B) -> prediction
 PromptedDenoiser = Callable[[Tensor, Tensor], Tensor]  # (latents (B, …), timestep) -> prediction
 
 
 def with_guidance(
-    denoiser: Denoiser, text: Tensor, negative: Tensor, scale: float, videos_per_call: int | None = None
+    denoiser: Denoiser, text: TextCondition, negative: TextCondition, scale: float, videos_per_call: int | None = None
 ) -> PromptedDenoiser:
     """A denoiser that follows ``text`` and keeps away from ``negative``: n + s (p - n).
 
     Args:
         denoiser: predicts for videos and one text a video.
-        text: (B, L, D).
-        negative: (B, L, D), of the empty or a negative prompt.
+        text: of B videos.
+        negative: likewise, of the empty or a negative prompt.
         scale: s; at 1 the negative has no say and is not computed.
         videos_per_call: videos that go through the denoiser together (each twice when guided); none: all of them.
     """
@@ -36,7 +38,7 @@ def with_guidance(
             if scale == 1.0:
                 predictions.append(denoiser(some, timestep, positive))
                 continue
-            both = denoiser(torch.cat([some, some]), timestep, torch.cat([opposite, positive]))
+            both = denoiser(torch.cat([some, some]), timestep, TextCondition.cat([opposite, positive]))
             away, towards = both.chunk(2)
             predictions.append(away + scale * (towards - away))
         return torch.cat(predictions)

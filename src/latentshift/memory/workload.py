@@ -15,10 +15,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
+from latentshift.diffusion.condition import TextCondition
 from latentshift.model_paths import resolve_model
 from latentshift.models.adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
-from latentshift.models.denoiser import denoise, with_sizes
+from latentshift.models.denoiser import denoise
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import (
@@ -124,7 +125,11 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
     num_frames = 1 if isinstance(recipe, ImageRecipe) else pipeline.config.num_frames
     side, channels = unet.config.sample_size, unet.config.in_channels
     ids = (len(sentences.encoders), sentences.length)
-    text = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta")).shape[1:]
+    encoded = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta"))
+
+    def text(samples: int) -> TextCondition:
+        pooled = None if encoded.pooled is None else torch.empty(samples, *encoded.pooled.shape[1:])
+        return TextCondition(torch.empty(samples, *encoded.tokens.shape[1:]), pooled)
 
     def batch(samples: int, frames: int) -> LatentBatch:
         latents = torch.empty(samples, frames, channels, side, side)
@@ -133,14 +138,14 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
             noise=torch.empty_like(latents),
             timesteps=torch.zeros(samples, dtype=torch.long),
             token_ids=torch.zeros(samples, *ids, dtype=torch.long),
-            text=torch.empty(samples, *text) if text_encoded else None,
+            text=text(samples) if text_encoded else None,
         )
 
     def predict() -> None:
         scale = pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
         both = 1 if scale == 1.0 else 2  # with guidance, the empty sentence's beside it
-        told = with_sizes(unet, torch.empty(both, *text), _SIZES)
-        denoise(unet, torch.empty(both, num_frames, channels, side, side), torch.zeros(both), told, scale)
+        latents = torch.empty(both, num_frames, channels, side, side)
+        denoise(unet, latents, torch.zeros(both), text(both).with_sizes(_SIZES), scale)
 
     def encode() -> None:
         encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))

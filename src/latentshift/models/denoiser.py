@@ -8,7 +8,6 @@ text encoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,9 +17,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context
-
-_SIZES = 6
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -65,7 +63,7 @@ def compile_for_training(unet: UNet2DConditionModel) -> None:
 
 
 def denoise(
-    unet: nn.Module, latents: Tensor, timesteps: Tensor, text: Tensor, guidance_scale: float | None = None
+    unet: nn.Module, latents: Tensor, timesteps: Tensor, text: TextCondition, guidance_scale: float | None = None
 ) -> Tensor:
     """What the U-Net predicts (noise, or velocity) for noisy videos.
 
@@ -74,30 +72,31 @@ def denoise(
     Args:
         latents: (B, F, C, H, W), scaled and noisy.
         timesteps: (B,) or a scalar, 0 … T-1: one a video.
-        text: (B, L, D): one a video; for a U-Net that wants sizes (B, L + 1, D), as :func:`with_sizes` gives it.
+        text: one a video; a U-Net that :func:`wants_sizes` needs a pooled embedding and sizes, others don't read them.
         guidance_scale: that a guidance-distilled U-Net is to follow; others don't read it.
 
     Returns:
         (B, F, C, H, W).
 
     Raises:
-        ValueError: for a guidance-distilled U-Net without a guidance scale.
+        ValueError: for a guidance-distilled U-Net without a guidance scale, or SDXL's without all conditions.
     """
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
     told: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if wants_sizes(unet):
-        text, row = text[:, :-1], text[:, -1].repeat_interleave(num_frames, dim=0)
-        width = _pooled_width(unet)
-        told["added_cond_kwargs"] = {"text_embeds": row[:, :width], "time_ids": row[:, width : width + _SIZES]}
+        if text.pooled is None or text.sizes is None:
+            raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
+        a_frame = text.repeat(num_frames)
+        told["added_cond_kwargs"] = {"text_embeds": a_frame.pooled, "time_ids": a_frame.sizes}
     if is_guidance_distilled(unet):
         if guidance_scale is None:
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
         width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
         told["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(len(frames), -1)
-    context = text if _shares_text(unet) else text.repeat_interleave(num_frames, dim=0)
-    predicted = unet(frames, steps, encoder_hidden_states=context, return_dict=False, **told)[0]
+    tokens = text.tokens if _shares_text(unet) else text.tokens.repeat_interleave(num_frames, dim=0)
+    predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **told)[0]
     return predicted.unflatten(0, (batch, num_frames))
 
 
@@ -115,25 +114,8 @@ def guidance_embedding(scale: float, width: int) -> Tensor:
 
 
 def wants_sizes(unet: nn.Module) -> bool:
-    """Whether a U-Net is told a pooled embedding and the sizes of its images beside the text, as SDXL's is."""
+    """Whether a U-Net is given a pooled embedding and the sizes of its images beside the tokens, as SDXL's is."""
     return getattr(unet.config, "addition_embed_type", None) == "text_time"
-
-
-def with_sizes(unet: nn.Module, text: Tensor, sizes: Sequence[float]) -> Tensor:
-    """The text with the sizes in its last row, behind the pooled embedding; unchanged where the U-Net wants none.
-
-    Args:
-        unet: that is told.
-        text: (B, L + 1, D), as :class:`latentshift.models.text.SentenceEncoder` gives it.
-        sizes: height and width of the original, top and left of the crop, height and width that are wanted, in pixels
-            (Podell et al. 2023, Sec. 2.2).
-    """
-    if not wants_sizes(unet):
-        return text
-    start = _pooled_width(unet)
-    row = text[:, -1:]
-    told = row.new_tensor(sizes).expand(len(row), 1, -1)
-    return torch.cat([text[:, :-1], torch.cat([row[..., :start], told, row[..., start + len(sizes) :]], dim=-1)], dim=1)
 
 
 def _repeat_pixels(
@@ -143,11 +125,6 @@ def _repeat_pixels(
     if any(size is not None for size in (*sizes, *kwargs.values())):
         raise ValueError("a compiled U-Net takes sizes that halve evenly down to its lowest level only")
     return (hidden.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2),), {}
-
-
-def _pooled_width(unet: nn.Module) -> int:
-    config: Any = unet.config
-    return int(config.projection_class_embeddings_input_dim - _SIZES * config.addition_time_embed_dim)
 
 
 def _shares_text(unet: nn.Module) -> bool:

@@ -32,10 +32,10 @@ def frame_encoder(
 
 
 def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], np.ndarray]:
-    """A caption -> its embedding (L, D) float32; the empty one is no caption, as it is dropped in training."""
+    """A caption -> its embedding, packed, (L, D) or (L + 1, D) float32; the empty one is no caption, as in training."""
     sentences.to(device)
 
     def encode(caption: str) -> np.ndarray:
-        return sentences.encode([caption or None], device)[0].float().cpu().numpy()
+        return sentences.encode([caption or None], device).pack()[0].float().cpu().numpy()
 
     return encode

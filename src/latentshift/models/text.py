@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from transformers import BertTokenizer, PreTrainedTokenizerBase
+
+from latentshift.diffusion.condition import TextCondition
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SMALL_VOCABULARY = 1000  # entries; above this a vocabulary is not worth listing
@@ -38,11 +39,10 @@ def build_word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTok
 
 
 class SentenceEncoder(nn.Module):
-    """The text encoders of a pipeline as one: what the U-Net is told of each sentence.
+    """The text encoders of a pipeline as one: from sentences to what the U-Net is conditioned on.
 
-    One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) tells its last hidden state (P, L, D). Of two (SDXL) both tell the
-    last but one, side by side, and the second its pooled embedding, which stands in one more row with zeros behind it:
-    (P, L + 1, D).
+    One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) gives its last hidden state. Of two (SDXL) both give the last but
+    one, side by side, and the second its pooled embedding.
 
     Args:
         encoders: one or two.
@@ -52,6 +52,7 @@ class SentenceEncoder(nn.Module):
 
     Attributes:
         length: L, the tokens of every sentence: what the encoders have positions for, or less if a tokenizer says so.
+        pooled_width: width of the pooled embedding; None where there is none.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class SentenceEncoder(nn.Module):
         configs: list[Any] = [encoder.config for encoder in encoders]
         positions = [int(config.max_position_embeddings) for config in configs]
         self.length = min(*positions, *(tokenizer.model_max_length for tokenizer in tokenizers))
+        self.pooled_width = int(configs[-1].projection_dim) if len(encoders) > 1 else None
         self._empty = self.tokenize([""]) if zero_empty else None
 
     @property
@@ -81,44 +83,41 @@ class SentenceEncoder(nn.Module):
         ids = [each(list(sentences), max_length=self.length, **options).input_ids for each in self.tokenizers]
         return torch.stack(ids, dim=1)
 
-    def forward(self, token_ids: Tensor) -> Tensor:
-        """Embeddings (P, L, D), or (P, L + 1, D), of token ids (P, encoders, L).
+    def forward(self, token_ids: Tensor) -> TextCondition:
+        """The conditions of token ids (P, encoders, L).
 
         In training the empty sentence is no sentence.
         """
         text = self._embed(token_ids)
         if self._empty is not None:
             is_empty = (token_ids == self._empty.to(token_ids.device)).all(dim=(1, 2))
-            text = text.masked_fill(is_empty[:, None, None], 0.0)
+            text = text.masked(is_empty)
         return text
 
-    def _embed(self, token_ids: Tensor) -> Tensor:
+    def _embed(self, token_ids: Tensor) -> TextCondition:
         if len(self.encoders) == 1:
-            text: Tensor = self.encoders[0](token_ids[:, 0])[0]
-        else:
-            outputs = [
-                encoder(ids, output_hidden_states=True, return_dict=True)
-                for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
-            ]
-            tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
-            pooled = outputs[-1].text_embeds
-            text = torch.cat([tokens, pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))[:, None]], dim=1)
-        return text
+            return TextCondition(self.encoders[0](token_ids[:, 0])[0])
+        outputs = [
+            encoder(ids, output_hidden_states=True, return_dict=True)
+            for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
+        ]
+        tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return TextCondition(tokens, pooled=outputs[-1].text_embeds)
 
     @torch.no_grad()
-    def encode(self, sentences: Sequence[str | None], device: torch.device) -> Tensor:
-        """Embeddings of sentences, each distinct one encoded once and by itself: none depends on its company.
+    def encode(self, sentences: Sequence[str | None], device: torch.device) -> TextCondition:
+        """The conditions of sentences, each distinct one encoded once and by itself: none depends on its company.
 
         Args:
             sentences: P of them; None is no sentence, which is not the empty one with ``zero_empty``.
             device: where the encoders work, which offloaded weights do not tell.
         """
-        known: dict[str | None, Tensor] = {}
+        known: dict[str | None, TextCondition] = {}
         for sentence in sentences:
             if sentence not in known:
                 ids = self.tokenize([sentence or ""]).to(device)
                 known[sentence] = self(ids) if sentence is None else self._embed(ids)
-        return torch.cat([known[sentence] for sentence in sentences])
+        return TextCondition.cat([known[sentence] for sentence in sentences])
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:

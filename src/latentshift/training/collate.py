@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 
 from latentshift.data.loader import Batch
 from latentshift.data.sample_order import rng_for
+from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.text import SentenceEncoder
@@ -77,7 +78,8 @@ class Collator:
         text = token_ids = None
         if self.text_encoded:
             chosen = [sample.empty if drop else sample.text for sample, drop in samples]
-            text = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
+            packed = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
+            text = TextCondition.unpack(packed, self.sentences.pooled_width)
         else:
             token_ids = self.sentences.tokenize(["" if drop else sample.caption for sample, drop in samples])
         return LatentBatch(

@@ -13,8 +13,9 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
+from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import Weighting, add_noise, timestep_weight
-from latentshift.models.denoiser import denoise, with_sizes
+from latentshift.models.denoiser import denoise
 from latentshift.models.text import SentenceEncoder
 
 
@@ -35,7 +36,7 @@ class LatentBatch:
     noise: Tensor  # the same shape, standard normal
     timesteps: Tensor  # (B,) 0 … T-1
     token_ids: Tensor | None  # (B, encoders, L), or
-    text: Tensor | None = None  # (B, L, D), encoded once
+    text: TextCondition | None = None  # encoded once
     names: Callable[[], list[str]] = list  # of the clips
 
 
@@ -98,7 +99,7 @@ class DenoisingLoss(nn.Module):
             assert batch.token_ids is not None and self.sentences is not None
             text = self.sentences(batch.token_ids)
         height, width = (side * self.pixels for side in noisy.shape[-2:])
-        text = with_sizes(self.unet, text, (height, width, 0, 0, height, width))  # whole frames, as they are wanted
+        text = text.with_sizes((height, width, 0, 0, height, width))  # whole frames, as they are wanted
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)
