@@ -79,7 +79,7 @@ def micro_batch_count(batch_size: int, micro_batch_size: int | None, processes: 
 
 
 def split_batch(batch: Any, count: int, device: torch.device) -> list[Any]:
-    """Equal micro-batches of a batch (a dataclass of tensors with the samples first), on a device."""
+    """Equal micro-batches of a batch (a dataclass of tensors and text conditions, samples first), on a device."""
     chunks = {
         name: [each.to(device) for each in value.chunk(count)] if hasattr(value, "chunk") else [value] * count
         for name, value in vars(batch).items()
