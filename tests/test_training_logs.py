@@ -85,7 +85,7 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
             logger.log_step(step, StepResult({"loss": 1.0}, dropped=False), {}, 1.0)
         assert [each.name for each in accelerator.trackers] == ["tensorboard"]
     assert failing.told == 2
-    assert capsys.readouterr().err == "warning: failing is told no more, since it failed: no route to host\n"
+    assert capsys.readouterr().err == "warning: failing gets nothing more, since it failed: no route to host\n"
     assert len((tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()) == 3
 
 

@@ -19,7 +19,7 @@ from latentshift.memory.estimate import SAMPLES, Estimate, estimate
 from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
-from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe
+from latentshift.training.recipe import AnyRecipe, DiffusionSettings
 from latentshift.training.run import build_stage, validate_run
 from latentshift.training.train_state import TrainState
 
@@ -118,7 +118,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
 
 def _steps(recipe: AnyRecipe, *, quick: bool) -> list[int]:
     """The first two, since the optimizer's averages are there from the second on, and the first on single frames."""
-    images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
+    images = recipe.share_of_images
     return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images and not quick else [])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentshift.memory.estimate import estimate, process_size
-from latentshift.training.recipe import AnyRecipe, DiffusionSettings, VideoRecipe, conflicts_with_shares
+from latentshift.training.recipe import AnyRecipe, conflicts_with_shares
 
 
 def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int = 1, base: int | None = None) -> str:
@@ -40,7 +40,7 @@ def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int =
         sentence += f"; with {' '.join(overrides)} it takes about {_gib(best.total)}"
     if best.total > limit:
         sentence += "; choose a larger device, or train less in a new run: smaller or fewer frames"
-        if isinstance(recipe, VideoRecipe) and recipe.lora is None:
+        if recipe.unit == "clips" and recipe.adapter is None:
             sentence += ", or an adapter (lora.rank=16)"
     return sentence
 
@@ -58,7 +58,7 @@ def _savings(recipe: AnyRecipe, device: torch.device, processes: int) -> Iterato
         yield "micro_batch_size=1", lambda given: given.model_copy(update={"micro_batch_size": 1})
     if compute.precision == "fp32":
         yield "compute.precision=bf16", _with_compute(precision="bf16")
-    if isinstance(recipe, DiffusionSettings) and not compute.gradient_checkpointing:
+    if recipe.has_unet and not compute.gradient_checkpointing:
         yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
     if processes > 1 and compute.parallel == "ddp" and not conflicts_with_shares(recipe):
         yield "compute.parallel=fsdp", _with_compute(parallel="fsdp")

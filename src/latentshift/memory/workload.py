@@ -115,8 +115,8 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
         min_snr_gamma=recipe.min_snr_gamma,
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
     )
-    if isinstance(recipe, VideoRecipe) and recipe.lora is not None:
-        add_lora(unet, lora_of(recipe.lora))
+    if recipe.adapter is not None:
+        add_lora(unet, lora_of(recipe.adapter))
     parts = [_part("unet", unet)]
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
@@ -153,7 +153,7 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
     def decode() -> None:
         decode_latents(_as_shapes(vae), torch.empty(num_frames, channels, side, side), chunk_size=1)
 
-    images = recipe.image_share if isinstance(recipe, VideoRecipe) else 0.0
+    images = recipe.share_of_images
     steps = [(1 - images, partial(batch, count, num_frames))]
     if images:  # as many single frames, each with a text of its own
         steps.append((images, partial(batch, count * num_frames, 1)))
@@ -168,8 +168,9 @@ def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
             return pipeline
         config = AutoencoderKL.load_config(autoencoder_folder(recipe.autoencoder))
     except OSError as error:
-        what = recipe.autoencoder if isinstance(recipe, ImageRecipe) else recipe.model
-        raise ValueError(f"the configuration of {what} can't be read: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"the configuration of {recipe.bases[0]} can't be read: {str(error).splitlines()[0]}"
+        ) from None
     with torch.device("meta"):
         pipeline = new_image_model(
             recipe.unet, recipe.text, recipe.prediction_type or "epsilon", AutoencoderKL.from_config(config)

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, numbers as JSON, a folder that appears whole or not at all, and says if it is.
+"""Checkpoints: tensors as safetensors, numbers as JSON, in a folder that is written atomically and has checksums.
 
 Knows nothing of what the tensors mean. Nothing is ever unpickled.
 """
@@ -34,7 +34,7 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], values: Mapping[str, Any]
 ) -> Path:
-    """Write ``folder/step-NNNNNNNN``, whole or not at all; its last file lists the others with their checksums.
+    """Write ``folder/step-NNNNNNNN`` atomically; its last file lists the others with their checksums.
 
     Raises:
         OSError: if it can't be written; the message says what to do.
@@ -86,7 +86,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def checkpoint_step(path: Path) -> int:
-    """The step that a checkpoint's name tells."""
+    """The step in a checkpoint's name."""
     return int(path.name.removeprefix(_PREFIX))
 
 
@@ -99,7 +99,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint back, every byte of it as it was written.
 
     Raises:
-        ValueError: if it is not whole; the message names the file.
+        ValueError: if it is not intact; the message names the file.
     """
     try:
         files = json.loads((path / _MANIFEST).read_text())
@@ -114,7 +114,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, None if there is none; and what is wrong with those that are newer."""
+    """The newest intact checkpoint, None if there is none; and what is wrong with those that are newer."""
     complaints: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:

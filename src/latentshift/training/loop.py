@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
 from latentshift.training.data_report import DataReport
 from latentshift.training.distributed import any_process, micro_batch_count, split_batch
@@ -136,7 +137,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
             state.restore(load_best_checkpoint(output, stage.validation_id))
         with state.averaged():
             if accelerator.is_main_process:
-                stage.export(output)
+                with status("exporting the model", shown=not quiet):
+                    stage.export(output)
         accelerator.wait_for_everyone()
 
 

@@ -1,4 +1,4 @@
-"""The objectives of the three stages, each a module from a batch to a loss, so that accelerate can wrap it whole.
+"""The losses of the three stages, each a module from a batch to a loss, so that accelerate can wrap all of it.
 
 All randomness is in the batch. Knows nothing of optimizers, files or where a batch comes from.
 Legend of shapes: B clips, F frames, C latent channels, h × w latent pixels, L tokens, S side of a frame.
@@ -99,7 +99,8 @@ class DenoisingLoss(nn.Module):
             assert batch.token_ids is not None and self.sentences is not None
             text = self.sentences(batch.token_ids)
         height, width = (side * self.pixels for side in noisy.shape[-2:])
-        text = text.with_sizes((height, width, 0, 0, height, width))  # whole frames, as they are wanted
+        # SDXL's sizes: frames that are not cropped, and as large as they are to be.
+        text = text.with_sizes((height, width, 0, 0, height, width))
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)

@@ -169,7 +169,7 @@ class MetricLogger:
             except Exception as error:  # each library raises what it likes
                 self.accelerator.trackers.remove(tracker)
                 tqdm.write(
-                    f"warning: {tracker.name} is told no more, since it failed: {one_line(error)}", file=sys.stderr
+                    f"warning: {tracker.name} gets nothing more, since it failed: {one_line(error)}", file=sys.stderr
                 )
 
     def _append(self, name: str, step: int, values: dict[str, Any]) -> None:

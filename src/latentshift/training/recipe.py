@@ -189,7 +189,7 @@ class RunSettings(Settings):
     steps: MayChange[int] = Field(ge=1, description="optimizer steps")
     batch_size: int = Field(ge=1, description="images, or clips, a step, over all processes")
     micro_batch_size: MayChange[int | None] = Field(
-        None, ge=1, description="of them that a process takes at a time, to save memory; none: its whole share at once"
+        None, ge=1, description="of them that a process takes at a time, to save memory; none: all of its share at once"
     )
     max_dropped_steps: MayChange[int] = Field(
         10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
@@ -200,7 +200,7 @@ class RunSettings(Settings):
         description="the average's decay rises as 1 - (1 + step)^-0.75; false: as (1 + step) / (10 + step), LDM's own",
     )
     trackers: MayChange[tuple[Literal["tensorboard", "wandb", "trackio"], ...]] = Field(
-        ("tensorboard",), description="that are told the metrics and shown the samples, beside the files"
+        ("tensorboard",), description="that get the metrics and the samples, beside the files"
     )
     project: MayChange[str] = Field("latentshift", min_length=1, description="the trackers' name for runs of a kind")
     log_every: MayChange[int] = Field(20, ge=1)
@@ -221,6 +221,16 @@ class RunSettings(Settings):
     def share_of_images(self) -> float:
         """The share of a video run's steps that learn single frames."""
         return 0.0
+
+    @property
+    def adapter(self) -> LoraSettings | None:
+        """The low-rank adapter that is trained in place of the weights, if any."""
+        return None
+
+    @property
+    def has_unet(self) -> bool:
+        """Whether a U-Net is trained."""
+        return False
 
     @property
     def validate_every(self) -> int | None:
@@ -264,14 +274,14 @@ class RunSettings(Settings):
 def conflicts_with_shares(recipe: RunSettings) -> list[str]:
     """The settings of a recipe that weights in shares (``compute.parallel=fsdp``) do not go with."""
     compute = recipe.compute
-    found = {
+    settings = {
         "compute.channels_last": compute.channels_last,
         "compute.precision=fp16": compute.precision == "fp16",
         "compute.ema_device=cpu": compute.ema_device == "cpu",
         "optimizer.kind=adamw_8bit": recipe.optimizer.kind == "adamw_8bit",
         "compile": recipe.is_compiled,
     }
-    return [name for name, is_set in found.items() if is_set]
+    return [name for name, is_set in settings.items() if is_set]
 
 
 class AutoencoderRecipe(RunSettings):
@@ -343,6 +353,10 @@ class DiffusionSettings(RunSettings):
     export_from: MayChange[Literal["last", "best"]] = Field(
         "last", description="the step that becomes the model: the last one, or that with the lowest validation error"
     )
+
+    @property
+    def has_unet(self) -> bool:
+        return True
 
     @property
     def all_data(self) -> tuple[DataSettings, ...]:
@@ -439,6 +453,10 @@ class VideoRecipe(DiffusionSettings):
     @property
     def share_of_images(self) -> float:
         return self.image_share
+
+    @property
+    def adapter(self) -> LoraSettings | None:
+        return self.lora
 
     @model_validator(mode="after")
     def _exports_are_trained(self) -> VideoRecipe:

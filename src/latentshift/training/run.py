@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 from accelerate import Accelerator
 
+from latentshift.progress import status
 from latentshift.training.distributed import drain_process_group, make_accelerator, micro_batch_count
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
@@ -35,7 +36,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     try:
         with lock_run(recipe.output, accelerator):
             with accelerator.main_process_first():  # the others find what it has encoded
-                stage = build_stage(recipe, accelerator)
+                with status("preparing the model and the data", shown=not quiet and accelerator.is_main_process):
+                    stage = build_stage(recipe, accelerator)
             if not quiet and accelerator.is_main_process:
                 for line in stage.data_lines():
                     print(line)

@@ -32,7 +32,7 @@ _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 class DenoisingStage:
-    """A subclass says what it starts from, what one batch is, and what it exports.
+    """A subclass defines what it starts from, what one batch is, and what it exports.
 
     Args:
         recipe: the stage's.
