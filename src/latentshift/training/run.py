@@ -35,10 +35,11 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
     try:
         with lock_run(recipe.output, accelerator):
-            with accelerator.main_process_first():  # the others find what it has encoded
-                with status("preparing the model and the data", shown=not quiet and accelerator.is_main_process):
-                    stage = build_stage(recipe, accelerator)
-            if not quiet and accelerator.is_main_process:
+            shown = not quiet and accelerator.is_main_process
+            # The main process first: the others find what it has encoded.
+            with accelerator.main_process_first(), status("preparing the model and the data", shown=shown):
+                stage = build_stage(recipe, accelerator)
+            if shown:
                 for line in stage.data_lines():
                     print(line)
                 if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
