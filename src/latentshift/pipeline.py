@@ -31,8 +31,10 @@ from latentshift.models.autoencoder import decode_latents
 from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
-from latentshift.models.text import SentenceEncoder
+from latentshift.models.model_config import check_config_files, check_pipeline_settings
+from latentshift.models.text import SentenceEncoder, check_token_ids
 from latentshift.shift import ShiftConfig, install, remove, shift_of
+from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -139,6 +141,19 @@ class LatentShiftPipeline(DiffusionPipeline):
         super().__init__()
         encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
         check_components({"vae": vae, "unet": unet, "scheduler": scheduler, **encoders})
+        check_pipeline_settings(
+            num_frames=num_frames,
+            fps=fps,
+            guidance_scale=guidance_scale,
+            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
+            shift=shift,
+        )
+        for name, each, encoder in (
+            ("tokenizer", tokenizer, text_encoder),
+            ("tokenizer_2", tokenizer_2, text_encoder_2),
+        ):
+            if each is not None and encoder is not None:
+                check_token_ids(each, encoder, name)
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
@@ -343,6 +358,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         distilled = is_guidance_distilled(self.unet)
         if distilled and any(negatives):
             raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
+        for each in negatives:
+            check_unicode(each or "", "the negative prompt")
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
@@ -419,6 +436,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         """Raise a ValueError for arguments that no video can be made from."""
         if not prompts or not all(isinstance(each, str) for each in prompts):
             raise ValueError("prompt must be a sentence or a list of sentences")
+        for each in prompts:
+            check_unicode(each, "the prompt")
         if num_frames < 1:
             raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
         if num_videos_per_prompt < 1:
@@ -527,6 +546,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         loader = cls if family is None else DiffusionPipeline
         folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
         names = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
+        check_config_files(folder)
         check_settings(folder, family, given=kwargs)
         variant = kwargs.get("variant")
         where = {name: name for name in names} if family is None else family.parts

@@ -13,6 +13,7 @@ from latentshift import __version__
 from latentshift.bounded_read import read_text_bounded
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
+from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
 
 _SLUG_LENGTH = 60
+_REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_PROMPTS_FILE = 2**22  # bytes
 _MOST_OF_A_PATH = 4096
 
@@ -67,7 +69,7 @@ def generate(
 
     # Whatever can be wrong is looked for before the minutes of work.
     sentences = _collect(prompts or [], prompts_file)
-    _check_utf8("--negative", negative or "")
+    check_unicode(negative or "", "--negative", _REMEDY)
     width, height = _parse_size(size)
     if frames is not None and frames < 1:
         raise ValueError(f"--frames must be 1 or more, not {frames}")
@@ -149,18 +151,8 @@ def _collect(prompts: list[str], file: Path | None) -> list[str]:
     if not all(sentence.strip() for sentence in sentences):
         raise ValueError("the prompt is empty; say what the video should show")
     for sentence in sentences:
-        _check_utf8("the prompt", sentence)
+        check_unicode(sentence, "the prompt", _REMEDY)
     return sentences
-
-
-def _check_utf8(what: str, sentence: str) -> None:
-    """Refuse a word of the command line whose bytes were no UTF-8: Python keeps them as what no encoding can write."""
-    try:
-        sentence.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"{what} is not UTF-8 text: {printable(sentence, 120)}; set the terminal to UTF-8, or use --prompts-file"
-        ) from None
 
 
 def _parse_size(size: str | None) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import paper_sampler
 from latentshift.models.base_settings import check_folder
+from latentshift.models.model_config import check_config_files
 from latentshift.models.text import build_word_tokenizer, check_vocabulary
 from latentshift.models.weight_files import weight_files
 
@@ -241,8 +242,11 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     """The family of the stock image pipeline in a folder or behind a hub id; None for a pipeline of ours.
 
     Raises:
-        ValueError: for a folder without a pipeline, or a pipeline of a kind that is not known.
+        ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a wrong value in one of its
+            configuration files.
     """
+    if Path(path).is_dir():
+        check_config_files(Path(path))
     passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]

@@ -145,6 +145,30 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> N
         raise ValueError(f"the tokenizer in {where} knows no words: its files are missing or damaged; put them there")
 
 
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, name: str = "tokenizer") -> None:
+    """Refuse a tokenizer with tokens that its text encoder has no embedding of.
+
+    Args:
+        tokenizer: of the text encoder.
+        encoder: the text encoder.
+        name: the tokenizer's in its pipeline, for the message.
+
+    Raises:
+        ValueError: naming the first token beyond the embeddings; or for a tokenizer that can't pad.
+    """
+    if tokenizer.pad_token is None:
+        raise ValueError(f"the {name} has no padding token (pad_token), which sentences are brought to one length with")
+    config: Any = encoder.config
+    rows = int(config.vocab_size)
+    beyond = [(number, token) for token, number in tokenizer.get_vocab().items() if number >= rows]
+    if beyond:
+        number, token = min(beyond)
+        raise ValueError(
+            f"the {name} does not belong to its text encoder: its token {token[:40]!r} has the id {number}, and the encoder "
+            f"has embeddings for {rows} tokens (vocab_size)"
+        )
+
+
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
     """The words of a sentence that a small vocabulary has to spell out, in order; empty for a general vocabulary."""
     known = whole_words(tokenizer)
