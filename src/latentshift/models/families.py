@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import paper_sampler
 from latentshift.models.base_settings import check_folder
-from latentshift.models.model_config import check_config_files
+from latentshift.models.model_config import check_config_files, check_index
 from latentshift.models.text import build_word_tokenizer, check_vocabulary
 from latentshift.models.weight_files import weight_files
 
@@ -242,11 +242,12 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     """The family of the stock image pipeline in a folder or behind a hub id; None for a pipeline of ours.
 
     Raises:
-        ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a wrong value in one of its
-            configuration files.
+        ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a wrong value in a
+            configuration file.
     """
-    if Path(path).is_dir():
-        check_config_files(Path(path))
+    local = Path(path).is_dir()
+    if local:
+        check_index(Path(path))
     passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
@@ -256,13 +257,15 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
         else:
             reason = f"there is no folder {path}, and no model of that name could be had from the hub: {_said(error)}"
         raise ValueError(reason) from error
+    known = {family.pipeline for family in FAMILIES.values()}
+    if local and name in (*known, "LatentShiftPipeline"):
+        check_config_files(Path(path))
     if name == "LatentShiftPipeline":
         return None
     for family in FAMILIES.values():  # SD 1 and both of SD 2 share a class, and all that loading asks of their entries
         if family.pipeline == name:
             return family
-    known = sorted({family.pipeline for family in FAMILIES.values()})
-    raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(known)}")
+    raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(sorted(known))}")
 
 
 def _said(error: BaseException) -> str:

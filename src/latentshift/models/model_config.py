@@ -1,8 +1,8 @@
 """The configuration files of a saved model: read with bounds, and every known setting checked for kind and range.
 
-This comes before any library reads them, so that a wrong value ends in a sentence with its file and name, and nothing is
-allocated for it. Imports neither torch nor diffusers. What a model with these settings means, and which are
-supported, is decided in :mod:`latentshift.models.base_settings`.
+This comes before any library reads them, so that a wrong value ends in a sentence with its file and name, and nothing
+is allocated for it. Imports neither torch nor diffusers. Which settings are
+supported is decided in :mod:`latentshift.models.base_settings`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ class _Kind:
 
     def or_list(self, longest: int = _MOST_LEVELS) -> _Kind:
         several = self.listed(longest)
-        return _Kind(f"{self.words}, or {several.words}", lambda value: self.fits(value) or several.fits(value))
+        return _Kind(
+            f"{self.words}, or a list of up to {longest:,} such", lambda value: self.fits(value) or several.fits(value)
+        )
 
     def listed(self, longest: int = _MOST_LEVELS) -> _Kind:
         def fits(values: Any) -> bool:
             return isinstance(values, (list, tuple)) and 1 <= len(values) <= longest and all(map(self.fits, values))
 
-        return _Kind(f"a list of 1 to {longest:,} times {self.words}", fits)
+        return _Kind(f"a list of 1 to {longest:,} values, each {self.words}", fits)
 
 
 def _whole(least: int, most: int) -> _Kind:
@@ -78,6 +80,11 @@ _PIPELINE = {
     "guidance_scale": _number(0, 1e6),
     "force_zeros_for_empty_prompt": _FLAG,
     "shift": _Kind("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
+}
+_SHIFT = {
+    "direction": _one_of("first_from_past", "first_from_future"),
+    "fold": _whole(3, 2**20),
+    "padding": _one_of("zeros", "circular"),
 }
 _UNET = {
     "act_fn": _WORD,
@@ -255,6 +262,17 @@ _PARTS: dict[str, tuple[str, Mapping[str, _Kind]]] = {
 }
 
 
+def check_index(folder: Path) -> None:
+    """Refuse a saved pipeline whose ``model_index.json`` can't be read, or does not say what class it is of.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if (folder / _INDEX).is_file():
+        index = _read(folder / _INDEX)
+        _check(index, {"_class_name": _WORD}, str(folder / _INDEX))
+
+
 def check_config_files(folder: Path) -> None:
     """Refuse a saved pipeline one of whose configuration files is not what such a file can be.
 
@@ -270,6 +288,7 @@ def check_config_files(folder: Path) -> None:
         return
     index = _read(folder / _INDEX)
     _check(index, _PIPELINE, str(folder / _INDEX))
+    _check(index.get("shift") or {}, _SHIFT, f"{folder / _INDEX}: shift")
     for part, (name, kinds) in _PARTS.items():
         entry = index.get(part)
         if part in index and not _is_entry(entry):

@@ -164,8 +164,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, name
     if beyond:
         number, token = min(beyond)
         raise ValueError(
-            f"the {name} does not belong to its text encoder: its token {token[:40]!r} has the id {number}, and the encoder "
-            f"has embeddings for {rows} tokens (vocab_size)"
+            f"the {name} does not belong to its text encoder: its token {token[:40]!r} has the id {number}, and the "
+            f"encoder has embeddings for {rows} tokens (vocab_size)"
         )
 
 
