@@ -168,7 +168,7 @@ def test_a_prompt_of_another_encoding_is_refused(cli, model: Path) -> None:
     latin = "a caf\udce9 on black"  # as Python takes the bytes of a terminal in Latin-1
     for command in (("generate", latin), ("generate", "red", "--negative", latin)):
         code, _, err = cli(*command, "--model", model, "-o", "clip.mp4")
-        assert code == 1 and "is not UTF-8 text: character 6, in 'a caf\\udce9 on black'" in err
+        assert code == 1 and "is not UTF-8 text: a caf\\udce9 on black" in err
     pipeline = LatentShiftPipeline.from_pretrained(model)
     for arguments in ({"prompt": latin}, {"prompt": "red", "negative_prompt": latin}):
         with pytest.raises(ValueError, match="is not UTF-8 text"):
