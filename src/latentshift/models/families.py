@@ -246,14 +246,20 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
             configuration file.
     """
     local = Path(path).is_dir()
+    missing_or_damaged = (
+        f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
+    )
     if local:
-        check_index(Path(path))
+        try:
+            check_index(Path(path))
+        except ValueError as error:
+            raise ValueError(f"{missing_or_damaged}: {error}") from None
     passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
     try:
         name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
     except (OSError, KeyError) as error:
         if Path(path).is_dir():
-            reason = f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
+            reason = missing_or_damaged
         else:
             reason = f"there is no folder {path}, and no model of that name could be had from the hub: {_said(error)}"
         raise ValueError(reason) from error
