@@ -94,7 +94,7 @@ class Processes:
             wait([each.sentinel for each in late], timeout=max(0.0, deadline - time.monotonic()))
             late = [each for each in late if each.is_alive()]
         self.kill()
-        assert not late, f"not ended after {seconds:g} s: {self.errors()[-3000:]}"
+        assert not late, f"not ended after {seconds:g} s: {self.last_words()}"
         return [each.exitcode for each in self.processes]
 
     def printed(self) -> str:
@@ -102,6 +102,10 @@ class Processes:
 
     def errors(self) -> str:
         return "".join(path.read_text() for path in sorted(self._folder.glob("*.err")))
+
+    def last_words(self) -> str:
+        """Of each of them, for a test that fails."""
+        return "\n".join(path.read_text()[-2000:] for path in sorted(self._folder.glob("*.err")))
 
 
 def _call(
@@ -143,14 +147,14 @@ def train_here(*words: str) -> None:
 
 
 def finish(processes: Processes) -> None:
-    assert set(processes.ended()) == {0}, processes.errors()[-3000:] + processes.printed()[-500:]
+    assert set(processes.ended()) == {0}, processes.last_words()
 
 
 def wait_until(processes: Processes, holds: Callable[[], bool]) -> None:
     """That it holds, while all of them are alive."""
     while processes.are_alive() and not holds():
         time.sleep(0.01)
-    assert processes.are_alive(), processes.errors()[-3000:]
+    assert processes.are_alive(), processes.last_words()
 
 
 def wait_for_steps(processes: Processes, output: Path, steps: int) -> None:

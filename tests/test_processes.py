@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import tiny_unet
+from latentshift import LatentShiftPipeline
 from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
 from latentshift.training.distributed import make_accelerator
@@ -52,41 +54,81 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
     assert json.loads((tmp_path / "run" / "versions.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize(
-    ("parallel", "settings"),
-    [
-        ("ddp", ["method=latent-vdm", "train_text_encoder=true", "export_from=best"]),
-        ("fsdp", ["method=latent-shift", "train_text_encoder=false"]),
-        ("fsdp", ["method=latent-vdm", "train_text_encoder=false"]),
-        ("fsdp", ["train_text_encoder=true", "export_from=best"]),
-        ("fsdp", ["train_text_encoder=false", "lora.rank=2", "exports=[model]"]),
+DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+VIDEO = [
+    "data={source: sprites, options: {clips: 4}}",
+    "steps=3",
+    "num_frames=4",
+    "batch_size=4",
+    "micro_batch_size=1",
+    "sample_every=2",
+    "sample_prompts=[a red star]",
+    "sample_steps=2",
+    "save_every=2",
+    "log_every=1",
+    "trackers=[]",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
+    "validation={every: 2, clips: 1, bands: 2}",
+    "weights=float32",
+    "compute={device: cpu, threads: 1, gradient_checkpointing: true}",
+]
+CASES = {
+    "baseline-ddp": ["compute.parallel=ddp", "method=latent-vdm", "train_text_encoder=true", "export_from=best"],
+    "shift": ["compute.parallel=fsdp", "method=latent-shift", "train_text_encoder=false"],
+    "baseline": ["compute.parallel=fsdp", "method=latent-vdm", "train_text_encoder=false"],
+    "text": ["compute.parallel=fsdp", "method=latent-shift", "train_text_encoder=true", "export_from=best"],
+    "lora": [
+        "compute.parallel=fsdp",
+        "method=latent-shift",
+        "train_text_encoder=false",
+        "lora.rank=2",
+        "exports=[model]",
     ],
-)
-def test_two_processes_make_the_video_model_that_one_makes(
-    parallel: str, settings: list[str], model: Path, tmp_path: Path
-) -> None:
+}
+
+
+def words_of(case: str, folder: Path) -> list[str]:
+    recipe = str(RECIPES / "finetune-folder.yaml")
+    return [recipe, f"model={folder}/base", *VIDEO, f"output={folder}/shares/{case}", *CASES[case]]
+
+
+def train_all(folder: Path) -> None:
+    for case in CASES:
+        train_here(*words_of(case, folder))
+
+
+@pytest.fixture(scope="module")
+def shares(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every case on two processes, one after the other.
+
+    The first step in shares takes torch a time that grows with the square of the number of weights: they are few.
+    """
+    folder = tmp_path_factory.mktemp("shares")
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
+    level = {"block_out_channels": (8,), "down_block_types": (DOWN,), "up_block_types": (UP,)}
+    pipeline.register_modules(unet=tiny_unet(**level))
+    pipeline.text_encoder.config.dropout = 0.0  # it would differ between one process and two
+    pipeline.save_pretrained(folder / "base")
+    finish(Processes(train_all, folder, processes=2))
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_make_the_video_model_that_one_makes(case: str, shares: Path, tmp_path: Path) -> None:
     """Sampled, validated and exported in between: by the main process, of weights that it gathers from shares."""
-    base = shutil.copytree(model, tmp_path / "base")
-    config = base / "text_encoder" / "config.json"  # its dropout would differ between one process and two
-    config.write_text(json.dumps({**json.loads(config.read_text()), "dropout": 0.0}))
-    words = [str(RECIPES / "finetune-folder.yaml"), f"model={base}", "data={source: sprites, options: {clips: 4}}"]
-    words += ["steps=3", "batch_size=4", "micro_batch_size=1", "sample_every=2", "save_every=2", "log_every=1"]
-    words += ["optimizer={learning_rate: 1e-3, warmup_steps: 1}", "validation={every: 2, clips: 1, bands: 2}"]
-    words += ["sample_steps=2", "weights=float32", "compute={device: cpu, threads: 1}"]
-    words += ["compute.gradient_checkpointing=true", *settings]
-    run(load_recipe(Path(words[0]), [*words[1:], f"output={tmp_path}/whole"]), quiet=True)
-    finish(train(*words, f"output={tmp_path}/shares", f"compute.parallel={parallel}", processes=2))
-    np.testing.assert_allclose(losses(tmp_path / "shares"), losses(tmp_path / "whole"), rtol=1e-4)
+    ours, whole = shares / "shares" / case, tmp_path / "whole"
+    train_here(*words_of(case, shares), f"output={whole}", "compute.parallel=ddp")
+    np.testing.assert_allclose(losses(ours), losses(whole), rtol=1e-4)
     told = [
-        [json.loads(line)["error"] for line in (tmp_path / name / "validation.jsonl").read_text().splitlines()]
-        for name in ("shares", "whole")
+        [json.loads(line)["error"] for line in (output / "validation.jsonl").read_text().splitlines()]
+        for output in (ours, whole)
     ]
     np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
-    assert (tmp_path / "shares" / "samples" / "step-00000002.mp4").exists()
-    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole/model").rglob("*.safetensors"))
-    assert len(files) == (4 if "method=latent-vdm" in settings else 3)
+    assert (ours / "samples" / "step-00000002.mp4").exists()
+    files = sorted(path.relative_to(whole) for path in (whole / "model").rglob("*.safetensors"))
+    assert len(files) == (4 if "method=latent-vdm" in CASES[case] else 3)
     for file in files:
-        made, expected = load_file(tmp_path / "shares" / file), load_file(tmp_path / "whole" / file)
+        made, expected = load_file(ours / file), load_file(whole / file)
         assert made.keys() == expected.keys()
         for name, value in made.items():
             torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3)
