@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,16 +14,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils import DummyObject
 
 from conftest import TEXT_WIDTH, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import add_noise, timestep_weight
-from latentshift.diffusion.samplers import SAMPLERS, bound_to_weights, make_sampler
-from latentshift.models.autoencoder import encode_moments, sample_moments
+from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, SAMPLERS, bound_to_weights, make_sampler, paper_sampler
+from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
 from latentshift.models.base_settings import check_components
 from latentshift.models.meta_init import meta_components
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import load_recipe
+from latentshift.training.stages.video import VideoStage
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 QUAD = {"beta_start": 8.5e-4, "beta_end": 1.2e-2, "beta_schedule": "scaled_linear"}
@@ -223,9 +228,10 @@ def both_saved(folder: Path) -> LatentShiftPipeline:
     return ours
 
 
-def video_recipe(folder: Path):
+def video_recipe(folder: Path, output: Path | None = None):
     recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
-    return load_recipe(recipe, [f"model={folder}", "data={source: sprites, options: {clips: 4}}"])
+    words = [f"model={folder}", "data={source: sprites, options: {clips: 4}}", "batch_size=1", "compute={device: cpu}"]
+    return load_recipe(recipe, [*words, *([] if output is None else [f"output={output}"])])
 
 
 @pytest.mark.parametrize(
@@ -464,6 +470,63 @@ def test_a_scheduler_whose_noise_has_no_seed_is_refused(sd1_folder: Path) -> Non
     pipeline.scheduler = type("DPMSolverSDEScheduler", (diffusers.DDIMScheduler,), {})()
     with pytest.raises(ValueError, match="draws noise that no seed decides"):
         pipeline("red star")
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_zero_snr_with_noise_prediction_is_sampled_or_refused(sd1_folder: Path, tmp_path: Path, name: str) -> None:
+    settings = {**UNCLIPPED, "rescale_betas_zero_snr": True}
+    pipeline = LatentShiftPipeline.from_pretrained(
+        with_scheduler(sd1_folder, tmp_path / "base", "DDIMScheduler", **settings)
+    )
+    pipeline.scheduler = make_sampler(name, pipeline.scheduler)
+    options = {"num_frames": 1, "num_inference_steps": 3, "output_type": "latent"}
+    if name in ("ddpm", "ddim"):
+        with pytest.raises(ValueError, match="can't begin at zero terminal SNR"):
+            pipeline("red star", **options)
+        return
+    assert torch.isfinite(pipeline("red star", **options).frames).all()
+
+
+@pytest.mark.parametrize("base", sorted(KNOWN_SCHEDULERS))
+def test_every_known_scheduler_gives_way_to_every_sampler_or_to_none(base: str) -> None:
+    if isinstance(getattr(diffusers, base), DummyObject):
+        pytest.skip(f"{base} needs a library that is not installed")
+    scheduler = getattr(diffusers, base)()
+    bound = bound_to_weights(base, scheduler.config)
+    assert (
+        paper_sampler(scheduler) is scheduler if bound else type(paper_sampler(scheduler)).__name__ == "DDPMScheduler"
+    )
+    for name, kind in SAMPLERS.items():
+        takes_clip = "clip_sample" in inspect.signature(getattr(diffusers, kind)).parameters
+        if bound or (scheduler.config.get("clip_sample") and not takes_clip):
+            with pytest.raises(ValueError, match=f"the sampler {re.escape(name)} can't be used for this model"):
+                make_sampler(name, paper_sampler(scheduler))
+            continue
+        made = make_sampler(name, paper_sampler(scheduler))
+        assert type(made).__name__ == kind
+        torch.testing.assert_close(made.alphas_cumprod, scheduler.alphas_cumprod)
+
+
+def test_training_draws_latents_normalized(sdxl_folder: Path, tmp_path: Path) -> None:
+    folder = changed(sdxl_folder, tmp_path / "base", "vae", **STATISTICS)
+    plain, normalized = (
+        next(VideoStage(video_recipe(base, tmp_path / name), torch.device("cpu")).batches(1)).latents
+        for name, base in (("plain", sdxl_folder), ("normalized", folder))
+    )
+    mean, deviation = (torch.tensor(each)[:, None, None] for each in STATISTICS.values())
+    torch.testing.assert_close(normalized, (plain / 0.18215 - mean) / deviation * 0.18215)
+
+
+def test_sdxl_decodes_in_float32_where_its_autoencoder_says_so(sdxl_folder: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(sdxl_folder)
+    vae = pipeline.vae.half()
+    latents = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = decode_latents(copy.deepcopy(vae).float(), latents[0]).half().clamp(-1, 1)
+        assert vae.config.force_upcast and torch.equal(pipeline.decode(latents)[0], expected)
+        vae.register_to_config(force_upcast=False)
+        assert not torch.equal(pipeline.decode(latents)[0], expected)
+    assert vae.dtype == torch.float16
 
 
 def test_thresholds_are_of_whole_videos(sd1_folder: Path) -> None:

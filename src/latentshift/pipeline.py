@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_scheduler, check_seeded
+from latentshift.diffusion.samplers import check_sampling, check_scheduler
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.error_text import one_line
 from latentshift.model_paths import resolve_model
@@ -444,7 +444,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
         schedule = self.scheduler.config
         check_scheduler(type(self.scheduler).__name__, schedule)
-        check_seeded(self.scheduler)
+        check_sampling(self.scheduler)
         # The solvers of higher order leave the last of their evenly spaced timesteps out.
         most_steps = schedule.num_train_timesteps - ("solver_order" in schedule)
         # One step between both ends of the schedule would be its noiseless end alone.

@@ -35,13 +35,14 @@ _INTERCHANGEABLE = {
     "KDPM2DiscreteScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
-    "SASolverScheduler",
 }
 # Schedulers that scale what the network is given and what it returns: networks are trained, or distilled, for them.
 _OF_THE_WEIGHTS = {"EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "LCMScheduler", "TCDScheduler"}
 KNOWN_SCHEDULERS = frozenset(_INTERCHANGEABLE | _OF_THE_WEIGHTS)
 # Its noise comes from a process of its own, without a seed of the video's.
 _UNSEEDED = {"DPMSolverSDEScheduler"}
+# They divide by √ᾱ_T as it is.
+_DIVIDING = {"DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"}
 
 _SCHEDULE = (
     "num_train_timesteps",
@@ -165,16 +166,20 @@ def check_scheduler(kind: str, config: Mapping[str, Any]) -> None:
             raise ValueError(f"{setting} is {value!r}; latentshift does not know this setting")
 
 
-def check_seeded(scheduler: Any) -> None:
-    """Refuse a scheduler whose noise does not come from the video's generator.
+def check_sampling(scheduler: Any) -> None:
+    """Refuse a scheduler that is known, for its schedule's sake, but makes no videos.
 
     Raises:
-        ValueError: naming it.
+        ValueError: if its noise does not come from the video's generator, or it would divide by zero.
     """
-    if type(scheduler).__name__ in _UNSEEDED:
+    kind, config = type(scheduler).__name__, scheduler.config
+    if kind in _DIVIDING and config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
         raise ValueError(
-            f"{type(scheduler).__name__} draws noise that no seed decides; choose one of {', '.join(SAMPLERS)}"
+            f"{kind} can't begin at zero terminal SNR (rescale_betas_zero_snr) with the prediction of noise; choose "
+            "the sampler euler, euler-a, heun, dpm++ or unipc"
         )
+    if kind in _UNSEEDED:
+        raise ValueError(f"{kind} draws noise that no seed decides; choose the sampler {' or '.join(SAMPLERS)}")
 
 
 @cache
