@@ -240,7 +240,7 @@ def test_the_autoencoder_is_scaled_to_the_standard_deviation_that_is_asked_for(t
         stage.export(tmp_path / str(number))
         scales.append(AutoencoderKL.from_pretrained(tmp_path / str(number) / "model").config.scaling_factor)
     with torch.no_grad():
-        spread = stage.autoencoder.encode(stage._preview_frames(64)).latent_dist.mean.std()
+        spread = stage.autoencoder.encode(torch.cat(list(stage._preview(64)))).latent_dist.mean.std()
     assert 0.2 < spread * scales[1] < 0.3
     assert scales[0] == pytest.approx(4 * scales[1], rel=1e-3)
 

@@ -61,13 +61,17 @@ def _told(found: Estimate) -> list[str]:
 def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
     """Steps an epoch; the data of a run that is for another machine need not be here."""
     from latentshift.training.datasets import count_samples
+    from latentshift.training.frames import count_frames
     from latentshift.training.recipe import AutoencoderRecipe
 
-    if isinstance(recipe, AutoencoderRecipe):
+    if isinstance(recipe, AutoencoderRecipe) and not recipe.data.sources:
         return f"{'endless':>15}  no frame is drawn twice"
     images = recipe.unit == "images"
     try:
-        count = count_samples(recipe.data, recipe.held_out_data, images=images)
+        if isinstance(recipe, AutoencoderRecipe):
+            count = count_frames(recipe.data.sources)
+        else:
+            count = count_samples(recipe.data, recipe.held_out_data, images=images)
     except ValueError as error:
         if not elsewhere:
             raise

@@ -34,6 +34,7 @@ from latentshift.training.datasets import has_encoded_text
 from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
 from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
+from latentshift.training.text_model import build_text_model
 
 Work = Callable[[], Any]
 _SIZES = (0.0,) * 6  # of SDXL's frames: their values matter to nothing here
@@ -172,11 +173,16 @@ def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
             f"the configuration of {recipe.bases[0]} can't be read: {str(error).splitlines()[0]}"
         ) from None
     with torch.device("meta"):
-        pipeline = new_image_model(
-            recipe.unet, recipe.text, recipe.prediction_type or "epsilon", AutoencoderKL.from_config(config)
-        )
-    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)  # it is no weight
-    return pipeline
+        autoencoder = AutoencoderKL.from_config(config)
+    text_model = build_text_model(recipe.text, recipe.tokenizer, recipe.text_encoder, recipe.data, meta=True)
+    return new_image_model(
+        recipe.unet,
+        text_model,
+        recipe.prediction_type or "epsilon",
+        autoencoder,
+        train_text_encoder=recipe.train_text_encoder,
+        meta=True,
+    )
 
 
 def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:

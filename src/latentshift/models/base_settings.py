@@ -142,7 +142,7 @@ _VAE = _Allowed(
 _KINDS = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
-    "text_encoder": ("CLIPTextModel", "LDMBertModel"),
+    "text_encoder": ("CLIPTextModel", "LDMBertModel", "BertModel"),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
 }
 # Settings of an image pipeline without effect on its pictures.

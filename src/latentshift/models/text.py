@@ -7,7 +7,8 @@ Legend of shapes: P sentences, L tokens, D width of the text encoders together.
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,21 @@ def build_word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTok
     entries = [*SPECIAL_TOKENS, *words, *characters, *(f"##{character}" for character in characters)]
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
     return BertTokenizer(vocab=vocabulary, do_lower_case=True, model_max_length=max_length)
+
+
+def caption_words(captions: Iterable[str], most: int) -> list[str]:
+    """The words of captions as :func:`build_word_tokenizer`'s tokenizer splits them, the most frequent first.
+
+    Args:
+        captions: of the training data.
+        most: how many words at most; of equally frequent ones the alphabet decides.
+    """
+    splitter = build_word_tokenizer((), 16).backend_tokenizer
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        words = splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(caption))
+        counts.update(word for word, _ in words)
+    return sorted(counts, key=lambda word: (-counts[word], word))[:most]
 
 
 class SentenceEncoder(nn.Module):
@@ -76,6 +92,13 @@ class SentenceEncoder(nn.Module):
     def is_trained(self) -> bool:
         """Whether any of the weights is trained."""
         return any(parameter.requires_grad for parameter in self.parameters())
+
+    def requires_grad_(self, requires_grad: bool = True) -> SentenceEncoder:
+        super().requires_grad_(requires_grad)
+        for encoder in self.encoders:
+            if (pooler := getattr(encoder, "pooler", None)) is not None:  # BERT's: nothing that is used comes from it
+                pooler.requires_grad_(False)
+        return self
 
     def tokenize(self, sentences: Sequence[str]) -> Tensor:
         """Token ids (P, encoders, L), each row padded or cut to L, as the image pipelines do."""

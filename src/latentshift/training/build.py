@@ -5,24 +5,22 @@ The same with real weights, for training, and with weights on torch's meta devic
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from latentshift.data.sprites import words
 from latentshift.diffusion.noise import Weighting, paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
-from latentshift.models.text import build_word_tokenizer
 from latentshift.pipeline import METHODS, LatentShiftPipeline
 from latentshift.training.losses import DenoisingLoss
-from latentshift.training.recipe import AutoencoderModel, LoraSettings, TextModel, UNetModel, VideoRecipe
+from latentshift.training.recipe import AutoencoderModel, LoraSettings, UNetModel, VideoRecipe
 
 
 def new_autoencoder(model: AutoencoderModel, size: int) -> AutoencoderKL:
@@ -49,18 +47,37 @@ def autoencoder_folder(run: Path) -> Path:
 
 
 def new_image_model(
-    unet: UNetModel, text: TextModel, prediction_type: str, autoencoder: AutoencoderKL
+    unet: UNetModel,
+    text_model: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    prediction_type: str,
+    autoencoder: AutoencoderKL,
+    *,
+    train_text_encoder: bool = True,
+    meta: bool = False,
 ) -> LatentShiftPipeline:
-    """Stage (b)'s model: U-Net and text encoder with random weights, around a trained autoencoder."""
-    tokenizer = build_word_tokenizer(words(), text.tokens)
+    """Stage (b)'s model.
+
+    Args:
+        unet: the shape of its U-Net, whose weights are random.
+        text_model: its text encoder and tokenizer (:func:`latentshift.training.text_model.build_text_model`).
+        prediction_type: what the U-Net learns to predict.
+        autoencoder: of stage (a); it is frozen.
+        train_text_encoder: whether the text encoder is trained along.
+        meta: the U-Net lies on torch's meta device, without weights.
+    """
+    text_encoder, tokenizer = text_model
     autoencoder.requires_grad_(False)
-    return LatentShiftPipeline(
+    with torch.device("meta") if meta else nullcontext():
+        new_unet = _build_unet(unet, int(text_encoder.config.hidden_size), autoencoder)
+    pipeline = LatentShiftPipeline(
         vae=autoencoder,
-        text_encoder=_build_text_encoder(text, tokenizer),
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=_build_unet(unet, text.width, autoencoder),
+        unet=new_unet,
         scheduler=paper_scheduler(prediction_type),
     )
+    pipeline.sentences.requires_grad_(train_text_encoder)
+    return pipeline
 
 
 def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> None:
@@ -161,22 +178,3 @@ def _build_unet(model: UNetModel, text_width: int, autoencoder: AutoencoderKL) -
         down_block_types=down,
         up_block_types=[kind.replace("Down", "Up") for kind in reversed(down)],
     )
-
-
-def _build_text_encoder(text: TextModel, tokenizer: PreTrainedTokenizerBase) -> LDMBertModel:
-    encoder = LDMBertModel(
-        LDMBertConfig(
-            vocab_size=len(tokenizer),
-            max_position_embeddings=text.tokens,
-            encoder_layers=text.layers,
-            encoder_ffn_dim=4 * text.width,
-            encoder_attention_heads=text.heads,
-            head_dim=text.width // text.heads,
-            d_model=text.width,
-            dropout=0.0,
-        )
-    )
-    # Words begin far apart (LDM-BERT's own start is 0.02): single frames give no reason to tell "left" from "right",
-    # and stage (c) would be handed nearly the same for both (docs/log.md, 2026-11-21).
-    torch.nn.init.normal_(encoder.model.embed_tokens.weight)
-    return encoder

@@ -20,7 +20,7 @@ from latentshift.data.latents.resolve import resolve_source
 from latentshift.data.latents.spec import LatentSpec, index_path, spec_digest
 from latentshift.data.manifest import Manifest, RejectedRow
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import list_source, source_from
+from latentshift.data.sources import Source, list_source, source_from
 from latentshift.data.worker_pool import WorkerLimits
 from latentshift.error_text import printable
 from latentshift.models.caption_length import count_cut
@@ -117,15 +117,10 @@ class DataSource:
             self._use_latents(LatentDataset(folder, context.motion_captions))
         else:
             folder = output / "footage" / name
-            rejected = RejectedList(folder / "left-out.jsonl")
+            source = source_from(settings.source, settings.options)
+            manifest, rejected = list_rows(folder, source, write=context.rank == 0)
             if context.rank == 0:
-                folder.mkdir(parents=True, exist_ok=True)
-                rejected.clear()
-                source = source_from(settings.source, settings.options)
-                manifest = list_source(folder / "manifest.jsonl", source, rejected.add)
                 _warn_of_cut_captions(settings, manifest, pipeline)
-            else:
-                manifest = Manifest(folder / "manifest.jsonl")
             self.digest = manifest.digest
             self.text_encoded = False
             self.clips = FootageDataset(manifest, window, framing, context.motion_captions)
@@ -175,6 +170,26 @@ class DataSource:
             why.insert(0, "its clips have fewer frames than the model makes")
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"
         raise ValueError("; ".join([f"{self.settings.source} holds no {what} that can be used", *why]))
+
+
+def list_rows(folder: Path, source: Source, *, write: bool, captioned: bool = True) -> tuple[Manifest, RejectedList]:
+    """The rows of a source that is decoded as training goes on, and what is refused of it.
+
+    Args:
+        folder: for both.
+        source: to list.
+        write: whether this process lists it; the others read what it has written.
+        captioned: whether captions are needed.
+
+    Raises:
+        ValueError: for a source that can't be listed or offers nothing.
+    """
+    rejected = RejectedList(folder / "left-out.jsonl")
+    if not write:
+        return Manifest(folder / "manifest.jsonl"), rejected
+    folder.mkdir(parents=True, exist_ok=True)
+    rejected.clear()
+    return list_source(folder / "manifest.jsonl", source, rejected.add, captioned=captioned), rejected
 
 
 def worker_limits(loading: LoadingSettings) -> WorkerLimits:

@@ -62,13 +62,6 @@ class Settings(BaseModel):
         return values
 
 
-class SpritesSettings(Settings):
-    """Single frames of the sprites world, each drawn for its place in the run and never again."""
-
-    size: int = Field(64, ge=32, description="side of the frames in pixels")
-    seed: int = Field(0, ge=0, description="which endless stream of clips")
-
-
 class DataSettings(Settings):
     """One source of captioned clips, and how they are taken from it."""
 
@@ -90,6 +83,54 @@ class DataSettings(Settings):
     flip: bool = Field(False, description="mirror half of the clips; captions may say left and right")
     views: int = Field(1, ge=1, description="windows and crops of each clip that are encoded")
     seed: int = Field(0, ge=0, description="of those windows and crops")
+
+
+class FrameSourceSettings(Settings):
+    """One source of single frames; captions are not needed."""
+
+    source: MayChange[str] = Field(min_length=1, description="a folder, a manifest (.jsonl), sprites, or kind:PATH")
+    options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
+    weight: float = Field(1.0, gt=0, description="share of the frames, relative to the other sources'")
+    crop: Crop = Field("centre", description="centre or random")
+    flip: bool = Field(False, description="mirror half of the frames")
+
+
+_SPRITES_SIZE, _SOURCES_SIZE = 64, 256
+
+
+class FramesSettings(Settings):
+    """Single frames: of the endless sprites world, none of them twice, or of sources of videos and images.
+
+    A source's name, its settings, or a list of them stand for ``{sources: …}``.
+    """
+
+    size: int = Field(
+        _SPRITES_SIZE, ge=32, description=f"side of the frames in pixels; left out: {_SOURCES_SIZE} for sources"
+    )
+    seed: int = Field(0, ge=0, description="of the sprites world: which endless stream of clips")
+    sources: tuple[FrameSourceSettings, ...] = Field((), description="none: the sprites world")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_sources(cls, value: Any) -> Any:
+        if value == "sprites":
+            return {}
+        if isinstance(value, str | int | float | list | tuple):
+            value = {"sources": value}
+        if not isinstance(value, dict):
+            return value
+        if "source" in value:  # one source's settings, with the size of its frames among them
+            own = {name: value[name] for name in cls.model_fields if name in value}
+            value = {**own, "sources": {name: each for name, each in value.items() if name not in own}}
+        if value.get("sources"):
+            return {"size": _SOURCES_SIZE, **value, "sources": _as_sources(value["sources"])}
+        return value
+
+    @model_validator(mode="after")
+    def _seed_is_of_sprites(self) -> FramesSettings:
+        if self.sources and self.seed:
+            raise ValueError("seed is of the sprites world, and sources are named; the run's own seed is `seed`")
+        return self
 
 
 class LoadingSettings(Settings):
@@ -165,12 +206,13 @@ class UNetModel(Settings):
 
 
 class TextModel(Settings):
-    """The text encoder's shape (``LDMBertModel``) and the length of a sentence in tokens."""
+    """The length of a sentence in tokens, and the shape of a new text encoder (``LDMBertModel``)."""
 
     width: int = Field(1280, ge=8)
     layers: int = Field(32, ge=1)
     heads: int = Field(8, ge=1)
-    tokens: int = Field(77, ge=16)
+    tokens: int = Field(77, ge=16, description="of a sentence; of a pretrained text encoder at most its own")
+    words: int = Field(30_000, ge=1, description="where tokenizer is captions: the most frequent ones that are known")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TextModel:
@@ -288,7 +330,10 @@ class AutoencoderRecipe(RunSettings):
     """Stage (a): a KL autoencoder on single frames."""
 
     stage: Literal["autoencoder"]
-    data: SpritesSettings = SpritesSettings()
+    data: FramesSettings = Field(
+        FramesSettings(), description="the sprites world's size and seed; or a source, its settings, or a list of them"
+    )
+    loading: MayChange[LoadingSettings] = LoadingSettings()
     model: AutoencoderModel = AutoencoderModel()
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
@@ -394,10 +439,36 @@ class ImageRecipe(DiffusionSettings):
     autoencoder: MayChange[Path] = Field(description="folder of the trained autoencoder: the run of stage (a)")
     unet: UNetModel = UNetModel()
     text: TextModel = TextModel()
+    tokenizer: str | None = Field(
+        None,
+        min_length=1,
+        description="of a new text encoder: sprites (the words of the sprites world), captions (the words of the "
+        "data's captions), or a folder or hub id with a pretrained one; none: sprites, or text_encoder's own",
+    )
+    text_encoder: MayChange[str | None] = Field(
+        None,
+        min_length=1,
+        description="a folder or hub id with a pretrained CLIP text encoder, BERT or LDM-BERT and its tokenizer, or an "
+        "image pipeline's folder; none: a new one",
+    )
+    train_text_encoder: bool = Field(True, description="false: a pretrained one stays as it is")
 
     @property
     def bases(self) -> tuple[str | Path, ...]:
-        return (self.autoencoder,)
+        return (self.autoencoder, *([] if self.text_encoder is None else [self.text_encoder]))
+
+    @property
+    def has_sprites_vocabulary(self) -> bool:
+        """Whether the tokenizer knows the words of the sprites world, and no others."""
+        return self.text_encoder is None and self.tokenizer in (None, "sprites")
+
+    @model_validator(mode="after")
+    def _text_encoder_is_whole(self) -> ImageRecipe:
+        if self.text_encoder is not None and self.tokenizer is not None:
+            raise ValueError("text_encoder brings its own tokenizer, and tokenizer is set; leave one of them out")
+        if self.text_encoder is None and not self.train_text_encoder:
+            raise ValueError("train_text_encoder is false, and a new text encoder knows nothing; set text_encoder")
+        return self
 
 
 class LoraSettings(Settings):

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from latentshift.data.content import content_hash
-from latentshift.data.manifest import Entry, Manifest, RejectedRow, write_manifest
+from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
+from latentshift.data.media import is_media
 from latentshift.data.sources.folder import read_folder
 from latentshift.data.sources.msrvtt import read_msrvtt
 from latentshift.data.sources.sprites import read_sprites
@@ -168,6 +169,7 @@ def list_source(
     *,
     measured: bool = False,
     hashed: bool = False,
+    captioned: bool = True,
 ) -> Manifest:
     """Write the manifest of a source.
 
@@ -177,6 +179,7 @@ def list_source(
         leave_out: told of everything that the source has to leave out.
         measured: note how long each file is, so that another file in its place is noticed.
         hashed: note a hash of its content too, so that one of the same length is.
+        captioned: whether captions are needed; if not, videos and images without one are listed with an empty one.
 
     Raises:
         ValueError: if it offers no clip at all.
@@ -188,11 +191,23 @@ def list_source(
             reasons.setdefault(left_out.reason, left_out.name)
         leave_out(left_out)
 
-    entries = source.entries()
+    entries = source.entries() if captioned else uncaptioned_entries(source)
     if not write_manifest(target, _measured(entries, hashed) if measured else entries, note):
         said = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
-        raise ValueError(f"{source.path} holds no video or image with a caption{said}")
+        what = "video or image with a caption" if captioned else "video or image"
+        raise ValueError(f"{source.path} holds no {what}{said}")
     return Manifest(target)
+
+
+def uncaptioned_entries(source: Source) -> Iterator[Entry]:
+    """A source's entries, with an empty caption for each video and image that it refuses for want of one."""
+    for entry in source.entries():
+        uncaptioned = isinstance(entry, RejectedRow) and entry.kind == "missing-caption"
+        # And a file of its own: not the line of a list, or a member of a tar.
+        if uncaptioned and is_media(entry.name) and os.path.isfile(entry.name):
+            yield Row(entry.name, ("",), source.name or source.kind)
+        else:
+            yield entry
 
 
 def _measured(entries: Iterator[Entry], hashed: bool) -> Iterator[Entry]:

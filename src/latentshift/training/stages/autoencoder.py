@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from torch import Tensor
 
 from latentshift.data.sample_order import rng_for
-from latentshift.data.sprites import Sprites
 from latentshift.files import atomic_write
 from latentshift.training.build import new_autoencoder
+from latentshift.training.frames import FramesContext, open_frames
 from latentshift.training.losses import AutoencoderLoss, FrameBatch
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.video import to_uint8, to_unit, write_video
@@ -24,48 +25,40 @@ _STATISTICS_FRAMES = 512
 
 
 class AutoencoderStage:
-    """Frames of the seen clips in, a folder with a stock ``AutoencoderKL`` out."""
+    """Single frames in, a folder with a stock ``AutoencoderKL`` out."""
 
     def __init__(self, recipe: AutoencoderRecipe, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.rank, self.ranks = rank, ranks
-        self.source = Sprites(size=recipe.data.size, seed=recipe.data.seed)
+        context = FramesContext(recipe.output, recipe.batch_size, recipe.loading, recipe.seed, rank, ranks)
+        self.frames = open_frames(recipe.data, context)
         self.autoencoder = new_autoencoder(recipe.model, recipe.data.size)
         self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
-        self.latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
+        latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
+        self.latent_shape = (recipe.model.latent_channels, latent_side, latent_side)
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """Nothing: this stage begins with nothing but its recipe."""
-        return {}
+    def fingerprint(self) -> Mapping[str, str]:
+        """The digests of the sources; the sprites world has none."""
+        return self.frames.digests
 
     def batches(self, step: int) -> Generator[FrameBatch]:
-        for number in itertools.count(step):
-            yield self._batch(number)
+        with closing(self.frames.batches(step)) as batches:
+            for batch in batches:
+                noise = [
+                    rng_for(self.recipe.seed, *place).standard_normal(self.latent_shape, dtype=np.float32)
+                    for place in batch.places
+                ]
+                yield FrameBatch(_to_tensor(batch.pixels), torch.from_numpy(np.stack(noise)), batch.names)
 
     def describe_data(self) -> dict[str, Any]:
-        return {"sources": [{"source": "sprites", "refused": []}]}
+        return self.frames.describe()
 
     def data_lines(self) -> list[str]:
-        return []
+        return self.frames.lines()
 
     def data_issues(self) -> dict[str, list[Any]]:
-        return {}
-
-    def _batch(self, step: int) -> FrameBatch:
-        share = self.recipe.batch_size // self.ranks
-        first = (step - 1) * self.recipe.batch_size + self.rank * share
-        indices = range(first, first + share)  # the world never ends: no frame is seen twice
-        shape = (self.recipe.model.latent_channels, self.latent_side, self.latent_side)
-        noise = np.stack(
-            [rng_for(self.recipe.seed, 0, index).standard_normal(shape, dtype=np.float32) for index in indices]
-        )
-        return FrameBatch(
-            frames=self._frames(indices),
-            noise=torch.from_numpy(noise),
-            names=lambda: [f"sprites {index}" for index in indices],
-        )
+        return self.frames.issues()
 
     @property
     def validation_id(self) -> None:
@@ -75,7 +68,7 @@ class AutoencoderStage:
         return {}
 
     def sample(self, folder: Path, step: int) -> None:
-        frames = self._preview_frames(PREVIEW_FRAMES)
+        (frames,) = self._preview(PREVIEW_FRAMES)
         with torch.no_grad():
             restored = self.autoencoder.decode(self.autoencoder.encode(frames).latent_dist.mean).sample
         rows = [torch.cat(list(half), dim=-1) for half in (frames, restored)]
@@ -87,18 +80,21 @@ class AutoencoderStage:
         # signal at every timestep (Chen 2023, "On the Importance of Noise Scheduling for Diffusion Models"): sixteen
         # frames that repeat each other show through the noisiest step of the usual schedule.
         with torch.no_grad():
-            chunks = self._preview_frames(_STATISTICS_FRAMES).split(PREVIEW_FRAMES)
+            chunks = self._preview(_STATISTICS_FRAMES)
             latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
         scaling = self.recipe.latent_std / latents.float().std().item()
         self.autoencoder.register_to_config(scaling_factor=round(scaling, 5))
         with atomic_write(output / "model") as folder:
             self.autoencoder.save_pretrained(folder)
 
-    def _frames(self, indices: range) -> Tensor:
-        frames = np.stack([self.source.frame(index)[0] for index in indices])
-        return to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))
+    def _preview(self, count: int) -> Iterator[Tensor]:
+        """The same ``count`` frames each time, (N, 3, S, S) in [-1, 1] on the model's device, a few at a time."""
+        device = next(self.autoencoder.parameters()).device
+        frames = self.frames.preview(count)
+        while chunk := list(itertools.islice(frames, PREVIEW_FRAMES)):
+            yield _to_tensor(np.stack(chunk)).to(device)
 
-    def _preview_frames(self, count: int) -> Tensor:
-        # From far along the stream: frames that training does not reach.
-        start = 2**40
-        return self._frames(range(start, start + count)).to(next(self.autoencoder.parameters()).device)
+
+def _to_tensor(pixels: np.ndarray) -> Tensor:
+    """Uint8 (B, S, S, 3) -> (B, 3, S, S) in [-1, 1]."""
+    return to_unit(torch.from_numpy(pixels).permute(0, 3, 1, 2))

@@ -1,32 +1,46 @@
-"""Stage (b) of Fig. 3: U-Net and text encoder from scratch, on single frames; exports a stock image pipeline."""
+"""Stage (b) of Fig. 3: a U-Net from scratch and a text encoder, on single frames; exports a stock image pipeline."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, LDMTextToImagePipeline
+from diffusers import AutoencoderKL, LDMTextToImagePipeline, StableDiffusionPipeline
 from torch import nn
+from transformers import CLIPTextModel
 
 from latentshift.files import atomic_write
 from latentshift.training.build import autoencoder_folder, new_image_model
+from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.recipe import ImageRecipe
 from latentshift.training.stages.denoising import DenoisingStage
+from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder
 
 
 class ImageStage(DenoisingStage):
-    """Latents of single frames in, a folder with a stock ``LDMTextToImagePipeline`` out."""
+    """Latents of single frames in; a stock image pipeline out, Stable Diffusion's for CLIP and LDM's for others."""
 
     recipe: ImageRecipe
 
     def __init__(self, recipe: ImageRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
         autoencoder = self._load_autoencoder(recipe.autoencoder)
-        pipeline = new_image_model(recipe.unet, recipe.text, recipe.prediction_type or "epsilon", autoencoder)
-        super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler), 1, device, rank, ranks)
+        text_model = build_text_model(recipe.text, recipe.tokenizer, recipe.text_encoder, recipe.data)
+        pipeline = new_image_model(
+            recipe.unet,
+            text_model,
+            recipe.prediction_type or "epsilon",
+            autoencoder,
+            train_text_encoder=recipe.train_text_encoder,
+        )
+        if recipe.has_sprites_vocabulary and not list_checkpoints(recipe.output / "checkpoints"):
+            check_known_words(pipeline.tokenizer, recipe.data)
+        pretrained = () if recipe.text_encoder is None else text_model
+        super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler, *pretrained), 1, device, rank, ranks)
 
     def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
-        assert name == "vae"
+        if name == "text_encoder":  # it is offloaded only where it is frozen, and so pretrained
+            return load_text_encoder(str(self.recipe.text_encoder))
         return self._load_autoencoder(self.recipe.autoencoder)
 
     @staticmethod
@@ -36,11 +50,10 @@ class ImageStage(DenoisingStage):
     def export(self, output: Path) -> None:
         parts = self.pipeline
         with self.offloaded.loaded(), atomic_write(output / "model") as folder:
-            stock = LDMTextToImagePipeline(
-                vqvae=parts.vae,
-                bert=parts.text_encoder,
-                tokenizer=parts.tokenizer,
-                unet=parts.unet,
-                scheduler=parts.scheduler,
-            )
+            common = {"tokenizer": parts.tokenizer, "unet": parts.unet, "scheduler": parts.scheduler}
+            if isinstance(parts.text_encoder, CLIPTextModel):
+                absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+                stock = StableDiffusionPipeline(vae=parts.vae, text_encoder=parts.text_encoder, **common, **absent)
+            else:
+                stock = LDMTextToImagePipeline(vqvae=parts.vae, bert=parts.text_encoder, **common)
             stock.save_pretrained(folder)
