@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from latentshift.data.footage.container import decode_packet, open_video
-from latentshift.data.footage.timeline import Timeline, packet_time
+from latentshift.data.footage.timeline import ROUNDING, Timeline, packet_time
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
-from latentshift.video.packets import ends_stream, repeats_frame
+from latentshift.video.packets import repeats_frame
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -48,10 +47,12 @@ def frames_from(
     Raises:
         Rejected: for frames that can't be decoded, or whose times do not rise.
     """
+    from av import FFmpegError
+
     for frames in _attempts(row, container, stream, timeline, moment):
         try:
             first = next(frames, None)
-        except Rejected:  # what comes out in the middle of a group need not be the file's fault
+        except (Rejected, FFmpegError):  # a seek that fails, or what comes out in the middle of a group
             first = None
         if first is not None and first.time <= moment + timeline.tick:
             yield first
@@ -133,7 +134,7 @@ def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -
     """The packets' frames with their times, which rise."""
     base = stream.time_base
     assert base is not None  # else it has no timeline
-    decoding_times: deque[int | None] = deque()
+    order = None if timeline.order is None else iter(timeline.order)
     last: TimedFrame | None = None
     for packet in packets:
         if repeats_frame(packet):
@@ -141,19 +142,12 @@ def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -
             if last is not None and shown is not None:
                 yield TimedFrame(last.frame, float(shown * base))
             continue
-        if not ends_stream(packet):
-            decoding_times.append(packet.dts)
         for frame in decode_packet(packet):
-            if timeline.clock == "presentation":
-                ticks = frame.pts
-            elif timeline.clock == "decoding":
-                ticks = frame.dts
-            else:
-                ticks = decoding_times.popleft() if decoding_times else None
-            if ticks is None:
+            ticks = frame.pts if timeline.clock == "presentation" else frame.dts
+            time = next(order, None) if order is not None else None if ticks is None else float(ticks * base)
+            if time is None:
                 raise Rejected("no-times", "its frames do not say when they are shown")
-            time = float(ticks * base)
-            if last is not None and time < last.time:
+            if last is not None and last.time - time > 1.01 * ROUNDING:
                 raise Rejected("no-times", f"its frames' times go back, from {last.time:.2f} s to {time:.2f} s")
-            last = TimedFrame(frame, time)
+            last = TimedFrame(frame, time if last is None else max(time, last.time))
             yield last

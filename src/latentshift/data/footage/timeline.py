@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02  # how much of what a file says it holds may be missing
-_ROUNDING = 1e-3  # seconds: how far a file's times may be off by rounding, and no more, whatever its clock
+ROUNDING = 1e-3  # seconds: how far a file's times may be off by rounding, and no more, whatever its clock
 _DECODING_TIMES_ONLY = ("avi", "asf")  # what FFmpeg gives as their presentation times is a guess
 _TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats in which a seek is a guess at a byte
 _ENOUGH = 8  # packets by which it shows whether presentation times are more than decoding times
@@ -57,9 +57,10 @@ class Timeline:
         end: when the last frame has been shown.
         tick: how far a time may be off by rounding.
         clock: where a frame's time comes from: ``"presentation"``, its own presentation time; ``"decoding"``, its
-            decoding time, where frames are shown in the order in which they are decoded; ``"order"``, the n-th frame
-            that is shown has the n-th decoding time.
+            decoding time, where frames are shown in the order in which they are decoded; ``"order"``, its place among
+            the frames.
         keyframes: of a file that has to be read from its beginning; None for one whose index leads to them.
+        order: when the n-th frame is shown, where the clock is ``"order"``.
     """
 
     start: float
@@ -67,6 +68,7 @@ class Timeline:
     tick: float
     clock: Clock
     keyframes: Keyframes | None
+    order: tuple[float, ...] | None = None
 
 
 def measure_timeline(row: Row, container: InputContainer, stream: VideoStream) -> Timeline:
@@ -97,7 +99,7 @@ def packet_time(packet: Packet, clock: Clock) -> int | None:
 
 
 def _tick(base: Fraction) -> float:
-    return min(float(base) / 2, _ROUNDING)
+    return min(float(base) / 2, ROUNDING)
 
 
 def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, clock: Clock) -> Timeline | None:
@@ -175,20 +177,23 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
     keys: dict[int, int] = {}  # number of the packet: when it is shown
     begins: list[Packet] = []
     first: int | None = None
+    delay = 0  # of packets that go into the decoder before the first frame comes out
     before: int | None = None  # the decoding time of the packet before
     with open_video(file, offset, size) as (container, stream):
         base = stream.time_base
         if base is None:
             raise Rejected("no-times", _NO_TIMES)
         for number, packet in enumerate(container.demux(stream)):
+            if clock == "order" and not keys and not packet.is_keyframe:
+                continue  # no frame comes of it
             if first is None and (frames := decode_packet(packet)):
-                first = frames[0].pts
+                first, delay = frames[0].pts or 0, len(shown)
             if ends_stream(packet):
                 break
             when, decoded = packet_time(packet, clock), packet.pts if packet.dts is None else packet.dts
             if when is None or decoded is None:
                 raise Rejected("no-times", _NO_TIMES)
-            if before is not None and decoded < before:
+            if before is not None and float((before - decoded) * base) > 1.01 * ROUNDING:
                 at = float((max(shown)[0] - min(shown)[0]) * base)
                 raise Rejected("no-times", f"its times jump back after {at:.2f} s, as where two recordings were joined")
             before = decoded
@@ -203,16 +208,24 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
             if any(packet.is_discard for packet in begins):
                 raise Rejected("no-times", "its edit list cuts by times that are not those of its frames")
             return _scan(file, offset, size, changed, "order")
-    if clock == "order" and shown:
-        first = min(keys.values(), default=shown[0][0])
-    if first is None:
+    if first is None or not shown:
         raise Rejected("damaged", "no frame of it can be decoded")
+    end = _end(shown)
+    order = None
+    if clock == "order":
+        # An encoder that shows frames in another order delays them by as many packets as the decoder does: what goes
+        # in at a packet's time comes out of it then. The last ones come out after the last packet.
+        step = end - max(shown)[0]
+        times = [when for when, _ in shown[delay:]] + [end + step * number for number in range(min(delay, len(shown)))]
+        first, end = times[0], times[-1] + step
+        order = tuple(float(when * base) for when in times)
     return Timeline(
         start=float(first * base),
-        end=float(max(_end(shown), first) * base),
+        end=float(max(end, first) * base),
         tick=_tick(base),
         clock=clock,
         keyframes=Keyframes(tuple(keys), tuple(float(when * base) for when in keys.values())),
+        order=order,
     )
 
 
