@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from latentshift.frame_context import default_frames, frames_independent
     from latentshift.model_paths import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
-    from latentshift.shift import ShiftConfig, install, remove, temporal_shift
+    from latentshift.settings import ShiftConfig
+    from latentshift.shift import install, remove, temporal_shift
 
 __version__ = "0.1.0"
 
@@ -20,7 +21,7 @@ install_finder()
 _HOMES = {
     "LatentShiftPipeline": "latentshift.pipeline",
     "LatentShiftPipelineOutput": "latentshift.pipeline",
-    "ShiftConfig": "latentshift.shift",
+    "ShiftConfig": "latentshift.settings",
     "bundled_model": "latentshift.model_paths",
     "default_frames": "latentshift.frame_context",
     "frames_independent": "latentshift.frame_context",

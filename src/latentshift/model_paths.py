@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from latentshift.bounded_read import load_json_bounded
+from latentshift.settings import PIPELINES, check_frame_size, check_steps
 
 BUNDLED = "bundled"
 
@@ -39,3 +43,62 @@ def resolve_model(name: str) -> str:
     if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no folder {name}, and it is not a hub id (owner/name) either")
     return name
+
+
+def check_model(name: str) -> Path | None:
+    """Refuse what is no model that can be opened, as far as that can be known without opening it.
+
+    Args:
+        name: as for :func:`resolve_model`.
+
+    Returns:
+        Its folder; None for a hub id.
+
+    Raises:
+        ValueError: as :func:`resolve_model`; and for a folder without a pipeline, or with one of another kind.
+    """
+    path = resolve_model(name)
+    if not Path(path).is_dir():
+        return None
+    kind = _config(Path(path), "model_index.json").get("_class_name")
+    if kind is None:
+        raise ValueError(
+            f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
+        )
+    if kind not in PIPELINES:
+        raise ValueError(f"{path} holds a {kind}; latentshift starts from {', '.join(sorted(PIPELINES[1:]))}")
+    return Path(path)
+
+
+def check_sampling(folder: Path, steps: int, height: int | None, width: int | None) -> None:
+    """Refuse steps and sizes that the model in a folder can't do, where its configurations tell.
+
+    Args:
+        folder: of it, as :func:`check_model` gives it.
+        steps: of a sampler.
+        height: of the frames in pixels; None: the model's own.
+        width: likewise.
+
+    Raises:
+        ValueError: with what there is.
+    """
+    schedule = _config(folder, "scheduler/scheduler_config.json")
+    total = schedule.get("num_train_timesteps")
+    if type(total) is int:
+        check_steps(steps, {"num_train_timesteps": total})  # what else matters is the sampler's
+    vae = _config(folder, "vae/config.json") or _config(folder, "vqvae/config.json")
+    unet = _config(folder, "unet/config.json")
+    channels = vae.get("block_out_channels"), unet.get("block_out_channels"), unet.get("sample_size")
+    if isinstance(channels[0], list) and isinstance(channels[1], list) and type(channels[2]) is int:
+        scale = 2 ** (len(channels[0]) - 1)
+        side = channels[2] * scale
+        check_frame_size(height or side, width or side, scale, len(channels[1]))
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """A configuration in a model's folder; empty where it can't be read: whoever opens the model says so."""
+    try:
+        values = load_json_bounded(folder / name)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

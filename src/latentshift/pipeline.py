@@ -6,7 +6,6 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 from __future__ import annotations
 
 import copy
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,12 +32,12 @@ from latentshift.models.denoiser import denoise, is_guidance_distilled, share_te
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.model_config import check_config_files, check_pipeline_settings
 from latentshift.models.text import SentenceEncoder, check_token_ids
-from latentshift.shift import ShiftConfig, install, remove, shift_of
+from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps
+from latentshift.shift import install, remove, shift_of
 from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-METHODS = ("latent-shift", "latent-vdm", "none")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,8 +101,9 @@ class LatentShiftPipeline(DiffusionPipeline):
             of an image pipeline gives it the paper's DDPM.
         temporal: layers of the paper's baseline, Latent-VDM, which are installed on the U-Net too; usually with
             ``shift=None``.
-        shift: settings of the temporal shift, :class:`latentshift.shift.ShiftConfig` as a dict, the paper's by default;
-            None leaves it out, and without temporal layers the frames are images that know nothing of each other.
+        shift: settings of the temporal shift, :class:`latentshift.settings.ShiftConfig` as a dict, the paper's by
+            default; None leaves it out, and without temporal layers the frames are images that know nothing of each
+            other.
         num_frames: frames a video unless the call says otherwise.
         fps: frames a second that the model was trained at, for whoever writes the video.
         guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
@@ -221,7 +221,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         """Install the temporal shift with other settings, or take it out (None); the weights stay as they are.
 
         Args:
-            shift: fields of :class:`latentshift.shift.ShiftConfig`, e.g. ``{"padding": "circular"}`` for loops.
+            shift: fields of :class:`latentshift.settings.ShiftConfig`, e.g. ``{"padding": "circular"}`` for loops.
 
         Raises:
             ValueError: for settings that do not hold.
@@ -445,23 +445,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         schedule = self.scheduler.config
         check_scheduler(type(self.scheduler).__name__, schedule)
         check_sampling(self.scheduler)
-        # The solvers of higher order leave the last of their evenly spaced timesteps out.
-        most_steps = schedule.num_train_timesteps - ("solver_order" in schedule)
-        # One step between both ends of the schedule would be its noiseless end alone.
-        least_steps = 2 if schedule.get("timestep_spacing") == "linspace" else 1
-        if not least_steps <= num_inference_steps <= most_steps:
-            raise ValueError(
-                f"num_inference_steps must lie between {least_steps} and {most_steps}, not {num_inference_steps}"
-            )
-        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance_scale}")
-        step = self.vae_scale_factor
-        least = step * 2 ** (len(self.unet.config.block_out_channels) - 1)  # one pixel is left at the U-Net's bottom
-        if height < least or width < least or height % step or width % step:
-            raise ValueError(
-                f"height and width must be multiples of {step} and {least} or more for this model, "
-                f"not {height} and {width}"
-            )
+        check_steps(num_inference_steps, schedule)
+        check_guidance(guidance_scale)
+        check_frame_size(height, width, self.vae_scale_factor, len(self.unet.config.block_out_channels))
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 

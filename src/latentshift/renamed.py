@@ -109,6 +109,7 @@ NAMES: dict[str, dict[str, str]] = {
     "memory.trace": {"Footprint": "StepTrace", "footprint": "trace_step", "peak_of": "peak_memory"},
     "memory.workload": {"RunWork": "Workload", "work_of": "workload_of"},
     "model_paths": {"locate_model": "resolve_model"},
+    "models.adapter": {"TARGETS": "LORA_TARGETS"},
     "models.convert_checkpoint": {"read_original": "load_original_checkpoint"},
     "models.fingerprint": {"model_digest": "model_fingerprint", "weights_digest": "weights_fingerprint"},
     "models.meta_init": {"skeleton": "meta_components"},

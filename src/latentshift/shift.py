@@ -12,64 +12,15 @@ Knows nothing of text, diffusion or pipelines. Legend of shapes: B videos, F fra
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from latentshift.frame_context import FrameContext, frame_context, register, unregister
-
-Padding = Literal["zeros", "circular"]
-Direction = Literal["first_from_past", "first_from_future"]
+from latentshift.settings import Padding, ShiftConfig
 
 _NAME = "the temporal shift"
-
-
-@dataclass(frozen=True)
-class ShiftConfig:
-    """How channels are shared between neighbouring frames.
-
-    Attributes:
-        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). Where C
-            does not divide, the channels left over stay in the middle: 320 channels are 106 + 108 + 106.
-        padding: what stands beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``, in which the last frame is the
-            first frame's past (for loops without a seam).
-        direction: whether the first channels come from the previous frame (Eq. 3) or from the next.
-
-    Raises:
-        ValueError: for a fold below 3 (nothing of the frame itself would be sure to stay), or an unknown word.
-    """
-
-    fold: int = 3
-    padding: Padding = "zeros"
-    direction: Direction = "first_from_past"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.fold, int) or self.fold < 3:
-            raise ValueError(f"the shift's fold must be a whole number of 3 or more, not {self.fold!r}")
-        if self.padding not in ("zeros", "circular"):
-            raise ValueError(f'the shift\'s padding must be "zeros" or "circular", not {self.padding!r}')
-        if self.direction not in ("first_from_past", "first_from_future"):
-            raise ValueError(
-                f'the shift\'s direction must be "first_from_past" or "first_from_future", not {self.direction!r}'
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a pipeline's ``model_index.json``; :meth:`from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:
-        """From plain values; what is left out is the paper's.
-
-        Raises:
-            ValueError: for a setting that there is not, or a value that does not hold.
-        """
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"the shift has the settings {', '.join(known)}, and no {', '.join(unknown)}")
-        return cls(**values)
 
 
 def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig()) -> Tensor:

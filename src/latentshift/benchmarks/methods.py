@@ -24,7 +24,8 @@ from latentshift.files import atomic_write_text
 from latentshift.model_paths import resolve_model
 from latentshift.models.families import find_family
 from latentshift.models.meta_init import meta_components
-from latentshift.pipeline import METHODS, LatentShiftPipeline
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.settings import METHODS
 from latentshift.training.build import prepare_video_model
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.recipe import VideoRecipe

@@ -69,6 +69,18 @@ def data(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
     _report("data", rows, json_file)
 
 
+@bench.command("startup")
+def startup(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
+    """Processor time until help, a refused mistake or an import is there, beside an empty Python and import torch."""
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from latentshift.benchmarks.startup import bench_startup
+
+        return bench_startup(quick)
+
+    _report("startup", rows, json_file)
+
+
 @bench.command("memory")
 def memory(
     recipe: Path = _RECIPE,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from latentshift.settings import FAMILIES
+
 
 def convert(
     file: Path = typer.Argument(..., help="A .safetensors file, or a .ckpt, of which nothing but tensors is taken."),
@@ -22,10 +24,16 @@ def convert(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Turn an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) into a pipeline: ready to be fine-tuned on clips."""
-    from latentshift.cli.models import check_new_model, quiet_libraries
+    from latentshift.cli.preflight import check_new_model
     from latentshift.files import atomic_write
 
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
+    if family is not None and family not in FAMILIES:
+        raise ValueError(f"no family is called {family!r}; there are {', '.join(FAMILIES)}")
     check_new_model(output, dtype)
+    from latentshift.cli.models import quiet_libraries
+
     quiet_libraries()
     import torch
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
 
@@ -24,11 +25,15 @@ def evaluate(
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Ask a model for sprites and read what it shows; the same command again goes on where it stopped."""
-    from latentshift.cli.models import load_pipeline, pick_device
+    from latentshift.cli.preflight import check_generation
 
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
+    check_generation(model, device, dtype, sampler, steps, guidance)
+    check_writable(output / "report.json")
+    from latentshift.cli.models import load_pipeline, pick_device
+
     pipeline = load_pipeline(model, pick_device(device), dtype)
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.study import Study

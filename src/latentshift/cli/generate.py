@@ -65,6 +65,7 @@ def generate(
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Make videos, or images, from sentences."""
+    from latentshift.cli.preflight import check_generation
     from latentshift.video import DEFAULT_FPS, check_output, write_video
 
     # Whatever can be wrong is looked for before the minutes of work.
@@ -91,6 +92,10 @@ def generate(
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
+    check_generation(model, device, dtype, sampler, steps, guidance, height=height, width=width)
+    for adapter in (lora, delta):
+        if adapter is not None and not adapter.is_file():
+            raise ValueError(f"there is no file {adapter}")
     pipeline = _prepare(model, device, dtype, sampler, loop, {"lora": lora, "delta": delta}, variant)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps

@@ -18,6 +18,9 @@ def info(
     as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
 ) -> None:
     """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
+    from latentshift.model_paths import check_model
+
+    check_model(model)
     from latentshift.cli.models import load_pipeline
     from latentshift.models.families import family_of
     from latentshift.models.text import whole_words

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import typer
 
+from latentshift.model_paths import check_model
+from latentshift.settings import FAMILIES, METHODS, ShiftConfig
+
 
 def init(
     base: str | None = typer.Option(None, "--base", help="Folder or hub id of a stock image pipeline."),
@@ -41,7 +44,7 @@ def init(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Let frames meet in an image model (by the temporal shift) and save it: ready to be fine-tuned on clips."""
-    from latentshift.cli.models import check_new_model, load_pipeline, quiet_libraries
+    from latentshift.cli.preflight import check_new_model
     from latentshift.files import atomic_write
 
     if (base is None) == (family is None):
@@ -54,14 +57,6 @@ def init(
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
             raise ValueError(f"{option} must be 1 or more, not {number}")
-    quiet_libraries()
-    import torch
-
-    from latentshift.models.families import FAMILIES
-    from latentshift.models.families import random_weights as build_family
-    from latentshift.pipeline import METHODS, LatentShiftPipeline
-    from latentshift.shift import ShiftConfig
-
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}
     ShiftConfig(**given)  # type: ignore[arg-type]  # a wrong word is refused before anything is loaded
@@ -71,11 +66,22 @@ def init(
         raise ValueError(f"--{next(iter(given))} is of --method latent-shift, and not of {method}")
     if family is not None and family not in FAMILIES:
         raise ValueError(f"no family is called {family!r}; there are {', '.join(FAMILIES)}")
+    if base is not None:
+        check_model(base)
+    from latentshift.cli.models import load_pipeline, quiet_libraries
+
+    quiet_libraries()
+    import torch
+
+    from latentshift.models.families import FAMILIES as PUBLISHED
+    from latentshift.models.families import random_weights as build_family
+    from latentshift.pipeline import LatentShiftPipeline
+
     if family is not None and random_weights:
         pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
         pipeline = load_pipeline(
-            FAMILIES[family].hub if family is not None else str(base), dtype=dtype, variant=variant
+            PUBLISHED[family].hub if family is not None else str(base), dtype=dtype, variant=variant
         )
     if given and method is None and pipeline.config.shift is None:
         raise ValueError(

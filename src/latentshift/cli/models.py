@@ -7,14 +7,12 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from latentshift.files import check_writable
+from latentshift.cli.preflight import check_device_name, check_dtype_name
 
 if TYPE_CHECKING:
     import torch
 
     from latentshift.pipeline import LatentShiftPipeline
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def quiet_libraries() -> None:
@@ -33,31 +31,17 @@ def quiet_libraries() -> None:
         library.utils.logging.disable_progress_bar()
 
 
-def check_new_model(output: Path, dtype: str) -> None:
-    """That a model can be written.
-
-    Raises:
-        ValueError: if something lies at its place, nothing can be written there, or there is no such dtype.
-    """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output} exists already; choose another folder, or delete it")
-    check_writable(output)
-    if dtype not in DTYPES:
-        raise ValueError(f"no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
-
-
 def pick_device(name: str) -> str:
     """``auto`` is CUDA where there is some, else the CPU.
 
     Raises:
         ValueError: for a device that torch does not know or this machine does not have.
     """
+    check_device_name(name)
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"the device {name!r} cannot be used: there are auto, cpu, cuda, cuda:1, … and mps")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -71,10 +55,9 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
     Raises:
         ValueError: for a name that there is not.
     """
+    check_dtype_name(dtype)
     import torch
 
-    if dtype not in ("auto", *DTYPES):
-        raise ValueError(f"no dtype is called {dtype!r}; there are auto, {', '.join(DTYPES)}")
     chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
     return cast("torch.dtype", getattr(torch, chosen))
 
@@ -87,7 +70,7 @@ def load_pipeline(
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: as :func:`pick_device` gives it.
-        dtype: one of ``DTYPES``, or ``auto``: float16 on CUDA, float32 elsewhere.
+        dtype: float32, bfloat16, float16, or ``auto``: float16 on CUDA, float32 elsewhere.
         variant: of the weight files, as ``fp16`` for ``model.fp16.safetensors``.
 
     Raises:

@@ -27,9 +27,11 @@ def train(
     ),
 ) -> None:
     """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
+    from latentshift.cli.preflight import check_recipe
     from latentshift.training.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
+    check_recipe(resolved)
     if dry:
         from latentshift.cli.dry_run import dry_run
 

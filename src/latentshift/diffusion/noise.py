@@ -6,15 +6,12 @@ Legend of shapes: B videos, … whatever follows (F, C, H, W).
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-Weighting = Literal["uniform", "min_snr", "debiased"]
+from latentshift.settings import TRAIN_TIMESTEPS, Weighting
 
-TRAIN_TIMESTEPS = 1000
 BETA_START = 8.5e-4
 BETA_END = 1.2e-2
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import torch
-
 SAMPLERS = {
     "ddpm": "DDPMScheduler",
     "ddim": "DDIMScheduler",
@@ -207,6 +205,8 @@ def _stated(scheduler: Any) -> dict[str, Any]:
 
 
 def _same_schedule(made: Any, scheduler: Any) -> bool:
+    import torch
+
     ours, theirs = made.alphas_cumprod.cpu(), scheduler.alphas_cumprod.cpu()
     return ours.shape == theirs.shape and bool(
         torch.equal(ours.clamp(min=_LEAST_ALPHA), theirs.clamp(min=_LEAST_ALPHA))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from latentshift.files import atomic_write
 from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
+from latentshift.settings import LORA_TARGETS
 
 Kind = Literal["lora", "delta"]
 _KEY = "latentshift"
@@ -29,7 +30,6 @@ _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _NAME = "latentshift"  # of the LoRA within the U-Net
 # The pipeline's settings that a video model brings along.
 _SETTINGS = ("shift", "num_frames", "fps", "guidance_scale")
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Lora:
 
     rank: int = 16
     alpha: float | None = None
-    targets: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] = LORA_TARGETS
     dropout: float = 0.0
 
 

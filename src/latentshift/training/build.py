@@ -18,7 +18,8 @@ from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
-from latentshift.pipeline import METHODS, LatentShiftPipeline
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.settings import METHODS
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import AutoencoderModel, LoraSettings, UNetModel, VideoRecipe
 

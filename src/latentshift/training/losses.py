@@ -14,9 +14,10 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.diffusion.noise import Weighting, add_noise, timestep_weight
+from latentshift.diffusion.noise import add_noise, timestep_weight
 from latentshift.models.denoiser import denoise
 from latentshift.models.text import SentenceEncoder
+from latentshift.settings import Weighting
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,8 @@ from pydantic import (
 from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
-from latentshift.diffusion.noise import TRAIN_TIMESTEPS, Weighting
 from latentshift.error_text import format_validation_error
-from latentshift.models.adapter import TARGETS
-from latentshift.shift import ShiftConfig
+from latentshift.settings import LORA_TARGETS, TRAIN_TIMESTEPS, ShiftConfig, Weighting
 
 
 class _MayChange:
@@ -476,7 +474,7 @@ class LoraSettings(Settings):
 
     rank: int = Field(16, ge=1)
     alpha: float | None = Field(None, gt=0, description="the change is scaled by alpha / rank; none: by one")
-    targets: tuple[str, ...] = Field(TARGETS, min_length=1, description="how the names of the layers end")
+    targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1, description="how the names of the layers end")
     dropout: float = Field(0.0, ge=0, lt=1)
 
 

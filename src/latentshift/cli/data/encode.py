@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from functools import wraps
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED
+from latentshift.model_paths import BUNDLED, check_model
 
 ENGINES = ("local", "ray")
 _PATIENCE = timedelta(days=30)  # of a process that is done with the others, which may have more to do
@@ -82,40 +83,51 @@ def encode(
     actors: int = typer.Option(1, "--actors", help="With ray: models that encode side by side."),
 ) -> None:
     """Encode every clip of a source once; the same command again goes on where it stopped."""
-    from accelerate import PartialState
-    from tqdm import tqdm
-
-    from latentshift.cli.data.encoders import Encoders
+    from latentshift.cli.preflight import check_device_name
     from latentshift.data.footage.framing import CROPS, Framing
     from latentshift.data.footage.window import PLACES, Window
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
-    from latentshift.data.latents.encode import encode_shards
-    from latentshift.data.latents.latent_dataset import LatentDataset
-    from latentshift.data.latents.resolve import resolve_source
     from latentshift.data.latents.spec import LatentSpec
     from latentshift.files import check_writable
-    from latentshift.models.caption_length import count_cut
 
     one_of("--engine", engine, ENGINES)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
     crop_word = one_of("--crop", crop, CROPS)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
+    if engine == "ray" and find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
+    check_device_name(device)
+    check_model(model)
+
+    def spec(frames: int, side: int, autoencoder: str, text_encoder: str) -> LatentSpec:
+        return LatentSpec(
+            manifest="",
+            autoencoder=autoencoder,
+            precision="float32",
+            text=text_encoder if text else None,
+            window=Window(frames, seconds, *window_words),
+            framing=Framing(side, side, crop=crop_word, flip=flip),
+            views=views,
+            clips_per_shard=clips_per_shard,
+            seed=seed,
+        )
+
+    spec(1, 64 if size is None else size, "", "")  # refuses what does not hold for any model
     check_writable(output / "index.json")
+    from accelerate import PartialState
+    from tqdm import tqdm
+
+    from latentshift.cli.data.encoders import Encoders
+    from latentshift.data.latents.encode import encode_shards
+    from latentshift.data.latents.latent_dataset import LatentDataset
+    from latentshift.data.latents.resolve import resolve_source
+    from latentshift.models.caption_length import count_cut
+
     state = PartialState(cpu=device == "cpu", **({"timeout": _PATIENCE} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device)
     side = encoders.size if size is None else size
-    plan = LatentSpec(
-        manifest="",
-        autoencoder=encoders.autoencoder_digest,
-        precision="float32",
-        text=encoders.text_digest if text else None,
-        window=Window(encoders.num_frames, seconds, *window_words),
-        framing=Framing(side, side, crop=crop_word, flip=flip),
-        views=views,
-        clips_per_shard=clips_per_shard,
-        seed=seed,
-    )
+    plan = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
     with state.main_process_first():
         manifest = resolve_source(output, chosen, plan, retry=retry and state.is_main_process)
     if engine == "ray":

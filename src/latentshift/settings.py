@@ -1,0 +1,118 @@
+"""Settings of models and of training that are checked before torch is imported, and the words they know.
+
+What works by them is elsewhere: this is what recipes and the command line need to refuse a wrong one at once. Imports
+nothing else of the package, and no library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Padding = Literal["zeros", "circular"]
+Direction = Literal["first_from_past", "first_from_future"]
+Weighting = Literal["uniform", "min_snr", "debiased"]  # of a timestep in the loss
+
+METHODS = ("latent-shift", "latent-vdm", "none")  # by which frames meet
+FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
+# Classes of saved pipelines that are opened: ours, and those of the families.
+PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
+DTYPES = ("float32", "bfloat16", "float16")
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # how the names of adapted layers end
+TRAIN_TIMESTEPS = 1000  # T of the paper
+
+
+@dataclass(frozen=True)
+class ShiftConfig:
+    """How channels are shared between neighbouring frames.
+
+    Attributes:
+        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). Where C
+            does not divide, the channels left over stay in the middle: 320 channels are 106 + 108 + 106.
+        padding: what stands beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``, in which the last frame is the
+            first frame's past (for loops without a seam).
+        direction: whether the first channels come from the previous frame (Eq. 3) or from the next.
+
+    Raises:
+        ValueError: for a fold below 3 (nothing of the frame itself would be sure to stay), or an unknown word.
+    """
+
+    fold: int = 3
+    padding: Padding = "zeros"
+    direction: Direction = "first_from_past"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fold, int) or self.fold < 3:
+            raise ValueError(f"the shift's fold must be a whole number of 3 or more, not {self.fold!r}")
+        if self.padding not in ("zeros", "circular"):
+            raise ValueError(f'the shift\'s padding must be "zeros" or "circular", not {self.padding!r}')
+        if self.direction not in ("first_from_past", "first_from_future"):
+            raise ValueError(
+                f'the shift\'s direction must be "first_from_past" or "first_from_future", not {self.direction!r}'
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a pipeline's ``model_index.json``; :meth:`from_dict` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:
+        """From plain values; what is left out is the paper's.
+
+        Raises:
+            ValueError: for a setting that there is not, or a value that does not hold.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"the shift has the settings {', '.join(known)}, and no {', '.join(unknown)}")
+        return cls(**values)
+
+
+def check_steps(steps: int, schedule: Mapping[str, Any]) -> None:
+    """Refuse a number of sampler steps that a schedule does not have.
+
+    Args:
+        steps: of the sampler.
+        schedule: configuration of the scheduler.
+
+    Raises:
+        ValueError: with the range that there is.
+    """
+    # The solvers of higher order leave the last of their evenly spaced timesteps out.
+    most = schedule["num_train_timesteps"] - ("solver_order" in schedule)
+    # One step between both ends of the schedule would be its noiseless end alone.
+    least = 2 if schedule.get("timestep_spacing") == "linspace" else 1
+    if not least <= steps <= most:
+        raise ValueError(f"num_inference_steps must lie between {least} and {most}, not {steps}")
+
+
+def check_guidance(scale: float) -> None:
+    """Refuse a guidance scale that is negative or not finite.
+
+    Raises:
+        ValueError: that says so.
+    """
+    if not (math.isfinite(scale) and scale >= 0):
+        raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {scale}")
+
+
+def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:
+    """Refuse frames that an autoencoder and a U-Net can't make.
+
+    Args:
+        height: of the frames in pixels.
+        width: likewise.
+        scale: pixels to a latent pixel, on each side.
+        levels: of the U-Net, each half as large as the one above it.
+
+    Raises:
+        ValueError: with the sizes that there are.
+    """
+    least = scale * 2 ** (levels - 1)  # one pixel is left at the U-Net's bottom
+    if height < least or width < least or height % scale or width % scale:
+        raise ValueError(
+            f"height and width must be multiples of {scale} and {least} or more for this model, "
+            f"not {height} and {width}"
+        )

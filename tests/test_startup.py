@@ -1,0 +1,141 @@
+"""A mistake is refused before a heavy library is imported: no waiting for torch to be told of a wrong word."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latentshift import settings
+from latentshift.benchmarks.startup import HEAVY
+from latentshift.models.families import FAMILIES
+from latentshift.training.recipe import VideoRecipe
+
+RECIPE = "stage: video\noutput: run\nsteps: 400\nbatch_size: 1\nmodel: bundled\ndata: clips\n"
+
+# Command -> what its one sentence says.
+MISTAKES = {
+    "generate": "give a prompt",
+    "generate ''": "the prompt is empty",
+    "generate star --model nowhere": "there is no folder nowhere",
+    "generate star --model clips": "holds no diffusers pipeline",
+    "generate star --model other": "holds a FluxPipeline",
+    "generate star --size 60": "multiples of 8",
+    "generate star --size wide": "--size must be",
+    "generate star --steps 0": "--steps must be 1 or more",
+    "generate star --steps 5000": "must lie between 1 and 1000",
+    "generate star --guidance -1": "guidance_scale must be",
+    "generate star --frames 0": "--frames must be 1 or more",
+    "generate star --sampler best": "no sampler is called 'best'",
+    "generate star --device tpu": "the device 'tpu' cannot be used",
+    "generate star --dtype int4": "no dtype is called 'int4'",
+    "generate star --lora nothing.safetensors": "there is no file nothing.safetensors",
+    "generate star -o a.tiff": "a.tiff",
+    "generate --prompts-file nothing.txt": "cannot read",
+    "generate star --colour red": "No such option",
+    "info nowhere": "there is no folder nowhere",
+    "info clips": "holds no diffusers pipeline",
+    "evaluate nowhere": "there is no folder nowhere",
+    "evaluate --seen -1": "must be 0 or more",
+    "evaluate --sampler best": "no sampler is called 'best'",
+    "evaluate --steps 5000": "must lie between 1 and 1000",
+    "init -o new": "give either --base",
+    "init --base nowhere -o new": "there is no folder nowhere",
+    "init --base other -o new": "holds a FluxPipeline",
+    "init --family sd9 -o new": "no family is called 'sd9'",
+    "init --family sd1 --fold 2 -o new": "fold must be",
+    "init --family sd1 --method flow -o new": "no method is called 'flow'",
+    "init --family sd1 --dtype int4 -o new": "no dtype is called 'int4'",
+    "init --family sd1 -o clips": "clips exists already",
+    "convert nothing.ckpt -o new": "there is no file nothing.ckpt",
+    "convert recipe.yaml --family sd9 -o new": "no family is called 'sd9'",
+    "train nothing.yaml": "cannot read the recipe nothing.yaml",
+    "train recipe.yaml steps=many": "steps: must be a whole number",
+    "train recipe.yaml optimizer.learning_rat=1": "there is no such setting",
+    "train recipe.yaml shift.fold=2": "fold must be",
+    "train recipe.yaml model=nowhere": "there is no folder nowhere",
+    "train recipe.yaml compute.device=tpu": "the device 'tpu' cannot be used",
+    "train recipe.yaml --processes 2": "are for --dry-run alone",
+    "data inspect nowhere": "nowhere",
+    "data inspect clips --short cut": "--short must be one of",
+    "data split clips -o rows.csv": "-o must name a .jsonl file",
+    "data encode nowhere -o shards": "nowhere",
+    "data encode clips -o shards --model nowhere": "there is no folder nowhere",
+    "data encode clips -o shards --seconds 0": "a window lasts",
+    "data encode clips -o shards --size 2": "frames are 8 pixels or more",
+    "data encode clips -o shards --views 0": "views and clips a shard are 1 or more",
+    "data encode clips -o shards --engine cloud": "--engine must be one of",
+    "data encode clips -o shards --device tpu": "the device 'tpu' cannot be used",
+    "bench memory nothing.yaml": "cannot read the recipe nothing.yaml",
+    "bench methods recipe.yaml stage=image": "is to be given",
+    "paint star": "No such command",
+}
+
+_RUN = """
+import contextlib, io, json, shlex, sys
+heavy, commands = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+from latentshift.cli import main
+ended = {}
+for command in commands:
+    sys.argv = ["latentshift", *shlex.split(command)]
+    before, said, code = set(sys.modules), io.StringIO(), 0
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    ended[command] = [code, said.getvalue(), [name for name in heavy if name in sys.modules and name not in before]]
+print(json.dumps(ended))
+"""
+
+
+def run(commands: list[str], folder: Path) -> dict[str, tuple[int, str, list[str]]]:
+    words = [sys.executable, "-c", _RUN, json.dumps(HEAVY), json.dumps(commands)]
+    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, list[str]]]:
+    folder = tmp_path_factory.mktemp("startup")
+    (folder / "clips").mkdir()
+    (folder / "clips" / "note.txt").write_text("no clip")
+    (folder / "other").mkdir()
+    (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return run(list(MISTAKES), folder)
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_is_refused_in_a_sentence_before_anything_heavy_is_imported(
+    command: str, ended: dict[str, tuple[int, str, list[str]]]
+) -> None:
+    code, said, imported = ended[command]
+    assert code in (1, 2) and "Traceback" not in said, said
+    assert MISTAKES[command] in said, said
+    assert not imported
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "generate --help", "train --help", "data encode --help"])
+def test_help_imports_nothing_heavy(words: str, tmp_path: Path) -> None:
+    ((code, _, imported),) = run([words], tmp_path).values()
+    assert code == 0 and not imported
+
+
+def test_the_package_and_what_its_settings_need_import_nothing_heavy() -> None:
+    code = (
+        "import sys; import latentshift, latentshift.settings, latentshift.training.recipe, latentshift.data.sources\n"
+    )
+    code += f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_the_words_that_are_checked_early_are_those_that_there_are() -> None:
+    assert tuple(FAMILIES) == settings.FAMILIES
+    assert {family.pipeline for family in FAMILIES.values()} | {"LatentShiftPipeline"} == set(settings.PIPELINES)
+    annotation = str(VideoRecipe.model_fields["method"].annotation)
+    assert all(repr(method) in annotation for method in settings.METHODS)
