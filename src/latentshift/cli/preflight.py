@@ -81,10 +81,10 @@ def check_generation(
     check_dtype_name(dtype)
     if sampler is not None and sampler not in SAMPLERS:
         raise ValueError(f"no sampler is called {sampler!r}; there are {', '.join(SAMPLERS)}")
-    if steps < 1:
-        raise ValueError(f"--steps must be 1 or more, not {steps}")
     if guidance is not None:
         check_guidance(guidance)
     folder = check_model(model)
     if folder is not None:
         check_sampling(folder, steps, height, width)
+    if steps < 1:
+        raise ValueError(f"--steps must be 1 or more, not {steps}")

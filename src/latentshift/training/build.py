@@ -12,14 +12,14 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from latentshift.diffusion.noise import Weighting, paper_scheduler
+from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.settings import METHODS
+from latentshift.settings import METHODS, Weighting
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import AutoencoderModel, LoraSettings, UNetModel, VideoRecipe
 
