@@ -71,6 +71,28 @@ def test_inspect_says_what_can_be_used_and_what_cannot(cli, clips: Path) -> None
     assert cli("data", "inspect", "clips", "--frames", 1, "--size", 32)[1].startswith("kept 5 of 7, 1 of them images\n")
 
 
+def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, tmp_path: Path, model: Path) -> None:
+    folder = tmp_path / "clips"
+    add_clip(folder, "a.mp4", "a red star " * 40 + "<script>")
+    add_clip(folder, "\x1b[31mred.mp4", "\x1b a red star", level=100)
+    (folder / "b\nkept 9 of 9.mp4").write_text("no video")
+    add_clip(folder, "._a.mp4", "of a Mac")
+    words = ["data", "inspect", "clips", "--seconds", 1, "--size", 32]
+    code, out, err = cli(*words, "--html", "r.html", "--json", "r.json")
+    assert (code, err) == (0, "") and "\x1b" not in out and "kept 2 of 3\n" in out
+    assert "refused clips/b\\nkept 9 of 9.mp4: " in out
+    assert "1 captions have more than 75 words" in out and "2 files that macOS adds were ignored" in out
+    page = (tmp_path / "r.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    code, out, err = cli(*words, "--model", model, "--json", "r.json")
+    length = LatentShiftPipeline.from_pretrained(model).sentences.length
+    cut = json.loads((tmp_path / "r.json").read_text())["captions"]["cut"]
+    assert (code, cut["cut"], cut["total"], cut["length"]) == (0, 1, 2, length) and cut["longest"] > 120
+    assert f"the model reads {length} tokens, and 1 of 2 captions have more" in out
+    code, out, err = cli("data", "encode", "clips", "--model", model, "-o", "shards", "--seconds", 1)
+    assert code == 0 and err.count("warning") == 1 and "1 of 2 captions have more" in err and "\x1b" not in out + err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,19 +5,28 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 import tarfile
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from latentshift.cli.data.encode import _ends_cleanly
 from latentshift.cli.generate import _collect
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Manifest, RejectedRow, Row
 from latentshift.data.sources import list_source, source_from
 from latentshift.error_text import printable
+from latentshift.files import explain_full_disk
+from latentshift.training.preemption import Terminated
 from latentshift.training.recipe import load_recipe
+from latentshift.video import read_metadata, write_video
 
 
 def read(words: object, **options: object) -> tuple[list[str], list[tuple[str, str, str]], list[str]]:
@@ -69,6 +78,7 @@ def test_a_row_of_a_csv_costs_itself(tmp_path: Path, row: str, kind: str, reason
         ('{"file_name": "b.mp4", "text": ' + "[" * 300_000, "nested more than 64 deep"),
         ('{"file_name": "b.mp4", "text": "a"', "it is no JSON"),
         ("[1, 2]", "it must hold an object"),
+        ('{"file_name": "b.mp4", "text": "\\ud800"}', r"its caption holds '\ud800', which is no character"),
         ('{"file_name": "b\\u0000.mp4", "text": "a"}', "holds a null"),
     ],
 )
@@ -78,7 +88,7 @@ def test_a_line_of_a_jsonl_costs_itself(tmp_path: Path, row: str, reason: str) -
     (tmp_path / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{good}{row}\n".encode())
     rows, (rejected,), _ = read(tmp_path)
     assert rows == ["a.mp4"]
-    assert rejected[:2] == ("metadata.jsonl line 2", "bad-row") and reason in rejected[2]
+    assert rejected[1] == "bad-row" and reason in rejected[2] and "metadata.jsonl line 2" in " ".join(rejected)
 
 
 def test_a_line_of_a_manifest_costs_itself(tmp_path: Path) -> None:
@@ -153,6 +163,7 @@ def test_a_tar_of_a_mac(tmp_path: Path) -> None:
         ("b.json", b'{"caption": "a", "caption": "b"}', "is given twice"),
         ("b.txt", b"\xff\xfe", "it is not UTF-8 text"),
         ("b.txt", b" \n", "its caption is empty"),
+        ("b.json", b'{"caption": "\\ud800"}', "which is no character"),
     ],
 )
 def test_a_member_of_a_tar_costs_its_sample(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -227,6 +238,13 @@ def test_files_are_told_apart_by_their_content(tmp_path: Path) -> None:
     assert manifests[0] != manifests[1] and manifests[0] == manifests[2]
 
 
+def test_a_video_with_bottomless_metadata(tmp_path: Path) -> None:
+    write_video(tmp_path / "frames", np.zeros((2, 8, 8, 3), np.uint8), fps=8, metadata={"a": 1})
+    assert read_metadata(tmp_path / "frames") == {"a": 1}
+    (tmp_path / "frames" / "metadata.json").write_text("[" * 300_000)
+    assert read_metadata(tmp_path / "frames") == {}
+
+
 def prompts(path: Path) -> object:
     return _collect([], path)
 
@@ -271,6 +289,50 @@ def test_prompts_are_what_stands_in_their_lines(tmp_path: Path) -> None:
 def test_a_prompt_that_is_not_utf8() -> None:
     with pytest.raises(ValueError, match=r"the prompt is not UTF-8 text: a d\\udcf6g"):
         _collect([os.fsdecode(b"a d\xf6g")], None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk")
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^the disk of .*shards is full \(.* MiB free\): free some space; go on$"):  # noqa: SIM117
+        with explain_full_disk(tmp_path / "shards", "go on"), open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+    with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path, "go on"):
+        (tmp_path / "none").read_bytes()
+
+
+def test_sigterm_ends_encoding_with_a_sentence(tmp_path: Path) -> None:
+    def command(output: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it goes on")
+
+    with pytest.raises(Terminated, match=r"stopped by SIGTERM; .*shards keeps what is encoded"):
+        _ends_cleanly(command)(output=tmp_path / "shards")
+
+
+def test_a_worker_whose_parent_has_ended_says_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            import os, sys, threading, time
+            from latentshift.data.worker_pool import WorkerLimits, WorkerPool
+
+            def work(item):
+                open(item, "w").close()
+                time.sleep(0.3)
+
+            if __name__ == "__main__":
+                started = sys.argv[1]
+                def watch():
+                    while not os.path.exists(started):
+                        time.sleep(0.01)
+                    os._exit(3)
+                threading.Thread(target=watch).start()
+                list(WorkerPool(work, WorkerLimits(workers=1)).run([started]))
+        """)
+    )
+    # The pipe is at its end when the worker has ended too.
+    done = subprocess.run([sys.executable, script, tmp_path / "started"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_what_is_printed_is_escaped_and_cut() -> None:

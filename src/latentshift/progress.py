@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from latentshift.error_text import printable
+
 _REFRESH_SECONDS = 0.5
 
 _quiet = False
@@ -42,7 +44,7 @@ def status(text: str, *, shown: bool = True) -> Iterator[None]:
     from tqdm import tqdm
 
     done = threading.Event()
-    with tqdm(bar_format="{desc} {elapsed}", desc=text, leave=False, file=sys.stderr) as line:
+    with tqdm(bar_format="{desc} {elapsed}", desc=printable(text, 200), leave=False, file=sys.stderr) as line:
 
         def tick() -> None:  # nothing else moves the line while one call works
             while not done.wait(_REFRESH_SECONDS):
@@ -79,4 +81,4 @@ def progress_bar(
     from tqdm import tqdm
 
     hidden = not (shown and is_shown())
-    return tqdm(work, total=total, desc=text, unit=unit, disable=hidden, file=sys.stderr, **kwargs)
+    return tqdm(work, total=total, desc=printable(text, 200), unit=unit, disable=hidden, file=sys.stderr, **kwargs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from latentshift.error_text import printable
 from latentshift.settings import FAMILIES
 
 
@@ -44,4 +45,4 @@ def convert(
     pipeline = LatentShiftPipeline(**parts).to(getattr(torch, dtype))
     with atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
-    print(output)
+    print(printable(output, 4096))

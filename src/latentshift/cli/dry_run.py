@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from latentshift.error_text import printable
+
 if TYPE_CHECKING:
     from latentshift.memory.estimate import Estimate
     from latentshift.training.recipe import AnyRecipe
@@ -41,7 +43,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     for line in _told(found):
         print(f"# {line}".rstrip())
     if found.total > limit:
-        print(f"warning: {advice(recipe, device, limit, processes)}", file=sys.stderr)
+        print(f"warning: {printable(advice(recipe, device, limit, processes), 2000)}", file=sys.stderr)
     print(f"# {'steps an epoch':26}{_epoch(recipe, elsewhere=memory is not None)}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -41,7 +42,7 @@ def evaluate(
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts):
         print(_line(part, scores))
-    print(output / "report.json")
+    print(printable(output / "report.json", 4096))
 
 
 def _line(name: str, scores: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 
 
@@ -53,6 +54,6 @@ def info(
             for name, count in value.items():
                 print(f"  {name:14}{count:>15,}")
         elif key == "vocabulary":
-            print(f"vocabulary      {' '.join(value) if value else 'not listed'}")
+            print(f"vocabulary      {printable(' '.join(value), 20_000) if value else 'not listed'}")
         else:
-            print(f"{key:16}{value}")
+            print(f"{key:16}{printable(value)}")

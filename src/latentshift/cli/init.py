@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from latentshift.error_text import printable
 from latentshift.model_paths import check_model
 from latentshift.settings import FAMILIES, METHODS, ShiftConfig
 
@@ -96,4 +97,4 @@ def init(
     pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
     with atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
-    print(output)
+    print(printable(output, 4096))

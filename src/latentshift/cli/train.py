@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
 
 
@@ -60,7 +61,7 @@ def train(
     except KeyboardInterrupt:
         kept = list_checkpoints(resolved.output / "checkpoints")
         start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
-        print(f"stopped; the same command goes on {start}", file=sys.stderr)
+        print(f"stopped; the same command goes on {printable(start)}", file=sys.stderr)
         raise typer.Exit(130) from None
     except Terminated:
         PartialState().destroy_process_group()
@@ -80,4 +81,4 @@ def train(
         return
     for made in ("model", "lora.safetensors", "delta.safetensors"):
         if (resolved.output / made).exists():
-            print(resolved.output / made)
+            print(printable(resolved.output / made, 4096))

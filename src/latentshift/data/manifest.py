@@ -94,9 +94,19 @@ class RejectedRow:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "reason", printable(self.reason))
 
 
 Entry = Row | RejectedRow
+
+
+def not_text(caption: str) -> str:
+    """Why a caption is no text: JSON can spell characters (``"\\ud800"``) that no encoding can write; else empty."""
+    try:
+        caption.encode()
+    except UnicodeEncodeError as error:
+        return f"its caption holds {caption[error.start]!a}, which is no character"
+    return ""
 
 
 def printable(name: str) -> str:
@@ -195,6 +205,9 @@ def row_from(values: Any, where: str, folder: Path) -> Row:
     listed = {key: tuple(values[key]) for key in ("captions", "image_captions") if key in values}
     if not listed["captions"] or not all(isinstance(caption, str) for each in listed.values() for caption in each):
         raise ValueError(f"{where}: captions must be one sentence or more")
+    for caption in (caption for each in listed.values() for caption in each):
+        if wrong := not_text(caption):
+            raise ValueError(f"{where}: {wrong}")
     file = values["file"]
     return Row(**{**values, **listed, "file": file if "://" in file else str(folder / file)})
 

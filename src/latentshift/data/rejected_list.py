@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import RejectedRow
 
 
@@ -53,4 +54,4 @@ class RejectedList:
             return
         with self.path.open(encoding="utf-8") as file:
             for line in file:
-                yield RejectedRow(**json.loads(line))
+                yield RejectedRow(**parse_json_bounded(line, str(self.path)))

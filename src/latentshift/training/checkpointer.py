@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from latentshift.error_text import printable
 from latentshift.training.checkpoint import (
     Checkpoint,
     drop_checkpoints,
@@ -78,7 +79,9 @@ class Checkpointer:
             raise ValueError(f"{errors[0]}, and none is whole; delete {self.folder} to begin anew")
         if self._accelerator.is_main_process:
             for error in errors:
-                print(f"warning: {error}; set aside (damaged-…), going on from the one before", file=sys.stderr)
+                print(
+                    f"warning: {printable(error)}; set aside (damaged-…), going on from the one before", file=sys.stderr
+                )
         self._check_processes_agree(0 if checkpoint is None else checkpoint.step)
         if checkpoint is None:
             return 0

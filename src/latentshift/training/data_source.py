@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from latentshift.data.dataset import ClipDataset, FootageDataset
 from latentshift.data.footage.framing import Framing
@@ -234,7 +235,7 @@ def _encode(folder: Path, settings: DataSettings, window: Window, framing: Frami
 def _warn_of_cut_captions(settings: DataSettings, manifest: Manifest, pipeline: LatentShiftPipeline) -> None:
     captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
     if cut := str(count_cut(pipeline.sentences, captions)):
-        print(f"warning: {printable(settings.source)}: {cut}", file=sys.stderr)
+        tqdm.write(f"warning: {printable(settings.source)}: {cut}", file=sys.stderr)  # a bar may be on the screen
 
 
 def _check_encoders(spec: LatentSpec, source: str, pipeline: LatentShiftPipeline) -> None:

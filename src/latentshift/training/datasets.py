@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from latentshift.bounded_read import load_json_bounded
 from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.data.latents.spec import LatentSpec, index_path
 from latentshift.data.loader import BatchSpec, Loader
@@ -16,6 +16,8 @@ from latentshift.data.sources import source_from
 from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.recipe import DataSettings
+
+_MAX_REPORT = 2**30  # bytes of data.json, which names all that was refused
 
 
 class TrainingData:
@@ -120,7 +122,7 @@ def restore_replaced(loader: Loader, output: Path, heading: str) -> None:
     """When a run is resumed: what it had replaced, under a heading of its report, and which clips were short."""
     path = output / "data.json"
     if path.exists() and list_checkpoints(output / "checkpoints"):
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = load_json_bounded(path, _MAX_REPORT)
         for each in before.get(heading, ()):
             loader.left_out[each["name"]] = Rejected(each["kind"], each["reason"])
         loader.short |= set(before.get("short", ()))

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from latentshift.error_text import one_line
+from latentshift.error_text import one_line, printable
 from latentshift.training.checkpoint import Checkpoint
 from latentshift.training.run_log import DROPPED, METRICS, VALIDATION, append_jsonl, truncate_after
 from latentshift.training.train_state import StepResult
@@ -169,7 +169,8 @@ class MetricLogger:
             except Exception as error:  # each library raises what it likes
                 self.accelerator.trackers.remove(tracker)
                 tqdm.write(
-                    f"warning: {tracker.name} gets nothing more, since it failed: {one_line(error)}", file=sys.stderr
+                    f"warning: {tracker.name} gets nothing more, since it failed: {printable(one_line(error))}",
+                    file=sys.stderr,
                 )
 
     def _append(self, name: str, step: int, values: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
+from latentshift.error_text import printable
 from latentshift.pipeline import NotFiniteError
 from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.preemption import Terminated
@@ -82,7 +83,7 @@ class PeriodicEvaluator:
         try:
             self._stage.sample(picture.parent, step)
         except NotFiniteError as error:  # a run that diverges, or has only begun, may recover
-            tqdm.write(f"warning: there are no samples of step {step}: {error}", file=sys.stderr)
+            tqdm.write(f"warning: there are no samples of step {step}: {printable(error)}", file=sys.stderr)
         else:
             logger.log_picture(step, picture)
 

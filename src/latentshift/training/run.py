@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import torch
 from accelerate import Accelerator
 
+from latentshift.error_text import printable
 from latentshift.progress import status
 from latentshift.training.distributed import drain_process_group, make_accelerator, micro_batch_count
 from latentshift.training.loop import fit
@@ -41,7 +42,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
                 stage = build_stage(recipe, accelerator)
             if shown:
                 for line in stage.data_lines():
-                    print(line)
+                    print(printable(line, 2000))
                 if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
                     print(
                         "warning: this CPU has no instructions for bf16, and is many times faster with "

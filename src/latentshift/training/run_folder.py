@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from latentshift.error_text import printable
 from latentshift.files import atomic_write_text, check_writable, clear_leftovers, open_locked
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.optimizer import last_full_rate_step
@@ -119,7 +120,7 @@ def _locked(output: Path) -> Iterator[str | None]:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
         print(
-            f"warning: {path} can't be locked ({error.strerror}): see to it that no other run writes there",
+            f"warning: {printable(path)} can't be locked ({error.strerror}): see to it that no other run writes there",
             file=sys.stderr,
         )
         file = None

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from latentshift.bounded_read import parse_json_bounded, read_text_bounded
+
 RECORD = "_video"  # the key of the metadata that is this package's own
 DEFAULT_FPS = 8
 EXIF_DESCRIPTION = 0x010E
@@ -43,7 +45,7 @@ def read_text(path: Path) -> dict[str, Any]:
     text: Any = None
     if path.is_dir():
         sidecar = path / "metadata.json"
-        text = sidecar.read_text(encoding="utf-8") if sidecar.exists() else None
+        text = read_text_bounded(sidecar) if sidecar.exists() else None
     elif path.suffix.lower() in IMAGES:
         from PIL import Image
 
@@ -55,8 +57,8 @@ def read_text(path: Path) -> dict[str, Any]:
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             text = container.metadata.get("comment")
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError):
+        found = parse_json_bounded(text.decode() if isinstance(text, bytes) else str(text or "{}"), "the comment")
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

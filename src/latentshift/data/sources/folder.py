@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from latentshift.bounded_read import parse_json_bounded, read_text_bounded
-from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import IMAGES, VIDEOS, is_mac_file, is_media
 from latentshift.data.sources.text import find_spelling, lines_of, table_of
 
@@ -98,7 +98,7 @@ def _listed(
             yield RejectedRow(path, "missing-caption", f"{list_name} line {line}: its text is empty")
             continue
         times: dict[str, float | None] = {}
-        wrong = ""
+        wrong = next((f"{list_name} line {line}: {why}" for each in captions if (why := not_text(each))), "")
         for key in ("start", "end"):
             try:
                 seconds = 0.0 if values.get(key) in (None, "") else float(values[key])

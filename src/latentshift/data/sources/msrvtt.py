@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
-from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.sources.text import find_spelling
 
 _MAX_BYTES = 2**28  # of the annotations, which are 30 MB
@@ -44,6 +44,8 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
             yield RejectedRow(where, "bad-row", f"there is no video {whose!r}", caption=True)
         elif not isinstance(caption, str) or not caption.strip():
             yield RejectedRow(where, "missing-caption", f"it has no words ({whose})", caption=True)
+        elif wrong := not_text(caption):
+            yield RejectedRow(where, "bad-row", wrong, caption=True)
         else:
             captions[whose].append(" ".join(caption.split()))
     for video in videos:

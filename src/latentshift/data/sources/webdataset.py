@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from latentshift.bounded_read import parse_json_bounded
-from latentshift.data.manifest import Entry, RejectedRow, Row
+from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import is_mac_file, is_media
 
 MAX_MEMBER = 2**36  # 64 GiB: no clip is larger
@@ -171,6 +171,8 @@ def _caption(content: bytes, suffix: str) -> str:
         if not found:
             raise ValueError(f"it has no {' or '.join(_CAPTION_KEYS)} that is a sentence")
         text = found[0]
+    if wrong := not_text(text):
+        raise ValueError(wrong)
     if not text.strip():
         raise ValueError("its caption is empty")
     return " ".join(text.split())
