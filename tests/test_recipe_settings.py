@@ -74,3 +74,30 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
     with pytest.raises(ValueError, match="channels names 3 levels and attention 1"):
         load_recipe(tmp_path / "levels.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "may_change"),
+    [
+        ("steps=20001", True),
+        ("log_every=3", True),
+        ("compute.precision=fp32", True),
+        ("optimizer.learning_rate=1e-5", True),
+        ("optimizer.weight_decay=0.1", False),
+        ("model=another", True),
+        ("data.latents=elsewhere", True),
+        ("data.seconds=1", False),
+        ("validation={every: 5}", True),
+        ("guidance_scale=2", True),
+        ("seed=1", False),
+        ("shift.fold=4", False),
+        ("lora.rank=2", False),
+    ],
+)
+def test_a_setting_says_whether_it_may_change_when_a_run_is_resumed(override: str, may_change: bool) -> None:
+    path = RECIPES / "sprites-video.yaml"
+    before, now = (
+        load_recipe(path, ["train_text_encoder=false"]),
+        load_recipe(path, ["train_text_encoder=false", override]),
+    )
+    assert before != now and (before.fixed() == now.fixed()) == may_change

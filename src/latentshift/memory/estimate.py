@@ -17,7 +17,7 @@ from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.distributed import block_sizes
 from latentshift.training.precision import attention_backend, autocast_dtype, encoding_dtype
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe import AnyRecipe, ComputeSettings
 
 STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples are made"
 
@@ -78,7 +78,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     share = recipe.batch_size // processes
     micro = recipe.micro_batch_size or share
     work = workload_of(recipe, micro)
-    resting = _resting(recipe, work, device, processes)
+    resting = _resting(recipe.optimizer.kind, recipe.compute, work, device, processes)
     if device.type == "cpu":
         resting["Python and libraries"] = process_size() if base is None else base
     if device.type == "cuda":
@@ -94,7 +94,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
                     trace_step(
                         lambda batch=batch(): objective(batch)["loss"],  # type: ignore[misc]
                         trained,
-                        lambda: _calculating(recipe),
+                        lambda: _autocast(autocast_dtype(recipe.compute.precision)),
                         gathered=share > micro or (processes > 1 and recipe.compute.parallel == "ddp"),
                     ),
                 )
@@ -149,17 +149,17 @@ def memory_for_each(device: torch.device, processes: int) -> int:
     return (total if limit == "max" else min(total, int(limit))) // processes
 
 
-def _resting(recipe: AnyRecipe, work: Workload, device: torch.device, processes: int) -> Memory:
+def _resting(optimizer: str, compute: ComputeSettings, work: Workload, device: torch.device, processes: int) -> Memory:
     """What is held all the time."""
     count = _count(work, lambda part: part.trained)
     held = {
         "weights": _FLOAT * _count(work, lambda part: part.parameters if part.at_work else 0),
-        "optimizer": _MOMENTS[recipe.optimizer.kind] * count,
-        "averages": _FLOAT * count if recipe.compute.ema_device != "cpu" or device.type == "cpu" else 0,
+        "optimizer": _MOMENTS[optimizer] * count,
+        "averages": _FLOAT * count if compute.ema_device != "cpu" or device.type == "cpu" else 0,
     }
     if processes == 1:
         return held
-    if recipe.compute.parallel == "fsdp":
+    if compute.parallel == "fsdp":
         beside = _FLOAT * _beside_objective(work)  # the autoencoder, of which each process has all
         held["weights"] -= beside
         shared = {name: size // processes for name, size in held.items()}
@@ -177,10 +177,6 @@ def _beside_objective(work: Workload) -> int:
 
 def _count(work: Workload, of: Callable[[Part], int]) -> int:
     return sum(of(part) for part in work.parts)
-
-
-def _calculating(recipe: AnyRecipe) -> AbstractContextManager[Any]:
-    return _autocast(autocast_dtype(recipe.compute.precision))
 
 
 def _autocast(dtype: torch.dtype) -> AbstractContextManager[Any]:

@@ -1,0 +1,64 @@
+"""What a training batch is made of: draws that belong to a sample, not to the batch it is in."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from conftest import tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
+from latentshift import LatentShiftPipeline
+from latentshift.data.dataset import Sample
+from latentshift.data.loader import Batch
+from latentshift.data.sample_order import rng_for
+from latentshift.diffusion.noise import paper_scheduler
+from latentshift.models.autoencoder import sample_moments
+from latentshift.training.collate import Collator
+
+SEED, FRAMES = 7, 3
+
+
+def collator() -> Collator:
+    pipeline = LatentShiftPipeline(
+        vae=tiny_vae(),
+        text_encoder=tiny_bert(),
+        tokenizer=tiny_tokenizer(),
+        unet=tiny_unet(),
+        scheduler=paper_scheduler("epsilon"),
+    )
+    options = {"text_encoded": False, "device": torch.device("cpu"), "dtype": torch.float32}
+    return Collator(pipeline.vae, pipeline.sentences, timesteps=1000, seed=SEED, **options)
+
+
+def batch_of(*numbers: int) -> Batch:
+    moments = np.random.default_rng(0).standard_normal((8, FRAMES, 8, 4, 4)).astype(np.float16)
+    captions = ["red star", "black star", "red background"]
+    samples = [Sample(moments[number], captions[number % 3]) for number in numbers]
+    return Batch(samples, [], [(0, 0, 0, number) for number in numbers])
+
+
+def test_a_samples_draws_do_not_depend_on_its_batch() -> None:
+    collate = collator()
+    together = collate(batch_of(5, 2, 7), caption_dropout=0.5)
+    for row, number in enumerate((5, 2, 7)):
+        alone = collate(batch_of(number), caption_dropout=0.5)
+        for name in ("latents", "noise", "timesteps", "token_ids"):
+            assert torch.equal(getattr(together, name)[row], getattr(alone, name)[0]), name
+
+
+def test_the_draws_are_those_of_the_samples_place() -> None:
+    collate = collator()
+    batch = batch_of(4)
+    made = collate(batch)
+    rng = rng_for(SEED, 0, 0, 0, 4)
+    posterior, noise = torch.from_numpy(rng.standard_normal((2, FRAMES, 4, 4, 4), dtype=np.float32))
+    assert torch.equal(made.noise[0], noise) and made.timesteps.tolist() == [int(rng.integers(1000))]
+    moments = torch.from_numpy(batch.samples[0].content.astype(np.float32))
+    assert torch.equal(made.latents[0], sample_moments(collate.autoencoder, moments[None], posterior[None])[0])
+
+
+def test_dropped_captions_are_the_empty_one() -> None:
+    collate = collator()
+    captions, empty = (collate.sentences.tokenize(words) for words in (["black star"] * 8, [""] * 8))
+    batch = batch_of(1, 4, 7, 1, 4, 7, 1, 4)
+    assert torch.equal(collate(batch, caption_dropout=0.0).token_ids, captions)
+    assert torch.equal(collate(batch, caption_dropout=1.0).token_ids, empty)
