@@ -1,13 +1,13 @@
 """Which settings of a model's parts are honoured. A model that sets anything else is refused when it is opened.
 
 Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
-word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off.
+word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off. Of
+what kind its value has to be is checked in :mod:`latentshift.models.model_config`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,13 +131,14 @@ _VAE = _Allowed(
             "mid_block_add_attention",
             "norm_num_groups",
             "sample_size",
+            "scaling_factor",
             "up_block_types",
             "use_post_quant_conv",
             "use_quant_conv",
         }
     ),
     fixed={"in_channels": (3,), "out_channels": (3,), "shift_factor": (None, 0)},
-    checked=frozenset({"latents_mean", "latents_std", "scaling_factor"}),
+    checked=frozenset({"latents_mean", "latents_std"}),
 )
 _KINDS = {
     "unet": ("UNet2DConditionModel",),
@@ -263,9 +264,6 @@ def _check(
 
 def _check_vae(config: Mapping[str, Any], where: str, *, normalized: bool) -> None:
     _VAE.check(config, where)
-    scaling = config.get("scaling_factor", 0.18215)
-    if not isinstance(scaling, (int, float)) or not math.isfinite(scaling) or scaling <= 0:
-        _refuse(where, "scaling_factor", scaling, "needs a finite number above 0")
     mean, deviation, channels = (config.get(key) for key in ("latents_mean", "latents_std", "latent_channels"))
     if mean is None and deviation is None:
         return
@@ -280,7 +278,7 @@ def _check_unet(configs: Mapping[str, Mapping[str, Any]], where: Place) -> None:
     config, place = configs["unet"], where("unet")
     _UNET.check(config, place)
     side = config.get("sample_size")
-    if type(side) is not int or side < 1:
+    if type(side) is not int:
         _refuse(place, "sample_size", side, "needs one whole number, the side of a square")
     channels = config.get("in_channels", 4)
     if "vae" in configs and channels != (latent := configs["vae"].get("latent_channels", 4)):

@@ -210,7 +210,7 @@ _SCHEDULER = {
     "_class_name": _WORD,
     "algorithm_type": _WORD,
     "beta_end": _LEVEL,
-    "beta_schedule": _one_of("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"),
+    "beta_schedule": _one_of("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace", "exp"),
     "beta_start": _LEVEL,
     "clip_sample": _FLAG,
     "clip_sample_range": _number(0, 1e6),
