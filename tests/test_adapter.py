@@ -132,6 +132,39 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
         assert code == 1 and said in err.splitlines()[-1] and "Traceback" not in err, err
 
 
+def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(sd1_folder)
+    pipeline.set_method("latent-vdm")
+    lora = Lora(rank=2, targets=("to_q",))
+    add_lora(pipeline.unet, lora)
+    save_lora(pipeline, lora, tmp_path / "lora.safetensors")
+    tensors = load_file(tmp_path / "lora.safetensors")
+    with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
+        told = json.loads(file.metadata()["latentshift"])
+    file = tmp_path / "wrong.safetensors"
+    temporal, settings = told["temporal"], told["settings"]
+    for change, said in (
+        ([1], "must be a group of settings"),
+        ({"kind": "both"}, "kind must be one of lora, delta"),
+        ({"settings": {**settings, "num_frames": "sixteen"}}, "settings: num_frames must be a whole number"),
+        ({"settings": {**settings, "shift": {"fold": 1}}}, "shift: fold must be a whole number"),
+        ({"settings": {}}, "settings: num_frames is missing"),
+        ({"lora": {**told["lora"], "rank": 10**9}}, "lora: rank must be a whole number"),
+        ({"lora": {**told["lora"], "colour": 1}}, "lora: there is no setting 'colour'"),
+        ({"temporal": {**temporal, "max_distance": 2**16}}, "is damaged: its temporal layers are not those"),
+        ({"temporal": {**temporal, "widths": [2**20] * 4}}, "is damaged: its temporal layers are not those"),
+        ({"temporal": {"widths": 3}}, "temporal: heads is missing"),
+    ):
+        wrong = change if isinstance(change, list) else {**told, **change}
+        save_file(tensors, file, metadata={"latentshift": json.dumps(wrong)})
+        with pytest.raises(ValueError, match=said) as caught:
+            load_adapter(LatentShiftPipeline.from_pretrained(sd1_folder), file)
+        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+    save_file(tensors, file, metadata={"latentshift": "[" * 100_000})
+    with pytest.raises(ValueError, match="nested more than"):
+        load_adapter(pipeline, file)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -22,7 +22,11 @@ from latentshift.models.model_config import _PARTS, _PIPELINE, check_config_file
 
 # None of these is a value of any setting, but for the exceptions.
 NEVER = (-(10**12), 10**12 + 0.5, math.nan, math.inf, {"a": 1}, [], [[[[1]]]], ["a", 1], "x" * 100_000)
-EXCEPTIONS = {"shift": ({"a": 1},), "model_max_length": (10**12 + 0.5, math.inf)}
+EXCEPTIONS = {
+    "shift": ({"a": 1},),
+    "model_max_length": (10**12 + 0.5, math.inf),
+    "lambda_min_clipped": (10**12 + 0.5, math.nan, math.inf),
+}
 SETTINGS = [
     *(("model_index.json", setting) for setting in _PIPELINE),
     *(
@@ -116,6 +120,26 @@ def test_every_command_says_so(cli, folder: Path, file: str, settings: dict[str,
     for command in commands:
         code, _, err = cli(*command)
         assert code == 1 and message in err.splitlines()[-1] and str(folder) in err and "Traceback" not in err, err
+
+
+BETWEEN = [
+    ("unet/config.json", {"act_fn": "sixteen"}, r"changed/unet can't be used as it is configured: .*sixteen"),
+    ("unet/config.json", {"norm_num_groups": 3}, r"changed/unet can't be used as it is configured: "),
+    ("unet/config.json", {"conv_in_kernel": 2}, r"changed/unet/config.json describes another model.*conv_in.weight"),
+    ("text_encoder/config.json", {"activation_function": "sixteen"}, r"changed/text_encoder can't be used.*sixteen"),
+    ("text_encoder/config.json", {"vocab_size": 7}, r"changed/text_encoder/config.json describes another model"),
+    ("vae/config.json", {"layers_per_block": 3}, r"the weights in .*changed/vae are not whole"),
+]
+
+
+@pytest.mark.parametrize(("file", "settings", "message"), BETWEEN)
+def test_a_setting_that_the_weights_or_the_class_contradict(
+    folder: Path, file: str, settings: dict[str, Any], message: str
+) -> None:
+    put(folder, file, **settings)
+    with pytest.raises(ValueError, match=message) as caught:
+        LatentShiftPipeline.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_files_that_hold_no_settings(folder: Path) -> None:

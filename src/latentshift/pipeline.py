@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -539,13 +540,15 @@ class LatentShiftPipeline(DiffusionPipeline):
         loaded = [where[name] for name in names if name in where and name not in kwargs and where[name] not in kwargs]
         check_variant(folder, loaded, variant)
         if family is None:
-            pipeline = super().from_pretrained(folder, **kwargs)
+            with _explained(folder, (*loaded, "scheduler"), variant):
+                pipeline = super().from_pretrained(folder, **kwargs)
             found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
             check_parts(folder, {name: part for name, part in found.items() if name not in kwargs}, variant)
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
-        parts = from_image_pipeline(folder, family, **kwargs)
+        with _explained(folder, (*loaded, "scheduler"), variant):
+            parts = from_image_pipeline(folder, family, **kwargs)
         theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
         check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs}, variant)
         return cls(**parts, shift=shift, **settings)
@@ -643,6 +646,19 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
         raise ValueError(
             reason if reason.startswith(path) else f"the model {model} cannot be loaded: {reason}"
         ) from error
+
+
+@contextmanager
+def _explained(folder: Path, parts: Sequence[str], variant: str | None) -> Iterator[None]:
+    """Inside, what a library raises becomes a ValueError that names the part, where one is to blame."""
+    from latentshift.models.explain_failure import explain_failure
+
+    try:
+        yield
+    except Exception as error:
+        if str(folder) in str(error) or (reason := explain_failure(folder, parts, variant)) is None:
+            raise
+        raise ValueError(reason) from error
 
 
 def _check_finite(values: Tensor, part: str) -> None:

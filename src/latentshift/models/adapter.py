@@ -19,9 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.files import atomic_write
 from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
+from latentshift.models.model_config import check_adapter_metadata
 from latentshift.settings import LORA_TARGETS
 
 Kind = Literal["lora", "delta"]
@@ -106,12 +108,14 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            told = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            text = (file.metadata() or {}).get(_KEY, "null")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}") from None
+    told = parse_json_bounded(text, str(path))
     if told is None:
         raise ValueError(f"{path} was not made by latentshift: it does not say how frames meet")
+    check_adapter_metadata(told, str(path))
     if kind is not None and told["kind"] != kind:
         raise ValueError(f"{path} is a {told['kind']} and no {kind}; load it as such")
     pipeline.own_weights()  # a pipeline that shares them goes on as before
@@ -131,8 +135,12 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
         pipeline.unet.register_to_config(sample_size=sample_size)
     layers = None
     if temporal is not None:
-        layers = TemporalAttention(**temporal)
-        layers.load_state_dict(_part(tensors, "temporal"))
+        with torch.device("meta"):  # no memory for what is only said
+            layers = TemporalAttention(**temporal)
+        try:
+            layers.load_state_dict(_part(tensors, "temporal"), assign=True)
+        except RuntimeError:
+            raise ValueError(f"{path} is damaged: its temporal layers are not those that it says it has") from None
         layers.to(pipeline.unet.device, pipeline.unet.dtype)
     pipeline.set_temporal(layers)
     pipeline.set_shift(shift)

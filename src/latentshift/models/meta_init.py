@@ -41,15 +41,25 @@ def meta_components(path: str) -> dict[str, Any]:
         _, kind = index.get(theirs) or (None, None)
         if kind is None:
             continue
-        described = _ELSEWHERE.get(kind) or getattr(diffusers, kind, None) or getattr(transformers, kind)
-        if issubclass(described, SchedulerMixin | PreTrainedTokenizerBase):
-            found[ours] = described.from_pretrained(path, subfolder=theirs)
-        elif issubclass(described, PreTrainedModel):
-            config = described.config_class.from_pretrained(path, subfolder=theirs)
-            with torch.device("meta"):
-                found[ours] = described(config)
-        else:
-            config = described.load_config(path, subfolder=theirs)
-            with torch.device("meta"):
-                found[ours] = described.from_config(config)
+        found[ours] = meta_part(path, theirs, kind)
     return found
+
+
+def meta_part(path: str, name: str, kind: str) -> Any:
+    """One part as its configuration describes it, on torch's meta device; a scheduler or tokenizer as it is.
+
+    Args:
+        path: a folder or hub id.
+        name: of the part in it.
+        kind: its class.
+    """
+    described = _ELSEWHERE.get(kind) or getattr(diffusers, kind, None) or getattr(transformers, kind)
+    if issubclass(described, SchedulerMixin | PreTrainedTokenizerBase):
+        return described.from_pretrained(path, subfolder=name)
+    if issubclass(described, PreTrainedModel):
+        config = described.config_class.from_pretrained(path, subfolder=name)
+        with torch.device("meta"):
+            return described(config)
+    config = described.load_config(path, subfolder=name)
+    with torch.device("meta"):
+        return described.from_config(config)

@@ -79,6 +79,7 @@ _PIPELINE = {
     "fps": _number(1e-3, 10_000),
     "guidance_scale": _number(0, 1e6),
     "force_zeros_for_empty_prompt": _FLAG,
+    "requires_safety_checker": _YES_NO,
     "shift": _Kind("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
 }
 _SHIFT = {
@@ -129,7 +130,7 @@ _UNET = {
     "time_cond_proj_dim": _WIDTH.or_null(),
     "time_embedding_act_fn": _WORD.or_null(),
     "time_embedding_dim": _WIDTH.or_null(),
-    "time_embedding_type": _WORD,
+    "time_embedding_type": _one_of("positional", "fourier"),
     "timestep_post_act": _WORD.or_null(),
     "transformer_layers_per_block": _whole(1, 256).or_list().or_list(),
     "up_block_types": _WORD.listed(),
@@ -216,9 +217,10 @@ _SCHEDULER = {
     "clip_sample_range": _number(0, 1e6),
     "dynamic_thresholding_ratio": _SHARE,
     "euler_at_final": _FLAG,
-    "final_sigmas_type": _WORD,
+    "final_sigmas_type": _one_of("zero", "sigma_min"),
     "flow_shift": _number(0, 1e6),
-    "interpolation_type": _WORD,
+    "interpolation_type": _one_of("linear", "log_linear"),
+    "lambda_min_clipped": _Kind("a number", lambda value: type(value) is float or _FACTOR.fits(value)),
     "lower_order_final": _FLAG,
     "num_train_timesteps": _whole(1, 100_000),
     "original_inference_steps": _whole(1, 100_000),
@@ -233,19 +235,38 @@ _SCHEDULER = {
     "sigma_min": _SIGMA,
     "skip_prk_steps": _FLAG,
     "solver_order": _whole(1, 16),
-    "solver_type": _WORD,
+    "solver_type": _one_of("midpoint", "heun", "bh1", "bh2", "logrho"),
     "steps_offset": _whole(0, 1000),
     "thresholding": _FLAG,
     "timestep_scaling": _FACTOR,
     "timestep_spacing": _one_of("linspace", "leading", "trailing"),
-    "timestep_type": _WORD,
+    "timestep_type": _one_of("discrete", "continuous"),
     "trained_betas": _LEVEL.listed(100_000).or_null(),
-    "use_beta_sigmas": _FLAG,
-    "use_exponential_sigmas": _FLAG,
+    "use_beta_sigmas": _YES_NO,
+    "use_exponential_sigmas": _YES_NO,
     "use_flow_sigmas": _FLAG,
-    "use_karras_sigmas": _FLAG,
+    "use_karras_sigmas": _YES_NO,
     "use_lu_lambdas": _FLAG,
     "variance_type": _WORD.or_null(),
+}
+_GROUP = _Kind("a group of settings", lambda value: isinstance(value, Mapping))
+_ADAPTER = {
+    "base": _WORD,
+    "kind": _one_of("lora", "delta"),
+    "lora": _GROUP,
+    "settings": _GROUP,
+    "temporal": _GROUP.or_null(),
+}
+_ADAPTER_SETTINGS = {
+    **{name: _PIPELINE[name] for name in ("fps", "guidance_scale", "num_frames", "shift")},
+    "prediction_type": _SCHEDULER["prediction_type"],
+    "sample_size": _COUNT,
+}
+_LORA = {
+    "alpha": _SCALE.or_null(),
+    "dropout": _SHARE,
+    "rank": _COUNT,
+    "targets": _WORD.listed(4096),
 }
 # The parts' folders, under our names and those of the paper's pipeline.
 _PARTS: dict[str, tuple[str, Mapping[str, _Kind]]] = {
@@ -260,6 +281,7 @@ _PARTS: dict[str, tuple[str, Mapping[str, _Kind]]] = {
     "tokenizer": ("tokenizer_config.json", _TOKENIZER),
     "tokenizer_2": ("tokenizer_config.json", _TOKENIZER),
 }
+_NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of image pipelines
 
 
 def check_index(folder: Path) -> None:
@@ -289,10 +311,11 @@ def check_config_files(folder: Path) -> None:
     index = _read(folder / _INDEX)
     _check(index, _PIPELINE, str(folder / _INDEX))
     _check(index.get("shift") or {}, _SHIFT, f"{folder / _INDEX}: shift")
+    for part in (*_PARTS, *_NOT_USED):
+        if part in index and not _is_entry(entry := index[part]):
+            raise ValueError(f"{folder / _INDEX}: {part} must be [library, class], not {_shown(entry)}")
     for part, (name, kinds) in _PARTS.items():
         entry = index.get(part)
-        if part in index and not _is_entry(entry):
-            raise ValueError(f"{folder / _INDEX}: {part} must be [library, class], not {_shown(entry)}")
         if entry is not None and entry[1] is not None and (folder / part / name).is_file():
             _check(_read(folder / part / name), kinds, str(folder / part / name))
 
@@ -304,6 +327,40 @@ def check_pipeline_settings(**settings: Any) -> None:
         ValueError: naming the first, its value and what it must be.
     """
     _check(settings, _PIPELINE, "")
+
+
+def check_adapter_metadata(told: Any, where: str) -> None:
+    """Refuse what the file of a LoRA or a difference of weights says of itself, where that is not what it can be.
+
+    Args:
+        told: from the file's header.
+        where: the file, for the message.
+
+    Raises:
+        ValueError: naming the first setting that is missing or wrong.
+    """
+    if not isinstance(told, dict):
+        raise ValueError(f"{where}: its metadata must be a group of settings, not {_shown(told)}")
+    groups: list[tuple[str, Any, Mapping[str, _Kind], tuple[str, ...]]] = [
+        ("", told, _ADAPTER, ("kind", "settings", "temporal")),
+        ("settings", told.get("settings"), _ADAPTER_SETTINGS, ("num_frames", "prediction_type", "shift")),
+        ("shift", (told.get("settings") or {}).get("shift"), _SHIFT, ()),
+        ("temporal", told.get("temporal"), _TEMPORAL, ("widths", "heads")),
+        ("lora", told.get("lora"), _LORA, ("rank", "targets")),
+    ]
+    for name, group, kinds, needed in groups:
+        place = f"{where}: {name}" if name else where
+        if group is None:
+            continue
+        if not isinstance(group, dict):
+            raise ValueError(f"{place} must be a group of settings, not {_shown(group)}")
+        if missing := [each for each in needed if each not in group]:
+            raise ValueError(f"{place}: {missing[0]} is missing")
+        _check(group, kinds, place)
+        if name != "settings" and (unknown := sorted(set(group) - set(kinds))):
+            raise ValueError(f"{place}: there is no setting {_shown(unknown[0])}")
+    if (needed_for := {"lora": "lora", "delta": "base"}[told["kind"]]) not in told:
+        raise ValueError(f"{where}: {needed_for} is missing")
 
 
 def _check(config: Mapping[str, Any], kinds: Mapping[str, _Kind], where: str) -> None:

@@ -1,0 +1,59 @@
+"""Why a saved pipeline can't be loaded, in words that name the part: libraries name neither folder nor setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from diffusers import DiffusionPipeline
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from latentshift.error_text import one_line
+from latentshift.models.meta_init import meta_part
+from latentshift.models.weight_files import weight_files
+
+
+def explain_failure(folder: Path, parts: Iterable[str], variant: str | None) -> str | None:
+    """The first part that can't be built as its configuration says, or whose weights are not those of it.
+
+    Args:
+        folder: of the pipeline.
+        parts: names of its parts.
+        variant: of the weight files.
+
+    Returns:
+        A sentence; None if all parts by themselves are as they should be.
+    """
+    index = DiffusionPipeline.load_config(folder, local_files_only=True)
+    for name in parts:
+        kind = (index.get(name) or (None, None))[1]
+        if kind is None:
+            continue
+        try:
+            part = meta_part(str(folder), name, kind)
+        except Exception as error:  # whatever a configuration makes the libraries raise
+            reason = f"{type(error).__name__}: {one_line(error)}" if isinstance(error, LookupError) else one_line(error)
+            return f"{folder / name} can't be used as it is configured: {reason}"
+        if isinstance(part, nn.Module) and (reason := _differing(part, folder / name, variant)):
+            return reason
+    return None
+
+
+def _differing(part: Any, folder: Path, variant: str | None) -> str:
+    shapes = {key: list(value.shape) for key, value in part.state_dict().items()}
+    for file in weight_files(folder, variant):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                stored = {key: tensors.get_slice(key).get_shape() for key in tensors.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            return f"{file} can't be read: {one_line(error)}"
+        for key, shape in stored.items():
+            described = shapes.get(key, shapes.get(key.removeprefix("text_model.")))
+            if described is not None and described != shape:
+                return (
+                    f"{folder / 'config.json'} describes another model than the weights beside it: {key} has "
+                    f"the shape {described} there, and {shape} in {file.name}"
+                )
+    return ""
