@@ -94,7 +94,6 @@ WRONG = [
     ("model_index.json", {"shift": {"fold": 1}}, "shift: fold must be a whole number from 3 to"),
     ("model_index.json", {"shift": "yes"}, "shift must be a group of settings, or null, not 'yes'"),
     ("model_index.json", {"unet": None}, "unet must be [library, class], not None"),
-    ("model_index.json", {"_class_name": 3}, "_class_name must be a word"),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps must be a whole number"),
     ("scheduler/scheduler_config.json", {"timestep_spacing": "even"}, "timestep_spacing must be one of linspace"),
     ("unet/config.json", {"sample_size": None}, "sample_size must be a whole number"),
