@@ -14,8 +14,7 @@ from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
 from latentshift.training.run_log import read_jsonl
-from latentshift.training.stages.autoencoder import AutoencoderStage
-from tiny_runs import same_weights, tiny
+from tiny_runs import change_batches, same_weights, tiny
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "image", "video"])
@@ -106,15 +105,14 @@ def test_what_is_logged_is_the_same_wherever_a_run_was_broken_off(
     """Though the means are of five steps, and the newest checkpoint is of the third of them."""
     words = ("steps=8", "save_every=2", "sample_every=3", "log_every=5")
     run(tiny("autoencoder", tmp_path, *words, f"output={tmp_path}/whole"), quiet=True)
-    drawn = AutoencoderStage._batch
 
-    def broken_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
+    def broken_at_step_4(step: int, batch: FrameBatch) -> FrameBatch:
         if step == 4:
             raise KeyboardInterrupt
-        return drawn(stage, step)
+        return batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(AutoencoderStage, "_batch", broken_at_step_4)
+        change_batches(patch, broken_at_step_4)
         with pytest.raises(KeyboardInterrupt):
             run(tiny("autoencoder", tmp_path, *words), quiet=True)
     assert checkpoint_step(list_checkpoints(tmp_path / "autoencoder" / "checkpoints")[-1]) == 3

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_newest_checkpoint
+from latentshift.training.losses import FrameBatch
 from latentshift.training.preemption import EXIT_CODE
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
-from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.video import VideoStage
 from launch import AUTOENCODER, RECIPES, TINY, Processes, command_line, train, wait_for_steps, wait_until
+from tiny_runs import change_batches
 
 ENDLESS = [str(AUTOENCODER), *TINY, "steps=100000", "save_every=100000"]
 
@@ -72,15 +73,13 @@ def test_one_run_at_a_time_is_at_work_in_a_folder(tmp_path: Path) -> None:
 
 
 def train_with_data_that_stops(sign: Path, *words: str) -> None:
-    batch = AutoencoderStage._batch
-
-    def slow(self: AutoencoderStage, step: int) -> object:
+    def slow(step: int, batch: FrameBatch) -> FrameBatch:
         if os.environ["RANK"] == "1" and step == 4:
             sign.touch()
             time.sleep(600)
-        return batch(self, step)
+        return batch
 
-    AutoencoderStage._batch = slow
+    change_batches(pytest.MonkeyPatch(), slow)
     command_line("train", *words)
 
 

@@ -19,7 +19,7 @@ from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, l
 from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from tiny_runs import same_weights, tiny
+from tiny_runs import change_batches, same_weights, tiny
 
 
 def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,16 +27,15 @@ def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monk
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     recipe = tiny("autoencoder", tmp_path, "save_every=3")
-    drawn = AutoencoderStage._batch
 
-    def fill_the_disk_at_step_4(stage: AutoencoderStage, step: int) -> FrameBatch:
+    def fill_the_disk_at_step_4(step: int, batch: FrameBatch) -> FrameBatch:
         if step == 4:
             monkeypatch.setattr(checkpoint_module, "save_file", full)
             monkeypatch.setattr(data_report_module, "atomic_write_text", full)
             monkeypatch.setattr(AutoencoderStage, "data_issues", lambda stage: {"replaced": ["news"]})
-        return drawn(stage, step)
+        return batch
 
-    monkeypatch.setattr(AutoencoderStage, "_batch", fill_the_disk_at_step_4)
+    change_batches(monkeypatch, fill_the_disk_at_step_4)
     with pytest.raises(OSError, match=r"the checkpoint of step 4 can't be written .* goes on from .*step-00000003"):
         run(recipe, quiet=True)
 
@@ -52,15 +51,12 @@ def test_a_loss_that_is_never_finite_ends_the_run_and_moves_nothing(tmp_path: Pa
 
 
 def test_a_run_that_diverges_keeps_the_checkpoints_from_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = AutoencoderStage._batch
-
-    def spoilt_from_step_3(stage: AutoencoderStage, step: int) -> FrameBatch:
-        batch = drawn(stage, step)
+    def spoilt_from_step_3(step: int, batch: FrameBatch) -> FrameBatch:
         return batch if step < 3 else replace(batch, frames=batch.frames * torch.nan)
 
     words = ("max_dropped_steps=2", "save_every=1", "keep_checkpoints=2", "steps=9")
     with monkeypatch.context() as patch:
-        patch.setattr(AutoencoderStage, "_batch", spoilt_from_step_3)
+        change_batches(patch, spoilt_from_step_3)
         with pytest.raises(ValueError, match=r"the last of them step 5 .* it goes on from step 2 in"):
             run(tiny("autoencoder", tmp_path, *words), quiet=True)
     kept = list_checkpoints(tmp_path / "autoencoder" / "checkpoints")
@@ -71,13 +67,10 @@ def test_a_run_that_diverges_keeps_the_checkpoints_from_before(tmp_path: Path, m
 
 
 def test_the_last_step_is_kept_though_it_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = AutoencoderStage._batch
-
-    def spoilt_at_the_end(stage: AutoencoderStage, step: int) -> FrameBatch:
-        batch = drawn(stage, step)
+    def spoilt_at_the_end(step: int, batch: FrameBatch) -> FrameBatch:
         return batch if step < 4 else replace(batch, frames=batch.frames * torch.nan)
 
-    monkeypatch.setattr(AutoencoderStage, "_batch", spoilt_at_the_end)
+    change_batches(monkeypatch, spoilt_at_the_end)
     run(tiny("autoencoder", tmp_path, "save_every=3"), quiet=True)
     three, four = (load_checkpoint(path) for path in list_checkpoints(tmp_path / "autoencoder" / "checkpoints"))
     assert (three.step, four.step, four.values["dropped_in_a_row"]) == (3, 4, 1)

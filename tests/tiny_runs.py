@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from latentshift.training.checkpoint import list_checkpoints
-from latentshift.training.losses import LatentBatch
+from latentshift.training.losses import FrameBatch, LatentBatch
 from latentshift.training.recipe import load_recipe
+from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
 
@@ -60,3 +64,15 @@ def same_weights(one: Path, other: Path) -> None:
         this, that = (load_file(path / f"{name}.safetensors") for path in newest)
         assert this.keys() == that.keys()
         assert all(torch.equal(this[key], that[key]) for key in this), name
+
+
+def change_batches(patch: pytest.MonkeyPatch, change: Callable[[int, FrameBatch], FrameBatch]) -> None:
+    """Let stage (a) learn from ``change(step, batch)`` in place of its batches."""
+    unchanged = AutoencoderStage.batches
+
+    def batches(stage: AutoencoderStage, step: int) -> Iterator[FrameBatch]:
+        with closing(unchanged(stage, step)) as stream:
+            for number, batch in enumerate(stream, step):
+                yield change(number, batch)
+
+    patch.setattr(AutoencoderStage, "batches", batches)
