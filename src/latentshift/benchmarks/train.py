@@ -24,7 +24,8 @@ from latentshift.training.build import build_objective, prepare_video_model
 from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.precision import attention_backend, is_slow_in_bf16
-from latentshift.training.recipe import ComputeSettings, VideoRecipe
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.settings import ComputeSettings
 from latentshift.training.train_state import TrainState
 
 _CLIPS, _FRAMES = 8, 16

@@ -17,7 +17,8 @@ from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.distributed import block_sizes
 from latentshift.training.precision import attention_backend, autocast_dtype, encoding_dtype
-from latentshift.training.recipe import AnyRecipe, ComputeSettings
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.settings import ComputeSettings
 
 STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples are made"
 

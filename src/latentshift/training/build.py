@@ -21,7 +21,8 @@ from latentshift.models.denoiser import compile_for_training
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import METHODS, Weighting
 from latentshift.training.losses import DenoisingLoss
-from latentshift.training.recipe import AutoencoderModel, LoraSettings, UNetModel, VideoRecipe
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.settings import AutoencoderModel, LoraSettings, UNetModel
 
 
 def new_autoencoder(model: AutoencoderModel, size: int) -> AutoencoderKL:

@@ -15,7 +15,7 @@ from latentshift.data.rejected import Rejected
 from latentshift.data.sources import source_from
 from latentshift.training.checkpoint import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
-from latentshift.training.recipe import DataSettings
+from latentshift.training.settings import DataSettings
 
 _MAX_REPORT = 2**30  # bytes of data.json, which names all that was refused
 

@@ -25,7 +25,7 @@ from latentshift.data.sprites import Sprites
 from latentshift.error_text import printable
 from latentshift.training.data_source import list_rows, worker_limits
 from latentshift.training.datasets import replaced_clips, restore_replaced
-from latentshift.training.recipe import FrameSourceSettings, FramesSettings, LoadingSettings
+from latentshift.training.settings import FrameSourceSettings, FramesSettings, LoadingSettings
 
 _FIRST_UNSEEN = 2**40  # of the sprites' endless stream: training does not reach it
 

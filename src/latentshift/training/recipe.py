@@ -8,215 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    PositiveInt,
     TypeAdapter,
     ValidationError,
     model_validator,
 )
 
 from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
-from latentshift.data.footage.framing import Crop
-from latentshift.data.footage.window import Place, Short
 from latentshift.error_text import format_validation_error
-from latentshift.settings import LORA_TARGETS, TRAIN_TIMESTEPS, ShiftConfig, Weighting
-
-
-class _MayChange:
-    """Marks a setting with which a run may be resumed though it has changed."""
-
-
-_T = TypeVar("_T")
-_MAY_CHANGE = _MayChange()
-MayChange = Annotated[_T, _MAY_CHANGE]
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are errors, and nothing changes after it was checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @classmethod
-    def changeable(cls) -> frozenset[str]:
-        """The names of the settings that may change when a run is resumed."""
-        return frozenset(name for name, field in cls.model_fields.items() if _MAY_CHANGE in field.metadata)
-
-    def fixed(self) -> dict[str, Any]:
-        """The values of the others, groups of settings included, as JSON values."""
-        values = self.model_dump(mode="json", exclude=set(self.changeable()))
-        for name in values:
-            value = getattr(self, name)
-            if isinstance(value, Settings):
-                values[name] = value.fixed()
-            elif isinstance(value, tuple) and all(isinstance(each, Settings) for each in value):
-                values[name] = [each.fixed() for each in value]
-        return values
-
-
-class DataSettings(Settings):
-    """One source of captioned clips, and how they are taken from it."""
-
-    source: MayChange[str] = Field(
-        min_length=1,
-        description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder that data encode has written",
-    )
-    options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
-    weight: float = Field(1.0, gt=0, description="share of the samples, relative to the other sources'")
-    encode: bool = Field(True, description="once, before training; false: decode and encode at each step")
-    latents: MayChange[Path | None] = Field(
-        None, description="folder for what is encoded; none: latents/ in the run's folder"
-    )
-    frames: int | None = Field(None, ge=1, description="of a clip; none: as many as the model makes, 16 for images")
-    seconds: float = Field(2.0, gt=0, description="that they span")
-    place: Place = Field("random", description="of the window: random, first or centre")
-    short: Short = Field("refuse", description="clips that are shorter: refuse, hold (their last frame) or shorten")
-    crop: Crop = Field("centre", description="centre or random")
-    flip: bool = Field(False, description="mirror half of the clips; captions may say left and right")
-    views: int = Field(1, ge=1, description="windows and crops of each clip that are encoded")
-    seed: int = Field(0, ge=0, description="of those windows and crops")
-
-
-class FrameSourceSettings(Settings):
-    """One source of single frames; captions are not needed."""
-
-    source: MayChange[str] = Field(min_length=1, description="a folder, a manifest (.jsonl), sprites, or kind:PATH")
-    options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
-    weight: float = Field(1.0, gt=0, description="share of the frames, relative to the other sources'")
-    crop: Crop = Field("centre", description="centre or random")
-    flip: bool = Field(False, description="mirror half of the frames")
-
-
-_SPRITES_SIZE, _SOURCES_SIZE = 64, 256
-
-
-class FramesSettings(Settings):
-    """Single frames: of the endless sprites world, none of them twice, or of sources of videos and images.
-
-    A source's name, its settings, or a list of them stand for ``{sources: …}``.
-    """
-
-    size: int = Field(
-        _SPRITES_SIZE, ge=32, description=f"side of the frames in pixels; left out: {_SOURCES_SIZE} for sources"
-    )
-    seed: int = Field(0, ge=0, description="of the sprites world: which endless stream of clips")
-    sources: tuple[FrameSourceSettings, ...] = Field((), description="none: the sprites world")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_sources(cls, value: Any) -> Any:
-        if value == "sprites":
-            return {}
-        if isinstance(value, str | int | float | list | tuple):
-            value = {"sources": value}
-        if not isinstance(value, dict):
-            return value
-        if "source" in value:  # one source's settings, with the size of its frames among them
-            own = {name: value[name] for name in cls.model_fields if name in value}
-            value = {**own, "sources": {name: each for name, each in value.items() if name not in own}}
-        if value.get("sources"):
-            return {"size": _SOURCES_SIZE, **value, "sources": _as_sources(value["sources"])}
-        return value
-
-    @model_validator(mode="after")
-    def _seed_is_of_sprites(self) -> FramesSettings:
-        if self.sources and self.seed:
-            raise ValueError("seed is of the sprites world, and sources are named; the run's own seed is `seed`")
-        return self
-
-
-class LoadingSettings(Settings):
-    """How clips are read; none of it changes what is learned."""
-
-    workers: int = Field(2, ge=0, description="processes that decode; for encoded clips none are needed")
-    time_limit: float = Field(60.0, gt=0, description="seconds that one clip may take")
-    memory_limit: float = Field(4.0, ge=0.25, description="GiB that one clip may take")
-    retry: bool = Field(False, description="encode anew what was refused before, after it was mended or a limit raised")
-
-
-_Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class OptimizerSettings(Settings):
-    """AdamW and the course of its learning rate."""
-
-    kind: Literal["adamw", "adamw_8bit"] = Field(
-        "adamw", description="adamw_8bit: its two averages in 8 bits each (bitsandbytes)"
-    )
-    learning_rate: MayChange[float] = Field(1e-4, gt=0)
-    warmup_steps: int = Field(100, ge=0)
-    schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
-    decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
-    betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="of Adam's two averages")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float | None = Field(1.0, gt=0, description="that a step's gradient is cut down to; none: it is not")
-
-
-class ComputeSettings(Settings):
-    """How the arithmetic is done; none of it changes what is learned, beyond rounding."""
-
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of autocast; weights stay in float32")
-    channels_last: bool = False
-    attention: Literal["default", "math", "math_on_cpu"] = Field(
-        "default",
-        description="math: faster to train short sequences on a CPU; math_on_cpu: so there, and the default elsewhere",
-    )
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
-    gradient_checkpointing: bool = Field(
-        False, description="activations are made again when needed: less memory, slower"
-    )
-    ema_device: Literal["accelerator", "cpu"] = Field("accelerator", description="where the averaged weights lie")
-    parallel: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="of several processes each has all weights (ddp), or a share of every one (fsdp: FSDP2)"
-    )
-
-
-class AutoencoderModel(Settings):
-    """The autoencoder's shape (diffusers ``AutoencoderKL``): 2^(levels-1) times smaller on each side."""
-
-    channels: tuple[PositiveInt, ...] = Field((128, 256, 512, 512), min_length=1)
-    layers_per_block: int = Field(2, ge=1)
-    latent_channels: int = Field(4, ge=1)
-    norm_groups: int = Field(32, ge=1)
-
-
-class UNetModel(Settings):
-    """The U-Net's shape (diffusers ``UNet2DConditionModel``)."""
-
-    channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=1)
-    attention: tuple[bool, ...] = (True, True, True, False)
-    layers_per_block: int = Field(2, ge=1)
-    heads: int = Field(8, ge=1)
-    norm_groups: int = Field(32, ge=1)
-
-    @model_validator(mode="after")
-    def _levels_agree(self) -> UNetModel:
-        if len(self.channels) != len(self.attention):
-            raise ValueError(f"channels names {len(self.channels)} levels and attention {len(self.attention)}")
-        return self
-
-
-class TextModel(Settings):
-    """The length of a sentence in tokens, and the shape of a new text encoder (``LDMBertModel``)."""
-
-    width: int = Field(1280, ge=8)
-    layers: int = Field(32, ge=1)
-    heads: int = Field(8, ge=1)
-    tokens: int = Field(77, ge=16, description="of a sentence; of a pretrained text encoder at most its own")
-    words: int = Field(30_000, ge=1, description="where tokenizer is captions: the most frequent ones that are known")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> TextModel:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
-        return self
+from latentshift.settings import TRAIN_TIMESTEPS, ShiftConfig, Weighting
+from latentshift.training.settings import (
+    AutoencoderModel,
+    ComputeSettings,
+    DataSettings,
+    FramesSettings,
+    LoadingSettings,
+    LoraSettings,
+    MayChange,
+    OptimizerSettings,
+    Settings,
+    Sources,
+    TextModel,
+    UNetModel,
+    ValidationSettings,
+)
 
 
 class RunSettings(Settings):
@@ -345,25 +165,6 @@ class AutoencoderRecipe(RunSettings):
         return self
 
 
-def _as_sources(value: Any) -> Any:
-    values = value if isinstance(value, list | tuple) else [value]
-    return [{"source": str(each)} if isinstance(each, str | int | float) else each for each in values]
-
-
-Sources = Annotated[tuple[DataSettings, ...], BeforeValidator(_as_sources)]
-
-
-class ValidationSettings(Settings):
-    """The error at fixed triples of a clip, a timestep and noise."""
-
-    every: int = Field(1000, ge=1, description="steps")
-    clips: int = Field(32, ge=1)
-    bands: int = Field(4, ge=1, description="equal parts of the timesteps, from the cleanest to the noisiest")
-    data: Annotated[Sources, Field(min_length=1)] | None = Field(
-        None, description="where the clips come from; none: from the run's own data"
-    )
-
-
 class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
@@ -467,15 +268,6 @@ class ImageRecipe(DiffusionSettings):
         if self.text_encoder is None and not self.train_text_encoder:
             raise ValueError("train_text_encoder is false, and a new text encoder knows nothing; set text_encoder")
         return self
-
-
-class LoraSettings(Settings):
-    """A low-rank adapter is trained in place of the U-Net's weights."""
-
-    rank: int = Field(16, ge=1)
-    alpha: float | None = Field(None, gt=0, description="the change is scaled by alpha / rank; none: by one")
-    targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1, description="how the names of the layers end")
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 def _as_shift(value: Any) -> Any:

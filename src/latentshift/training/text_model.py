@@ -23,7 +23,7 @@ from latentshift.model_paths import resolve_model
 from latentshift.models.families import find_family
 from latentshift.models.text import build_word_tokenizer, caption_words, check_vocabulary
 from latentshift.training.captions import training_captions
-from latentshift.training.recipe import DataSettings, TextModel
+from latentshift.training.settings import DataSettings, TextModel
 
 _MOST_NAMED = 5  # unknown words in a message
 _MOST_CHECKED = 30_000  # words of the captions

@@ -25,7 +25,7 @@ from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.datasets import TrainingData, open_sources, replaced_clips, restore_replaced
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
-from latentshift.training.recipe import DataSettings, ValidationSettings
+from latentshift.training.settings import DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 _REPLACED = "replaced_in_validation"  # in data.json
