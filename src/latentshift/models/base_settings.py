@@ -282,8 +282,8 @@ def _check_unet(configs: Mapping[str, Mapping[str, Any]], where: Place) -> None:
         _refuse(place, "sample_size", side, "needs one whole number, the side of a square")
     channels = config.get("in_channels", 4)
     if "vae" in configs and channels != (latent := configs["vae"].get("latent_channels", 4)):
-        told = {9: " (an inpainting model's)", 8: " (a model's that edits pictures)", 7: " (an upscaler's)"}
-        hint = told.get(channels, "")
+        others = {9: " (an inpainting model's)", 8: " (a model's that edits pictures)", 7: " (an upscaler's)"}
+        hint = others.get(channels, "")
         _refuse(place, "in_channels", channels, f"needs the autoencoder's {latent} latent channels", hint)
     if (out := config.get("out_channels", 4)) != channels:
         _refuse(place, "out_channels", out, f"needs as many as in_channels, {channels}")

@@ -84,19 +84,19 @@ def denoise(
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
-    told: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
+    options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if wants_sizes(unet):
         if text.pooled is None or text.sizes is None:
             raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
         a_frame = text.repeat(num_frames)
-        told["added_cond_kwargs"] = {"text_embeds": a_frame.pooled, "time_ids": a_frame.sizes}
+        options["added_cond_kwargs"] = {"text_embeds": a_frame.pooled, "time_ids": a_frame.sizes}
     if is_guidance_distilled(unet):
         if guidance_scale is None:
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
         width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
-        told["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(len(frames), -1)
+        options["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(len(frames), -1)
     tokens = text.tokens if _shares_text(unet) else text.tokens.repeat_interleave(num_frames, dim=0)
-    predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **told)[0]
+    predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **options)[0]
     return predicted.unflatten(0, (batch, num_frames))
 
 

@@ -261,7 +261,8 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
         if Path(path).is_dir():
             reason = missing_or_damaged
         else:
-            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {_said(error)}"
+            cause = _hub_error(error)
+            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {cause}"
         raise ValueError(reason) from error
     known = {family.pipeline for family in FAMILIES.values()}
     if local and name in (*known, "LatentShiftPipeline"):
@@ -274,7 +275,7 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(sorted(known))}")
 
 
-def _said(error: BaseException) -> str:
+def _hub_error(error: BaseException) -> str:
     """What kept a model from coming from the hub; the library says of all that it found no such file."""
     cause: BaseException | None = error
     while cause is not None:
