@@ -182,6 +182,25 @@ def test_clips_of_another_making_are_refused(tmp_path: Path) -> None:
         resolve_source(folder, source, plan, retry=True)
 
 
+def test_a_clip_of_the_same_length_is_another_clip(tmp_path: Path) -> None:
+    clip = tmp_path / "clips" / "a.mp4"
+    clip.parent.mkdir()
+    clip.write_bytes(b"one")
+    clip.with_suffix(".txt").write_text("a")
+    folder, source, plan = tmp_path / "shards", FolderSource(path=clip.parent), plan_of("")
+    before = resolve_source(folder, source, plan).path.read_bytes()
+    assert resolve_source(folder, source, plan).path.read_bytes() == before
+    clip.write_bytes(b"two")
+    with pytest.raises(ValueError, match=r"a\.mp4 is another file than it was"):
+        resolve_source(folder, source, plan)
+    # A folder of before 2026-11-26 noted the length alone: what it does not say is not compared, and it stays as it is.
+    (row,) = Manifest(manifest_path(folder))
+    manifest_path(folder).write_text(dataclasses.replace(row, file_hash=None).to_json() + "\n")
+    old = Manifest(manifest_path(folder))
+    write_spec(folder, plan_of(old.digest))
+    assert resolve_source(folder, source, plan).digest == old.digest
+
+
 def test_two_processes_do_not_make_one_shard(tmp_path: Path, manifest: Manifest) -> None:
     folder = make(tmp_path / "out", manifest, stop=2)
     plan = LatentSpec.read(folder)
