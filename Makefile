@@ -33,10 +33,10 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 
 test: check
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-slow: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations 10
 
 clean:
 	rm -rf .venv outputs

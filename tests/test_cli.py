@@ -213,8 +213,8 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
         assert code == 1 and told in err and not Path("wrong").exists()
 
 
-def test_a_dry_run_prints_the_resolved_recipe(cli, tmp_path: Path) -> None:
-    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", "model=bundled", "steps=6000", "--dry-run")
+def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path: Path) -> None:
+    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", f"model={sprites_model}", "steps=6000", "--dry-run")
     assert code == 0 and "steps: 6000\n" in out and "train_text_encoder: true\n" in out
     assert list(tmp_path.iterdir()) == []
 

@@ -98,7 +98,7 @@ def damaged(folder: Path) -> dict[str, bytes]:
 
 
 def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Rejected]:
-    manifest = folder / "manifest.jsonl"
+    manifest = folder.parent / f"manifest-{workers}.jsonl"
     write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
     left_out = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
     left_out.clear()
@@ -112,16 +112,21 @@ def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Re
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("damaged")
+    folder = tmp_path_factory.mktemp("damaged") / "files"
+    folder.mkdir()
     for name, content in damaged(folder).items():
         (folder / name).write_bytes(content)
     (folder / "whole.mp4").write_bytes(video(folder, "mp4"))
     return folder
 
 
-def test_five_hundred_damaged_files(folder: Path) -> None:
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
+    """All of them, or every third one of each kind."""
     names = sorted(path.name for path in folder.iterdir())
     assert len(names) == 501
+    names = sorted({*names[::every], "whole.mp4"})
+    given = Counter(name.split("-")[0] for name in names)
     found = report(folder, names, workers=2)
     assert list(found) == names
     said = {name: str(each) if isinstance(each, Rejected) else "" for name, each in found.items()}
@@ -139,14 +144,19 @@ def test_five_hundred_damaged_files(folder: Path) -> None:
         if name.startswith(("mkv", "endless")):
             apart = np.abs(facts.frames.astype(int) - whole.frames).mean()
             assert apart < 3, name  # the same frames, or of two at the same moment the neighbour
-    assert (counts["mkv"], counts["endless"]) == (10, 30)  # nothing is wrong with their frames
-    assert counts["cut"] < 30 and counts["flipped"] < 75
+    for kind in ("mkv", "endless"):  # nothing is wrong with their frames
+        assert counts[kind] == given[kind] > 0
+    # An mp4 that ends before its index does can't be read at all; how much else can be is the decoder's affair.
+    content = (folder / "whole.mp4").read_bytes()
+    index = content.index(b"moov")
+    headless = [name for name in names if name.startswith("cut-mp4") and int(name.split("-")[2][:-4]) <= index]
+    assert len(headless) > 50 // every and not set(headless) & set(kept)
+    assert counts["flipped"] < given["flipped"]
     assert not any("Traceback" in reason or "\n" in reason for reason in said.values())
-    (folder / "manifest.jsonl").unlink()
 
 
 def test_the_report_is_the_same_on_every_run(folder: Path) -> None:
-    names = sorted(path.name for path in folder.iterdir())[::3]
+    names = sorted(path.name for path in folder.iterdir())[::9]
     first, second = (
         {
             name: str(each) if isinstance(each, Rejected) else each.digest

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
+import resource
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from latentshift.training.termination import EXIT_CODE
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -22,18 +24,21 @@ from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.meta_init import meta_components
 from latentshift.training.recipe import load_recipe
+from launch import Processes, command_line
 
 CPU = torch.device("cpu")
 WIDTH, ROWS, LAYERS = 64, 1000, 5
 WEIGHT, ROW_BYTES = 4 * WIDTH**2, 4 * ROWS * WIDTH
 
 
-def video(tmp_path: Path, *words: object) -> Estimate:
-    return estimate(recipe_of(tmp_path, *words), CPU)
+@cache
+def estimate_of(*words: str, device: str = "cpu", processes: int = 1) -> Estimate:
+    """Of a recipe with these words; several tests look at the same."""
+    return estimate(recipe_of(*words), torch.device(device), processes)
 
 
-def recipe_of(tmp_path: Path, *words: object):
-    settings = [f"output={tmp_path}/run", "data={source: sprites, options: {clips: 4}}", *map(str, words)]
+def recipe_of(*words: str):
+    settings = ["output=run", "data={source: sprites, options: {clips: 4}}", *words]
     return load_recipe(Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml", settings)
 
 
@@ -127,44 +132,44 @@ def test_a_skeleton_has_the_shapes_of_what_is_loaded(base: str, request: pytest.
             }
 
 
-def test_a_baselines_layers_are_counted_by_themselves(model: Path, tmp_path: Path) -> None:
-    parts = {part.name: part for part in video(tmp_path, f"model={model}", "method=latent-vdm").parts}
+def test_a_baselines_layers_are_counted_by_themselves(model: Path) -> None:
+    parts = {part.name: part for part in estimate_of(f"model={model}", "method=latent-vdm").parts}
     pipeline = LatentShiftPipeline.from_pretrained(model)
     pipeline.set_method("latent-vdm")
     assert parts["temporal"].parameters == sum(each.numel() for each in pipeline.temporal.parameters())
     assert parts["temporal"].trained == parts["temporal"].parameters
 
 
-def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path, tmp_path: Path) -> None:
-    whole = video(tmp_path, f"model={model}")
+def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path) -> None:
+    whole = estimate_of(f"model={model}")
     trained = sum(part.trained for part in whole.parts)
     assert whole.moments[STEP]["optimizer"] == 8 * trained and whole.moments[STEP]["averages"] == 4 * trained
     at_work = sum(part.parameters for part in whole.parts if part.at_work)
     assert whole.moments[STEP]["weights"] == 4 * at_work < whole.moments[SAMPLES]["weights"]
-    assert estimate(recipe_of(tmp_path, f"model={model}"), torch.device("cuda")).moments[STEP]["weights"] == 4 * at_work
+    assert estimate_of(f"model={model}", device="cuda").moments[STEP]["weights"] == 4 * at_work
     assert not {part.name: part for part in whole.parts}["autoencoder"].at_work
-    footage = video(tmp_path, f"model={model}", "data.encode=false")
+    footage = estimate_of(f"model={model}", "data.encode=false")
     assert {part.name: part for part in footage.parts}["autoencoder"].at_work
-    frozen = video(tmp_path, f"model={model}", "train_text_encoder=false")
+    frozen = estimate_of(f"model={model}", "train_text_encoder=false")
     assert frozen.moments[STEP]["optimizer"] < whole.moments[STEP]["optimizer"]
-    lora = video(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    lora = estimate_of(f"model={model}", "train_text_encoder=false", "lora.rank=1")
     assert lora.moments[STEP]["optimizer"] < frozen.moments[STEP]["optimizer"]
-    eight = video(tmp_path, f"model={model}", "optimizer.kind=adamw_8bit", "compute.channels_last=false")
+    eight = estimate_of(f"model={model}", "optimizer.kind=adamw_8bit", "compute.channels_last=false")
     assert eight.moments[STEP]["optimizer"] == 2 * trained
 
 
-def test_samples_take_all_parts_and_no_gradients(model: Path, tmp_path: Path) -> None:
+def test_samples_take_all_parts_and_no_gradients(model: Path) -> None:
     words = (f"model={model}", "train_text_encoder=false")
-    found = video(tmp_path, *words)
+    found = estimate_of(*words)
     trained, everything = (4 * sum(getattr(part, name) for part in found.parts) for name in ("trained", "parameters"))
     samples = found.moments[SAMPLES]
     assert samples["weights"] == everything and samples["weights put aside"] == trained and "gradients" not in samples
-    unguided = video(tmp_path, *words, "guidance_scale=1").moments[SAMPLES]  # one prediction in place of two
+    unguided = estimate_of(*words, "guidance_scale=1").moments[SAMPLES]  # one prediction in place of two
     assert unguided["activations"] < samples["activations"]
-    gpu = estimate(recipe_of(tmp_path, *words), torch.device("cuda")).moments
+    gpu = estimate_of(*words, device="cuda").moments
     assert gpu[SAMPLES]["weights"] == everything > gpu[STEP]["weights"] and "weights put aside" not in gpu[SAMPLES]
-    shares = recipe_of(tmp_path, *words, "compute.parallel=fsdp", "compute.channels_last=false")
-    apart = estimate(shares, torch.device("cuda"), processes=2).moments
+    shares = ("compute.parallel=fsdp", "compute.channels_last=false")
+    apart = estimate_of(*words, *shares, device="cuda", processes=2).moments
     assert apart[SAMPLES]["copy for samples"] == everything and "copy for samples" not in apart[STEP]
 
 
@@ -174,24 +179,23 @@ def test_the_fullest_moment_is_the_one_that_counts() -> None:
     assert found.held(STEP) == 3
 
 
-def test_footage_for_validation_keeps_the_autoencoder_at_work(model: Path, tmp_path: Path) -> None:
+def test_footage_for_validation_keeps_the_autoencoder_at_work(model: Path) -> None:
     given = "{source: sprites, options: {clips: 4, seed: 1}, encode: false}"
-    found = video(tmp_path, f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
+    found = estimate_of(f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
     assert {part.name: part for part in found.parts}["autoencoder"].at_work and ENCODING in found.moments
-    assert ENCODING not in video(tmp_path, f"model={model}").moments
+    assert ENCODING not in estimate_of(f"model={model}").moments
 
 
-def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, f"model={model}", "batch_size=8")
-    whole = estimate(recipe, CPU)
-    parts = estimate(recipe_of(tmp_path, f"model={model}", "batch_size=8", "micro_batch_size=1"), CPU)
-    shared = estimate(recipe, CPU, processes=4)
+def test_a_step_is_the_same_work_however_it_is_split(model: Path) -> None:
+    words = (f"model={model}", "batch_size=8")
+    whole = estimate_of(*words)
+    parts = estimate_of(*words, "micro_batch_size=1")
+    shared = estimate_of(*words, processes=4)
     assert whole.flops == parts.flops == shared.flops
     assert parts.moments[STEP]["activations"] < whole.moments[STEP]["activations"] / 4
     assert parts.moments[STEP]["gradients"] == 4 * sum(part.trained for part in parts.parts)  # all of those before
     assert shared.moments[STEP]["exchange of gradients"] == 4 * sum(part.trained for part in parts.parts)
-    fsdp = recipe_of(tmp_path, f"model={model}", "batch_size=8", "compute.parallel=fsdp", "compute.channels_last=false")
-    apart = estimate(fsdp, CPU, processes=4)
+    apart = estimate_of(*words, "compute.parallel=fsdp", "compute.channels_last=false", processes=4)
     assert all(
         apart.moments[STEP][name] == shared.moments[STEP][name] // 4 for name in ("weights", "optimizer", "averages")
     )
@@ -206,11 +210,8 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path, tmp_path: Path
     assert 4 * (2 * max(sizes) + unet_rest) <= apart.moments[STEP]["gathered blocks"]
     assert apart.moments[STEP]["gathered blocks"] <= 4 * (2 * max(sizes) + unet_rest + text)
     assert apart.moments[STEP]["exchange of gradients"] == 4 * max(sizes)
-    again = estimate(recipe_of(tmp_path, f"model={model}", "compute.gradient_checkpointing=true"), CPU)
-    assert (
-        again.moments[STEP]["activations"]
-        < estimate(recipe_of(tmp_path, f"model={model}"), CPU).moments[STEP]["activations"]
-    )
+    again = estimate_of(f"model={model}", "compute.gradient_checkpointing=true")
+    assert again.moments[STEP]["activations"] < estimate_of(f"model={model}").moments[STEP]["activations"]
 
 
 def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None:
@@ -249,18 +250,18 @@ def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Pa
     assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
 
 
-def test_advice_where_nothing_helps_is_to_train_less(model: Path, tmp_path: Path) -> None:
-    said = advice(recipe_of(tmp_path, f"model={model}"), CPU, limit=1000)
+def test_advice_where_nothing_helps_is_to_train_less(model: Path) -> None:
+    said = advice(recipe_of(f"model={model}"), CPU, limit=1000)
     assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in said
     assert said.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
-    lora = recipe_of(tmp_path, f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    lora = recipe_of(f"model={model}", "train_text_encoder=false", "lora.rank=1")
     assert advice(lora, CPU, limit=1000).endswith("smaller or fewer frames")
 
 
-def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path, tmp_path: Path) -> None:
-    clips = video(tmp_path, f"model={model}")
-    mixed = video(tmp_path, f"model={model}", "image_share=0.25")
-    images = video(tmp_path, f"model={model}", "image_share=0.999999")
+def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path) -> None:
+    clips = estimate_of(f"model={model}")
+    mixed = estimate_of(f"model={model}", "image_share=0.25")
+    images = estimate_of(f"model={model}", "image_share=0.999999")
     assert (
         mixed.moments[STEP]["activations"] == images.moments[STEP]["activations"] > clips.moments[STEP]["activations"]
     )  # the larger one
@@ -278,8 +279,8 @@ def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
         code, _, err = cli("train", recipe, *words)
         assert code != 0 and "Traceback" not in err
     settings = (f"model={model}", "compute.attention=default")
-    half = video(Path("."), *settings)  # in bf16, norms are kept in float32 on a GPU
-    precise = estimate(recipe_of(Path("."), *settings), torch.device("cuda"))
+    half = estimate_of(*settings)  # in bf16, norms are kept in float32 on a GPU
+    precise = estimate_of(*settings, device="cuda")
     assert precise.moments[STEP]["activations"] > half.moments[STEP]["activations"]
 
 
@@ -289,30 +290,28 @@ def test_words_for_a_dry_run_are_refused_without_one(cli, model: Path) -> None:
     assert code != 0 and "torchrun --nproc-per-node=N" in err
 
 
+def train_in_little_memory(*words: str) -> None:
+    torch.set_num_threads(1)
+    size = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (size + 900 * 2**20,) * 2)
+    command_line("train", *words)
+
+
 def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_path: Path) -> None:
     recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
     words = [f"model={model}", "data={source: sprites, options: {clips: 4}}", "batch_size=4096", "steps=3"]
     words += ["optimizer.warmup_steps=0", "optimizer.decay_steps=0", "compute.precision=fp32", f"output={tmp_path}/run"]
     words += ["compute.device=cpu", "loading.workers=1"]
-    code = f"""
-import resource, sys
-import latentshift.cli.train, latentshift.training.run, torch
-torch.set_num_threads(1)
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 900 * 2**20,) * 2)
-from latentshift.cli.app import main
-sys.argv = ["latentshift", "train", {str(recipe)!r}, *{words!r}]
-main()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode not in (0, 75), done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    process = Processes(train_in_little_memory, str(recipe), *words)
+    (code,) = process.ended()
+    assert code not in (0, EXIT_CODE), process.last_words()
+    (line,) = [line for line in process.errors().splitlines() if line.startswith("error:")]
     assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
     assert line.endswith("; nothing was saved yet")
     said = float(line.split("about ")[1].split()[0])
     expected = estimate(load_recipe(recipe, words), CPU, base=0).total / 2**30
     assert expected < said < expected + 1.5  # Python and its libraries, and not the run once more
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in process.errors()
 
 
 @pytest.mark.slow
