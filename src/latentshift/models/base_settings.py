@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from torch import nn
 
+from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
 from latentshift.frame_context import uncompiled
 
@@ -204,7 +205,7 @@ def check_folder(
         files[ours] = folder / theirs / file
         kinds[ours] = {str(entry[1])}
         try:
-            configs[ours] = dict(json.loads(files[ours].read_text(encoding="utf-8")))
+            configs[ours] = dict(load_json_bounded(files[ours]))
         except (OSError, ValueError, TypeError):
             continue  # a tokenizer has none; for other parts the library says what is wrong with it
     accepted = {*names.values(), *known, *_OF_PIPELINES}
