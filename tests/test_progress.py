@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from latentshift import progress
+from latentshift.cli.app import app
 
 
 class Terminal(io.StringIO):
@@ -70,3 +72,19 @@ def test_nothing_is_shown_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
     show()
     assert pipe.getvalue() == ""
+
+
+def test_making_a_video_says_what_goes_on(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    options = ["--frames", "2", "--steps", "2", "--size", "16", "--seed", "0", "-o", str(tmp_path / "star.gif")]
+    app(["generate", "star", "--model", str(sd1_folder), *options], standalone_mode=False)
+    shown = terminal.getvalue()
+    stages = [shown.index(each) for each in (f"loading {sd1_folder}", "sampling", "decoding", "writing")]
+    assert stages == sorted(stages) and "/2 [" in shown
+
+
+def test_a_new_model_says_what_goes_on(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = open_terminal(monkeypatch)
+    app(["init", "--base", str(sd1_folder), "-o", str(tmp_path / "new")], standalone_mode=False)
+    shown = terminal.getvalue()
+    assert shown.index(f"loading {sd1_folder}") < shown.index("writing the model")

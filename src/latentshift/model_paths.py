@@ -70,7 +70,7 @@ def check_model(name: str) -> Path | None:
     return Path(path)
 
 
-def check_sampling(folder: Path, steps: int, height: int | None, width: int | None) -> None:
+def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:
     """Refuse steps and sizes that the model in a folder can't do, where its configurations tell.
 
     Args:

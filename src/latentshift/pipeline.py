@@ -33,6 +33,7 @@ from latentshift.models.denoiser import denoise, is_guidance_distilled, share_te
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.model_config import check_config_files, check_pipeline_settings
 from latentshift.models.text import SentenceEncoder, check_token_ids
+from latentshift.progress import status
 from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps
 from latentshift.shift import install, remove, shift_of
 from latentshift.unicode_text import check_unicode
@@ -419,7 +420,9 @@ class LatentShiftPipeline(DiffusionPipeline):
             )
 
         # 5. Decode
-        frames = self._finish(latents, output_type, decode_chunk_size)
+        watched = not getattr(self, "_progress_bar_config", {}).get("disable", False)
+        with status("decoding", shown=watched and output_type != "latent"):
+            frames = self._finish(latents, output_type, decode_chunk_size)
         self.maybe_free_model_hooks()
         return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from latentshift.error_text import printable
+from latentshift.progress import status
 from latentshift.settings import FAMILIES
 
 
@@ -35,14 +36,15 @@ def convert(
     check_new_model(output, dtype)
     from latentshift.cli.models import quiet_libraries
 
-    quiet_libraries()
-    import torch
+    with status(f"reading {printable(file.name)}"):
+        quiet_libraries()
+        import torch
 
-    from latentshift.models.convert_checkpoint import load_original_checkpoint
-    from latentshift.pipeline import LatentShiftPipeline
+        from latentshift.models.convert_checkpoint import load_original_checkpoint
+        from latentshift.pipeline import LatentShiftPipeline
 
-    parts = load_original_checkpoint(file, family, tokenizer, average=average, pickled=True)
-    pipeline = LatentShiftPipeline(**parts).to(getattr(torch, dtype))
-    with atomic_write(output) as temporary:
+        parts = load_original_checkpoint(file, family, tokenizer, average=average, pickled=True)
+        pipeline = LatentShiftPipeline(**parts).to(getattr(torch, dtype))
+    with status("writing the model"), atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(printable(output, 4096))

@@ -13,6 +13,7 @@ from latentshift import __version__
 from latentshift.bounded_read import read_text_bounded
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
+from latentshift.progress import is_shown, status
 from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def generate(
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     sheet: list[np.ndarray] = []
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
+        which = f"video {number + 1} of {len(sentences)}: " if several else ""
+        pipeline.set_progress_bar_config(disable=not is_shown(), leave=False, desc=f"{which}sampling")
         video = _make(
             pipeline,
             sentence,
@@ -133,7 +136,8 @@ def generate(
             "latentshift": __version__,
         }
         own = {"prompt": sentence, "seed": first_seed + number}
-        write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
+        with status(f"{which}writing"):
+            write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
         print(f"{printable(target, _MOST_OF_A_PATH)}  (seed {first_seed + number})")
         sheet.append(video)
     if contact_sheet is not None:
@@ -142,7 +146,8 @@ def generate(
 
         drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
         all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
-        write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
+        with status("writing the contact sheet"):
+            write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
         print(printable(contact_sheet, _MOST_OF_A_PATH))
 
 
@@ -216,7 +221,6 @@ def _prepare(
         if pipeline.config.shift is None:
             raise ValueError(f"--loop needs the temporal shift, and {model} has none")
         pipeline.set_shift({**pipeline.config.shift, "padding": "circular"})
-    pipeline.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     return pipeline
 
 

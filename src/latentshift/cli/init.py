@@ -8,6 +8,7 @@ import typer
 
 from latentshift.error_text import printable
 from latentshift.model_paths import check_model
+from latentshift.progress import status
 from latentshift.settings import FAMILIES, METHODS, ShiftConfig
 
 
@@ -79,7 +80,8 @@ def init(
     from latentshift.pipeline import LatentShiftPipeline
 
     if family is not None and random_weights:
-        pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
+        with status("making random weights"):
+            pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
         pipeline = load_pipeline(
             PUBLISHED[family].hub if family is not None else str(base), dtype=dtype, variant=variant
@@ -95,6 +97,6 @@ def init(
         pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     timing = {"num_frames": frames, "fps": fps}
     pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
-    with atomic_write(output) as temporary:
+    with status("writing the model"), atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(printable(output, 4096))

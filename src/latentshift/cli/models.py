@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from latentshift.cli.preflight import check_device_name, check_dtype_name
+from latentshift.error_text import printable
+from latentshift.progress import status
 
 if TYPE_CHECKING:
     import torch
@@ -76,10 +78,11 @@ def load_pipeline(
     Raises:
         ValueError: if it cannot be loaded; the message says why.
     """
-    quiet_libraries()
-    from latentshift.pipeline import open_pipeline
+    with status(f"loading {printable(model)}"):
+        quiet_libraries()
+        from latentshift.pipeline import open_pipeline
 
-    return open_pipeline(model, dtype=load_dtype(dtype, device), variant=variant).to(device)
+        return open_pipeline(model, dtype=load_dtype(dtype, device), variant=variant).to(device)
 
 
 def load_adapted(
@@ -109,5 +112,6 @@ def load_adapted(
     target = load_dtype(dtype, device)
     pipeline = load_pipeline(model, "cpu", "float32", variant)  # what is added to weights is added to exact ones
     for kind, path in files.items():
-        load_adapter(pipeline, path, kind)  # type: ignore[arg-type]
+        with status(f"adding {printable(path.name)}"):
+            load_adapter(pipeline, path, kind)  # type: ignore[arg-type]
     return pipeline.to(device, target)

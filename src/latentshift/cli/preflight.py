@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentshift.files import check_writable
-from latentshift.model_paths import check_model, check_sampling
+from latentshift.model_paths import check_model, check_steps_and_size
 from latentshift.settings import DTYPES, check_guidance
 
 if TYPE_CHECKING:
@@ -85,6 +85,6 @@ def check_generation(
         check_guidance(guidance)
     folder = check_model(model)
     if folder is not None:
-        check_sampling(folder, steps, height, width)
+        check_steps_and_size(folder, steps, height, width)
     if steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from latentshift.contact_sheet import contact_sheet
 from latentshift.evaluation.sprites_study import PARTS, Part, questions, read_part, score_part, settle
@@ -19,6 +17,7 @@ from latentshift.files import atomic_write_text
 from latentshift.frame_context import frames_independent
 from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.progress import progress_bar, status
 from latentshift.video import as_clip, write_video
 
 _SHEET_ROWS = 16
@@ -49,8 +48,10 @@ class Study:
         self.steps = steps
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
+        with status("reading the model's weights"):
+            contents = model_fingerprint(*pipeline.components.values())
         self.settings = {
-            "contents": model_fingerprint(*pipeline.components.values()),
+            "contents": contents,
             "shift": pipeline.config.shift,
             "frames": pipeline.config.num_frames,
             "steps": steps,
@@ -84,13 +85,14 @@ class Study:
         first: list[np.ndarray] = []
         shown = min(_SHEET_ROWS, count)
         videos = read_part(part, count, size, generate, log)
-        bar = tqdm(videos, total=count, desc=part.name, unit="video", disable=not sys.stderr.isatty())
+        bar = progress_bar(videos, total=count, text=part.name, unit="video")
         for index, video in enumerate(bar):
             if video is not None and index < shown:
                 first.append(video)
         asked = questions(part, shown, size)
         if len(first) < shown and not picture.exists():  # an earlier run read some of them and was broken off
-            first = [generate(prompt, seed) for _, prompt, seed in asked]
+            again = progress_bar(asked, text=f"{part.name}: picture", unit="video", leave=False)
+            first = [generate(prompt, seed) for _, prompt, seed in again]
         if len(first) == shown:
             write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in asked], columns=16)[None])
         return score_part(part, count, size, log)
