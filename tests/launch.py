@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 

@@ -17,14 +17,13 @@ import torch
 
 from latentshift.training import checkpoint as checkpoint_module
 from latentshift.training.checkpoint import (
-    checkpoint_step,
     drop_checkpoints,
-    list_checkpoints,
     load_checkpoint,
     load_newest_checkpoint,
     quarantine_after,
     save_checkpoint,
 )
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 
 
 def save(folder: Path, step: int) -> Path:

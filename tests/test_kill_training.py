@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_checkpoint
+from latentshift.training.checkpoint import load_checkpoint
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from launch import RECIPES, finish, losses, train, weights
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
 from latentshift.training.run_log import read_jsonl

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from latentshift.training.checkpoint import checkpoint_step, list_checkpoints, load_newest_checkpoint
+from latentshift.training.checkpoint import load_newest_checkpoint
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
 from latentshift.training.preemption import EXIT_CODE
 from latentshift.training.recipe import load_recipe

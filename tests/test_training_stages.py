@@ -22,7 +22,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.shift import install
-from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.optimizer import learning_rate

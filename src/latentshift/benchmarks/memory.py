@@ -16,11 +16,12 @@ import torch
 
 from latentshift.benchmarks.report import Result
 from latentshift.memory.estimate import SAMPLES, Estimate, estimate
-from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
+from latentshift.training.distributed import make_accelerator, split_batch
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
+from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import AnyRecipe, DiffusionSettings
-from latentshift.training.run import build_stage, validate_run
+from latentshift.training.run import build_stage
 from latentshift.training.train_state import TrainState
 
 _PROCESS = Path("/proc/self")
@@ -97,7 +98,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     stage = build_stage(recipe, accelerator)
     state = TrainState(stage.objective, accelerator, recipe.optimizer, recipe.compute, ema_decay=recipe.ema_decay)
     state.objective.train()
-    parts = micro_batch_count(recipe.batch_size, recipe.micro_batch_size, 1)
+    parts = recipe.micro_batches(1)
     losses = []
     _forget_peak(device)
     for step in _steps(recipe, quick=quick):

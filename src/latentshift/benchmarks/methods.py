@@ -27,9 +27,10 @@ from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import METHODS
 from latentshift.training.build import prepare_video_model
-from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import VideoRecipe
-from latentshift.training.run import run, validate_run
+from latentshift.training.run import run
 
 _TIMED_STEPS = 5
 _QUICK_VIDEOS, _QUICK_SAMPLER_STEPS = 4, 10

@@ -21,7 +21,7 @@ from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import build_objective, prepare_video_model
-from latentshift.training.distributed import make_accelerator, micro_batch_count, split_batch
+from latentshift.training.distributed import make_accelerator, split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.precision import attention_backend, is_slow_in_bf16
 from latentshift.training.recipe import VideoRecipe
@@ -74,7 +74,7 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
         timesteps=torch.randint(1000, shape[:1], generator=generator),
         token_ids=pipeline.sentences.tokenize(["a red star circling on a navy background"] * recipe.batch_size),
     )
-    parts = split_batch(batch, micro_batch_count(recipe.batch_size, recipe.micro_batch_size, 1), accelerator.device)
+    parts = split_batch(batch, recipe.micro_batches(1), accelerator.device)
 
     def step(number: int) -> None:
         with attention_backend(recipe.compute.attention, accelerator.device):

@@ -23,40 +23,41 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     Raises:
         ValueError: if the run could not begin, or what it starts from can't be read.
     """
-    from latentshift.cli.models import pick_device, quiet_libraries
+    from latentshift.training.preflight import validate_run
     from latentshift.training.recipe import dump_recipe
 
     print(dump_recipe(recipe), end="", flush=True)
+    name = recipe.compute.device
+    elsewhere = memory is not None and name.startswith("cuda")
+    validate_run(recipe, processes, elsewhere=elsewhere)
+    from latentshift.cli.models import pick_device, quiet_libraries
+
     quiet_libraries()
     import torch
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each
-    from latentshift.training.run import validate_run
 
-    name = recipe.compute.device
-    elsewhere = memory is not None and name.startswith("cuda")
-    validate_run(recipe, processes, elsewhere=elsewhere)
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
-    found = estimate(recipe, device, processes)
-    for line in _told(found):
+    needs = estimate(recipe, device, processes)
+    for line in _table(needs):
         print(f"# {line}".rstrip())
-    if found.total > limit:
+    if needs.total > limit:
         print(f"warning: {printable(advice(recipe, device, limit, processes), 2000)}", file=sys.stderr)
     print(f"# {'steps an epoch':26}{_epoch(recipe, elsewhere=memory is not None)}")
 
 
-def _told(found: Estimate) -> list[str]:
+def _table(needs: Estimate) -> list[str]:
     lines = ["", f"{'parameters':26}{'all':>15}{'trained':>15}"]
-    for part in found.parts:
+    for part in needs.parts:
         note = "" if part.at_work else "  not needed in training"
         lines.append(f"  {part.name:24}{part.parameters:>15,}{part.trained:>15,}{note}")
-    lines.append(f"peak memory of a process, {found.fullest}")
-    others = {moment: found.held(moment) for moment in found.moments if moment != found.fullest}
-    for name, size in {**found.memory, "in all": found.total, **others}.items():
+    lines.append(f"peak memory of a process, {needs.fullest}")
+    others = {moment: needs.held(moment) for moment in needs.moments if moment != needs.fullest}
+    for name, size in {**needs.memory, "in all": needs.total, **others}.items():
         lines.append(f"  {name:24}{size / 2**30:>11.2f} GiB")
-    lines.append(f"{'FLOPs a step':26}{found.flops:>15.3g}")
+    lines.append(f"{'FLOPs a step':26}{needs.flops:>15.3g}")
     return lines
 
 

@@ -54,9 +54,8 @@ def check_recipe(recipe: AnyRecipe) -> None:
         ValueError: for a device of no kind that there is, or a base that is no model.
     """
     check_device_name(recipe.compute.device)
-    base = getattr(recipe, "model", None)
-    if isinstance(base, str):
-        check_model(base)
+    if recipe.base_model is not None:
+        check_model(recipe.base_model)
 
 
 def check_generation(

@@ -43,6 +43,9 @@ def train(
             "--processes and --memory are for --dry-run alone; on several processes train with "
             "torchrun --nproc-per-node=N -m latentshift train RECIPE"
         )
+    from latentshift.training.preflight import validate_run
+
+    validate_run(resolved, int(os.environ.get("WORLD_SIZE", "1")))  # before the seconds that libraries take to load
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()
@@ -51,7 +54,7 @@ def train(
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import memory_for_each, process_size
-    from latentshift.training.checkpoint import list_checkpoints
+    from latentshift.training.checkpoint_paths import list_checkpoints
     from latentshift.training.preemption import Terminated
     from latentshift.training.run import run
 
@@ -75,7 +78,7 @@ def train(
         resumes = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
         raise ValueError(f"out of memory: {needs}; {resumes}") from error
     # Where all end together: a process that is still there may abort when it finds another one gone. After an error of
-    # one alone, taking the group down may wait for the others, before the error is told.
+    # one alone, taking the group down may wait for the others, before its error is shown.
     PartialState().destroy_process_group()
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
         return

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentshift.files import atomic_write, clear_leftovers, remove
+from latentshift.training.checkpoint_paths import checkpoint_path, checkpoint_step, list_checkpoints
 
-_PREFIX = "step-"
 _MANIFEST = "manifest.json"
 
 
@@ -78,21 +78,6 @@ def quarantine_after(folder: Path, after: int) -> None:
             if named.exists():
                 remove(named)
             path.rename(named)
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return folder / f"{_PREFIX}{step:08d}"
-
-
-def checkpoint_step(path: Path) -> int:
-    """The step in a checkpoint's name."""
-    return int(path.name.removeprefix(_PREFIX))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

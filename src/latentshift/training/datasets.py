@@ -13,7 +13,7 @@ from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 from latentshift.data.sources import source_from
-from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.settings import DataSettings
 

@@ -59,25 +59,6 @@ def make_accelerator(
     )
 
 
-def micro_batch_count(batch_size: int, micro_batch_size: int | None, processes: int) -> int:
-    """How many micro-batches a process splits its share of a step's batch into.
-
-    Raises:
-        ValueError: for a batch that can't be shared evenly, or not in batches of ``micro_batch_size``.
-    """
-    share, rest = divmod(batch_size, processes)
-    if rest or not share:
-        raise ValueError(f"a batch_size of {batch_size} can't be shared evenly by {processes} processes")
-    micro = micro_batch_size or share
-    count, rest = divmod(share, micro)
-    if rest or not count:
-        raise ValueError(
-            f"the {share} samples that a process has of each batch don't divide into batches of {micro}; change "
-            "micro_batch_size or batch_size"
-        )
-    return count
-
-
 def split_batch(batch: Any, count: int, device: torch.device) -> list[Any]:
     """Equal micro-batches of a batch (a dataclass of tensors and text conditions, samples first), on a device."""
     chunks = {

@@ -16,9 +16,9 @@ from accelerate import Accelerator
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
 from latentshift.training.data_report import DataReport
-from latentshift.training.distributed import any_process, micro_batch_count, split_batch
+from latentshift.training.distributed import any_process, split_batch
 from latentshift.training.metric_logger import MetricLogger
-from latentshift.training.optimizer import last_full_rate_step, learning_rate
+from latentshift.training.optimizer import learning_rate
 from latentshift.training.periodic_eval import PeriodicEvaluator
 from latentshift.training.precision import attention_backend
 from latentshift.training.preemption import SigtermHandler, Terminated
@@ -32,7 +32,7 @@ from latentshift.training.train_state import TrainState
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
     """Train a stage to the last step of its recipe and export it; an interrupted run is resumed.
 
-    The run's folder has been checked by :func:`latentshift.training.run_folder.check_folder`.
+    The run's folder has been checked by :func:`latentshift.training.preflight.check_folder`.
 
     Raises:
         ValueError: if no checkpoint is intact, or they are of another base, or too many steps in a row were dropped.
@@ -60,7 +60,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         unit=recipe.unit,
         quiet=quiet,
     )
-    full_rate_end = last_full_rate_step(recipe.optimizer, steps)
+    full_rate_end = recipe.last_full_rate_step
     checkpointer = Checkpointer(
         output / "checkpoints",
         (state, logger),
@@ -73,7 +73,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     if step > steps:
         raise ValueError(f"{output} has been trained for {step} steps already, more than the {steps} asked for")
     write_run_info(recipe, accelerator)
-    micro_batches = micro_batch_count(recipe.batch_size, recipe.micro_batch_size, accelerator.num_processes)
+    micro_batches = recipe.micro_batches(accelerator.num_processes)
     report = DataReport(output / "data.json", stage, accelerator)
     report.write()
     with (

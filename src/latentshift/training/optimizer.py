@@ -39,11 +39,6 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     return rate
 
 
-def last_full_rate_step(settings: OptimizerSettings, steps: int) -> int | None:
-    """The last step before the final decay, from which a run can be made longer; None under a cosine schedule."""
-    return None if settings.schedule == "cosine" else steps - settings.decay_steps
-
-
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state: ``{parameter number}.{name}``; integers become tensors of one element."""
     return {

@@ -93,6 +93,35 @@ class RunSettings(Settings):
         return False
 
     @property
+    def base_model(self) -> str | None:
+        """The model that is fine-tuned, if any."""
+        return None
+
+    @property
+    def last_full_rate_step(self) -> int | None:
+        """The last step before the final decay, from which a run can be made longer; None under a cosine schedule."""
+        optimizer = self.optimizer
+        return None if optimizer.schedule == "cosine" else self.steps - optimizer.decay_steps
+
+    def micro_batches(self, processes: int) -> int:
+        """How many micro-batches a process splits its share of a step's batch into.
+
+        Raises:
+            ValueError: for a batch that can't be shared evenly, or not in batches of ``micro_batch_size``.
+        """
+        share, rest = divmod(self.batch_size, processes)
+        if rest or not share:
+            raise ValueError(f"a batch_size of {self.batch_size} can't be shared evenly by {processes} processes")
+        micro = self.micro_batch_size or share
+        count, rest = divmod(share, micro)
+        if rest or not count:
+            raise ValueError(
+                f"the {share} samples that a process has of each batch don't divide into batches of {micro}; change "
+                "micro_batch_size or batch_size"
+            )
+        return count
+
+    @property
     def validate_every(self) -> int | None:
         """Steps between validations; None: there is none."""
         return None
@@ -318,6 +347,10 @@ class VideoRecipe(DiffusionSettings):
     @property
     def adapter(self) -> LoraSettings | None:
         return self.lora
+
+    @property
+    def base_model(self) -> str | None:
+        return self.model
 
     @model_validator(mode="after")
     def _exports_are_trained(self) -> VideoRecipe:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 
-import torch
 from accelerate import Accelerator
 
 from latentshift.error_text import printable
 from latentshift.progress import status
-from latentshift.training.distributed import drain_process_group, make_accelerator, micro_batch_count
+from latentshift.training.distributed import drain_process_group, make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
+from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
-from latentshift.training.run_folder import check_folder, lock_run
+from latentshift.training.run_folder import lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
@@ -56,32 +55,6 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         raise
     finally:
         drain_process_group(accelerator)
-
-
-def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> None:
-    """Refuse what would fail later, as far as that can be known before anything is loaded.
-
-    Args:
-        recipe: of the run.
-        processes: that would share each batch.
-        elsewhere: the run is for another machine, and has the GPU that this one may lack.
-
-    Raises:
-        ValueError: for a folder with a run of another recipe, with the base or with what a run would overwrite, a
-            batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
-        OSError: if the folder can't be written to.
-    """
-    check_folder(recipe)
-    micro_batch_count(recipe.batch_size, recipe.micro_batch_size, processes)
-    compute = recipe.compute
-    has_gpu = elsewhere or torch.cuda.is_available()
-    if compute.precision == "fp16" and (compute.device == "cpu" or not has_gpu):
-        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
-    for name in recipe.trackers:
-        if find_spec(name) is None:
-            raise ValueError(f"trackers names {name}, which is not installed: pip install {name}, or leave it out")
-    if recipe.optimizer.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
-        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'")
 
 
 def build_stage(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:

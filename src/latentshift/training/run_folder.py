@@ -1,4 +1,4 @@
-"""A run's folder: whether a recipe may use it or resume in it, its lock, and what is written before the first step."""
+"""A run's folder: its lock, and what is written there before the first step."""
 
 from __future__ import annotations
 
@@ -19,58 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from latentshift.error_text import printable
-from latentshift.files import atomic_write_text, check_writable, clear_leftovers, open_locked
-from latentshift.training.checkpoint import checkpoint_step, list_checkpoints
-from latentshift.training.optimizer import last_full_rate_step
-from latentshift.training.recipe import AnyRecipe, dump_recipe, load_recipe
+from latentshift.files import atomic_write_text, clear_leftovers, open_locked
+from latentshift.training.recipe import AnyRecipe, dump_recipe
 
 _LOCK_APPEARS_WITHIN = 60  # seconds
-# What a run would overwrite, and never makes before its recipe.
-_MADE_AFTER_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
-
-
-def check_folder(recipe: AnyRecipe) -> None:
-    """Check that the recipe's folder can be written to, and that a run in it can be resumed with this recipe.
-
-    Raises:
-        ValueError: if the run in it has another recipe (the message names the difference), or the folder holds the base
-            or files that a run would overwrite.
-        OSError: if it can't be written to.
-    """
-    output = recipe.output
-    check_writable(output / "recipe.yaml")
-    for base in recipe.bases:
-        if Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
-            raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
-    path = output / "recipe.yaml"
-    for name in () if path.exists() else _MADE_AFTER_RECIPE:
-        if (output / name).exists():
-            raise ValueError(
-                f"{output} holds {name}, and no recipe.yaml that says of which run; put it back, or choose another "
-                "output"
-            )
-    if path.exists() and list_checkpoints(output / "checkpoints"):
-        # Read back through the validation, so that a setting that is new since then has its default.
-        _check_resumable(load_recipe(path), recipe)
-
-
-def _check_resumable(previous: AnyRecipe, recipe: AnyRecipe) -> None:
-    output = recipe.output
-    before, now = previous.fixed(), recipe.fixed()
-    for key in sorted(set(before) | set(now)):
-        if before.get(key) != now.get(key):
-            raise ValueError(
-                f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
-                "choose another output, or delete this one"
-            )
-    if previous.steps != recipe.steps:
-        newest = checkpoint_step(list_checkpoints(output / "checkpoints")[-1])
-        full = last_full_rate_step(previous.optimizer, previous.steps)
-        if full is None or newest > full:
-            raise ValueError(
-                f"the learning rate of {output} was falling already towards its {previous.steps} steps; go on "
-                "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
-            )
 
 
 def write_run_info(recipe: AnyRecipe, accelerator: Accelerator) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.files import atomic_write_text
-from latentshift.training.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
+from latentshift.training.checkpoint import Checkpoint, load_checkpoint
+from latentshift.training.checkpoint_paths import checkpoint_path
 
 METRICS, VALIDATION, DROPPED = "metrics.jsonl", "validation.jsonl", "dropped.jsonl"
 

@@ -11,7 +11,7 @@ from transformers import CLIPTextModel
 
 from latentshift.files import atomic_write
 from latentshift.training.build import autoencoder_folder, new_image_model
-from latentshift.training.checkpoint import list_checkpoints
+from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe
 from latentshift.training.stages.denoising import DenoisingStage
 from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder

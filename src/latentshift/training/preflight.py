@@ -1,0 +1,88 @@
+"""Whether a run can start or resume, as far as that can be known before anything is loaded. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from latentshift.files import check_writable
+from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.recipe import AnyRecipe, load_recipe
+
+# What a run would overwrite, and never makes before its recipe.
+_MADE_AFTER_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
+
+
+def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> None:
+    """Refuse what would fail later, as far as that can be known before anything is loaded.
+
+    Args:
+        recipe: of the run.
+        processes: that would share each batch.
+        elsewhere: the run is for another machine, and has the GPU that this one may lack.
+
+    Raises:
+        ValueError: for a folder with a run of another recipe, with the base or with what a run would overwrite, a
+            batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
+        OSError: if the folder can't be written to.
+    """
+    check_folder(recipe)
+    recipe.micro_batches(processes)
+    compute = recipe.compute
+    if compute.precision == "fp16" and (compute.device == "cpu" or not (elsewhere or _has_gpu())):
+        raise ValueError("compute.precision fp16 needs a GPU; on the CPU choose bf16 or fp32")
+    for name in recipe.trackers:
+        if find_spec(name) is None:
+            raise ValueError(f"trackers names {name}, which is not installed: pip install {name}, or leave it out")
+    if recipe.optimizer.kind == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'")
+
+
+def check_folder(recipe: AnyRecipe) -> None:
+    """Check that the recipe's folder can be written to, and that a run in it can be resumed with this recipe.
+
+    Raises:
+        ValueError: if the run in it has another recipe (the message names the difference), or the folder holds the base
+            or files that a run would overwrite.
+        OSError: if it can't be written to.
+    """
+    output = recipe.output
+    check_writable(output / "recipe.yaml")
+    for base in recipe.bases:
+        if Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
+            raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
+    path = output / "recipe.yaml"
+    for name in () if path.exists() else _MADE_AFTER_RECIPE:
+        if (output / name).exists():
+            raise ValueError(
+                f"{output} holds {name}, and no recipe.yaml that says of which run; put it back, or choose another "
+                "output"
+            )
+    if path.exists() and list_checkpoints(output / "checkpoints"):
+        # Read back through the validation, so that a setting that is new since then has its default.
+        _check_resumable(load_recipe(path), recipe)
+
+
+def _check_resumable(previous: AnyRecipe, recipe: AnyRecipe) -> None:
+    output = recipe.output
+    before, now = previous.fixed(), recipe.fixed()
+    for key in sorted(set(before) | set(now)):
+        if before.get(key) != now.get(key):
+            raise ValueError(
+                f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
+                "choose another output, or delete this one"
+            )
+    if previous.steps != recipe.steps:
+        newest = checkpoint_step(list_checkpoints(output / "checkpoints")[-1])
+        full = previous.last_full_rate_step
+        if full is None or newest > full:
+            raise ValueError(
+                f"the learning rate of {output} was falling already towards its {previous.steps} steps; go on "
+                "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
+            )
+
+
+def _has_gpu() -> bool:
+    import torch  # only where half precision makes it matter
+
+    return torch.cuda.is_available()
