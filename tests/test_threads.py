@@ -246,3 +246,21 @@ def test_a_pipeline_is_free_again_after_a_failure_and_can_be_copied_and_saved(
     again = LatentShiftPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(generate(again, 2, 0), expected)
+
+
+def test_decoding_in_float32_for_a_while_does_not_reach_another_thread(pipeline: LatentShiftPipeline) -> None:
+    with torch.no_grad():
+        for parameter in pipeline.vae.decoder.conv_in.parameters():
+            parameter.mul_(1e4)  # overflows in float16, and not in float32
+    pipeline.vae.half()
+    latents = torch.randn(1, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    other = LatentShiftPipeline(**pipeline.components, shift=pipeline.config.shift)
+
+    def decode(pipeline: LatentShiftPipeline) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return [pipeline.decode(latents) for _ in range(20)]
+
+    (expected, *_) = decode(pipeline)
+    for frames in together(partial(decode, pipeline), partial(decode, other)):
+        assert all(torch.equal(each, expected) for each in frames)
+    assert pipeline.vae.dtype == torch.float16

@@ -51,6 +51,8 @@ class NotFiniteError(ValueError):
 
 _busy: set[int] = set()  # ids of the pipelines and schedulers that generate now
 _busy_lock = threading.Lock()
+# Pipelines may share an autoencoder's weights, whose dtype changes for a while where half precision overflows.
+_decoding = threading.Lock()
 
 
 def _one_call_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
@@ -461,15 +463,16 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             NotFiniteError: where the autoencoder's values overflow.
         """
-        dtype = self.vae.dtype
-        overflows = dtype == torch.float16 and wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
-        videos = [] if overflows else [decode_latents(self.vae, video, decode_chunk_size) for video in latents]
-        if dtype == torch.float16 and not (videos and all(torch.isfinite(video).all() for video in videos)):
-            try:  # the activations of some autoencoders are too large for it
-                self.vae.to(torch.float32)
-                videos = [decode_latents(self.vae, video, decode_chunk_size).half() for video in latents]
-            finally:
-                self.vae.to(torch.float16)
+        with _decoding:
+            dtype = self.vae.dtype
+            overflows = dtype == torch.float16 and wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
+            videos = [] if overflows else [decode_latents(self.vae, video, decode_chunk_size) for video in latents]
+            if dtype == torch.float16 and not (videos and all(torch.isfinite(video).all() for video in videos)):
+                try:  # the activations of some autoencoders are too large for it
+                    self.vae.to(torch.float32)
+                    videos = [decode_latents(self.vae, video, decode_chunk_size).half() for video in latents]
+                finally:
+                    self.vae.to(torch.float16)
         frames = torch.stack(videos)
         _check_finite(frames, "autoencoder")  # clamped, what is infinite would look white
         return frames.clamp(-1, 1)
