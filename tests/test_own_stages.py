@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from transformers import BertConfig, BertModel
 from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.models.text import build_word_tokenizer, caption_words
+from latentshift.training.captions import training_captions
 from latentshift.training.recipe import dump_recipe, load_recipe
 from latentshift.training.run import run
+from latentshift.training.settings import DataSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.text_model import build_text_model
+from launch import finish, losses, train
 from tiny_runs import RECIPES, TINY_IMAGE, TINY_RUN, TINY_TEXT, TINY_VAE, same_weights
 
 CAPTIONS = ["A dog runs over the grass.", "a cat, asleep", "The dog sleeps"]
@@ -97,6 +101,12 @@ def test_an_interrupted_run_ends_in_the_same_weights(clips: Path, tmp_path: Path
     same_weights(tmp_path / "unbroken", tmp_path / "broken")
 
 
+def test_two_processes_learn_what_one_learns(clips: Path, autoencoder: Path, tmp_path: Path) -> None:
+    words = [*TINY, TINY_VAE, f"data={clips}", "data.size=32", "micro_batch_size=1", f"output={tmp_path}/two"]
+    finish(train(str(RECIPES / "autoencoder-folder.yaml"), *words, processes=2))
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(autoencoder), rtol=1e-4)
+
+
 def test_frames_need_no_captions(tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -151,6 +161,25 @@ def test_a_dry_run_counts_what_a_folder_offers(cli, clips: Path, autoencoder: Pa
     words = [*TINY, *TINY_UNET, *TINY_TEXT, f"data={clips}", f"autoencoder={autoencoder}", f"output={tmp_path}/run"]
     code, out, err = cli("train", RECIPES / "image-folder.yaml", *words, "--dry-run")
     assert code == 0 and "1.5  3 samples" in out, err
+
+
+def test_a_dry_run_needs_no_weights_of_a_pretrained_text_encoder(
+    cli, clips: Path, autoencoder: Path, sd1_folder: Path, tmp_path: Path
+) -> None:
+    words = [*TINY, *TINY_UNET, f"data={clips}", f"autoencoder={autoencoder}", f"output={tmp_path}/run"]
+    words += ["tokenizer=null", f"text_encoder={sd1_folder}", "train_text_encoder=false", "--dry-run"]
+    code, out, err = cli("train", RECIPES / "image-folder.yaml", *words)
+    encoder = DiffusionPipeline.from_pretrained(sd1_folder).text_encoder
+    size = sum(parameter.numel() for parameter in encoder.parameters())
+    assert code == 0 and re.search(rf"text_encoder +{size:,} +0$", out, flags=re.MULTILINE), err
+
+
+def test_captions_are_those_of_all_sources(cli, clips: Path, model: Path, tmp_path: Path) -> None:
+    code, _, err = cli("data", "encode", clips, "-o", tmp_path / "shards", "--model", model)
+    assert code == 0, err
+    folder, shards = (DataSettings(source=str(each)) for each in (clips, tmp_path / "shards"))
+    assert sorted(training_captions([folder])) == sorted(training_captions([shards])) == sorted(CAPTIONS)
+    assert len(list(training_captions([folder, shards]))) == 6
 
 
 def test_words_of_captions_are_those_that_the_tokenizer_splits() -> None:

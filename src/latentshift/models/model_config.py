@@ -189,6 +189,7 @@ _TEXT_ENCODER = {
     "use_cache": _FLAG,
     "vocab_size": _whole(1, 2**24),
 }
+_BERT = {**_TEXT_ENCODER, "eos_token_id": _TOKEN.or_null()}  # which ends nothing with it
 _TOKENIZER = {
     "do_lower_case": _YES_NO,
     # Tokenizers that know no bound say 10^30.
@@ -317,7 +318,9 @@ def check_config_files(folder: Path) -> None:
     for part, (name, kinds) in _PARTS.items():
         entry = index.get(part)
         if entry is not None and entry[1] is not None and (folder / part / name).is_file():
-            _check(_read(folder / part / name), kinds, str(folder / part / name))
+            config = _read(folder / part / name)
+            is_bert = kinds is _TEXT_ENCODER and config.get("model_type") == "bert"
+            _check(config, _BERT if is_bert else kinds, str(folder / part / name))
 
 
 def check_pipeline_settings(**settings: Any) -> None:
