@@ -58,6 +58,12 @@ MISTAKES = {
     "train recipe.yaml optimizer.learning_rat=1": "there is no such setting",
     "train recipe.yaml shift.fold=2": "fold must be",
     "train recipe.yaml model=nowhere": "there is no folder nowhere",
+    "train recipe.yaml data=nowhere": "nowhere is no folder",
+    "train recipe.yaml validation.data=nowhere": "nowhere is no folder",
+    "train autoencoder.yaml data=nowhere": "nowhere is no folder",
+    "train image.yaml tokenizer=nowhere": "there is no folder nowhere",
+    "train image.yaml text_encoder=nowhere": "there is no folder nowhere",
+    "train image.yaml train_text_encoder=false": "a new text encoder knows nothing",
     "train recipe.yaml compute.device=tpu": "the device 'tpu' cannot be used",
     "train recipe.yaml --processes 2": "are for --dry-run alone",
     "data inspect nowhere": "nowhere",
@@ -108,6 +114,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "other").mkdir()
     (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "autoencoder.yaml").write_text("stage: autoencoder\noutput: run\nsteps: 400\nbatch_size: 1\n")
+    image = "stage: image\nautoencoder: run\noutput: image\nsteps: 400\nbatch_size: 1\ndata: clips\n"
+    (folder / "image.yaml").write_text(image)
     return run(list(MISTAKES), folder)
 
 

@@ -102,3 +102,15 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def autoencoder_folder(run: Path) -> Path:
+    """The folder of the autoencoder in a run of stage (a).
+
+    Raises:
+        ValueError: if there is none.
+    """
+    folder = run / "model"
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: train stage (a) first, or set `autoencoder` to its run")
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentshift.files import check_writable
-from latentshift.model_paths import check_model, check_steps_and_size
+from latentshift.model_paths import check_model, check_steps_and_size, resolve_model
 from latentshift.settings import DTYPES, check_guidance
 
 if TYPE_CHECKING:
@@ -47,15 +47,28 @@ def check_new_model(output: Path, dtype: str) -> None:
     check_dtype_name(dtype, auto=False)
 
 
-def check_recipe(recipe: AnyRecipe) -> None:
-    """What a run starts from, as far as its folder tells.
+def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
+    """What a run starts from, as far as its folders tell.
+
+    Args:
+        recipe: of the run.
+        data: whether its data has to be here.
 
     Raises:
-        ValueError: for a device of no kind that there is, or a base that is no model.
+        ValueError: for a device of no kind that there is, a base or a text encoder that is no model, or a source that
+            is not there.
     """
+    from latentshift.data.latents.spec import index_path
+    from latentshift.data.sources import source_from
+
     check_device_name(recipe.compute.device)
     if recipe.base_model is not None:
         check_model(recipe.base_model)
+    for name in recipe.text_models:
+        resolve_model(name)
+    for source in recipe.all_sources if data else ():
+        if not index_path(Path(source.source)).is_file():
+            source_from(source.source, source.options)
 
 
 def check_generation(

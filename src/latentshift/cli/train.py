@@ -32,7 +32,7 @@ def train(
     from latentshift.training.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
-    check_recipe(resolved)
+    check_recipe(resolved, data=not dry)
     if dry:
         from latentshift.cli.dry_run import dry_run
 

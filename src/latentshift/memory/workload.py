@@ -16,14 +16,13 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.model_paths import resolve_model
+from latentshift.model_paths import autoencoder_folder, resolve_model
 from latentshift.models.adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
 from latentshift.models.denoiser import denoise
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import (
-    autoencoder_folder,
     build_objective,
     lora_of,
     new_autoencoder,

@@ -6,7 +6,6 @@ The same with real weights, for training, and with weights on torch's meta devic
 from __future__ import annotations
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -34,18 +33,6 @@ def new_autoencoder(model: AutoencoderModel, size: int) -> AutoencoderKL:
         norm_groups=model.norm_groups,
         size=size,
     )
-
-
-def autoencoder_folder(run: Path) -> Path:
-    """The folder of the autoencoder in a run of stage (a).
-
-    Raises:
-        ValueError: if there is none.
-    """
-    folder = run / "model"
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: train stage (a) first, or set `autoencoder` to its run")
-    return folder
 
 
 def new_image_model(

@@ -26,6 +26,7 @@ from latentshift.training.settings import (
     AutoencoderModel,
     ComputeSettings,
     DataSettings,
+    FrameSourceSettings,
     FramesSettings,
     LoadingSettings,
     LoraSettings,
@@ -96,6 +97,16 @@ class RunSettings(Settings):
     def base_model(self) -> str | None:
         """The model that is fine-tuned, if any."""
         return None
+
+    @property
+    def text_models(self) -> tuple[str, ...]:
+        """Folders and hub ids of a pretrained tokenizer or text encoder."""
+        return ()
+
+    @property
+    def all_sources(self) -> tuple[DataSettings | FrameSourceSettings, ...]:
+        """The sources of training and of validation."""
+        return ()
 
     @property
     def last_full_rate_step(self) -> int | None:
@@ -186,6 +197,10 @@ class AutoencoderRecipe(RunSettings):
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
     latent_std: float = Field(1.0, gt=0, description="of scaled latents; below 1 all timesteps are noisier")
 
+    @property
+    def all_sources(self) -> tuple[FrameSourceSettings, ...]:
+        return self.data.sources
+
     @model_validator(mode="after")
     def _size_divides(self) -> AutoencoderRecipe:
         factor = 2 ** (len(self.model.channels) - 1)
@@ -237,6 +252,10 @@ class DiffusionSettings(RunSettings):
         return (*self.data, *self.held_out_data)
 
     @property
+    def all_sources(self) -> tuple[DataSettings, ...]:
+        return self.all_data
+
+    @property
     def held_out_data(self) -> tuple[DataSettings, ...]:
         """The sources of validation, if they are not those of training."""
         return () if self.validation is None else self.validation.data or ()
@@ -284,6 +303,11 @@ class ImageRecipe(DiffusionSettings):
     @property
     def bases(self) -> tuple[str | Path, ...]:
         return (self.autoencoder, *([] if self.text_encoder is None else [self.text_encoder]))
+
+    @property
+    def text_models(self) -> tuple[str, ...]:
+        named = self.text_encoder or self.tokenizer
+        return () if named in (None, "sprites", "captions") else (str(named),)
 
     @property
     def has_sprites_vocabulary(self) -> bool:
