@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentshift.error_text import printable
+from latentshift.progress import status
 from latentshift.training.checkpoint import (
     Checkpoint,
     drop_checkpoints,
@@ -44,6 +45,7 @@ class Checkpointer:
         accelerator: of the run.
         keep: how many of the newest checkpoints are kept.
         keep_always: gives the steps whose checkpoints are kept besides.
+        quiet: do not show on a terminal that a checkpoint is being saved.
 
     Attributes:
         saved: the step of the newest checkpoint, 0 if there is none.
@@ -58,6 +60,7 @@ class Checkpointer:
         *,
         keep: int,
         keep_always: Callable[[], Collection[int | None]],
+        quiet: bool = False,
     ) -> None:
         self.folder = folder
         self.saved = 0
@@ -66,6 +69,7 @@ class Checkpointer:
         self._accelerator = accelerator
         self._keep = keep
         self._keep_always = keep_always
+        self._quiet = quiet
 
     def resume(self) -> int:
         """Restore the newest intact checkpoint, and return its step; 0 if there is none.
@@ -117,8 +121,9 @@ class Checkpointer:
             values: dict[str, Any] = {"fingerprint": self._fingerprint}
             for part in self._parts:
                 values |= part.values()
-            save_checkpoint(self.folder, step, tensors, values)
-            drop_checkpoints(self.folder, self._keep, self._keep_always())
+            with status("saving a checkpoint", shown=not self._quiet):
+                save_checkpoint(self.folder, step, tensors, values)
+                drop_checkpoints(self.folder, self._keep, self._keep_always())
         self.saved = step
 
     def _check_processes_agree(self, step: int) -> None:

@@ -68,6 +68,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         accelerator,
         keep=recipe.keep_checkpoints,
         keep_always=lambda: (full_rate_end, best_step(output, stage.validation_id)),
+        quiet=quiet,
     )
     step = checkpointer.resume()
     if step > steps:
