@@ -40,10 +40,10 @@ def bench_terminal_signal(quick: bool = False) -> Iterator[Result]:
     snr = signal_to_noise(schedule, torch.tensor([schedule.config.num_train_timesteps - 1]))
     own = float(videos.std()) * pipeline.vae.config.scaling_factor
     for std in (*_LATENT_STDS, own):
-        told_apart = torch.special.ndtr((snr * std**2 * energy).sqrt() / 2)
+        probability = torch.special.ndtr((snr * std**2 * energy).sqrt() / 2)
         yield {
             "latents": "of the bundled model" if std == own else "",
             "latent_std": std,
             "terminal_snr": float(snr),
-            "told_from_its_reverse": float(told_apart.mean()),
+            "told_from_its_reverse": float(probability.mean()),
         }

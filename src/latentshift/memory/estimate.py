@@ -1,4 +1,4 @@
-"""What a run is going to take, before it takes it: parameters, memory by part, operations."""
+"""Estimate of what a run needs, before it begins: parameters, memory by part, operations."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Memory = dict[str, int]  # bytes by what they are for
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes.
+    """What a run needs.
 
     Attributes:
         parts: of the model.
-        moments: what one process holds on its device when it holds most, ``STEP`` (of the kind that takes most),
-            ``ENCODING`` and ``SAMPLES``; the latter is the main process's.
-        flops: floating-point operations of a step, of all processes together, in the mean over all kinds of steps.
+        moments: memory of one process on its device at its peak, in each phase: ``STEP`` (of the largest kind of step),
+            ``ENCODING`` and ``SAMPLES`` (of the main process).
+        flops: floating-point operations of a step, of all processes together; the mean over the kinds of steps.
     """
 
     parts: tuple[Part, ...]
@@ -46,32 +46,32 @@ class Estimate:
 
     @property
     def fullest(self) -> str:
-        """The moment when most is held."""
+        """The phase with the highest peak."""
         return max(self.moments, key=self.held)
 
     @property
     def memory(self) -> Memory:
-        """What is held then."""
+        """Its memory, by what it is for."""
         return self.moments[self.fullest]
 
     @property
     def total(self) -> int:
-        """Bytes in all that are held then."""
+        """Bytes in all at the highest peak."""
         return self.held(self.fullest)
 
     def held(self, moment: str) -> int:
-        """Bytes in all at a moment."""
+        """Bytes in all at the peak of a phase."""
         return sum(self.moments[moment].values())
 
 
 def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: int | None = None) -> Estimate:
-    """What a recipe takes on a device, of each of so many processes.
+    """Estimate what each process of a run needs.
 
     Args:
-        recipe: whose model and data need not be there, but their configurations.
-        device: where it would be trained; none is needed for that.
+        recipe: of the run; only the configurations of its models are read.
+        device: where it would be trained; it need not be in this machine.
         processes: that share each batch.
-        base: bytes of a process before anything is loaded; None: of this one, as it is. Counts on the CPU alone.
+        base: bytes of a process before anything is loaded, counted on the CPU alone; None: of this process, now.
 
     Raises:
         ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
@@ -131,7 +131,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
 
 
 def process_size() -> int:
-    """Bytes of memory that this process takes now."""
+    """Bytes of memory that this process uses now."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -151,7 +151,7 @@ def memory_for_each(device: torch.device, processes: int) -> int:
 
 
 def _resting(optimizer: str, compute: ComputeSettings, work: Workload, device: torch.device, processes: int) -> Memory:
-    """What is held all the time."""
+    """Memory that is used in every phase."""
     count = _count(work, lambda part: part.trained)
     held = {
         "weights": _FLOAT * _count(work, lambda part: part.parameters if part.at_work else 0),

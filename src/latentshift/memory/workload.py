@@ -1,4 +1,4 @@
-"""A recipe's model without its weights, and what a run does with it: its steps, and what lies between them.
+"""A recipe's model without its weights, and the work of a run: training steps, encoding, samples.
 
 Only configurations are read; the model lies on torch's meta device.
 Legend of shapes: F frames, C latent channels, L tokens, D width of the text encoders.
@@ -47,7 +47,7 @@ class Part:
         name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
         parameters: how many it has, with its adapter's.
         trained: how many of them are trained.
-        at_work: whether training has a use for it; else it is loaded for samples alone.
+        at_work: whether training uses it; else it is loaded for samples alone.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run does, with weights and data that are shapes; all of it is to be called where tensors are that.
+    """The work of a run on weights and data without values; to be called under fake tensors.
 
     Attributes:
         parts: of the model.
         objective: what is trained, on torch's meta device.
         steps: the kinds of batches, each with its share of the steps.
-        encoding: of clips that are encoded as they come, between two steps.
-        sampling: what samples take, one after the other, in float32.
-        modules: all that calculates.
+        encoding: clips that are encoded between two steps.
+        sampling: what is called for samples, one after the other, in float32.
+        modules: all that are called.
     """
 
     parts: tuple[Part, ...]
@@ -78,7 +78,7 @@ class Workload:
 
 
 def workload_of(recipe: AnyRecipe, count: int) -> Workload:
-    """What a run of a recipe does that takes so many samples at a time.
+    """The work of a run with micro-batches of ``count`` samples.
 
     Raises:
         ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
@@ -190,5 +190,5 @@ def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:
 
 
 def _as_shapes(autoencoder: AutoencoderKL) -> AutoencoderKL:
-    """Off the meta device, to where tensors are shapes alone."""
+    """Off the meta device, as fake tensors."""
     return autoencoder.to_empty(device="cpu") if autoencoder.device.type == "meta" else autoencoder
