@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from latentshift import LatentShiftPipeline
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.video import read_metadata, read_video
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -57,21 +61,39 @@ def test_one_frame_is_an_image(cli, model: Path) -> None:
     assert read_video(Path("outputs/red-1.png"))[0].shape == (1, 16, 32, 3)
 
 
-def test_settings_reach_the_video(cli, model: Path) -> None:
-    plain = ("generate", "red", "--model", model, "--steps", 3, "--seed", 1, "-o")
-    changes = {
-        "base": (),
-        "guidance": ("--guidance", 2),
-        "negative": ("--negative", "black"),
-        "sampler": ("--sampler", "ddim"),
-        "loop": ("--loop",),
-        "dtype": ("--dtype", "bfloat16"),
-    }
-    for name, change in changes.items():
-        assert cli(*plain, name, *change)[0] == 0
-    videos = {name: read_video(Path(name))[0] for name in changes}
-    assert all(not np.array_equal(videos["base"], video) for name, video in videos.items() if name != "base")
-    assert cli(*plain, "fast.mp4", "--fps", 12)[0] == 0 and read_video(Path("fast.mp4"))[1] == 12
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        ((), {}),
+        (("--guidance", 2), {"guidance_scale": 2.0}),
+        (("--negative", "black"), {"negative_prompt": "black"}),
+        (("--sampler", "ddim"), {"sampler": "ddim"}),
+        (("--loop",), {"shift": {"padding": "circular"}}),
+        (("--dtype", "bfloat16"), {"dtype": torch.bfloat16}),
+    ],
+    ids=lambda each: "-".join(map(str, each)) if isinstance(each, tuple) else "",
+)
+def test_settings_make_the_video_that_they_make_in_python(
+    words: tuple[object, ...], settings: dict[str, Any], cli, model: Path
+) -> None:
+    plain = ("generate", "red", "--model", model, "--steps", 3, "--seed", 1)
+    assert cli(*plain, *words, "-o", "told")[0] == 0
+    assert cli(*plain, "-o", "plain")[0] == 0
+
+    settings = {"dtype": torch.float32, "sampler": None, "shift": {}, **settings}
+    pipeline = LatentShiftPipeline.from_pretrained(model).to(settings.pop("dtype"))
+    pipeline.scheduler = make_sampler(settings.pop("sampler"), pipeline.scheduler)
+    pipeline.set_shift({**pipeline.config.shift, **settings.pop("shift")})
+    seed = torch.Generator().manual_seed(1)
+    video = pipeline("red", num_inference_steps=3, generator=seed, output_type="pil", **settings).frames[0]
+    told = read_video(Path("told"))[0]
+    assert np.array_equal(told, np.stack([np.asarray(frame) for frame in video]))
+    assert np.array_equal(told, read_video(Path("plain"))[0]) == (words == ())
+
+
+def test_frames_a_second_are_those_of_the_file(cli, model: Path) -> None:
+    words = ("generate", "red", "--model", model, "--steps", 2, "--fps", 12, "-o", "fast.mp4")
+    assert cli(*words)[0] == 0 and read_video(Path("fast.mp4"))[1] == 12
 
 
 def test_unknown_words_get_a_warning(cli, model: Path) -> None:

@@ -78,6 +78,12 @@ def test_recipes_that_are_named_exist() -> None:
             assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
+def test_every_recipe_is_told_of() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    recipes = [path.name for path in (ROOT / "recipes").glob("*.yaml")]
+    assert recipes and not [name for name in recipes if name not in text and f"`{Path(name).stem}`" not in text]
+
+
 def test_python_is_python_and_imports_what_there_is() -> None:
     found = blocks("python")
     assert found

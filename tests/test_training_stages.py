@@ -82,28 +82,54 @@ def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
         VideoStage(tiny(*words), CPU)
 
 
-def test_the_baseline_is_trained_by_the_same_recipe(runs: Path, tmp_path: Path) -> None:
-    words = ("video", runs, f"output={tmp_path}/vdm", "method=latent-vdm")
+@pytest.fixture(scope="module")
+def baseline(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the baseline that was interrupted once."""
+    output = tmp_path_factory.mktemp("baseline") / "vdm"
+    words = ("video", runs, f"output={output}", "method=latent-vdm")
     run(tiny(*words, "steps=2"), quiet=True)
     run(tiny(*words), quiet=True)
+    return output
+
+
+def test_the_baseline_resumes_as_the_shift_does(runs: Path, baseline: Path, tmp_path: Path) -> None:
     run(tiny("video", runs, f"output={tmp_path}/whole", "method=latent-vdm"), quiet=True)
-    same_weights(tmp_path / "vdm", tmp_path / "whole")
-    trained = load_file(list_checkpoints(tmp_path / "vdm" / "checkpoints")[-1] / "weights.safetensors")
-    assert any(key.startswith("temporal.") and value.any() for key, value in trained.items() if "to_out" in key)
-    pipeline = LatentShiftPipeline.from_pretrained(tmp_path / "vdm" / "model")
+    same_weights(baseline, tmp_path / "whole")
+
+
+def test_the_baselines_temporal_layers_learn(baseline: Path) -> None:
+    trained = load_file(list_checkpoints(baseline / "checkpoints")[-1] / "weights.safetensors")
+    ends = [value for key, value in trained.items() if key.startswith("temporal.") and "to_out" in key]
+    assert ends and all(value.any() for value in ends)  # they begin as zeros
+
+
+def test_the_baseline_is_exported_beside_a_stock_unet(baseline: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(baseline / "model")
     assert pipeline.method == "latent-vdm" and pipeline.config.shift is None
-    stock = UNet2DConditionModel.from_pretrained(tmp_path / "vdm" / "model" / "unet")
+    stock = UNet2DConditionModel.from_pretrained(baseline / "model" / "unet")
     assert list(stock.state_dict()) == list(pipeline.unet.state_dict())
+
+
+def test_a_run_whose_frames_do_not_meet_says_so_in_its_model(runs: Path, tmp_path: Path) -> None:
     run(tiny("video", runs, f"output={tmp_path}/none", "method=none"), quiet=True)
     assert LatentShiftPipeline.from_pretrained(tmp_path / "none" / "model").method == "none"
     with pytest.raises(ValueError, match="shift is of method latent-shift, and method is none"):
         tiny("video", runs, "method=none", "shift.fold=4")
-    further = ("video", runs, f"model={tmp_path}/vdm", f"output={tmp_path}/further")
-    for method in ("latent-shift", "none"):
-        with pytest.raises(ValueError, match=f"has temporal layers, which method={method} would leave out"):
-            run(tiny(*further, f"method={method}"), quiet=True)
-    with pytest.raises(ValueError, match=r"shift is of method latent-shift, and in .*vdm frames meet by latent-vdm"):
-        run(tiny(*further, "shift.fold=4"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("method=latent-shift", "has temporal layers, which method=latent-shift would leave out"),
+        ("method=none", "has temporal layers, which method=none would leave out"),
+        ("shift.fold=4", r"shift is of method latent-shift, and in .*vdm frames meet by latent-vdm"),
+    ],
+)
+def test_the_baseline_is_not_trained_on_without_its_layers(
+    word: str, message: str, runs: Path, baseline: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tiny("video", runs, f"model={baseline}", f"output={tmp_path}/further", word), quiet=True)
     assert not (tmp_path / "further").exists()
 
 
