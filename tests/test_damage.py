@@ -14,8 +14,8 @@ from PIL import Image
 
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.inspection.examine import Facts
-from latentshift.data.inspection.inspect import Inspection, look_through
+from latentshift.data.inspection.examine import ClipInfo
+from latentshift.data.inspection.inspect import Inspection, inspect_rows
 from latentshift.data.manifest import Manifest, Row, write_manifest
 from latentshift.data.rejected import Rejected
 from latentshift.data.rejected_list import RejectedList
@@ -97,16 +97,16 @@ def damaged(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def report(folder: Path, names: list[str], workers: int) -> dict[str, Facts | Rejected]:
+def report(folder: Path, names: list[str], workers: int) -> dict[str, ClipInfo | Rejected]:
     manifest = folder.parent / f"manifest-{workers}.jsonl"
     write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
-    left_out = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
-    left_out.clear()
-    inspection, found = Inspection(left_out), {}
-    for finding in look_through(Manifest(manifest), WINDOW, FRAMING, WorkerLimits(workers), pictures=len(names)):
+    rejected = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
+    rejected.clear()
+    inspection, found = Inspection(rejected), {}
+    for finding in inspect_rows(Manifest(manifest), WINDOW, FRAMING, WorkerLimits(workers), pictures=len(names)):
         inspection.add(finding)
-        found[Path(finding.row.file).name] = finding.found
-    assert inspection.total == len(names) and len(left_out) == inspection.total - inspection.kept
+        found[Path(finding.row.file).name] = finding.result
+    assert inspection.total == len(names) and len(rejected) == inspection.total - inspection.kept
     return found
 
 
@@ -131,14 +131,14 @@ def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
     assert list(found) == names
     said = {name: str(each) if isinstance(each, Rejected) else "" for name, each in found.items()}
     whole = found["whole.mp4"]
-    assert isinstance(whole, Facts)
+    assert isinstance(whole, ClipInfo)
     kept = [name for name, reason in said.items() if not reason]
     counts = Counter(name.split("-")[0] for name in kept)
     # Every one that can't be used is refused. What is kept of cut and mislabelled files is what the whole one holds.
     assert not set(counts) - {"whole.mp4", "cut", "flipped", "mkv", "endless"}
     for name in kept:
         facts = found[name]
-        assert isinstance(facts, Facts) and facts.frames.shape == (4, 32, 32, 3)
+        assert isinstance(facts, ClipInfo) and facts.frames.shape == (4, 32, 32, 3)
         if not name.startswith("flipped"):
             assert whole.seconds - facts.seconds < 0.25, name
         if name.startswith(("mkv", "endless")):

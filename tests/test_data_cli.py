@@ -128,7 +128,7 @@ def test_encode_keeps_what_can_be_used_and_goes_on(cli, clips: Path, model: Path
     assert {path.name: path.read_bytes() for path in Path("shards").iterdir()} == before
     encoded = LatentDataset(Path("shards"))
     assert (encoded.size(4), encoded.size(1)) == (4, 5)
-    sample = encoded.ask(4, 0, (0,)).read()
+    sample = encoded.request(4, 0, (0,)).read()
     assert sample.content.shape == (4, 8, 8, 8) and sample.text.shape == (12, 16)
     for changed, message in (
         (["--seconds", 2], "holds clips of another making: window was"),

@@ -56,7 +56,7 @@ def test_an_earlier_folder_of_latents_has_the_same_values(earlier: Path) -> None
     dataset = LatentDataset(earlier / "latents")
     assert dataset.size(2) == 3
     for index, then in enumerate(EXPECTED["latents"]):
-        sample = dataset.ask(2, index, (0, index)).read()
+        sample = dataset.request(2, index, (0, index)).read()
         assert sample.caption == then["caption"] and sample.content.dtype == np.float16
         assert list(sample.content.shape) == then["shape"]
         assert float(np.abs(sample.content.astype(np.float64)).sum()) == pytest.approx(then["sum"], rel=1e-9)

@@ -21,7 +21,7 @@ from latentshift.cli.data.encode import _ends_cleanly
 from latentshift.cli.generate import _collect
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Manifest, RejectedRow, Row
-from latentshift.data.sources import list_source, source_from
+from latentshift.data.sources import list_source, parse_source
 from latentshift.error_text import printable
 from latentshift.files import explain_full_disk
 from latentshift.training.preemption import Terminated
@@ -32,7 +32,7 @@ from latentshift.video import read_metadata, write_video
 def read(words: object, **options: object) -> tuple[list[str], list[tuple[str, str, str]], list[str]]:
     """File names of the rows; name, kind and reason of what is left out; names of what is ignored."""
     ignored: list[str] = []
-    entries = list(source_from(str(words), options).entries(ignored.append))
+    entries = list(parse_source(str(words), options).entries(ignored.append))
     rows = [Path(each.member or each.file).name for each in entries if isinstance(each, Row)]
     rejected = [
         (Path(each.name).name, str(each.kind), each.reason) for each in entries if isinstance(each, RejectedRow)
@@ -207,7 +207,7 @@ def test_accents_are_matched_however_they_are_stored(tmp_path: Path, listed: str
     clip(on_disk, None)
     name = unicodedata.normalize(listed, "Ärger/é.mp4")
     (tmp_path / "metadata.csv").write_text(f"file_name,text\n{name},a\n", encoding="utf-8")
-    entries = list(source_from(str(tmp_path), {}).entries())
+    entries = list(parse_source(str(tmp_path), {}).entries())
     assert [each.file for each in entries if isinstance(each, Row)] == [str(on_disk)] and len(entries) == 1
 
 
@@ -231,7 +231,7 @@ def test_files_are_told_apart_by_their_content(tmp_path: Path) -> None:
     manifests = []
     for text in (b"one", b"two", b"one"):
         path.write_bytes(text)
-        found = list_source(tmp_path / "m.jsonl", source_from(str(tmp_path), {}), print, measured=True, hashed=True)
+        found = list_source(tmp_path / "m.jsonl", parse_source(str(tmp_path), {}), print, measured=True, hashed=True)
         assert isinstance(found, Manifest)
         manifests.append(found.digest)
         os.utime(path, (0, len(manifests)))

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file
 
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.latents.encode import Look, Views, encode_shards, make_shard
+from latentshift.data.latents.encode import DecodeTask, Views, encode_shards, make_shard
 from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.data.latents.partial_shard import PartialShard
 from latentshift.data.latents.resolve import resolve_source
-from latentshift.data.latents.spec import LatentSpec, left_out_path, manifest_path, shard_path, write_spec
+from latentshift.data.latents.spec import LatentSpec, manifest_path, rejected_path, shard_path, write_spec
 from latentshift.data.manifest import Manifest, RejectedRow, Row, write_manifest
 from latentshift.data.rejected import Rejected
 from latentshift.data.rejected_list import RejectedList
@@ -28,17 +28,17 @@ ROWS = 10
 IMAGES = (2, 7)
 
 
-def plan_of(digest: str) -> LatentSpec:
+def spec_of(digest: str) -> LatentSpec:
     return LatentSpec(
         digest, "autoencoder", "float32", "text", Window(frames=2), Framing(8, 8), views=3, clips_per_shard=6
     )
 
 
-def views(looks: Iterator[Look]) -> Iterator[tuple[Look, Views | Rejected]]:
-    for look in looks:
-        frames = 1 if look.index in IMAGES else 2
-        pixels = np.random.default_rng(look.index).integers(256, size=(3, frames, 8, 8, 3), dtype=np.uint8)
-        yield look, Rejected("damaged", "broken") if look.index == 4 else Views(pixels, short=look.index == 5)
+def views(tasks: Iterator[DecodeTask]) -> Iterator[tuple[DecodeTask, Views | Rejected]]:
+    for task in tasks:
+        frames = 1 if task.index in IMAGES else 2
+        pixels = np.random.default_rng(task.index).integers(256, size=(3, frames, 8, 8, 3), dtype=np.uint8)
+        yield task, Rejected("damaged", "broken") if task.index == 4 else Views(pixels, short=task.index == 5)
 
 
 def frames(view: np.ndarray) -> np.ndarray:
@@ -62,11 +62,11 @@ def manifest(tmp_path: Path) -> Manifest:
 def make(folder: Path, manifest: Manifest, stop: int | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     manifest_path(folder).write_bytes(manifest.path.read_bytes())
-    plan = plan_of(manifest.digest)
-    write_spec(folder, plan)
+    spec = spec_of(manifest.digest)
+    write_spec(folder, spec)
     for number in range(2):
-        for done in make_shard(folder, plan, manifest, number, views, frames, text):
-            if stop is not None and number * plan.clips_per_shard + done == stop:
+        for done in make_shard(folder, spec, manifest, number, views, frames, text):
+            if stop is not None and number * spec.clips_per_shard + done == stop:
                 return folder
     return folder
 
@@ -87,7 +87,7 @@ def test_a_shard_holds_its_rows(tmp_path: Path, manifest: Manifest) -> None:
     assert (facts["clips"], facts["images"]) == (4, 1)
     refused = [{"name": "/4.mp4", "kind": "damaged", "reason": "broken"}]
     encoded = LatentDataset(folder)
-    assert facts["refused"] == refused and list(encoded.refused()) == [RejectedRow(**refused[0])]
+    assert facts["refused"] == refused and list(encoded.rejected()) == [RejectedRow(**refused[0])]
     assert facts["short"] == ["/5.mp4"] == encoded.short
     assert load_file(shard_path(folder, 1))["rows"].tolist() == [6, 7, 8, 9]
 
@@ -108,12 +108,12 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, manifest: Manifest) ->
     assert (clips.size(2), clips.size(1), clips.size(3)) == (7, 9, 0)
     kept = [index for index in range(ROWS) if index != 4 and index not in IMAGES]
     written = dict.fromkeys(range(ROWS))
-    for look, answer in views(Look(k, manifest[k], plan_of("")) for k in range(ROWS)):
-        written[look.index] = getattr(answer, "frames", None)
+    for task, result in views(DecodeTask(k, manifest[k], spec_of("")) for k in range(ROWS)):
+        written[task.index] = getattr(result, "frames", None)
     seen_views, seen_captions = set(), set()
     for draw in range(40):
         for number, index in enumerate(kept):
-            sample = clips.ask(2, number, (draw,)).read()
+            sample = clips.request(2, number, (draw,)).read()
             found = [np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index]]
             assert sum(found) == 1 and sample.caption in manifest[index].captions
             assert sample.text[0, 0] == len(sample.caption) and sample.empty[0, 0] == 0
@@ -121,10 +121,10 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, manifest: Manifest) ->
             seen_captions.add((index, sample.caption))
     assert len(seen_views) == 3 * len(kept) and len(seen_captions) == sum(1 + index % 2 for index in kept)
     for number, index in enumerate(IMAGES):
-        sample = clips.ask(1, len(kept) + number, (0,)).read()
+        sample = clips.request(1, len(kept) + number, (0,)).read()
         assert any(np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index])
         assert clips.caption(1, len(kept) + number) == manifest[index].captions[0]
-    assert clips.ask(1, 3, (1,)).read().content.shape == (1, 3, 8, 8)
+    assert clips.request(1, 3, (1,)).read().content.shape == (1, 3, 8, 8)
 
 
 def test_bytes_that_have_changed_are_noticed(tmp_path: Path, manifest: Manifest) -> None:
@@ -135,9 +135,9 @@ def test_bytes_that_have_changed_are_noticed(tmp_path: Path, manifest: Manifest)
     stored[place + 7] ^= 1
     path.write_bytes(stored)
     clips = LatentDataset(folder)
-    assert clips.ask(2, 1, (0,)).read()
+    assert clips.request(2, 1, (0,)).read()
     with pytest.raises(Rejected, match="are not those that were written; delete that file and encode again"):
-        clips.ask(2, 2, (0,)).read()
+        clips.request(2, 2, (0,)).read()
     path.write_bytes(stored[:-1])
     with pytest.raises(ValueError, match="delete it and encode again"):
         LatentDataset(folder)
@@ -152,19 +152,19 @@ def test_clips_of_another_making_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (clips / f"{name}.mp4").write_bytes(b"no video")
         (clips / f"{name}.txt").write_text(name)
-    source, plan = FolderSource(path=clips), plan_of("")
-    resolve_source(folder, source, plan)
+    source, spec = FolderSource(path=clips), spec_of("")
+    resolve_source(folder, source, spec)
     assert not list(encode_shards(folder, frames, text, WorkerLimits(1)))[2:]
     before = contents(folder)
-    assert len(resolve_source(folder, source, plan)) == 2
+    assert len(resolve_source(folder, source, spec)) == 2
     for changed, what in (({"autoencoder": "other"}, "autoencoder was 'autoencoder'"), ({"views": 2}, "views was 3")):
         with pytest.raises(ValueError, match=f"holds clips of another making: {what} and is now"):
-            resolve_source(folder, source, dataclasses.replace(plan, **changed))
+            resolve_source(folder, source, dataclasses.replace(spec, **changed))
     (clips / "b.mp4").write_bytes(b"no video either")
     with pytest.raises(ValueError, match=r"b\.mp4 is another file than it was; .* encode with --retry"):
-        resolve_source(folder, source, plan)
+        resolve_source(folder, source, spec)
     assert contents(folder) == before
-    resolve_source(folder, source, plan, retry=True)  # it had been refused: what comes of it now is what counts
+    resolve_source(folder, source, spec, retry=True)  # it had been refused: what comes of it now is what counts
     assert not list(folder.glob("shard-*"))
     assert (
         next(make_shard(folder, LatentSpec.read(folder), Manifest(manifest_path(folder)), 0, views, frames, text)) == 1
@@ -172,14 +172,14 @@ def test_clips_of_another_making_are_refused(tmp_path: Path) -> None:
     (path,) = folder.glob("shard-*")
     with PartialShard(path) as partial:
         partial.append(b'{"name": "b", "kind": "timed-out", "reason": "it took long"}')
-    resolve_source(folder, source, plan, retry=True)  # half made shards too
+    resolve_source(folder, source, spec, retry=True)  # half made shards too
     assert not list(folder.glob("shard-*"))
     (clips / "new.mp4").write_bytes(b"a video without a caption")
-    resolve_source(folder, source, plan)
-    assert [Path(each.name).name for each in RejectedList(left_out_path(folder))] == ["new.mp4"]
+    resolve_source(folder, source, spec)
+    assert [Path(each.name).name for each in RejectedList(rejected_path(folder))] == ["new.mp4"]
     (clips / "b.txt").write_text("c")
     with pytest.raises(ValueError, match=r"b\.mp4 is another row than it was; choose another folder"):
-        resolve_source(folder, source, plan, retry=True)
+        resolve_source(folder, source, spec, retry=True)
 
 
 def test_a_clip_of_the_same_length_is_another_clip(tmp_path: Path) -> None:
@@ -187,27 +187,27 @@ def test_a_clip_of_the_same_length_is_another_clip(tmp_path: Path) -> None:
     clip.parent.mkdir()
     clip.write_bytes(b"one")
     clip.with_suffix(".txt").write_text("a")
-    folder, source, plan = tmp_path / "shards", FolderSource(path=clip.parent), plan_of("")
-    before = resolve_source(folder, source, plan).path.read_bytes()
-    assert resolve_source(folder, source, plan).path.read_bytes() == before
+    folder, source, spec = tmp_path / "shards", FolderSource(path=clip.parent), spec_of("")
+    before = resolve_source(folder, source, spec).path.read_bytes()
+    assert resolve_source(folder, source, spec).path.read_bytes() == before
     clip.write_bytes(b"two")
     with pytest.raises(ValueError, match=r"a\.mp4 is another file than it was"):
-        resolve_source(folder, source, plan)
+        resolve_source(folder, source, spec)
     # A folder of before 2026-11-26 noted the length alone: what it does not say is not compared, and it stays as it is.
     (row,) = Manifest(manifest_path(folder))
     manifest_path(folder).write_text(dataclasses.replace(row, file_hash=None).to_json() + "\n")
     old = Manifest(manifest_path(folder))
-    write_spec(folder, plan_of(old.digest))
-    assert resolve_source(folder, source, plan).digest == old.digest
+    write_spec(folder, spec_of(old.digest))
+    assert resolve_source(folder, source, spec).digest == old.digest
 
 
 def test_two_processes_do_not_make_one_shard(tmp_path: Path, manifest: Manifest) -> None:
     folder = make(tmp_path / "out", manifest, stop=2)
-    plan = LatentSpec.read(folder)
-    one = make_shard(folder, plan, manifest, 0, views, frames, text)
+    spec = LatentSpec.read(folder)
+    one = make_shard(folder, spec, manifest, 0, views, frames, text)
     assert next(one) == 2
     with pytest.raises(ValueError, match=r"another process is writing .*shard-00000\.partial"):
-        next(make_shard(folder, plan, manifest, 0, views, frames, text))
+        next(make_shard(folder, spec, manifest, 0, views, frames, text))
     assert list(one)[-1] == 6
     assert contents(make(tmp_path / "out", manifest)) == contents(make(tmp_path / "alone", manifest))
 
@@ -218,18 +218,18 @@ def test_the_sprites_world_is_a_source_like_any_other(tmp_path: Path) -> None:
     source = SpritesSource(path=Path(), clips=5, seed=3)
     window, framing = Window(), Framing(32, 32)
     folder = tmp_path / "out"
-    plan = LatentSpec("", "a", "float32", None, window, framing)
-    assert len(resolve_source(folder, source, plan)) == 5
+    spec = LatentSpec("", "a", "float32", None, window, framing)
+    assert len(resolve_source(folder, source, spec)) == 5
     assert sum(encode_shards(folder, frames, None, WorkerLimits(workers=1))) == 5
     clips, world = LatentDataset(folder, still_share=0.5), Sprites(size=32, seed=3)
     captions = set()
     for index in range(5):
         pixels, sprite = world[index]
-        sample = clips.ask(16, index, (0,)).read()
+        sample = clips.request(16, index, (0,)).read()
         assert np.array_equal(sample.content, frames(pixels).astype(np.float16))
         assert sample.caption == sprite.caption() and sample.text is None
         for draw in range(20):
-            image = clips.ask(1, index, (draw,)).read()
+            image = clips.request(1, index, (draw,)).read()
             shown = [k for k in range(16) if np.array_equal(image.content[0], sample.content[k])]
             captions.add(image.caption)
             assert image.caption == sprite.caption(with_motion=False) or 0 in shown  # where the motion begins
@@ -240,5 +240,5 @@ def test_the_sprites_world_is_a_source_like_any_other(tmp_path: Path) -> None:
         list(SpritesSource(path=Path(), motions=["flying"]).entries())
     other = SpritesSource(path=Path(), clips=6, seed=3)
     with pytest.raises(ValueError, match="holds clips of another making: of 5 rows, where there are 6 now"):
-        resolve_source(folder, other, plan)
+        resolve_source(folder, other, spec)
     assert len(LatentDataset(folder)._clips) == 2  # nothing of it was touched

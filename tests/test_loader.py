@@ -13,7 +13,7 @@ import pytest
 from latentshift.data.dataset import Sample
 from latentshift.data.loader import Batch, BatchSpec, Loader
 from latentshift.data.rejected import Rejected
-from latentshift.data.sample_order import interleaved, rng_for, shuffled_place, whole_weights
+from latentshift.data.sample_order import integer_weights, interleaved, rng_for, shuffled_index
 from latentshift.data.worker_pool import WorkerLimits
 
 
@@ -33,7 +33,7 @@ class Numbered:
     def caption(self, num_frames: int, index: int) -> str:
         return f"{self.name} {index}"
 
-    def ask(self, num_frames: int, index: int, place: tuple[int, ...]) -> Ask:
+    def request(self, num_frames: int, index: int, place: tuple[int, ...]) -> Ask:
         return Ask(self, num_frames, index, place)
 
 
@@ -113,15 +113,15 @@ def test_clips_that_cannot_be_used_are_replaced_and_named() -> None:
     sets = [Numbered("a", 23, bad=(3, 4, 5), fatal=(11,))]
     loader = Loader(sets, take, 5, limits=WorkerLimits(2))
     found = steps(loader, 1, 7)
-    left_out = {"a 3", "a 4", "a 5", "a 11"}
-    assert {name for name, *_ in itertools.chain(*found)} == {f"a {k}" for k in range(23)} - left_out
-    assert set(loader.left_out) == left_out and loader.left_out["a 11"].kind == "crashed"
+    rejected = {"a 3", "a 4", "a 5", "a 11"}
+    assert {name for name, *_ in itertools.chain(*found)} == {f"a {k}" for k in range(23)} - rejected
+    assert set(loader.rejected) == rejected and loader.rejected["a 11"].kind == "crashed"
     again = Loader(sets, take, 5, limits=WorkerLimits(1))
     assert steps(again, 1, 7) == found
     whole = steps(Loader([Numbered("a", 23)], take, 5), 1, 7)
     for batch, complete in zip(found, whole, strict=True):  # all others are where they were
         for one, other in zip(batch, complete, strict=True):
-            assert one == other or other[0] in left_out
+            assert one == other or other[0] in rejected
 
 
 def test_data_that_cannot_be_learned_from() -> None:
@@ -138,7 +138,7 @@ def test_data_that_cannot_be_learned_from() -> None:
 
 
 def test_a_mixture_keeps_its_weights_over_any_stretch() -> None:
-    weights = whole_weights([0.5, 2, 0, 1.25])
+    weights = integer_weights([0.5, 2, 0, 1.25])
     assert weights == [2, 8, 0, 5]
     found = [interleaved(position, weights) for position in range(3000)]
     for which, weight in enumerate(weights):
@@ -150,7 +150,7 @@ def test_a_mixture_keeps_its_weights_over_any_stretch() -> None:
 
 
 def test_an_order_is_a_permutation_in_each_epoch() -> None:
-    places = [shuffled_place(position, 7, 3) for position in range(21)]
+    places = [shuffled_index(position, 7, 3) for position in range(21)]
     assert [epoch for epoch, _ in places] == [0] * 7 + [1] * 7 + [2] * 7
     for epoch in range(3):
         assert sorted(index for e, index in places if e == epoch) == list(range(7))

@@ -17,7 +17,7 @@ from pathlib import Path
 from latentshift.data.dataset import FootageDataset
 from latentshift.data.footage.framing import Framing
 from latentshift.data.loader import Loader, BatchSpec
-from latentshift.data.sources import list_source, source_from
+from latentshift.data.sources import list_source, parse_source
 from latentshift.data.footage.window import Window
 
 def memory(kind):
@@ -25,7 +25,7 @@ def memory(kind):
     return int(line.split()[1]) * 1024
 
 before = memory("VmRSS")
-manifest = list_source(Path("manifest.jsonl"), source_from("webvid:results.csv", {}), print)
+manifest = list_source(Path("manifest.jsonl"), parse_source("webvid:results.csv", {}), print)
 clips = FootageDataset(manifest, Window(), Framing())
 loader = Loader([clips], lambda step: BatchSpec(8, 16, 8 * (step - 1)), seed=0)
 places = loader._places(len(manifest) // 8 - 500)

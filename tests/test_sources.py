@@ -13,12 +13,12 @@ import pytest
 
 from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import list_source, source_from
+from latentshift.data.sources import list_source, parse_source
 from latentshift.data.sources.ucf101 import class_words, load_sentences
 
 
 def read(words: object, **settings: object) -> tuple[list[Row], list[RejectedRow]]:
-    entries: list[Entry] = list(source_from(str(words), settings).entries())
+    entries: list[Entry] = list(parse_source(str(words), settings).entries())
     return [each for each in entries if isinstance(each, Row)], [
         each for each in entries if isinstance(each, RejectedRow)
     ]
@@ -30,8 +30,8 @@ def touch(*paths: Path) -> None:
         path.write_bytes(b"x")
 
 
-def shown(left_out: list[RejectedRow]) -> list[tuple[str, str]]:
-    return [(Path(each.name).name, each.kind) for each in left_out]
+def shown(rejected: list[RejectedRow]) -> list[tuple[str, str]]:
+    return [(Path(each.name).name, each.kind) for each in rejected]
 
 
 def test_a_folder_with_a_text_beside_each_file(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_a_folder_with_a_text_beside_each_file(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text(" \n")
     (tmp_path / "e.txt").write_text("of a video of a kind that is not known")
     touch(tmp_path / "e.xyz")
-    rows, left_out = read(tmp_path)
+    rows, rejected = read(tmp_path)
     assert [(Path(row.file).name, row.captions) for row in rows] == [
         ("deep.MOV", ("deep down",)),
         ("b.mp4", ("two lines",)),
     ]
-    assert shown(left_out) == [("c.png", "missing-caption"), ("d.webm", "missing-caption"), ("e.txt", "no-video")]
+    assert shown(rejected) == [("c.png", "missing-caption"), ("d.webm", "missing-caption"), ("e.txt", "no-video")]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -67,38 +67,38 @@ def test_a_folder_with_a_list(tmp_path: Path, kind: str) -> None:
     else:
         listed[1]["text"] = ["b", "another b"]
         (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(each) for each in listed) + "\n\n")
-    rows, left_out = read(tmp_path)
+    rows, rejected = read(tmp_path)
     assert [(row.start, row.end, row.split) for row in rows] == [(1.5, None, ""), (None, 3.0, "train")]
     assert rows[0].captions == ('says "hello", twice',)
     assert rows[1].captions == (("b",) if kind == "csv" else ("b", "another b"))
-    assert [each.kind for each in left_out] == ["missing-caption", "bad-row", "bad-row", "missing-caption"]
-    assert Path(left_out[-1].name).name == "forgotten.mp4"
+    assert [each.kind for each in rejected] == ["missing-caption", "bad-row", "bad-row", "missing-caption"]
+    assert Path(rejected[-1].name).name == "forgotten.mp4"
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.mp4")
     touch(tmp_path / name, tmp_path / "b.mp4")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("a cup")
-    left_out = RejectedList(tmp_path / "left-out.jsonl")
-    (row,) = list_source(tmp_path / "m.jsonl", source_from(str(tmp_path), {}), left_out.add)
+    rejected = RejectedList(tmp_path / "left-out.jsonl")
+    (row,) = list_source(tmp_path / "m.jsonl", parse_source(str(tmp_path), {}), rejected.add)
     assert Path(row.file) == tmp_path / name and row.name.endswith("caf\\udce9.mp4")
-    assert [Path(each.name).name for each in left_out] == ["b.mp4"]
+    assert [Path(each.name).name for each in rejected] == ["b.mp4"]
 
 
 def test_rows_of_one_split(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "c.mp4")
     (tmp_path / "metadata.csv").write_text("file_name,text,split\na.mp4,a,train\nb.mp4,b,test\nc.mp4,,train\n")
     for split, captions in (("", ["a", "b"]), ("train", ["a"]), ("test", ["b"])):
-        rows, left_out = read(tmp_path, split=split)
-        assert [row.captions[0] for row in rows] == captions and shown(left_out) == [("c.mp4", "missing-caption")]
+        rows, rejected = read(tmp_path, split=split)
+        assert [row.captions[0] for row in rows] == captions and shown(rejected) == [("c.mp4", "missing-caption")]
 
 
 def test_a_folder_with_two_texts_line_by_line(tmp_path: Path) -> None:
     touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
     (tmp_path / "videos.txt").write_text("a.mp4\nb.mp4\n")
     (tmp_path / "prompt.txt").write_text("one\n\n")
-    rows, left_out = read(tmp_path)
-    assert [row.captions for row in rows] == [("one",)] and shown(left_out) == [("b.mp4", "missing-caption")]
+    rows, rejected = read(tmp_path)
+    assert [row.captions for row in rows] == [("one",)] and shown(rejected) == [("b.mp4", "missing-caption")]
     (tmp_path / "prompt.txt").write_text("one\ntwo\nthree\n")
     with pytest.raises(ValueError, match=r"has 2 lines and prompt\.txt has 3"):
         read(tmp_path)
@@ -117,8 +117,8 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
             read(tmp_path)
     (tmp_path / "metadata.csv").unlink()
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a", "text": "a"}\n{')
-    rows, (left_out,) = read(tmp_path)
-    assert len(rows) == 1 and left_out.name.endswith("metadata.jsonl line 2") and "it is no JSON" in left_out.reason
+    rows, (rejected,) = read(tmp_path)
+    assert len(rows) == 1 and rejected.name.endswith("metadata.jsonl line 2") and "it is no JSON" in rejected.reason
     with pytest.raises(ValueError, match="say what it is: folder:PATH, manifest:PATH, webvid:PATH"):
         read(tmp_path / "nothing")
 
@@ -131,11 +131,11 @@ def test_webvid(tmp_path: Path) -> None:
         "2,https://x/2.mp4,PT00H00M11S,../../etc,Out\n"
         "3,https://x/3.mp4,PT00H00M11S,a_b,\n"
     )
-    rows, left_out = read(f"webvid:{table}", root=tmp_path)
+    rows, rejected = read(f"webvid:{table}", root=tmp_path)
     assert rows == [
         Row(f"{tmp_path}/006001_006050/21179416.mp4", ("Aerial shot, winter forest",), "webvid"),
     ]
-    assert [each.kind for each in left_out] == ["unsafe-member", "missing-caption"]
+    assert [each.kind for each in rejected] == ["unsafe-member", "missing-caption"]
     with pytest.raises(ValueError, match="there is no folder"):
         read(f"webvid:{table}", root=tmp_path / "none")
 
@@ -147,8 +147,8 @@ def test_ucf101(tmp_path: Path) -> None:
     (lists / "trainlist01.txt").write_text("YoYo/v_YoYo_g08_c01.avi 101\r\nTaiChi/v_TaiChi_g08_c01.avi 90\n")
     (lists / "testlist01.txt").write_text("YoYo/v_YoYo_g01_c01.avi\n")
     place = f"ucf101:{tmp_path}/UCF-101"
-    rows, left_out = read(place)
-    assert not left_out
+    rows, rejected = read(place)
+    assert not rejected
     assert [(row.split, row.captions[0]) for row in rows] == [
         ("train", "a person is playing with a yo-yo"),
         ("train", "a person is doing tai chi"),
@@ -157,9 +157,9 @@ def test_ucf101(tmp_path: Path) -> None:
     assert [row.captions[0] for row in read(place, captions="class", split="train")[0]] == ["yo yo", "tai chi"]
     own = tmp_path / "own.yaml"
     own.write_text("YoYo: someone plays\n")
-    rows, left_out = read(place, sentences=own)
+    rows, rejected = read(place, sentences=own)
     assert [row.captions[0] for row in rows] == ["someone plays"] * 2
-    assert shown(left_out) == [("v_TaiChi_g08_c01.avi", "missing-caption")]
+    assert shown(rejected) == [("v_TaiChi_g08_c01.avi", "missing-caption")]
     touch(tmp_path / "UCF-101" / "YoYo" / "v_YoYo_g09_c01.avi", tmp_path / "UCF-101" / "YoYo" / "v_YoYo_g08_c01.avi")
     assert shown(read(place, split="test")[1]) == [("v_YoYo_g09_c01.avi", "bad-row")]  # no list names it
     with pytest.raises(ValueError, match="folds 1, 2 and 3"):
@@ -192,10 +192,10 @@ def test_msrvtt(tmp_path: Path) -> None:
         ],
     }
     annotations.write_text(json.dumps(content))
-    rows, left_out = read(f"msrvtt:{annotations}", split="test")
+    rows, rejected = read(f"msrvtt:{annotations}", split="test")
     assert [(Path(row.file).name, row.captions) for row in rows] == [("video7010.mp4", ("a man sings", "singing"))]
-    assert [each.kind for each in left_out] == ["missing-caption", "bad-row", "missing-caption", "unsafe-member"]
-    assert "sentence 3" in left_out[0].name
+    assert [each.kind for each in rejected] == ["missing-caption", "bad-row", "missing-caption", "unsafe-member"]
+    assert "sentence 3" in rejected[0].name
     with pytest.raises(ValueError, match="has the splits train, val, test"):
         read(f"msrvtt:{annotations}", split="dev")
     annotations.write_text("[]")
@@ -227,11 +227,11 @@ def test_shards_are_read_where_they_lie(tmp_path: Path) -> None:
             _member("0005.mp4"),
         ):
             tar.addfile(info, content)
-    rows, left_out = read(f"webdataset:{tmp_path}")
+    rows, rejected = read(f"webdataset:{tmp_path}")
     assert [row.captions for row in rows] == [("one",), ("two",)]
     whole = (tmp_path / "000.tar").read_bytes()
     assert [whole[row.offset : row.offset + row.size] for row in rows] == [b"video one", b"video two"]
-    assert shown(left_out) == [
+    assert shown(rejected) == [
         ("0003", "missing-caption"),
         ("abs.mp4", "unsafe-member"),
         ("up.mp4", "unsafe-member"),
@@ -241,8 +241,8 @@ def test_shards_are_read_where_they_lie(tmp_path: Path) -> None:
         ("0005", "missing-caption"),
     ]
     (tmp_path / "000.tar").write_bytes(whole[:2000])
-    rows, left_out = read(f"webdataset:{tmp_path}")
-    assert [row.captions for row in rows] == [("one",)] and "damaged" in [each.kind for each in left_out]
+    rows, rejected = read(f"webdataset:{tmp_path}")
+    assert [row.captions for row in rows] == [("one",)] and "damaged" in [each.kind for each in rejected]
     torn = bytearray(whole)
     torn[whole.find(b"0002.webm") + 150] ^= 1  # in a header: to the library this looks like the end
     for cut in (bytes(torn), whole[: whole.find(b"0002.webm") + 100], whole[: whole.find(b"0002.webm")]):
@@ -259,16 +259,16 @@ def test_a_manifest_is_what_was_written(tmp_path: Path) -> None:
         Row("/clips/a.mp4", ("é", "b"), "folder", start=1.5, end=4),
         Row("/shards/0.tar", ("c",), "shards", split="val", offset=512, size=9, member="x.mp4"),
     ]
-    left_out = RejectedRow("z", "damaged", "it is broken")
+    rejected = RejectedRow("z", "damaged", "it is broken")
     named: list[RejectedRow] = []
-    assert write_manifest(tmp_path / "m.jsonl", iter([rows[0], left_out, rows[1]]), named.append) == 2
-    assert named == [left_out]
+    assert write_manifest(tmp_path / "m.jsonl", iter([rows[0], rejected, rows[1]]), named.append) == 2
+    assert named == [rejected]
     listed = RejectedList(tmp_path / "left-out.jsonl")
-    for each in (left_out, RejectedRow("y", "bad-row", "it has no words", caption=True)):
+    for each in (rejected, RejectedRow("y", "bad-row", "it has no words", caption=True)):
         listed.add(each)
     again = RejectedList(listed.path)
     assert list(again) == list(listed) and again.by_kind == {"damaged": 1, "bad-row": 1}
-    assert (len(again), again.captions, again.first(1)) == (2, 1, [left_out])
+    assert (len(again), again.captions, again.first(1)) == (2, 1, [rejected])
     manifest = Manifest(tmp_path / "m.jsonl")
     assert list(manifest) == [manifest[0], manifest[1]] == rows
     assert read(tmp_path / "m.jsonl") == (rows, [])

@@ -23,7 +23,7 @@ from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.latents.encode import FrameEncoder, Look, TextEncoder, Views, make_shard
+from latentshift.data.latents.encode import DecodeTask, FrameEncoder, TextEncoder, Views, make_shard
 from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.data.latents.resolve import resolve_source
 from latentshift.data.latents.spec import LatentSpec, num_shards, shard_path
@@ -140,8 +140,8 @@ def _make_shards(
     manifest = resolve_source(folder, SpritesSource(path=Path(), clips=clips), plan)
     blank = Views(np.zeros((1, 16, 8, 8, 3), dtype=np.uint8))
 
-    def views(looks: Iterator[Look]) -> Iterator[tuple[Look, Views | Rejected]]:
-        return ((look, blank) for look in looks)
+    def views(tasks: Iterator[DecodeTask]) -> Iterator[tuple[DecodeTask, Views | Rejected]]:
+        return ((task, blank) for task in tasks)
 
     settled = LatentSpec.read(folder)
     for number in range(num_shards(settled, manifest)):

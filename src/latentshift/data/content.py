@@ -1,4 +1,4 @@
-"""Whether a file is still the one that it was: a hash of its length and of blocks spread over its content."""
+"""A fast content hash of large files: of the length and of blocks spread over the content."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from hashlib import blake2b
 from os import SEEK_END
 
 _BLOCK = 4096
-_BLOCKS = 16  # with the first and the last; a file of up to so many is hashed whole
+_BLOCKS = 16  # including the first and the last; smaller files are hashed completely
 
 
 def content_hash(file: str, offset: int = 0, size: int | None = None) -> str:
-    """Sixteen hexadecimal digits of a file, or of the ``size`` bytes from ``offset`` on: 64 KiB of it are read.
+    """Sixteen hexadecimal digits for a file, or for ``size`` bytes at ``offset``; at most 64 KiB are read.
 
-    Two videos of one length differ in nearly every block, so this tells them apart at the price of opening them. An
-    edit of a few bytes in a large uncompressed file may go unnoticed.
+    Two videos of equal length differ in nearly every block, so this distinguishes them at little cost. A change of a
+    few bytes in a large uncompressed file may go unnoticed.
 
     Raises:
-        OSError: where it can't be read.
+        OSError: if it can't be read.
     """
     with open(file, "rb", buffering=0) as content:
         if size is None:

@@ -1,7 +1,7 @@
-"""Sets of captioned clips to learn from: footage decoded anew each time, or shards of what was encoded once.
+"""Datasets of captioned clips: videos decoded on every read, or shards of encoded latents.
 
-Both give requests, which are small and can be sent to another process, and a request gives a sample. Legend of shapes:
-F frames, H × W pixels, C latent channels, h × w latent pixels, L tokens, D width of the text encoder.
+A dataset makes requests, which are small and can be pickled; reading a request gives a sample. Legend of shapes: F
+frames, H × W pixels, C latent channels, h × w latent pixels, L tokens, D width of the text encoder.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Manifest, Row
-from latentshift.data.sample_order import Choices
+from latentshift.data.sample_order import LazyRng
 
 
 @dataclass(slots=True)
 class Sample:
-    """A clip, or an image (F = 1), and what is said of it.
+    """A clip, or an image (F = 1), with its caption.
 
     Attributes:
         content: frames, uint8 RGB (F, H, W, 3), or moments of latents, float16 (F, 2C, h, w).
         caption: one sentence.
-        text: its embedding (L, D) float16, where it was encoded.
-        empty: likewise that of the empty caption.
+        text: embedding (L, D) float16 of the caption, if text was encoded.
+        empty: embedding of the empty caption, likewise.
         short: whether the video was shorter than the window.
     """
 
@@ -38,14 +38,14 @@ class Sample:
 
 
 class Request(Protocol):
-    """One sample, not yet read."""
+    """A sample that has not been read yet."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
     def read(self) -> Sample:
-        """Read it.
+        """The sample.
 
         Raises:
             Rejected: if it can't be used.
@@ -53,34 +53,34 @@ class Request(Protocol):
 
 
 class ClipDataset(Protocol):
-    """Captioned clips, by number."""
+    """A dataset of captioned clips, by index."""
 
     @property
     def encoded(self) -> bool:
-        """Whether samples hold moments instead of frames."""
+        """Whether samples hold latent moments instead of frames."""
 
     def size(self, num_frames: int) -> int:
-        """How many samples of so many frames there are."""
+        """The number of samples of ``num_frames`` frames."""
 
     @property
     def images(self) -> int:
-        """How many of the single frames are images."""
+        """How many of the single-frame samples are images."""
 
     def caption(self, num_frames: int, index: int) -> str:
-        """What is said of sample ``index`` of so many frames; of several captions the first."""
+        """The (first) caption of sample ``index`` among those of ``num_frames`` frames."""
 
-    def ask(self, num_frames: int, index: int, place: tuple[int, ...]) -> Request:
-        """For sample ``index`` of so many frames; all that is drawn for it is drawn from ``rng_for(*place)``."""
+    def request(self, num_frames: int, index: int, place: tuple[int, ...]) -> Request:
+        """A request for sample ``index`` of ``num_frames`` frames, with the random stream ``rng_for(*place)``."""
 
 
 class FootageDataset:
-    """The rows of a manifest, decoded each time they are asked for.
+    """The rows of a manifest, decoded on every read.
 
     Args:
         manifest: the rows.
-        window: how clips are taken.
-        framing: the shape of their frames.
-        still_share: how many of the single frames of videos are their window's first, captioned as the clip.
+        window: of frames taken from each video.
+        framing: size and crop of the frames.
+        still_share: share of single frames of videos that are the first of their window, with the clip's caption.
     """
 
     encoded = False
@@ -106,14 +106,14 @@ class FootageDataset:
     def caption(self, num_frames: int, index: int) -> str:
         return first_caption(self.manifest[int(self._order[index])], num_frames)
 
-    def ask(self, num_frames: int, index: int, place: tuple[int, ...]) -> FootageRequest:
+    def request(self, num_frames: int, index: int, place: tuple[int, ...]) -> FootageRequest:
         row = self.manifest[int(self._order[index])]
         return FootageRequest(row, self.window, self.framing, num_frames, place, self.still_share)
 
 
 @dataclass(frozen=True)
 class FootageRequest:
-    """One clip, or one frame of it, to be decoded."""
+    """A request to decode a clip, or one frame of it."""
 
     row: Row
     window: Window
@@ -127,36 +127,36 @@ class FootageRequest:
         return self.row.name
 
     def read(self) -> Sample:
-        choices = Choices(self.draws)
+        rng = LazyRng(self.draws)
         window, frames = self.window, self.window.frames
-        first, told = choose_frames(choices, frames, self.num_frames, self.still_share)
+        first, clip_caption = choose_frames(rng, frames, self.num_frames, self.still_share)
         captions = self.row.captions + self.row.image_captions
-        caption = captions[choose_caption(choices, len(self.row.captions), len(captions), told)]
-        if 1 < self.num_frames < frames:  # as many frames of the window as are asked for, at its speed
+        caption = captions[choose_caption(rng, len(self.row.captions), len(captions), clip_caption)]
+        if 1 < self.num_frames < frames:  # fewer frames at the same frame rate
             window = replace(window, frames=self.num_frames, seconds=window.seconds * self.num_frames / frames)
         only = first if self.num_frames == 1 else None
-        clip = read_clip(self.row, window, self.framing, choices.rng, only)
+        clip = read_clip(self.row, window, self.framing, rng.generator, only)
         return Sample(clip.frames, caption, short=clip.short)
 
 
-def choose_frames(choices: Choices, available: int, wanted: int, still_share: float) -> tuple[int, bool]:
-    """Which frame of a clip comes first, and whether the clip's own caption tells of it.
+def choose_frames(rng: LazyRng, available: int, wanted: int, still_share: float) -> tuple[int, bool]:
+    """The first frame to take, and whether the clip's own caption goes with it.
 
-    An image whose caption tells of a motion is where that motion begins: else single frames would give no reason to
-    tell "left" from "right", and clips later would find the two words the same.
+    A single frame with a clip's caption is the first of the clip, where the motion begins. Otherwise an image model
+    could not tell "left" from "right" and would map both words to one embedding, which a video model cannot undo.
     """
-    told = wanted > 1 or choices.happens(still_share)
-    latest = 0 if wanted == 1 and told else available - wanted
-    return choices.among(latest + 1), told
+    clip_caption = wanted > 1 or rng.bernoulli(still_share)
+    latest = 0 if wanted == 1 and clip_caption else available - wanted
+    return rng.below(latest + 1), clip_caption
 
 
-def choose_caption(choices: Choices, captions: int, all_captions: int, told: bool) -> int:
-    """Which caption, of so many of clips and then those of images, in all ``all_captions``."""
-    if told or all_captions == captions:
-        return choices.among(captions)
-    return captions + choices.among(all_captions - captions)
+def choose_caption(rng: LazyRng, captions: int, all_captions: int, clip_caption: bool) -> int:
+    """The index of the caption to use: the clip's ``captions`` come first, then the image captions."""
+    if clip_caption or all_captions == captions:
+        return rng.below(captions)
+    return captions + rng.below(all_captions - captions)
 
 
 def first_caption(row: Row, num_frames: int) -> str:
-    """The first caption of a row's clips, or of its single frames."""
+    """The first caption of a row: of the clip, or of single frames."""
     return (row.image_captions if num_frames == 1 and row.image_captions else row.captions)[0]

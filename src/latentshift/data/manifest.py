@@ -1,8 +1,7 @@
-"""The one list that every source becomes: a clip's file, its captions, where its window may lie.
+"""The list of clips that every source is converted to: file, captions and time range of each clip.
 
-A manifest is a file of JSON lines. It is written once, in the order of the source, and read by position: in memory
-stands where each line begins (8 bytes a clip), nothing else, so that ten million clips take 80 MB. Knows no source and
-no video.
+A manifest is a JSON-lines file, written once in the order of the source and read by index. Only line offsets are kept
+in memory (8 bytes a clip), so ten million clips take 80 MB. Knows no source and no video.
 """
 
 from __future__ import annotations
@@ -27,21 +26,22 @@ MAX_LINE = 2**24  # bytes
 
 @dataclass(frozen=True)
 class Row:
-    """One clip that a source offers.
+    """One clip of a source.
 
     Attributes:
-        file: the file it is in.
-        captions: one or more; training draws one of them.
+        file: path of the video, image or tar.
+        captions: one or more; training picks one at random.
         source: the name of the source.
-        split: ``"train"``, ``"val"``, ``"test"``, or empty where the source has none.
-        start: where in the video its window may begin, in seconds; None for the beginning.
-        end: where its window must end, in seconds; None for the end.
-        offset: for a member of a tar: where its bytes begin in ``file``.
-        size: likewise, how many there are.
-        member: likewise, its name.
-        image_captions: of a single frame of it; empty where the captions serve for that too.
-        file_bytes: how long the file was when it was listed, where that was looked at.
-        file_hash: likewise, of its content, as :func:`latentshift.data.content.content_hash` makes it.
+        split: ``"train"``, ``"val"``, ``"test"``, or empty if the source has no splits.
+        start: start of the clip in the video, in seconds; None for the beginning.
+        end: end of the clip in the video, in seconds; None for the end.
+        offset: of a tar member: offset of its first byte in ``file``.
+        size: of a tar member: its length in bytes.
+        member: of a tar member: its name.
+        image_captions: captions of single frames; empty if ``captions`` are used for these too.
+        file_bytes: size of the file when it was listed; None if not recorded.
+        file_hash: hash of its content, as :func:`latentshift.data.content.content_hash` computes it; None if not
+            recorded.
     """
 
     file: str
@@ -59,7 +59,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         inside = printable(f"{self.file}/{self.member}" if self.member else self.file)
         if self.start is None and self.end is None:
             return inside
@@ -67,24 +67,24 @@ class Row:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is a single image, by its name."""
+        """Whether it is a single image, by file name."""
         return is_image(self.member or self.file)
 
     def to_json(self) -> str:
-        """One line, without what is at its default."""
+        """One line of JSON, without values that are at their default."""
         values = {key: value for key, value in vars(self).items() if value not in (None, "", ())}
-        return json.dumps(values)  # in ASCII: a file name may be no UTF-8
+        return json.dumps(values)  # in ASCII: a file name need not be valid UTF-8
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """Something in a source that cannot become a row.
+    """An entry of a source that can't become a row.
 
     Attributes:
         name: the file, or the line of the list that names it.
-        kind: one of ``refusal.KINDS``.
+        kind: one of :data:`latentshift.data.rejected.KINDS`.
         reason: a sentence without the name.
-        caption: whether it is one caption of a clip, and not a clip.
+        caption: whether it is a single caption of a clip instead of a clip.
     """
 
     name: str
@@ -101,7 +101,7 @@ Entry = Row | RejectedRow
 
 
 def not_text(caption: str) -> str:
-    """Why a caption is no text: JSON can spell characters (``"\\ud800"``) that no encoding can write; else empty."""
+    """Why a caption is not valid text (JSON can hold lone surrogates, ``"\\ud800"``); empty if it is valid."""
     try:
         caption.encode()
     except UnicodeEncodeError as error:
@@ -110,18 +110,18 @@ def not_text(caption: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A file's name with what is no UTF-8 in it spelled out."""
+    """A file name with invalid UTF-8 escaped."""
     return name.encode(errors="backslashreplace").decode()
 
 
 class Manifest:
-    """The rows of a manifest, by position.
+    """The rows of a manifest, by index.
 
     Args:
-        path: a file of JSON lines, each a :class:`Row`. Files that are not absolute lie beside the manifest.
+        path: a JSON-lines file of :class:`Row`. Relative file names are relative to the manifest.
 
     Raises:
-        ValueError: where the file or one of its lines is no manifest; the message names the line.
+        ValueError: if the file or a line in it is not valid; the message names the line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -165,7 +165,7 @@ class Manifest:
                 yield self._parsed(file.read(int(self._starts[index + 1] - self._starts[index])), index)
 
     def entries(self) -> Iterator[Entry]:
-        """Every row; a line that can't be understood is left out, and so costs no other."""
+        """Every row; an invalid line gives a :class:`RejectedRow` and does not affect the others."""
         with self.path.open("rb") as file:
             for index in range(len(self)):
                 line = file.read(int(self._starts[index + 1] - self._starts[index]))
@@ -187,10 +187,10 @@ class Manifest:
 
 
 def row_from(values: Any, where: str, folder: Path) -> Row:
-    """A row from what a line holds.
+    """A row from the values of a line.
 
     Raises:
-        ValueError: for a key that is missing or unknown, or a value of the wrong kind.
+        ValueError: for a missing or unknown key, or a value of the wrong type.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where} must hold an object with file, captions and source")
@@ -228,19 +228,19 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def write_manifest(target: Path, entries: Iterator[Entry], leave_out: Callable[[RejectedRow], None]) -> int:
-    """Write a source's rows, whole or not at all; how many they were.
+def write_manifest(target: Path, entries: Iterator[Entry], reject: Callable[[RejectedRow], None]) -> int:
+    """Write a source's rows atomically; returns how many there are.
 
     Args:
         target: the file.
-        entries: rows, and what is left out.
-        leave_out: told of everything that is left out.
+        entries: rows and rejected entries.
+        reject: called with each rejected entry.
     """
     rows = 0
     with atomic_write(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         for entry in entries:
             if isinstance(entry, RejectedRow):
-                leave_out(entry)
+                reject(entry)
             else:
                 file.write(entry.to_json() + "\n")
                 rows += 1

@@ -1,4 +1,4 @@
-"""Which files are looked at: by their names, before anything is opened."""
+"""Which files are videos or images, by file name alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VIDEOS = frozenset(
 
 
 def is_mac_file(name: str) -> bool:
-    """Whether it is what macOS adds beside files when it copies or packs them: attributes, previews, no content."""
+    """Whether it is a file that macOS adds when copying or packing: attributes or previews, no content."""
     path = PurePath(name)
     return path.name.startswith("._") or path.name == ".DS_Store" or "__MACOSX" in path.parts
 

@@ -1,6 +1,6 @@
-"""Reading ahead: an iterator is run in a thread of its own, a few items in front of whoever uses them.
+"""Prefetching: run an iterator in a background thread, a few items ahead of its consumer.
 
-Or only once that pays: what lies in the page cache is read in less time than a thread costs.
+Optionally only once reads are slow: data in the page cache is read in less time than a thread costs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = 0.1  # seconds between two looks at whether it was all given up
-_FAREWELL = 5.0  # seconds that a thread has to end in, when what it reads is not wanted any more
-_SLOW = 0.005  # seconds that an item may take before it is worth a thread
+_POLL_SECONDS = 0.1  # how often cancellation is checked
+_JOIN_TIMEOUT = 5.0  # seconds that a cancelled thread has to end
+_SLOW = 0.005  # seconds: an item that takes longer is worth a thread
 _SLOW_IN_A_ROW = 2  # the first item often has more to do
 
 
 def prefetch_if_slow(source: Iterator[T], depth: int, clock: Callable[[], float] = time.perf_counter) -> Generator[T]:
-    """The items of ``source``, made when they are asked for until two in a row took over 5 ms; ahead from then on.
+    """The items of ``source``: read on demand until two in a row take over 5 ms, prefetched from then on.
 
     Args:
-        source: run in this thread, and perhaps later in another; it is in one of them at a time.
-        depth: of reading ahead, 1 or more.
+        source: run in the caller's thread first and possibly in another later, never in both at once.
+        depth: items to prefetch, 1 or more.
         clock: in seconds.
     """
     slow = 0
@@ -40,23 +40,23 @@ def prefetch_if_slow(source: Iterator[T], depth: int, clock: Callable[[], float]
 
 
 def prefetch(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda: None) -> Generator[T]:
-    """The items of ``source``, of which up to ``depth`` are there before they are asked for.
+    """The items of ``source``, with up to ``depth`` of them prefetched.
 
     Args:
-        source: run in another thread; what it raises is raised here.
+        source: run in another thread; its exceptions are raised here.
         depth: 1 or more.
-        stop: called when the generator is closed before its end, to end a ``source`` that would go on waiting.
+        stop: called when the generator is closed early, to unblock a ``source`` that is waiting.
     """
     items: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
-    room: SimpleQueue[None] = SimpleQueue()  # a token for each item that may be there
+    slots: SimpleQueue[None] = SimpleQueue()  # a token for each item that may be queued
     for _ in range(depth):
-        room.put(None)
-    given_up = Event()
+        slots.put(None)
+    cancelled = Event()
 
     def work() -> None:
         try:
             for item in source:
-                if not _taken(room, given_up):
+                if not _acquire(slots, cancelled):
                     return
                 items.put((True, item))
             items.put((False, None))
@@ -69,11 +69,11 @@ def prefetch(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda:
     try:
         while True:
             try:
-                more, item = items.get(timeout=_PATIENCE)
+                more, item = items.get(timeout=_POLL_SECONDS)
             except Empty:
                 continue
             if more:
-                room.put(None)
+                slots.put(None)
                 yield item
                 continue
             ended = True
@@ -81,17 +81,17 @@ def prefetch(source: Iterator[T], depth: int, stop: Callable[[], None] = lambda:
                 raise item
             return
     finally:
-        given_up.set()
+        cancelled.set()
         if not ended:
             stop()
-        thread.join(_FAREWELL)  # a read from a disk that is gone holds its thread, and is not to hold whoever gave up
+        thread.join(_JOIN_TIMEOUT)  # a read from a lost disk blocks its thread and must not block the caller
 
 
-def _taken(room: SimpleQueue[None], given_up: Event) -> bool:
-    """Wait for a token; False if it was all given up meanwhile."""
-    while not given_up.is_set():
+def _acquire(slots: SimpleQueue[None], cancelled: Event) -> bool:
+    """Wait for a token; False if cancelled meanwhile."""
+    while not cancelled.is_set():
         try:
-            room.get(timeout=_PATIENCE)
+            slots.get(timeout=_POLL_SECONDS)
             return True
         except Empty:
             continue

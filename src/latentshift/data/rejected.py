@@ -1,6 +1,6 @@
-"""Why a clip cannot be used: a kind, by which reports count, and a sentence for people.
+"""Why a clip can't be used: a kind, which reports count by, and a sentence for people.
 
-Every clip that is left out anywhere is left out by one of these; docs/your-own-videos.md says for each kind what to do.
+Every rejected clip has one of these kinds; docs/your-own-videos.md says what to do about each.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Rejected(ValueError):  # noqa: N818  (no error of the program's)
-    """A clip that cannot be used.
+    """A clip that can't be used.
 
     Args:
         kind: one of ``KINDS``.
-        reason: what is wrong with it, in one sentence without the clip's name.
+        reason: what is wrong, in one sentence without the clip's name.
     """
 
     def __init__(self, kind: Kind, reason: str) -> None:

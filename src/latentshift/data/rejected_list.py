@@ -1,4 +1,4 @@
-"""What was left out, however much of it: named in a file of JSON lines, counted in memory."""
+"""The rejected clips of a source: named in a JSON-lines file, counted in memory."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from latentshift.data.manifest import RejectedRow
 
 
 class RejectedList:
-    """A list on disk of what was left out.
+    """A list on disk of rejected clips.
 
     Args:
-        path: the file; what is in it already stays.
+        path: the file; existing entries are kept.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.by_kind: Counter[str] = Counter()
-        self.captions = 0  # of it, single captions of clips
+        self.captions = 0  # how many entries are single captions of clips
         for each in self:
             self._count(each)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Delete all entries."""
         self.path.unlink(missing_ok=True)
         self.by_kind.clear()
         self.captions = 0
 
-    def add(self, left_out: RejectedRow) -> None:
-        """Add one."""
+    def add(self, row: RejectedRow) -> None:
+        """Append an entry."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(left_out)) + "\n")
-        self._count(left_out)
+            file.write(json.dumps(vars(row)) + "\n")
+        self._count(row)
 
     def first(self, count: int) -> list[RejectedRow]:
-        """The first of them."""
+        """The first ``count`` entries."""
         return list(itertools.islice(self, count))
 
-    def _count(self, left_out: RejectedRow) -> None:
-        self.by_kind[left_out.kind] += 1
-        self.captions += left_out.caption
+    def _count(self, row: RejectedRow) -> None:
+        self.by_kind[row.kind] += 1
+        self.captions += row.caption
 
     def __len__(self) -> int:
         return self.by_kind.total()

@@ -1,6 +1,6 @@
-"""The order in which samples are seen, and each sample's own randomness: functions of (seed, epoch, index) alone.
+"""The order of samples and the random stream of each: functions of (seed, epoch, index) alone.
 
-So neither depends on the batch size, on the number of workers, or on where a run was stopped and taken up again.
+Neither depends on the batch size, the number of workers, or where a run was interrupted and resumed.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from math import lcm
 
 import numpy as np
 
-# Sets these streams apart from those that a data set draws its own samples from, whatever its seed.
+# Separates these streams from those of synthetic data sets with the same seed.
 _STREAM = 0x7EA1
 
 
 @lru_cache(maxsize=6)
 def _permutation(size: int, *key: int) -> np.ndarray:
-    # 32 bits where they suffice: ten million clips take 40 MB.
+    # int32 where it suffices: 40 MB for ten million clips.
     kind = np.int32 if size < 2**31 else np.int64
     return np.random.default_rng([_STREAM, *key]).permutation(size).astype(kind)
 
 
-def shuffled_place(position: int, size: int, seed: int, *stream: int) -> tuple[int, int]:
+def shuffled_index(position: int, size: int, seed: int, *stream: int) -> tuple[int, int]:
     """(epoch, index) of a position in an endless order of ``range(size)``: each epoch is a new permutation.
 
     Args:
         position: 0, 1, 2, ….
-        size: how many there are to order.
+        size: number of samples.
         seed: of the run.
-        stream: numbers that set this order apart from others of the seed.
+        stream: numbers that distinguish this order from others with the same seed.
     """
     epoch, place = divmod(position, size)
     return epoch, int(_permutation(size, seed, *stream, epoch)[place])
 
 
-def whole_weights(weights: Sequence[float]) -> list[int]:
-    """Weights as whole numbers in the same ratios, taken at their decimal word: 0.1 and 0.2 are 1 and 2."""
+def integer_weights(weights: Sequence[float]) -> list[int]:
+    """Weights scaled to integers in the same ratios, as written in decimal: 0.1 and 0.2 become 1 and 2."""
     exact = [Fraction(str(weight)) for weight in weights]
     scale = lcm(*(weight.denominator for weight in exact))
     return [int(weight * scale) for weight in exact]
 
 
 def interleaved(position: int, weights: Sequence[int]) -> tuple[int, int]:
-    """(which, place): which of several streams a position of their mixture is of, and where in that stream it is.
+    """(stream, position within it) of a position in a deterministic mixture of several streams.
 
-    The first stream's k-th element comes where what it is due reaches k; what is left is shared in the same way by the
-    others. So every stream has its share of the mixture from the beginning, wherever one begins to read.
+    The first stream's k-th element comes where its accumulated share reaches k; the other positions are split among the
+    rest in the same way. Every stream has its share of the mixture from the start, wherever reading begins.
 
     Args:
         position: 0, 1, 2, … in the mixture.
@@ -64,26 +64,26 @@ def interleaved(position: int, weights: Sequence[int]) -> tuple[int, int]:
 
 
 def rng_for(seed: int, *place: int) -> np.random.Generator:
-    """The random stream of one place in a run: a sample (epoch, index)."""
-    # numpy takes no notice of zeros at the end: the last number keeps (1,) and (1, 0) apart.
+    """The random stream of one sample: ``place`` is e.g. (epoch, index)."""
+    # numpy ignores trailing zeros: the length keeps (1,) and (1, 0) apart.
     return np.random.default_rng([_STREAM, seed, *place, len(place)])
 
 
-class Choices:
-    """Choices among a few, from the random stream of one place; where there is nothing to choose nothing is drawn."""
+class LazyRng:
+    """The random stream of one sample, created on first use; a choice with one outcome draws nothing."""
 
     def __init__(self, place: Sequence[int]) -> None:
         self._place = place
 
     @cached_property
-    def rng(self) -> np.random.Generator:
-        """The stream."""
+    def generator(self) -> np.random.Generator:
+        """The underlying generator."""
         return rng_for(*self._place)
 
-    def among(self, count: int) -> int:
-        """0 … ``count`` - 1."""
-        return int(self.rng.integers(count)) if count > 1 else 0
+    def below(self, count: int) -> int:
+        """A uniform integer in 0 … ``count`` - 1."""
+        return int(self.generator.integers(count)) if count > 1 else 0
 
-    def happens(self, share: float) -> bool:
-        """True in that share of all places."""
-        return share >= 1 or (share > 0 and float(self.rng.random()) < share)
+    def bernoulli(self, share: float) -> bool:
+        """True with probability ``share``."""
+        return share >= 1 or (share > 0 and float(self.generator.random()) < share)

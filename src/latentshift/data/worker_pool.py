@@ -1,7 +1,7 @@
-"""Work on files that nobody vouches for, in processes of its own: what hangs, crashes or swells costs one item.
+"""Process untrusted files in worker processes: a hang, a crash or excessive memory costs one item.
 
-Each item is given to a worker process with a limit of time and of memory. A worker that breaks one is killed and
-replaced; its item comes back as a refusal, and all others as if nothing had been. Knows nothing of videos.
+Each item has a limit of time and of memory. A worker that exceeds one is killed and replaced; its item comes back as
+:class:`Rejected`, and the others are not affected. Knows nothing of videos.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from latentshift.data.rejected import Rejected
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
-_MOST_TO_START = 300.0  # seconds
-_GLANCE = 0.5  # seconds between two looks at whether the pool was closed
-# Workers import what the work needs and nothing of what the caller has loaded; threads and locks do not come along.
+_START_TIMEOUT = 300.0  # seconds
+_POLL_SECONDS = 0.5  # how often a closed pool is noticed
+# Spawned, so that workers import only what the work needs and inherit no threads or locks.
 _PROCESSES = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """What one item may cost, and how many are worked on side by side.
+    """Limits of each item, and the number of workers.
 
     Attributes:
-        workers: processes, 1 or more.
-        seconds: that an item may take.
-        memory: bytes of address space that an item may take.
+        workers: number of processes, 1 or more.
+        seconds: time limit of an item.
+        memory: address space limit of an item, in bytes.
     """
 
     workers: int = 2
@@ -58,15 +58,15 @@ class WorkerLimits:
 
 
 class WorkerPool(Generic[I, R]):
-    """A few worker processes that do the same work on one item after another.
+    """Worker processes that apply one function to a stream of items.
 
     Args:
         work: a function at the top of a module, item -> result; it may raise :class:`Rejected`.
         limits: of each item.
-        imports: modules that the work imports, so that loading them is not on an item's time and memory.
+        imports: modules to import before the first item, so that loading them does not count towards its limits.
 
     Raises:
-        ValueError: when a worker is first used, if it can't be started.
+        ValueError: on first use, if a worker can't be started.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class WorkerPool(Generic[I, R]):
         self._workers = [_Worker(work, limits.memory, tuple(imports)) for _ in range(limits.workers)]
 
     def run(self, items: Iterable[I]) -> Iterator[tuple[I, R | Rejected]]:
-        """Each item with its result, or with why there is none, in the items' order.
+        """Each item with its result or a :class:`Rejected`, in the order of the items.
 
-        Reads ahead by a few items a worker and no further, so that any number of them fits in memory.
+        At most four items a worker are read ahead, so any number of items fits in memory.
         """
         try:
             yield from self._run(items)
-        finally:  # given up before its end: what is still at work would answer to the next run
+        finally:  # closed early: results still in progress must not reach the next run
             for worker in self._workers:
                 if worker.task is not None:
                     worker.restart()
@@ -104,7 +104,7 @@ class WorkerPool(Generic[I, R]):
                         break
                     waiting[number] = item  # type: ignore[assignment]
                     order.append(number)
-                    worker.give(number, item, self.seconds)
+                    worker.submit(number, item, self.seconds)
             while order and order[0] in done:
                 number = order.popleft()
                 yield waiting.pop(number), done.pop(number)
@@ -115,7 +115,7 @@ class WorkerPool(Generic[I, R]):
             self._gather(done)
 
     def close(self) -> None:
-        """End the processes, whatever they are at; a ``run`` in another thread ends too."""
+        """Kill the processes; a ``run`` in another thread ends too."""
         self._closed = True
         for worker in self._workers:
             worker.end()
@@ -127,16 +127,16 @@ class WorkerPool(Generic[I, R]):
         self.close()
 
     def _gather(self, done: dict[int, Any]) -> None:
-        """Wait for the next answer, death or deadline."""
+        """Wait for the next result, crash or deadline."""
         busy = [worker for worker in self._workers if worker.task is not None]
         rest = max(0.0, min(worker.deadline for worker in busy) - time.monotonic())
-        ready = set(wait([worker.connection for worker in busy], timeout=min(rest, _GLANCE)))
+        ready = set(wait([worker.connection for worker in busy], timeout=min(rest, _POLL_SECONDS)))
         for worker in busy:
             task = worker.task
             if self._closed or task is None:
                 return
             if worker.connection in ready:
-                done[task] = worker.take()
+                done[task] = worker.receive()
             elif time.monotonic() >= worker.deadline:
                 done[task] = Rejected("timed-out", f"it took longer than {self.seconds:g} s")
                 worker.restart()
@@ -155,30 +155,30 @@ class _Worker:
         self.connection: Connection
         self._start()
 
-    def give(self, task: int, item: object, seconds: float) -> None:
+    def submit(self, task: int, item: object, seconds: float) -> None:
         try:
             self._send(item)
-        except OSError:  # it died between two items, which is no item's fault
+        except OSError:  # it died between two items
             self.restart()
             self._send(item)
         self.task = task
         self.deadline = time.monotonic() + seconds
 
-    def take(self) -> Any:
-        """The answer that has come, or that the process died of the item."""
+    def receive(self) -> Any:
+        """The received result, or :class:`Rejected` if the process crashed."""
         try:
-            answer = self.connection.recv()
+            result = self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            answer = Rejected("crashed", f"its decoder crashed ({how})")
+            result = Rejected("crashed", f"its decoder crashed ({how})")
             self.restart()
         self.task = None
-        return answer
+        return result
 
     def restart(self) -> None:
-        """Another process in this one's place, unless it is all over."""
+        """Replace the process, unless the pool is closed."""
         with self._lock:
             if not self._ended:
                 self._kill()
@@ -196,9 +196,9 @@ class _Worker:
         self.task = None
 
     def _send(self, item: object) -> None:
-        if not self._ready:  # its start and its imports are not on the item's time
+        if not self._ready:  # startup and imports do not count towards the item's time limit
             try:
-                if not self.connection.poll(_MOST_TO_START):
+                if not self.connection.poll(_START_TIMEOUT):
                     raise EOFError
                 self.connection.recv()
             except EOFError:
@@ -222,9 +222,9 @@ class _Worker:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is started inside never hears what is sent to all processes of a run to end them.
+    """Start processes with SIGTERM and SIGINT blocked.
 
-    That is for the parent, which ends this one; a decoder that died of it would blame the item that it was at.
+    The parent handles those signals and ends its workers; a worker killed by one would blame the item it was decoding.
     """
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
@@ -238,11 +238,11 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def attempt(work: Callable[[I], R], item: I) -> R | Rejected:
-    """The result, or why there is none: whatever goes wrong costs this item and no other."""
+    """The result, or :class:`Rejected` for any error, so that it costs only this item."""
     try:
         return work(item)
-    except Rejected as refused:
-        return Rejected(refused.kind, refused.reason)  # without its traceback
+    except Rejected as rejected:
+        return Rejected(rejected.kind, rejected.reason)  # without its traceback
     except MemoryError:
         return Rejected("out-of-memory", "it needs more memory than it may have")
     except Exception as error:  # decoders of broken files raise nearly anything
@@ -264,12 +264,12 @@ def _serve(connection: Connection, work: Callable[[Any], Any], memory: int, impo
             return
         try:
             connection.send(attempt(work, item))
-        except OSError:  # whoever asked has ended, and says so itself
+        except OSError:  # the parent has ended
             return
 
 
 def _limit(memory: int) -> None:
-    """Let the process have so many bytes more than it has now."""
+    """Limit the process to ``memory`` bytes more than it uses now."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -286,12 +286,12 @@ def _limit(memory: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """Watch for a parent that was killed: a worker that hangs would never notice."""
+    """Exit if the parent is killed; a hanging worker would never notice."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_GLANCE)
+            time.sleep(_POLL_SECONDS)
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latentshift.data.latents.spec import index_path, manifest_path
 from latentshift.data.manifest import Manifest, Row
-from latentshift.data.sources import source_from
+from latentshift.data.sources import parse_source
 from latentshift.training.settings import DataSettings
 
 
@@ -28,5 +28,5 @@ def _rows(settings: DataSettings) -> Iterator[Row]:
     if index_path(folder).is_file():
         yield from Manifest(manifest_path(folder))
         return
-    entries = source_from(settings.source, settings.options).entries()
+    entries = parse_source(settings.source, settings.options).entries()
     yield from (entry for entry in entries if isinstance(entry, Row))

@@ -21,7 +21,7 @@ from latentshift.data.latents.resolve import resolve_source
 from latentshift.data.latents.spec import LatentSpec, index_path, spec_digest
 from latentshift.data.manifest import Manifest, RejectedRow
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import Source, list_source, source_from
+from latentshift.data.sources import Source, list_source, parse_source
 from latentshift.data.worker_pool import WorkerLimits
 from latentshift.error_text import printable
 from latentshift.models.caption_length import count_cut
@@ -106,7 +106,7 @@ class DataSource:
         pipeline, side = context.pipeline, context.pipeline.sample_size
         if index_path(Path(settings.source)).is_file():
             latents = _open_latents(settings, context)
-            _check_encoders(latents.plan, settings.source, pipeline)
+            _check_encoders(latents.spec, settings.source, pipeline)
             self._use_latents(latents)
             return
         frames = settings.frames or (context.num_frames if context.num_frames > 1 else _FRAMES_FOR_IMAGES)
@@ -118,7 +118,7 @@ class DataSource:
             self._use_latents(LatentDataset(folder, context.motion_captions))
         else:
             folder = output / "footage" / name
-            source = source_from(settings.source, settings.options)
+            source = parse_source(settings.source, settings.options)
             manifest, rejected = list_rows(folder, source, write=context.rank == 0)
             if context.rank == 0:
                 _warn_of_cut_captions(settings, manifest, pipeline)
@@ -128,9 +128,9 @@ class DataSource:
             self._rejected = lambda: iter(rejected)
 
     def _use_latents(self, latents: LatentDataset) -> None:
-        self.clips, self.short, self._rejected = latents, latents.short, latents.refused
-        self.digest = spec_digest(latents.plan)
-        self.text_encoded = latents.plan.text is not None
+        self.clips, self.short, self._rejected = latents, latents.short, latents.rejected
+        self.digest = spec_digest(latents.spec)
+        self.text_encoded = latents.spec.text is not None
 
     def describe(self, num_frames: int, *, images: bool) -> dict[str, Any]:
         """What is used and what is not, as JSON values."""
@@ -221,7 +221,7 @@ def _encode(folder: Path, settings: DataSettings, window: Window, framing: Frami
         views=settings.views,
         seed=settings.seed,
     )
-    source = source_from(settings.source, settings.options)
+    source = parse_source(settings.source, settings.options)
     manifest = resolve_source(folder, source, spec, retry=context.loading.retry and first)
     if first:
         _warn_of_cut_captions(settings, manifest, context.pipeline)

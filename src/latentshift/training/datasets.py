@@ -12,7 +12,7 @@ from latentshift.data.latents.spec import LatentSpec, index_path
 from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
-from latentshift.data.sources import source_from
+from latentshift.data.sources import parse_source
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.settings import DataSettings
@@ -115,7 +115,7 @@ def open_sources(
 
 def replaced_clips(loader: Loader) -> list[dict[str, str]]:
     """The clips that could not be used, for which a loader took others, and why."""
-    return [{"name": name, "kind": each.kind, "reason": each.reason} for name, each in sorted(loader.left_out.items())]
+    return [{"name": name, "kind": each.kind, "reason": each.reason} for name, each in sorted(loader.rejected.items())]
 
 
 def restore_replaced(loader: Loader, output: Path, heading: str) -> None:
@@ -124,7 +124,7 @@ def restore_replaced(loader: Loader, output: Path, heading: str) -> None:
     if path.exists() and list_checkpoints(output / "checkpoints"):
         before = load_json_bounded(path, _MAX_REPORT)
         for each in before.get(heading, ()):
-            loader.left_out[each["name"]] = Rejected(each["kind"], each["reason"])
+            loader.rejected[each["name"]] = Rejected(each["kind"], each["reason"])
         loader.short |= set(before.get("short", ()))
 
 
@@ -157,5 +157,5 @@ def _count_samples(settings: DataSettings, images: bool) -> int:
     if index_path(folder).is_file():
         latents = LatentDataset(folder)
         return latents.size(1) - (0 if images else latents.images)
-    entries = source_from(settings.source, settings.options).entries()
+    entries = parse_source(settings.source, settings.options).entries()
     return sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)

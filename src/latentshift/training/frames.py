@@ -20,7 +20,7 @@ from latentshift.data.footage.window import Window
 from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.manifest import Row
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import source_from, uncaptioned_entries
+from latentshift.data.sources import parse_source, uncaptioned_entries
 from latentshift.data.sprites import Sprites
 from latentshift.error_text import printable
 from latentshift.training.data_source import list_rows, worker_limits
@@ -106,7 +106,7 @@ def count_frames(sources: Sequence[FrameSourceSettings]) -> int:
     """
     total = 0
     for each in sources:
-        entries = uncaptioned_entries(source_from(each.source, each.options))
+        entries = uncaptioned_entries(parse_source(each.source, each.options))
         count = sum(isinstance(entry, Row) for entry in entries)
         if not count:
             raise ValueError(f"{each.source} holds no video or image")
@@ -160,7 +160,7 @@ class SourceFrames:
         self.digests: dict[str, str] = {}
         for number, each in enumerate(data.sources, 1):
             folder = context.output / "footage" / (str(number) if len(data.sources) > 1 else "")
-            source = source_from(each.source, each.options)
+            source = parse_source(each.source, each.options)
             manifest, rejected = list_rows(folder, source, write=context.rank == 0, captioned=False)
             framing = Framing(data.size, data.size, each.crop, each.flip)
             self._sets.append(FootageDataset(manifest, Window(frames=1), framing))

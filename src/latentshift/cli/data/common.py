@@ -36,7 +36,7 @@ def source_of(words: str, options: list[str] | None) -> Any:
     Raises:
         ValueError: for one that there is not, or options that do not hold.
     """
-    from latentshift.data.sources import source_from
+    from latentshift.data.sources import parse_source
 
     values: dict[str, str] = {}
     for word in options or []:
@@ -44,7 +44,7 @@ def source_of(words: str, options: list[str] | None) -> Any:
         if not equals or not key:
             raise ValueError(f"{word!r} is not of the form key=value")
         values[key] = value
-    return source_from(words, values)
+    return parse_source(words, values)
 
 
 def limits_of(workers: int, time_limit: float, memory_limit: float) -> Any:

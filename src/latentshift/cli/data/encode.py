@@ -127,9 +127,9 @@ def encode(
     state = PartialState(cpu=device == "cpu", **({"timeout": _PATIENCE} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device)
     side = encoders.size if size is None else size
-    plan = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
+    latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
     with state.main_process_first():
-        manifest = resolve_source(output, chosen, plan, retry=retry and state.is_main_process)
+        manifest = resolve_source(output, chosen, latent_spec, retry=retry and state.is_main_process)
     if engine == "ray":
         from latentshift.cli.data.ray_engine import encode_with_ray
 
@@ -149,10 +149,10 @@ def encode(
     if not state.is_main_process:
         return
     encoded = LatentDataset(output)
-    refused = encoded.refused_by_kind.total()
-    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_left_out}")
+    refused = encoded.rejected_by_kind.total()
+    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_rejected}")
     print_refused(
-        list(islice(encoded.refused(), MOST_SHOWN)),
+        list(islice(encoded.rejected(), MOST_SHOWN)),
         refused,
         f"{output}/left-out.jsonl and the .json files there name all",
     )

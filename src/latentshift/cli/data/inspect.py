@@ -59,8 +59,8 @@ def inspect(
     from latentshift.data.footage.framing import Framing
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
     from latentshift.data.footage.window import Window
-    from latentshift.data.inspection.inspect import Inspection, look_through
-    from latentshift.data.inspection.page import Shown, render_page
+    from latentshift.data.inspection.inspect import Inspection, inspect_rows
+    from latentshift.data.inspection.page import SampleClip, render_page
     from latentshift.data.manifest import Manifest, write_manifest
     from latentshift.data.rejected import Rejected
     from latentshift.data.rejected_list import RejectedList
@@ -73,26 +73,26 @@ def inspect(
     framing = Framing(size, size)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
-    samples: list[Shown] = []
+    samples: list[SampleClip] = []
     with tempfile.TemporaryDirectory() as folder:
         inspection = Inspection(RejectedList(Path(folder) / "left-out.jsonl"))
         listed = Path(folder) / "manifest.jsonl"
         ignored: list[str] = []
-        rows = write_manifest(listed, chosen.entries(ignored.append), inspection.left_out.add)
-        if not rows and not inspection.left_out:
+        rows = write_manifest(listed, chosen.entries(ignored.append), inspection.rejected.add)
+        if not rows and not inspection.rejected:
             raise ValueError(f"{source} holds no video and no image")
         manifest: Manifest | list[Row] = Manifest(listed) if rows else []
-        findings = look_through(manifest, window, framing, limits, pictures=_SAMPLES if html_file else 0)
+        findings = inspect_rows(manifest, window, framing, limits, pictures=_SAMPLES if html_file else 0)
         for finding in tqdm(findings, total=rows, desc="inspect", unit="clip", disable=not sys.stderr.isatty()):
             inspection.add(finding)
-            found, row = finding.found, finding.row
+            found, row = finding.result, finding.row
             if not isinstance(found, Rejected) and found.frames is not None:
-                samples.append(Shown(row.name, row.captions[0], found.frames, frames / seconds))
+                samples.append(SampleClip(row.name, row.captions[0], found.frames, frames / seconds))
         report = inspection.to_dict(manifest)
         report["ignored"] = ignored
         if model is not None:
             report["captions"]["cut"] = _count_cut(model, manifest)
-        refused = inspection.left_out.first(MOST_SHOWN)
+        refused = inspection.rejected.first(MOST_SHOWN)
     if json_file is not None:
         atomic_write_text(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:

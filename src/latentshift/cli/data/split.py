@@ -50,8 +50,8 @@ def split(
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
     with tempfile.TemporaryDirectory() as folder:
-        left_out = RejectedList(Path(folder) / "left-out.jsonl")
-        manifest = list_source(Path(folder) / "manifest.jsonl", chosen, left_out.add)
+        rejected = RejectedList(Path(folder) / "left-out.jsonl")
+        manifest = list_source(Path(folder) / "manifest.jsonl", chosen, rejected.add)
         with tqdm(total=len(manifest), desc="split", unit="video", disable=not sys.stderr.isatty()) as bar:
 
             def entries() -> Iterator[Entry]:
@@ -60,15 +60,15 @@ def split(
                     yield from found
 
             cut = Path(folder) / "rows.jsonl"
-            rows = write_manifest(cut, entries(), left_out.add)
+            rows = write_manifest(cut, entries(), rejected.add)
         if not rows:
-            (first,) = left_out.first(1)
+            (first,) = rejected.first(1)
             raise ValueError(f"{source} gives no scene of {shortest:g} s or more; {first.name}: {first.reason}")
         names = output.with_suffix(".left-out.jsonl")
-        for path, target in ((cut, output), (left_out.path, names)):
+        for path, target in ((cut, output), (rejected.path, names)):
             if path.exists():
                 with atomic_write(target) as temporary:
                     shutil.copyfile(path, temporary)
-        print(f"{len(manifest)} videos became {rows} rows; {len(left_out)} left out")
-        print_refused(left_out.first(MOST_SHOWN), len(left_out), f"{names} has all of them")
+        print(f"{len(manifest)} videos became {rows} rows; {len(rejected)} left out")
+        print_refused(rejected.first(MOST_SHOWN), len(rejected), f"{names} has all of them")
     print(printable(output, MOST_OF_A_PATH))

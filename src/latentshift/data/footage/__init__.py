@@ -1,1 +1,1 @@
-"""From a row to frames: which moments, what shape, and how a video, an image or a drawn clip is read."""
+"""From a manifest row to frames: time window, resizing and cropping, and decoding."""

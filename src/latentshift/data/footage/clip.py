@@ -1,4 +1,4 @@
-"""What comes of reading a file: a clip, or what the file is.
+"""The result of reading a file: a clip, or its properties.
 
 Legend of shapes: F frames, H × W pixels.
 """
@@ -14,13 +14,13 @@ MAX_PIXELS = 36_000_000  # of a frame; a little more than 8K: one such is 100 MB
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames and when they are shown.
+    """Frames with presentation times.
 
     Attributes:
         frames: uint8 RGB (F, H, W, 3).
-        times: (F,) float64, seconds from the video's beginning: when the frame that was taken appears, rising; 0 for
+        times: (F,) float64, presentation time of each frame in seconds from the start of the video, increasing; 0 for
             an image.
-        short: whether the video was shorter than the window, and its last frame was held or the window shortened.
+        short: whether the video is shorter than the window, so that its last frame is held or the window shortened.
     """
 
     frames: np.ndarray
@@ -30,14 +30,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file is, as measured.
+    """Measured properties of a file.
 
     Attributes:
-        start: when its first frame is shown, in seconds of its own clock.
-        end: when its last frame has been shown.
+        start: presentation time of the first frame, in seconds of the file's clock.
+        end: end of the last frame, likewise.
         fps: frames a second on average; 0 for an image.
-        height: as it is seen, in pixels: upright, and with pixels made square.
-        width: likewise.
+        height: displayed height in pixels: after rotation, with square pixels.
+        width: displayed width, likewise.
         codec: its name, e.g. ``"h264"``.
     """
 
@@ -50,5 +50,5 @@ class Probe:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts; 0 for an image."""
+        """Duration; 0 for an image."""
         return self.end - self.start

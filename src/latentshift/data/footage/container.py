@@ -1,6 +1,6 @@
 """A video file opened with FFmpeg: its container, its video stream, and the frames that a packet gives.
 
-Whatever FFmpeg says of a broken file becomes a refusal.
+FFmpeg's errors on broken files become :class:`latentshift.data.rejected.Rejected`.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _ATTACHED_PICTURE = 0x400  # a cover that poses as a video stream
 def open_video(
     file: str, offset: int | None = None, size: int | None = None
 ) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A file's container and its video stream, at the beginning of the file.
+    """Open a file; gives its container and its video stream.
 
     Args:
         file: the file.
-        offset: where the video begins in it, in bytes; None for all of it.
-        size: how long the video is, in bytes.
+        offset: offset of the video in the file, in bytes; None for the whole file.
+        size: length of the video, in bytes.
 
     Raises:
-        Rejected: for what can't be read, here or inside the block.
+        Rejected: if it can't be read, here or inside the block.
     """
     import av
 
-    source = os.path.abspath(file)  # so that FFmpeg takes no "a:b.mp4" for an address
+    source = os.path.abspath(file)  # so that FFmpeg does not take "a:b.mp4" for a URL
     if not os.path.isfile(source):
         raise Rejected("missing-file", "there is no such file")
     if offset is not None and size is not None:
@@ -70,10 +70,10 @@ def open_video(
 
 
 def decode_packet(packet: Packet) -> list[VideoFrame]:
-    """The frames that come out of the decoder when a packet goes in, in the order in which they are shown.
+    """The frames that the decoder gives for a packet, in presentation order.
 
     Raises:
-        Rejected: for a packet that can't be decoded, and for a frame that the decoder knows to be damaged.
+        Rejected: for a packet that can't be decoded, or a frame that the decoder marks as damaged.
     """
     try:
         frames = packets.decode_packet(packet)

@@ -1,4 +1,4 @@
-"""One clip out of one row, whatever the row is: a video, an image, or a sprite that is drawn when it is asked for."""
+"""Read a clip of a row, which may be a video, an image or a rendered sprite clip."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from latentshift.data.footage.video_file import probe_video, read_video
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 
-IMPORTS = ("av", "PIL.Image")  # what reading imports when it is first used
+IMPORTS = ("av", "PIL.Image")  # modules that reading imports lazily
 
 
 def probe(row: Row) -> Probe:
-    """What a row is, as measured.
+    """Measure the properties of a row.
 
     Raises:
-        Rejected: for what can't be used, whatever the window.
+        Rejected: if it can't be used with any window.
     """
     if is_drawn(row):
         return probe_drawn(row)
@@ -27,17 +27,17 @@ def probe(row: Row) -> Probe:
 
 
 def read_clip(row: Row, window: Window, framing: Framing, rng: np.random.Generator, only: int | None = None) -> Clip:
-    """The clip that a window takes out of a row, or one frame of it.
+    """The clip of a row in a time window, or one frame of it.
 
     Args:
-        row: a video, or an image where the window takes one frame; outside its ``start`` and ``end`` there is nothing.
-        window: how many frames, over how long, from where.
-        framing: their shape.
-        rng: the draws of this clip in this epoch.
-        only: number of the one frame of the window to read, 0 … F - 1; an image has one frame anyway.
+        row: a video, or an image if the window has one frame; only the part from ``start`` to ``end`` is used.
+        window: number of frames, duration and position.
+        framing: size and crop of the frames.
+        rng: random stream of this clip in this epoch.
+        only: index of a single frame of the window to read, 0 … F - 1; ignored for images.
 
     Raises:
-        Rejected: for a row that gives no such clip; the reason says why.
+        Rejected: if the row gives no such clip; the reason says why.
     """
     cut = framing.draw(rng)
     if is_drawn(row):

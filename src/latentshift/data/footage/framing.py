@@ -1,6 +1,6 @@
-"""How a picture of any size becomes a frame of the wanted one: resized with antialiasing, then cropped.
+"""Resizing and cropping of pictures to the frame size.
 
-Pure arithmetic: what to resize to and what to cut out. Who decodes does both in one go.
+Pure arithmetic: sizes and crop positions. The decoders apply them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ CROPS: tuple[Crop, ...] = get_args(Crop)
 
 @dataclass(frozen=True)
 class Framing:
-    """The shape of the frames.
+    """Size, crop and flip of the frames.
 
     Attributes:
         height: of the frames in pixels.
-        width: likewise.
-        crop: ``"centre"``, or ``"random"``, one place a clip.
+        width: of the frames in pixels.
+        crop: ``"centre"``, or ``"random"``, one position for each clip.
         flip: mirror half of the clips, left to right; off by default, since captions say left and right.
     """
 
@@ -35,7 +35,7 @@ class Framing:
             raise ValueError(f"frames are 8 pixels or more on each side, not {self.width}x{self.height}")
 
     def draw(self, rng: np.random.Generator) -> Cut:
-        """One clip's place and mirroring; reads the same number of draws whatever the settings."""
+        """Draw the crop and flip of a clip; always uses the same number of random draws."""
         across, down, mirror = rng.random(3)
         centre = self.crop == "centre"
         return Cut(
@@ -45,7 +45,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Cut:
-    """One clip's framing: ``down`` and ``across`` in [0, 1] say where in the room that is left the crop lies."""
+    """The crop of one clip: ``down`` and ``across`` in [0, 1] are its position within the free space."""
 
     height: int
     width: int
@@ -54,12 +54,12 @@ class Cut:
     mirrored: bool = False
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """What a picture as it is seen, height × width, is resized to: the smallest that covers the frame."""
+        """The size to resize a displayed picture of height × width to: the smallest that covers the frame."""
         scale = max(self.height / height, self.width / width)
         return max(round(height * scale), self.height), max(round(width * scale), self.width)
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
-        """The frame (height, width, 3) out of a resized picture (H, W, 3)."""
+        """Crop a resized picture (H, W, 3) to a frame (height, width, 3)."""
         top = round(self.down * (picture.shape[0] - self.height))
         left = round(self.across * (picture.shape[1] - self.width))
         frame = picture[top : top + self.height, left : left + self.width]

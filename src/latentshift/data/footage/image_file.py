@@ -1,4 +1,4 @@
-"""An image as a clip of one frame: upright, in RGB, of the wanted size."""
+"""Read an image as a clip of one frame: upright, RGB, resized and cropped."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _MAX_BYTES = 2**30
 
 
 def probe_image(row: Row) -> Probe:
-    """What an image is.
+    """Measure the properties of an image.
 
     Raises:
-        Rejected: for what can't be used.
+        Rejected: if it can't be used.
     """
     with _picture(row) as image:
         return Probe(0.0, 0.0, 0.0, image.height, image.width, str(image.format).lower())
 
 
 def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
-    """An image as a clip.
+    """Read an image as a clip.
 
     Raises:
-        Rejected: for one that can't be read, or where a clip takes more than one frame.
+        Rejected: if it can't be read, or ``num_frames`` is above 1.
     """
     if num_frames > 1:
         raise Rejected("too-short", f"it is an image, and a clip takes {num_frames} frames")
@@ -47,12 +47,12 @@ def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
 
 @contextmanager
 def _picture(row: Row) -> Iterator[Image.Image]:
-    """An image, upright; whatever keeps it from being read is a refusal."""
+    """Open an image, upright; errors become :class:`Rejected`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not os.path.isfile(row.file):
         raise Rejected("missing-file", "there is no such file")
-    Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and refuses
+    Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below
     try:
         with Image.open(_bytes_of(row)) as image:
             if image.width * image.height > MAX_PIXELS:

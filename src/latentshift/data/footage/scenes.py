@@ -1,4 +1,4 @@
-"""Where a video's scenes change, found over every frame: sampled ones make a cut of whatever passes by."""
+"""Scene cut detection over every frame: subsampled frames give false cuts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from latentshift.data.footage.video_file import each_frame
 from latentshift.data.manifest import Row
 
 THRESHOLD = 27.0  # PySceneDetect's own
-_SIDE = 128  # pixels of the shorter side: enough to tell scenes apart
+_SIDE = 128  # pixels of the shorter side, enough to detect cuts
 
 
 def find_scenes(row: Row, threshold: float) -> list[tuple[float, float]]:
-    """Where scenes begin and end, in seconds from the video's beginning, one after the other.
+    """Start and end of each scene, in seconds from the start of the video.
 
     Args:
-        row: a video; outside its ``start`` and ``end`` nothing is looked at.
+        row: a video; only the part from ``start`` to ``end`` is used.
         threshold: of PySceneDetect's content detector, 0 … 255; lower finds more changes.
 
     Raises:
@@ -29,7 +29,7 @@ def find_scenes(row: Row, threshold: float) -> list[tuple[float, float]]:
     end = 0.0
     for number, (shown, end, picture) in enumerate(each_frame(row, _SIDE)):  # noqa: B007
         times.append(shown)
-        # The detector counts frames; how far they lie apart in time is all one to it.
+        # The detector counts frames; their spacing in time is irrelevant.
         found = detector.process_frame(FrameTimecode(number, fps=25.0), picture[..., ::-1])
         edges += [times[each.frame_num] for each in found]
     edges = [times[0], *(edge for edge in edges if edge > times[0]), end]

@@ -1,8 +1,8 @@
-"""Frames from a moment on, each with the time at which it is shown.
+"""Frames from a given moment on, with presentation times.
 
-A presentation time is no decoding position: a seek may lead too far, or between keyframes. So what comes out of the
-decoder after a seek is used only from a keyframe on, and only if that is not later than the moment; else from further
-back, and in the end from the beginning of the file, opened afresh.
+A presentation time is not a decoding position: a seek may land too late, or between keyframes. Frames after a seek are
+used only from a keyframe on, and only if it is not later than the moment; otherwise the seek is repeated further back,
+and finally the file is reopened and decoded from its beginning.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_EARLIER = (0.0, 10.0, 60.0)  # seconds before the wanted moment to seek to, one after the other
+_EARLIER = (0.0, 10.0, 60.0)  # seconds before the wanted moment to seek to, tried in this order
 
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A decoded frame and when it is shown, in seconds of the file's clock."""
+    """A decoded frame and its presentation time, in seconds of the file's clock."""
 
     frame: VideoFrame
     time: float
@@ -40,19 +40,19 @@ class TimedFrame:
 def frames_from(
     row: Row, container: InputContainer, stream: VideoStream, timeline: Timeline, moment: float
 ) -> Iterator[TimedFrame]:
-    """The frames as they are shown, from the one on screen at a moment, or an earlier one, to the end.
+    """The frames in presentation order, from the one on screen at a moment, or an earlier one, to the end.
 
-    Only where the file itself has no frame that early does the first one come later than the moment.
+    The first one is later than the moment only if the file has no frame that early.
 
     Raises:
-        Rejected: for frames that can't be decoded, or whose times do not rise.
+        Rejected: if frames can't be decoded, or timestamps do not increase.
     """
     from av import FFmpegError
 
     for frames in _attempts(row, container, stream, timeline, moment):
         try:
             first = next(frames, None)
-        except (Rejected, FFmpegError):  # a seek that fails, or what comes out in the middle of a group
+        except (Rejected, FFmpegError):  # a failed seek, or frames from the middle of a group of pictures
             first = None
         if first is not None and first.time <= moment + timeline.tick:
             yield first
@@ -64,13 +64,13 @@ def frames_from(
 def _attempts(
     row: Row, container: InputContainer, stream: VideoStream, timeline: Timeline, moment: float
 ) -> Iterator[Iterator[TimedFrame]]:
-    """Frames from one keyframe or another, which need not be as early as the moment."""
+    """Candidate decodes from several keyframes, which may be later than the moment."""
     if timeline.keyframes is None:
         for earlier in _EARLIER:
             yield _after_seek(container, stream, timeline, moment, max(moment - earlier, timeline.start))
             if moment - earlier <= timeline.start:
                 return
-    elif timeline.clock != "order":  # which needs every frame before
+    elif timeline.clock != "order":  # which needs all frames before
         at = bisect_right(timeline.keyframes.times, moment + timeline.tick) - 1
         if at >= 0 and timeline.keyframes.numbers[at] > 0:
             yield _from_packet(row, timeline, timeline.keyframes.numbers[at])
@@ -79,7 +79,7 @@ def _attempts(
 def _after_seek(
     container: InputContainer, stream: VideoStream, timeline: Timeline, moment: float, at: float
 ) -> Iterator[TimedFrame]:
-    """Frames from the keyframe that a seek leads to; none if that is later than the moment."""
+    """Frames from the keyframe that a seek lands on; none if it is later than the moment."""
     base = stream.time_base
     assert base is not None  # else it has no timeline
     container.seek(math.floor(at / base), stream=stream, backward=True)
@@ -93,7 +93,7 @@ def _after_seek(
 
 
 def _from_packet(row: Row, timeline: Timeline, number: int) -> Iterator[TimedFrame]:
-    """Frames of the file opened afresh, from its packet of that number on, which is a keyframe."""
+    """Frames of the reopened file, starting at the packet of that number, a keyframe."""
     with open_video(row.file, row.offset, row.size) as (container, stream):
         packets = container.demux(stream)
         key = next(islice(packets, number, None), None)
@@ -104,10 +104,10 @@ def _from_packet(row: Row, timeline: Timeline, number: int) -> Iterator[TimedFra
 def _from_keyframe(
     key: Packet, packets: Iterator[Packet], timeline: Timeline, stream: VideoStream
 ) -> Iterator[TimedFrame]:
-    """Frames from a keyframe on; none if the decoder does not take it for one.
+    """Frames from a keyframe on; none if the decoder does not mark it as one.
 
-    Left out are frames that are shown before it, which need others that the decoder has not seen; and all of a stream
-    whose pictures are renewed part by part, and which is marked as if they were renewed at once.
+    Frames shown before it are skipped: they reference frames that were not decoded. So are all frames of streams with
+    intra refresh, whose packets are marked as keyframes although a picture is refreshed only in part.
     """
     shown = packet_time(key, timeline.clock)
     assert shown is not None and stream.time_base is not None  # else it is no keyframe of a timeline
@@ -122,16 +122,16 @@ def _from_keyframe(
 
 
 def _from_beginning(row: Row, timeline: Timeline) -> Iterator[TimedFrame]:
-    """All frames of the file opened afresh."""
+    """All frames of the reopened file."""
     with open_video(row.file, row.offset, row.size) as (container, stream):
         packets = container.demux(stream)
         if timeline.clock == "order" and timeline.keyframes and timeline.keyframes.numbers:
-            packets = islice(packets, timeline.keyframes.numbers[0], None)  # those before give no frame to count
+            packets = islice(packets, timeline.keyframes.numbers[0], None)  # packets before give no frames
         yield from _timed(packets, timeline, stream)
 
 
 def _timed(packets: Iterator[Packet], timeline: Timeline, stream: VideoStream) -> Iterator[TimedFrame]:
-    """The packets' frames with their times, which rise."""
+    """The frames of the packets with their presentation times, which must increase."""
     base = stream.time_base
     assert base is not None  # else it has no timeline
     order = None if timeline.order is None else iter(timeline.order)

@@ -1,7 +1,7 @@
-"""Rows of the sprites world: clips that lie nowhere and are drawn when they are asked for.
+"""Rows of synthetic sprite clips, which are rendered on read.
 
-Such a row's file reads ``sprites://v1/SEED/INDEX`` or ``sprites://v1/SEED/held-out/INDEX``, where v1 is the
-world's version.
+The file of such a row is ``sprites://v1/SEED/INDEX`` or ``sprites://v1/SEED/held-out/INDEX``, where v1 is the version
+of the data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SCHEME = "sprites://"
 
 
 def drawn_row(world: Sprites, index: int, source: str) -> Row:
-    """The row of clip ``index``, with a caption for clips and one for single frames."""
+    """The row of clip ``index``, with a caption for the clip and one for single frames."""
     sprite = world.describe(index)[0]
     held_out = "held-out/" if world.held_out else ""
     return Row(
@@ -32,21 +32,21 @@ def drawn_row(world: Sprites, index: int, source: str) -> Row:
 
 
 def is_drawn(row: Row) -> bool:
-    """Whether a row is of the sprites world."""
+    """Whether a row is a sprite clip."""
     return row.file.startswith(_SCHEME)
 
 
 def probe_drawn(row: Row) -> Probe:
-    """What such a clip is; its size is any."""
+    """The properties of a sprite clip, which can be rendered at any size."""
     _parse(row)
     return Probe(0.0, NUM_FRAMES / FPS, FPS, 64, 64, "drawn")
 
 
 def read_drawn(row: Row, window: Window, cut: Cut, rng: np.random.Generator, only: int | None = None) -> Clip:
-    """The clip, or one frame of it, drawn at the size that is asked for.
+    """Render the clip, or one frame of it, at the requested size.
 
     Raises:
-        Rejected: for a row that is no clip of the world, or a window that is longer than its clips.
+        Rejected: for an invalid row, or a window longer than the clip.
     """
     seed, held_out, index = _parse(row)
     side, _ = cut.scaled(1, 1)

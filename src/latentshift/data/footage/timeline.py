@@ -1,8 +1,8 @@
-"""When a video's frames are shown: where it begins and ends, and which of its times can be believed.
+"""The timeline of a video: start, end, and which of its timestamps are reliable.
 
-What a file says of itself is not believed where it can be measured: the end is where its packets end. A file with an
-index is measured at its two ends. One without (MPEG-TS and -PS, Ogg, raw streams) is read through once, without
-decoding: only so is it known whether its times rise all the way, and where its keyframes are.
+The end is measured from packets instead of read from headers. A file with an index is measured at its two ends. One
+without (MPEG-TS and -PS, Ogg, raw streams) is demuxed once without decoding, to check that timestamps increase and to
+find the keyframes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-_MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02  # how much of what a file says it holds may be missing
-ROUNDING = 1e-3  # seconds: how far a file's times may be off by rounding, and no more, whatever its clock
-_DECODING_TIMES_ONLY = ("avi", "asf")  # what FFmpeg gives as their presentation times is a guess
-_TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats in which a seek is a guess at a byte
-_ENOUGH = 8  # packets by which it shows whether presentation times are more than decoding times
+_MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02  # how much of the duration in the header may be missing
+ROUNDING = 1e-3  # seconds: the most that rounding of timestamps may amount to, whatever the time base
+_DECODING_TIMES_ONLY = ("avi", "asf")  # their presentation times from FFmpeg are a guess
+_TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats without an exact seek
+_ENOUGH = 8  # packets needed to see whether presentation times differ from decoding times
 _NO_TIMES = "its frames do not say when they are shown"
 
 Clock = Literal["presentation", "decoding", "order"]
@@ -37,11 +37,11 @@ Clock = Literal["presentation", "decoding", "order"]
 
 @dataclass(frozen=True)
 class Keyframes:
-    """The keyframes of a file that is read from its beginning, in the file's order.
+    """The keyframes of a file without index, in file order.
 
     Attributes:
-        numbers: of the video packet, counted from the file's beginning.
-        times: when each is shown, in seconds of the file's clock.
+        numbers: indices of their packets in the video stream.
+        times: their presentation times, in seconds of the file's clock.
     """
 
     numbers: tuple[int, ...]
@@ -50,17 +50,16 @@ class Keyframes:
 
 @dataclass(frozen=True)
 class Timeline:
-    """When a video's frames are shown, in seconds of its own clock, which need not begin at 0.
+    """The timeline of a video, in seconds of its own clock, which need not start at 0.
 
     Attributes:
-        start: when the first frame that can be decoded is shown.
-        end: when the last frame has been shown.
-        tick: how far a time may be off by rounding.
-        clock: where a frame's time comes from: ``"presentation"``, its own presentation time; ``"decoding"``, its
-            decoding time, where frames are shown in the order in which they are decoded; ``"order"``, its place among
-            the frames.
-        keyframes: of a file that has to be read from its beginning; None for one whose index leads to them.
-        order: when the n-th frame is shown, where the clock is ``"order"``.
+        start: presentation time of the first decodable frame.
+        end: end of the last frame.
+        tick: tolerance for rounding of timestamps.
+        clock: the source of frame times: ``"presentation"`` timestamps; ``"decoding"`` timestamps, if frames are not
+            reordered; or ``"order"``, the position among the frames.
+        keyframes: of a file without index; None for one with an index.
+        order: presentation time of the n-th frame, if the clock is ``"order"``.
     """
 
     start: float
@@ -72,10 +71,10 @@ class Timeline:
 
 
 def measure_timeline(row: Row, container: InputContainer, stream: VideoStream) -> Timeline:
-    """The timeline of a video that was just opened.
+    """Measure the timeline of a newly opened video.
 
     Raises:
-        Rejected: for a video without times that rise, for one that ends before it says, and for a broken one.
+        Rejected: if its timestamps do not increase, it is shorter than its header says, or it is damaged.
     """
     base = stream.time_base
     if base is None:
@@ -85,14 +84,14 @@ def measure_timeline(row: Row, container: InputContainer, stream: VideoStream) -
         clock = "order" if stream.codec_context.has_b_frames else "decoding"
     unindexed = bool(container.format.flags & (_TS_DISCONT | _NO_TIMESTAMPS))
     indexed = None if unindexed or clock == "order" else _measure_ends(row, container, stream, clock)
-    found = indexed or _scan(row.file, row.offset, row.size, os.stat(row.file).st_mtime_ns, clock)
+    timeline = indexed or _scan(row.file, row.offset, row.size, os.stat(row.file).st_mtime_ns, clock)
     if not unindexed:
-        _check_length(found, container, stream)
-    return found
+        _check_length(timeline, container, stream)
+    return timeline
 
 
 def packet_time(packet: Packet, clock: Clock) -> int | None:
-    """When a packet's frame is shown, in ticks of the stream, as far as the packet says; None where it does not."""
+    """The presentation time of a packet's frame, in ticks of the stream; None if unknown."""
     if clock != "presentation":
         return packet.dts
     return packet.dts if packet.pts is None else packet.pts
@@ -103,7 +102,7 @@ def _tick(base: Fraction) -> float:
 
 
 def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, clock: Clock) -> Timeline | None:
-    """The timeline by a look at the first packet and at the last ones; None where the file can't be sought in."""
+    """The timeline from the first packet and the last ones; None if the file can't be seeked."""
     base = stream.time_base
     assert base is not None
     try:
@@ -134,9 +133,9 @@ def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, cloc
 
 
 def _lacks_reordering(stream: VideoStream, packets: list[Packet]) -> bool:
-    """Whether presentation times are decoding times by another name, though frames are shown in another order.
+    """Whether presentation times equal decoding times although frames are reordered.
 
-    So it is where a file without presentation times was copied into a container that has them.
+    This happens if a file without presentation times was remuxed into a container that has them.
     """
     if not stream.codec_context.has_b_frames:
         return False
@@ -171,8 +170,8 @@ def _first_shown(row: Row, clock: Clock) -> float:
 
 @lru_cache(maxsize=32)
 def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: Clock) -> Timeline:
-    """The timeline by all packets of a file, from its beginning to its end."""
-    # ``changed`` is here so that a file that has changed is read again
+    """The timeline from all packets of a file."""
+    # ``changed`` is part of the cache key: a changed file is scanned again
     shown: list[tuple[int, int]] = []  # from when, for how long
     keys: dict[int, int] = {}  # number of the packet: when it is shown
     begins: list[Packet] = []
@@ -230,13 +229,13 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
 
 
 def _end(shown: list[tuple[int, int]]) -> int:
-    """When the last frame has been shown; one that does not say for how long stays as long as the one before."""
+    """The end of the last frame; without a duration it is taken from the frame before."""
     (last, length), *others = sorted(shown, reverse=True)[:2]
     return last + (length or (last - others[0][0] if others else 0))
 
 
 def _check_length(timeline: Timeline, container: InputContainer, stream: VideoStream) -> None:
-    """Refuse a file that ends before it says."""
+    """Reject a file that is shorter than its header says."""
     lasts = timeline.end - timeline.start
     if stream.duration is not None and stream.time_base is not None:
         claimed = float(stream.duration * stream.time_base)

@@ -1,6 +1,6 @@
-"""One clip out of one video: the frames on screen at the wanted moments, upright, in RGB, of the wanted size.
+"""Read a clip of a video: the frames on screen at given moments, upright, RGB, resized and cropped.
 
-Only what is needed is decoded: from the keyframe before the first moment to the frame of the last.
+Decoding starts at the keyframe before the first moment and stops at the frame of the last.
 Legend of shapes: F frames, H × W pixels.
 """
 
@@ -31,10 +31,10 @@ _HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics, ITU-T H.273
 
 
 def probe_video(row: Row) -> Probe:
-    """What a video is, without decoding more than its first frame.
+    """Measure the properties of a video, decoding only its first frame.
 
     Raises:
-        Rejected: for what can't be used, whatever the window.
+        Rejected: if it can't be used with any window.
     """
     with open_video(row.file, row.offset, row.size) as (container, stream):
         timeline = measure_timeline(row, container, stream)
@@ -47,10 +47,10 @@ def probe_video(row: Row) -> Probe:
 
 
 def read_video(row: Row, window: Window, cut: Cut, rng: np.random.Generator, only: int | None = None) -> Clip:
-    """The clip that a window takes out of a video, or one frame of it.
+    """The clip of a video in a time window, or one frame of it.
 
     Raises:
-        Rejected: for a file that gives no such clip; the reason says why.
+        Rejected: if the file gives no such clip; the reason says why.
     """
     with open_video(row.file, row.offset, row.size) as (container, stream):
         timeline = measure_timeline(row, container, stream)
@@ -61,19 +61,19 @@ def read_video(row: Row, window: Window, cut: Cut, rng: np.random.Generator, onl
             raise Rejected("too-short", f"it ends at {finish - first:.2f} s, and its row starts at {begin - first:g} s")
         moments = window.moments(begin, finish, rng)
         moments = moments if only is None else moments[only : only + 1]
-        targets = np.minimum(moments, last - timeline.tick)  # what lies beyond the end is the last frame again
+        targets = np.minimum(moments, last - timeline.tick)  # moments beyond the end repeat the last frame
         frames = frames_from(row, container, stream, timeline, float(targets[0]))
         clip = _take_frames(frames, stream, targets, cut, timeline)
         return replace(clip, short=not window.fits(begin, finish))
 
 
 def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Every frame from the row's start to its end, small: when it is shown, until when, and RGB (H, W, 3) uint8.
+    """Every frame of a row, downscaled: start and end of its display, and RGB (H, W, 3) uint8.
 
-    Times are in seconds from the video's beginning; the shorter side is ``short_side`` pixels.
+    Times are in seconds from the start of the video; the shorter side is ``short_side`` pixels.
 
     Raises:
-        Rejected: for a video that can't be decoded, or has no frame there.
+        Rejected: if the video can't be decoded, or has no frame in that range.
     """
     with open_video(row.file, row.offset, row.size) as (container, stream):
         timeline = measure_timeline(row, container, stream)
@@ -98,13 +98,13 @@ def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.nda
 def _take_frames(
     frames: Iterator[TimedFrame], stream: VideoStream, targets: np.ndarray, cut: Cut, timeline: Timeline
 ) -> Clip:
-    """The frames on screen at ``targets``: of each the last one whose time is not later."""
+    """The frames on screen at ``targets``: for each, the last one that is not later."""
     first, tick = timeline.start, timeline.tick
     taken: list[np.ndarray] = []
     times: list[float] = []
 
     def take(shown: TimedFrame) -> None:
-        still = times and times[-1] == shown.time  # on screen already: it need not be converted again
+        still = times and times[-1] == shown.time  # the same frame again: no second conversion
         taken.append(taken[-1] if still else _converted(shown.frame, stream, cut))
         times.append(shown.time)
 
@@ -132,7 +132,7 @@ def _take_frames(
 
 
 def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
-    """A decoded frame as (height, width, 3) uint8: resized in swscale, whose filter widens as it scales down."""
+    """A decoded frame as (height, width, 3) uint8, resized by swscale with antialiasing."""
     height, width = cut.scaled(*_as_seen(frame, stream))
     turned = frame.rotation % 180 != 0
     with_alpha = any(component.is_alpha for component in frame.format.components)
@@ -151,7 +151,7 @@ def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
 
 
 def _as_seen(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Height and width with square pixels, upright; refuses what would come out wrong."""
+    """Displayed height and width, with square pixels; rejects frames that would be converted wrongly."""
     if frame.interlaced_frame:
         raise Rejected("interlaced", "it is interlaced")
     if frame.color_trc in _HDR:
@@ -166,7 +166,7 @@ def _as_seen(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
 
 
 def _mirrored(frame: VideoFrame) -> bool:
-    """Whether its display matrix (3 × 3, 16.16 fixed point) turns left and right about."""
+    """Whether its display matrix (3 × 3, 16.16 fixed point) mirrors it."""
     from av.sidedata.sidedata import Type
 
     kinds: Any = frame.side_data
@@ -178,7 +178,7 @@ def _mirrored(frame: VideoFrame) -> bool:
 
 
 def _length(frame: VideoFrame, stream: VideoStream) -> float:
-    """How long a frame is on screen, in seconds."""
+    """The duration of a frame, in seconds."""
     if frame.duration and frame.time_base is not None:
         return float(frame.duration * frame.time_base)
     rate = stream.average_rate or stream.guessed_rate

@@ -1,6 +1,6 @@
-"""Which moments of a video a clip takes: F of them, evenly spaced over a window of some seconds.
+"""The time window of a clip: F evenly spaced moments over some seconds.
 
-By time and never by frame number, so that footage of any frame rate, and of a varying one, moves at its true speed.
+Sampled by time and never by frame number, so that motion has its true speed at any, even variable, frame rate.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SHORT: tuple[Short, ...] = get_args(Short)
 
 @dataclass(frozen=True)
 class Window:
-    """How a clip is taken out of a video.
+    """A time window.
 
     Attributes:
         frames: F ≥ 1; 1 takes a single image.
-        seconds: that the F frames span, each standing for seconds / F (the paper: 16 over 2 s).
-        place: where the window lies in what there is.
-        short: what becomes of a video that is shorter: ``"refuse"`` it, ``"hold"`` its last frame, or ``"shorten"`` the
-            window to what there is (the motion is then slower than the rest's).
+        seconds: duration that the F frames cover, seconds / F each (the paper: 16 over 2 s).
+        place: position of the window in the video.
+        short: for shorter videos: ``"refuse"`` them, ``"hold"`` the last frame, or ``"shorten"`` the window to the
+            video (its motion is then slower than that of other clips).
     """
 
     frames: int = 16
@@ -42,12 +42,12 @@ class Window:
             raise ValueError(f"a window lasts a finite number of seconds above 0, not {self.seconds}")
 
     def moments(self, start: float, end: float, rng: np.random.Generator) -> np.ndarray:
-        """The F moments, in seconds, (F,) float64, rising; between ``start`` and ``end`` unless the last is held.
+        """The F moments in seconds, (F,) float64, increasing; beyond ``end`` only if the last frame is held.
 
         Args:
-            start: where what there is begins.
-            end: where it ends: when its last frame has been shown.
-            rng: read once, whatever the place, so that other draws do not depend on it.
+            start: of the usable part of the video.
+            end: of the usable part, with the duration of its last frame.
+            rng: one draw is used whatever the position, so that other draws do not depend on it.
 
         Raises:
             Rejected: for a video that is too short.
@@ -65,9 +65,9 @@ class Window:
         return first + np.arange(self.frames) * (length / self.frames)
 
     def fits(self, start: float, end: float) -> bool:
-        """Whether there is as much as the window spans."""
+        """Whether the window fits into the video."""
         return self.frames == 1 or end - start - self.seconds >= -_SLACK * self.seconds / self.frames
 
 
-# A file's own rounding of its times (48 frames of 33 ms for 1.6 s) is no reason to refuse it: a tenth of a frame.
+# A file's own rounding of its times (48 frames of 33 ms for 1.6 s) must not reject it: a tenth of a frame.
 _SLACK = 0.1

@@ -1,6 +1,6 @@
-"""One clip, looked at closely: what it is, whether the window holds a cut, whether anything in it moves.
+"""Examine one clip: its format, and whether its window has a scene cut or no motion.
 
-Runs inside the pool, in a process of its own. Legend of shapes: F frames, H × W pixels.
+Runs in worker processes. Legend of shapes: F frames, H × W pixels.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.data.sample_order import rng_for
 
-STILL_LEVELS = 1.0  # mean change from the first frame, of 255 levels: below this nothing moves that one would see
+STILL_LEVELS = 1.0  # mean change from the first frame, of 255 levels: below it no motion is visible
 _BLOCK, _BLOCKS = 2**20, 64
-_WHOLE = _BLOCK * _BLOCKS  # bytes: files up to here are compared whole
-_LAST = 1e-3  # seconds: the window's last frame is looked at too
+_MAX_FULL_HASH = _BLOCK * _BLOCKS  # bytes: files up to this size are hashed completely
+_LAST = 1e-3  # seconds: so that the last frame of the window is included
 
 
 @dataclass(frozen=True)
-class Question:
-    """A clip and how it is to be looked at.
+class ExamineTask:
+    """A clip to examine.
 
     Attributes:
         index: of the row in its manifest.
         row: the clip.
-        window: which moments; of an image its only one.
-        framing: their shape.
-        picture: whether the frames themselves are wanted, for a contact sheet.
+        window: of frames to decode; one frame for images.
+        framing: size and crop of the frames.
+        picture: whether to return the frames, for a contact sheet.
     """
 
     index: int
@@ -47,21 +47,20 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What was found.
+class ClipInfo:
+    """What an examination measured.
 
     Attributes:
-        seconds: how long the row is; 0 for an image.
+        seconds: duration of the row; 0 for an image.
         fps: frames a second; 0 for an image.
-        height: in pixels, as seen.
-        width: likewise.
+        height: displayed height in pixels.
+        width: displayed width in pixels.
         codec: e.g. ``"h264"``.
-        digest: of the file's, or the member's, bytes, and of where the row begins and ends; of files above 64 MiB
-            only 64 blocks are looked at.
-        cut: seconds from the window's first frame to the frame that begins another scene; None without one.
-        still: whether nothing moves in the window.
+        digest: hash of the bytes and of the row's start and end; of files above 64 MiB only 64 blocks are hashed.
+        cut: seconds from the window's first frame to the first scene cut; None if there is none.
+        still: whether nothing moves within the window.
         short: whether the video is shorter than the window.
-        frames: (F, H, W, 3) uint8 where a picture was wanted.
+        frames: (F, H, W, 3) uint8 if requested.
     """
 
     seconds: float
@@ -76,28 +75,28 @@ class Facts:
     frames: np.ndarray | None
 
 
-def examine(question: Question) -> Facts:
-    """Look at one clip.
+def examine(task: ExamineTask) -> ClipInfo:
+    """Decode and measure one clip.
 
     Raises:
         Rejected: for a clip that can't be used.
     """
-    row = question.row
-    found = probe(row)
-    window = replace(question.window, frames=1) if row.is_image else question.window
-    clip = read_clip(row, window, question.framing, rng_for(0, 0, question.index))
-    moved = np.abs(clip.frames.astype(np.int16) - clip.frames[0]).mean(axis=(1, 2, 3))
-    return Facts(
-        seconds=min(found.seconds, math.inf if row.end is None else row.end) - (row.start or 0.0),
-        fps=found.fps,
-        height=found.height,
-        width=found.width,
-        codec=found.codec,
+    row = task.row
+    media = probe(row)
+    window = replace(task.window, frames=1) if row.is_image else task.window
+    clip = read_clip(row, window, task.framing, rng_for(0, 0, task.index))
+    motion = np.abs(clip.frames.astype(np.int16) - clip.frames[0]).mean(axis=(1, 2, 3))
+    return ClipInfo(
+        seconds=min(media.seconds, math.inf if row.end is None else row.end) - (row.start or 0.0),
+        fps=media.fps,
+        height=media.height,
+        width=media.width,
+        codec=media.codec,
         digest=_digest(row),
         cut=_first_cut(row, clip.times),
         short=clip.short,
-        still=len(clip.frames) > 1 and float(moved.max()) < STILL_LEVELS,
-        frames=clip.frames if question.picture else None,
+        still=len(clip.frames) > 1 and float(motion.max()) < STILL_LEVELS,
+        frames=clip.frames if task.picture else None,
     )
 
 
@@ -114,17 +113,20 @@ def _digest(row: Row) -> int:
     if is_drawn(row):
         digest.update(row.file.encode())
     else:
-        found = os.stat(row.file)
-        digest.update(_content(row.file, row.offset or 0, row.size or found.st_size, found.st_mtime_ns))
+        stat = os.stat(row.file)
+        digest.update(_file_hash(row.file, row.offset or 0, row.size or stat.st_size, stat.st_mtime_ns))
     return int.from_bytes(digest.digest()[:8], "little")
 
 
 @lru_cache(maxsize=64)
-def _content(file: str, offset: int, size: int, changed: int) -> bytes:
-    """SHA-256 of the bytes; of large files of their size and of blocks spread over them."""
-    del changed  # it is here so that a file that has changed is read again
+def _file_hash(file: str, offset: int, size: int, changed: int) -> bytes:
+    """SHA-256 of the bytes; for large files of the size and of evenly spread blocks."""
+    del changed  # part of the cache key: a changed file is hashed again
     digest = hashlib.sha256(str(size).encode())
-    starts = range(0, size, _BLOCK) if size <= _WHOLE else np.linspace(0, size - _BLOCK, _BLOCKS).astype(int).tolist()
+    if size <= _MAX_FULL_HASH:
+        starts = list(range(0, size, _BLOCK))
+    else:
+        starts = np.linspace(0, size - _BLOCK, _BLOCKS).astype(int).tolist()
     with open(file, "rb") as content:
         for start in starts:
             content.seek(offset + start)

@@ -1,6 +1,6 @@
-"""A source, read through once: what can be used, what can't and why, and what is odd about the rest.
+"""Inspect a source in one pass: which clips can be used, which can't and why, and suspicious ones among the rest.
 
-What is said of a source is built up clip by clip and stays small, whatever its length. Knows no page and no screen.
+The statistics are collected clip by clip and stay small, whatever the size of the source. Knows no output format.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from latentshift.data.footage.decode import IMPORTS
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.inspection.examine import Facts, Question, examine
+from latentshift.data.inspection.examine import ClipInfo, ExamineTask, examine
 from latentshift.data.manifest import Manifest, RejectedRow, Row
 from latentshift.data.rejected import Rejected
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
-CERTAINLY_CUT = 75  # words: each is a token or more, and two mark the ends
+CERTAINLY_CUT = 75  # words: each is at least one token, plus start and end tokens
 _EDGES = {
     "seconds": (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, float("inf")),
     "fps": (0, 12, 20, 24.5, 27, 31, 49, 51, 61, float("inf")),
@@ -33,42 +33,42 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one row."""
+    """The result of examining one row."""
 
     index: int
     row: Row
-    found: Facts | Rejected
+    result: ClipInfo | Rejected
 
 
-def look_through(
+def inspect_rows(
     manifest: Manifest | Sequence[Row], window: Window, framing: Framing, limits: WorkerLimits, pictures: int = 0
 ) -> Iterator[Finding]:
-    """Examine every row in a worker, in the order of the manifest; of ``pictures`` evenly spread rows, frames too."""
+    """Examine all rows in worker processes, in order; the results of ``pictures`` evenly spaced rows include frames."""
     every = max(1, len(manifest) // pictures) if pictures else 0
-    questions = (
-        Question(index, row, window, framing, picture=bool(every) and index % every == 0)
+    tasks = (
+        ExamineTask(index, row, window, framing, picture=bool(every) and index % every == 0)
         for index, row in enumerate(manifest)
     )
     with WorkerPool(examine, limits, (*IMPORTS, "scenedetect")) as pool:
-        for question, found in pool.run(questions):
-            yield Finding(question.index, question.row, found)
+        for task, result in pool.run(tasks):
+            yield Finding(task.index, task.row, result)
 
 
 @dataclass
 class Inspection:
-    """What is said of a source.
+    """Statistics of a source.
 
     Attributes:
-        left_out: what can't be used, in the order of the source.
-        kept: clips that can be used, images among them.
-        images: how many of those are single images.
-        captions: how many they have together.
-        long: how many of those are cut by every text encoder of 77 tokens, whatever the words.
-        tables: name -> counts between ``edges(name)``.
-        codecs: name -> clips.
+        rejected: clips that can't be used, in the order of the source.
+        kept: number of usable clips, images included.
+        images: number of usable single images.
+        captions: number of captions of usable clips.
+        long: number of captions that certainly exceed 77 tokens.
+        tables: name -> histogram counts.
+        codecs: name -> number of clips.
     """
 
-    left_out: RejectedList
+    rejected: RejectedList
     kept: int = 0
     images: int = 0
     captions: int = 0
@@ -85,56 +85,56 @@ class Inspection:
     _short: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, finding: Finding) -> None:
-        """Take in what came of a row."""
-        row, found = finding.row, finding.found
-        if isinstance(found, Rejected):
-            self.left_out.add(RejectedRow(row.name, found.kind, found.reason))
+        """Add the result of a row."""
+        row, info = finding.row, finding.result
+        if isinstance(info, Rejected):
+            self.rejected.add(RejectedRow(row.name, info.kind, info.reason))
             return
         self.kept += 1
         self.captions += len(row.captions)
-        self.codecs[found.codec] += 1
-        if found.fps:
-            self._count("seconds", found.seconds)
-            self._count("fps", found.fps)
+        self.codecs[info.codec] += 1
+        if info.fps:
+            self._count("seconds", info.seconds)
+            self._count("fps", info.fps)
         else:
             self.images += 1
-        self._count("short_side", min(found.height, found.width))
+        self._count("short_side", min(info.height, info.width))
         for caption in row.captions:
             words = len(caption.split())
             self._count("caption_words", words)
             self.long += words > CERTAINLY_CUT
-        if found.cut is not None:
+        if info.cut is not None:
             self._cuts.append(finding.index)
-            self._cut_seconds.append(found.cut)
-        if found.still:
+            self._cut_seconds.append(info.cut)
+        if info.still:
             self._still.append(finding.index)
-        if found.short:
+        if info.short:
             self._short.append(finding.index)
-        self._digests.append(found.digest)
+        self._digests.append(info.digest)
         self._indices.append(finding.index)
 
     @property
     def total(self) -> int:
-        """Every clip that the source offered."""
-        return self.kept + len(self.left_out) - self.left_out.captions
+        """The number of all clips in the source."""
+        return self.kept + len(self.rejected) - self.rejected.captions
 
     def duplicates(self) -> list[list[int]]:
-        """Groups of rows, by position in the manifest, whose content is the same."""
+        """Groups of rows (manifest indices) with identical content."""
         digests, indices = np.asarray(self._digests), np.asarray(self._indices)
         order = np.argsort(digests, kind="stable")
         groups = np.split(indices[order], np.flatnonzero(np.diff(digests[order])) + 1) if len(order) else []
         return sorted(group.tolist() for group in groups if len(group) > 1)
 
     def to_dict(self, manifest: Sequence[Row] | Manifest) -> dict[str, Any]:
-        """All of it in plain values."""
+        """All statistics as JSON values."""
         cuts = zip(self._cuts, self._cut_seconds, strict=True)
         return {
             "total": self.total,
             "kept": self.kept,
             "images": self.images,
-            "captions": {"kept": self.captions, "left_out": self.left_out.captions, "long": self.long},
-            "refused": [vars(each) for each in self.left_out],
-            "refused_by_kind": dict(self.left_out.by_kind.most_common()),
+            "captions": {"kept": self.captions, "left_out": self.rejected.captions, "long": self.long},
+            "refused": [vars(each) for each in self.rejected],
+            "refused_by_kind": dict(self.rejected.by_kind.most_common()),
             "tables": {
                 name: {"edges": [*edges[:-1], None], "counts": self.tables[name].tolist()}
                 for name, edges in _EDGES.items()

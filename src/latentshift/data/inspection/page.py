@@ -1,6 +1,6 @@
-"""An inspection as one page of HTML: nothing outside it is loaded, so it can be sent around.
+"""An inspection as one self-contained HTML page.
 
-Knows nothing of how clips were looked at.
+Knows nothing of how clips are examined.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_MOST_NAMES = 200  # of a list; the JSON has all
+_MAX_NAMES = 200  # of a list; the JSON has all
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1c1c }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
@@ -33,8 +33,8 @@ _TABLES = {
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A clip to be shown.
+class SampleClip:
+    """A clip to show on the page.
 
     Attributes:
         name: of the clip.
@@ -49,18 +49,18 @@ class Shown:
     fps: float
 
 
-def render_page(title: str, report: dict[str, Any], samples: Sequence[Shown]) -> str:
-    """The page.
+def render_page(title: str, report: dict[str, Any], samples: Sequence[SampleClip]) -> str:
+    """The page as HTML.
 
     Args:
         title: what was inspected.
-        report: as :meth:`latentshift.data.inspection.inspect.Inspection.to_dict` gives it.
+        report: from :meth:`latentshift.data.inspection.inspect.Inspection.to_dict`.
         samples: clips for the contact sheet.
     """
     return "".join(_page(title, report, samples))
 
 
-def _page(title: str, report: dict[str, Any], samples: Sequence[Shown]) -> Iterator[str]:
+def _page(title: str, report: dict[str, Any], samples: Sequence[SampleClip]) -> Iterator[str]:
     name = html.escape(title)
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
     yield f"<h1>{name}</h1><p>Kept {report['kept']} of {report['total']} clips.</p>"
@@ -89,11 +89,11 @@ def _list(heading: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
     if not rows:
         return
     yield f"<h2>{heading} ({len(rows)})</h2><table>"
-    for name, what in rows[:_MOST_NAMES]:
+    for name, what in rows[:_MAX_NAMES]:
         yield f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(what)}"
     yield "</table>"
-    if len(rows) > _MOST_NAMES:
-        yield f"<p>… and {len(rows) - _MOST_NAMES} more, in the JSON.</p>"
+    if len(rows) > _MAX_NAMES:
+        yield f"<p>… and {len(rows) - _MAX_NAMES} more, in the JSON.</p>"
 
 
 def _histogram(heading: str, edges: list[float | None], counts: list[int]) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _histogram(heading: str, edges: list[float | None], counts: list[int]) -> It
     yield "</table>"
 
 
-def _image(sample: Shown) -> str:
+def _image(sample: SampleClip) -> str:
     from PIL import Image
 
     first, *rest = (Image.fromarray(frame) for frame in sample.frames)

@@ -1,4 +1,4 @@
-"""Long videos cut at their scene changes, into rows of a manifest: nothing is encoded again, only times are noted."""
+"""Split long videos at scene changes into rows of a manifest: start and end times, without re-encoding."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """How a video is cut.
+class SplitTask:
+    """A video to split.
 
     Attributes:
         row: the video, with its captions.
-        shortest: seconds; shorter scenes are left out.
-        longest: seconds; longer scenes become several rows of even length.
+        shortest: seconds; shorter scenes are rejected.
+        longest: seconds; longer scenes become several rows of equal length.
         threshold: of PySceneDetect's content detector, 0 … 255; lower finds more cuts.
     """
 
@@ -33,9 +33,9 @@ class Cutting:
 def split_rows(
     rows: Iterable[Row], shortest: float, longest: float, threshold: float, limits: WorkerLimits
 ) -> Iterator[tuple[Row, list[Entry]]]:
-    """Each row with what it becomes, in order.
+    """Each row with the rows it is split into, in order.
 
-    An image, which has no scenes, stays as it is.
+    Images have no scenes and are passed through.
 
     Raises:
         ValueError: if ``longest`` is less than twice ``shortest``.
@@ -44,33 +44,33 @@ def split_rows(
         raise ValueError(
             f"the longest row must last twice as long as the shortest or more, not {longest:g} s to {shortest:g} s"
         )
-    cuttings = (Cutting(row, shortest, longest, threshold) for row in rows)
-    with WorkerPool(cut, limits, ("av", "scenedetect")) as pool:
-        for cutting, answer in pool.run(cuttings):
-            row = cutting.row
-            if isinstance(answer, Rejected):
-                yield row, [RejectedRow(row.name, answer.kind, answer.reason)]
+    tasks = (SplitTask(row, shortest, longest, threshold) for row in rows)
+    with WorkerPool(split_video, limits, ("av", "scenedetect")) as pool:
+        for task, result in pool.run(tasks):
+            row = task.row
+            if isinstance(result, Rejected):
+                yield row, [RejectedRow(row.name, result.kind, result.reason)]
             else:
-                yield row, answer
+                yield row, result
 
 
-def cut(cutting: Cutting) -> list[Entry]:
-    """One video's rows, scene by scene; runs in worker processes.
+def split_video(task: SplitTask) -> list[Entry]:
+    """The rows of a video, scene by scene; runs in worker processes.
 
     Raises:
         Rejected: for a video that can't be decoded.
     """
-    row = cutting.row
+    row = task.row
     if row.is_image:
         return [row]
     entries: list[Entry] = []
-    for start, end in find_scenes(row, cutting.threshold):
-        if end - start < cutting.shortest:
+    for start, end in find_scenes(row, task.threshold):
+        if end - start < task.shortest:
             named = replace(row, start=start, end=end)
-            reason = f"its scene lasts {end - start:.2f} s, and the shortest row {cutting.shortest:g} s"
+            reason = f"its scene lasts {end - start:.2f} s, and the shortest row {task.shortest:g} s"
             entries.append(RejectedRow(named.name, "too-short", reason))
             continue
-        parts = math.ceil((end - start) / cutting.longest - 1e-9)
+        parts = math.ceil((end - start) / task.longest - 1e-9)
         edges = [start + (end - start) * part / parts for part in range(parts)]
         times = [_rounded(edge) for edge in (*edges, end)]
         entries += [replace(row, start=first, end=last) for first, last in pairwise(times)]
@@ -78,5 +78,5 @@ def cut(cutting: Cutting) -> list[Entry]:
 
 
 def _rounded(seconds: float) -> float:
-    """To microseconds, and up: a little less would be the frame before, which is of another scene."""
+    """Rounded up to microseconds: rounding down could select the last frame of the previous scene."""
     return math.ceil(seconds * 1e6) / 1e6

@@ -1,6 +1,6 @@
-"""What is done of a shard that is being made, record by record, so that a kill loses at most the one at hand.
+"""An append-only file of the records of an unfinished shard, so that a kill loses at most one record.
 
-Knows nothing of clips: a record is bytes. One process at a time holds a partial.
+Records are bytes; this file knows nothing of clips. One process at a time may open a partial shard.
 """
 
 from __future__ import annotations
@@ -13,40 +13,40 @@ from typing import BinaryIO
 
 from latentshift.files import open_locked
 
-_HEAD = struct.Struct("<III")  # number of the record, length, CRC-32 of what follows
+_HEAD = struct.Struct("<III")  # record number, length, CRC-32 of the data
 
 
 class PartialShard:
-    """A file of numbered records that is held by this process alone, and cut back to those that are whole.
+    """A locked file of numbered records; an incomplete record at the end is cut off.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; created if missing.
 
     Raises:
-        ValueError: if another process holds it.
+        ValueError: if another process has locked it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _held(path)
+        self._file = _open_and_lock(path)
         ends = [end for _, end in _records(self._file)]
         self.count, end = len(ends), ends[-1] if ends else 0
         self._file.truncate(end)
         self._file.seek(end)
 
     def append(self, record: bytes) -> None:
-        """Add a record; it is in the file when this returns."""
+        """Append a record and flush it."""
         self._file.write(_HEAD.pack(self.count, len(record), zlib.crc32(record)) + record)
         self._file.flush()
         self.count += 1
 
     def records(self) -> Iterator[bytes]:
-        """All of them, from the first."""
+        """All records in order."""
         self._file.flush()
         return (record for record, _ in _records(self._file))
 
     def remove(self) -> None:
-        """Delete the file: what it held is kept elsewhere now."""
+        """Delete the file, once its records are in a finished shard."""
         self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialShard:
@@ -56,7 +56,7 @@ class PartialShard:
         self._file.close()
 
 
-def _held(path: Path) -> BinaryIO:
+def _open_and_lock(path: Path) -> BinaryIO:
     try:
         return open_locked(path)
     except BlockingIOError:
@@ -66,7 +66,7 @@ def _held(path: Path) -> BinaryIO:
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """The records that are whole, each with where it ends."""
+    """The complete records, each with its end offset."""
     end = count = 0
     while True:
         file.seek(end)

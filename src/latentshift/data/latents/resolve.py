@@ -1,4 +1,4 @@
-"""What a folder of encoded clips is of: its rows and its plan, written down once and kept to."""
+"""The manifest and spec of a folder of encoded clips: written once, and compared on every later run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from latentshift.data.latents.partial_shard import PartialShard
 from latentshift.data.latents.spec import (
     LatentSpec,
     index_path,
-    left_out_path,
     manifest_path,
     num_shards,
-    shard_facts,
+    rejected_path,
+    shard_info,
     shard_path,
     write_spec,
 )
@@ -25,59 +25,60 @@ from latentshift.data.sources import Source, list_source
 from latentshift.files import atomic_write, explain_full_disk
 
 
-def resolve_source(folder: Path, source: Source, plan: LatentSpec, *, retry: bool = False) -> Manifest:
-    """Settle what a folder of shards is of: its manifest and its plan, or that those there are the same.
+def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: bool = False) -> Manifest:
+    """Write the manifest and spec of a folder of shards, or check that those in it are the same.
 
     Args:
-        folder: for the shards; nothing in it changes unless all is well.
+        folder: for the shards; unchanged if this raises.
         source: of the clips.
-        plan: what the shards are to be a function of; its ``manifest`` is filled in here.
-        retry: have the shards that lack clips made anew; the files of clips that were refused may be others now.
+        spec: settings of the shards; its ``manifest`` is filled in here.
+        retry: remake shards with rejected clips; the files of those clips may have changed.
 
     Raises:
-        ValueError: if the source offers no clip, or the folder holds clips of another making; the message names the
-            difference.
+        ValueError: if the source has no clip, or the folder holds clips of another source or spec; the message names
+            the difference.
     """
     scratch_disk = explain_full_disk(Path(tempfile.gettempdir()), "or set TMPDIR to a folder on another disk")
     with scratch_disk, tempfile.TemporaryDirectory() as scratch:
-        left_out = RejectedList(Path(scratch) / "left-out.jsonl")
-        left_out.path.touch()
-        hashed = _hashed(folder)
-        found = list_source(Path(scratch) / "manifest.jsonl", source, left_out.add, measured=True, hashed=hashed)
-        now = replace(plan, manifest=found.digest)
+        rejected = RejectedList(Path(scratch) / "left-out.jsonl")
+        rejected.path.touch()
+        hashed = _uses_content_hash(folder)
+        listed = list_source(Path(scratch) / "manifest.jsonl", source, rejected.add, measured=True, hashed=hashed)
+        now = replace(spec, manifest=listed.digest)
         before = LatentSpec.read(folder) if index_path(folder).exists() else None
         if before is not None:
             if difference := replace(now, manifest=before.manifest).difference(before):
                 raise ValueError(f"{folder} holds clips of another making: {difference}; choose another folder")
             if now != before:
-                _check_rows(folder, found, before, retry)
+                _check_rows(folder, listed, before, retry)
         with explain_full_disk(folder, "nothing in it has changed, and the same command begins again"):
-            for path, target in ((found.path, manifest_path(folder)), (left_out.path, left_out_path(folder))):
+            for path, target in ((listed.path, manifest_path(folder)), (rejected.path, rejected_path(folder))):
                 with atomic_write(target) as temporary:
                     shutil.copyfile(path, temporary)
         if now != before:
             write_spec(folder, now)
     if retry:
-        _drop_what_lacks(folder, now)
+        _drop_incomplete_shards(folder, now)
     return Manifest(manifest_path(folder))
 
 
-def _check_rows(folder: Path, found: Manifest, before: LatentSpec, retry: bool) -> None:
-    """That the rows are those of before, or differ only in the files of clips that were refused."""
+def _check_rows(folder: Path, listed: Manifest, before: LatentSpec, retry: bool) -> None:
+    """Check that the rows are unchanged, apart from the files of rejected clips if ``retry``."""
     known = Manifest(manifest_path(folder))
-    refused = {name for number in _numbers(folder, before) for name in _refused(folder, number)} if retry else set()
-    for one, other in zip(known, found, strict=False):
+    numbers = _shard_numbers(folder, before) if retry else ()
+    rejected_before = {name for number in numbers for name in _rejected_names(folder, number)}
+    for one, other in zip(known, listed, strict=False):
         same_but_file = _without_file(one) == _without_file(other)
-        if one == other or (retry and same_but_file and one.name in refused):
+        if one == other or (retry and same_but_file and one.name in rejected_before):
             continue
         what = "another file than it was" if same_but_file else "another row than it was"
         raise ValueError(
             f"{folder} holds clips of another making: {other.name} is {what}; choose another folder"
             + (", or, if it had been refused, encode with --retry" if same_but_file and not retry else "")
         )
-    if len(known) != len(found):
+    if len(known) != len(listed):
         raise ValueError(
-            f"{folder} holds clips of another making: of {len(known)} rows, where there are {len(found)} now; choose "
+            f"{folder} holds clips of another making: of {len(known)} rows, where there are {len(listed)} now; choose "
             "another folder"
         )
 
@@ -86,8 +87,8 @@ def _without_file(row: Row) -> Row:
     return replace(row, file_bytes=None, file_hash=None)
 
 
-def _hashed(folder: Path) -> bool:
-    """Whether files are told apart by their content: not in folders of before, which noted their lengths alone."""
+def _uses_content_hash(folder: Path) -> bool:
+    """Whether the manifest has content hashes; folders of earlier versions have file sizes alone."""
     if not index_path(folder).exists() or not manifest_path(folder).exists():
         return True
     measured = (row for row in Manifest(manifest_path(folder)) if row.file_bytes is not None)
@@ -95,25 +96,25 @@ def _hashed(folder: Path) -> bool:
     return first is None or first.file_hash is not None
 
 
-def _drop_what_lacks(folder: Path, plan: LatentSpec) -> None:
-    for number in _numbers(folder, plan):
-        if _refused(folder, number):
+def _drop_incomplete_shards(folder: Path, spec: LatentSpec) -> None:
+    for number in _shard_numbers(folder, spec):
+        if _rejected_names(folder, number):
             path = shard_path(folder, number)
             for each in (path.with_suffix(".json"), path, path.with_suffix(".partial")):
                 each.unlink(missing_ok=True)
 
 
-def _refused(folder: Path, number: int) -> list[str]:
-    """The names of what a shard lacks, finished or half made."""
+def _rejected_names(folder: Path, number: int) -> list[str]:
+    """The names of the rejected clips of a shard, finished or partial."""
     path = shard_path(folder, number)
     names = []
     if path.with_suffix(".json").exists():
-        names += [each["name"] for each in shard_facts(folder, number)["refused"]]
+        names += [each["name"] for each in shard_info(folder, number)["refused"]]
     if path.with_suffix(".partial").exists():
         with PartialShard(path.with_suffix(".partial")) as partial:
             names += [json.loads(record)["name"] for record in partial.records() if record[:1] == b"{"]
     return names
 
 
-def _numbers(folder: Path, plan: LatentSpec) -> range:
-    return range(num_shards(plan, Manifest(manifest_path(folder))))
+def _shard_numbers(folder: Path, spec: LatentSpec) -> range:
+    return range(num_shards(spec, Manifest(manifest_path(folder))))

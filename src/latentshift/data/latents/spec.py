@@ -1,8 +1,8 @@
-"""What a folder of encoded clips is a function of, and where in it everything lies.
+"""The settings that a folder of encoded clips was made with, and the paths of the files in it.
 
-A folder holds ``index.json`` (the plan), ``manifest.jsonl`` (the rows), ``left-out.jsonl`` (what the source had to
-leave out), and for each shard ``shard-00012.safetensors`` with ``shard-00012.json`` beside it (counts, refusals,
-checksum).
+A folder holds ``index.json`` (the spec), ``manifest.jsonl`` (the rows), ``left-out.jsonl`` (rejected entries of the
+source), and for each shard ``shard-00012.safetensors`` with ``shard-00012.json`` beside it (counts, rejected
+clips, checksum).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Manifest
 from latentshift.files import atomic_write_text
 
-_MAX_FACTS = 2**28  # bytes of what is said of a shard, which names all that was refused
+_MAX_INFO_BYTES = 2**28  # of a shard's .json, which names all rejected clips
 
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """What the shards are a function of.
+    """All settings that the content of the shards depends on.
 
     Attributes:
-        manifest: digest of the rows.
-        autoencoder: digest of the autoencoder.
-        precision: in which it calculates, e.g. ``"float32"``.
-        text: digest of the text encoder and its tokenizer; None where text is not kept.
-        window: how clips are taken.
-        framing: their shape.
-        views: of each clip, with windows and crops of their own, V ≥ 1.
-        clips_per_shard: rows a shard stands for.
+        manifest: hash of the rows.
+        autoencoder: fingerprint of the autoencoder.
+        precision: compute dtype of the autoencoder, e.g. ``"float32"``.
+        text: fingerprint of the text encoder and tokenizer; None if no text embeddings are stored.
+        window: of frames taken from each clip.
+        framing: size and crop of the frames.
+        views: random windows and crops of each clip, V ≥ 1.
+        clips_per_shard: rows of the manifest in each shard.
         seed: of the windows and crops.
     """
 
@@ -54,10 +54,10 @@ class LatentSpec:
 
     @staticmethod
     def read(folder: Path) -> LatentSpec:
-        """The plan of a folder of shards.
+        """Read the spec of a folder of shards.
 
         Raises:
-            ValueError: if there is none, or it is damaged.
+            ValueError: if it is missing or damaged.
         """
         path = index_path(folder)
         if not path.is_file():
@@ -71,7 +71,7 @@ class LatentSpec:
             raise ValueError(f"{path} is damaged; encode into another folder") from None
 
     def difference(self, other: LatentSpec) -> str:
-        """In words, what differs first; empty if nothing does."""
+        """The first difference, as a sentence; empty if they are equal."""
         now, before = asdict(self), asdict(other)
         for key in now:
             if before[key] != now[key]:
@@ -79,43 +79,43 @@ class LatentSpec:
         return ""
 
 
-def spec_digest(plan: LatentSpec) -> str:
-    """Sixteen hexadecimal digits of all of it."""
-    return hashlib.sha256(json.dumps(asdict(plan), sort_keys=True).encode()).hexdigest()[:16]
+def spec_digest(spec: LatentSpec) -> str:
+    """Sixteen hexadecimal digits that identify a spec."""
+    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def write_spec(folder: Path, plan: LatentSpec) -> None:
-    """Write the plan into a folder, which makes it one of encoded clips."""
-    atomic_write_text(index_path(folder), json.dumps(asdict(plan), indent=1) + "\n")
+def write_spec(folder: Path, spec: LatentSpec) -> None:
+    """Write the spec into a folder, which marks it as one of encoded clips."""
+    atomic_write_text(index_path(folder), json.dumps(asdict(spec), indent=1) + "\n")
 
 
 def index_path(folder: Path) -> Path:
-    """Where the plan lies: what makes a folder one of encoded clips."""
+    """Path of the spec, whose presence marks a folder of encoded clips."""
     return folder / "index.json"
 
 
 def manifest_path(folder: Path) -> Path:
-    """Where the rows lie."""
+    """Path of the manifest."""
     return folder / "manifest.jsonl"
 
 
-def left_out_path(folder: Path) -> Path:
-    """Where what the source had to leave out is named."""
+def rejected_path(folder: Path) -> Path:
+    """Path of the list of rejected entries of the source."""
     return folder / "left-out.jsonl"
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where a shard lies."""
+    """Path of a shard."""
     return folder / f"shard-{number:05d}.safetensors"
 
 
-def num_shards(plan: LatentSpec, manifest: Manifest) -> int:
-    """How many there are in all."""
-    return -(-len(manifest) // plan.clips_per_shard)
+def num_shards(spec: LatentSpec, manifest: Manifest) -> int:
+    """The number of shards."""
+    return -(-len(manifest) // spec.clips_per_shard)
 
 
-def shard_facts(folder: Path, number: int) -> dict[str, Any]:
-    """What is said of a finished shard: ``clips``, ``images``, ``refused``, ``short``, ``bytes``, ``sha256``."""
+def shard_info(folder: Path, number: int) -> dict[str, Any]:
+    """The .json of a finished shard: ``clips``, ``images``, ``refused``, ``short``, ``bytes``, ``sha256``."""
     path = shard_path(folder, number).with_suffix(".json")
-    path.stat()  # one that is missing is another fault than one that can't be read
-    return dict(load_json_bounded(path, _MAX_FACTS))
+    path.stat()  # raises FileNotFoundError: a missing file is reported otherwise than a damaged one
+    return dict(load_json_bounded(path, _MAX_INFO_BYTES))

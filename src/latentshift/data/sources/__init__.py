@@ -1,7 +1,7 @@
-"""Where clips come from: one small reader a layout, all onto the rows of one manifest.
+"""Sources of clips: one reader for each data set layout, all of which give rows of a manifest.
 
-A source is named by its kind and its place, ``webvid:results.csv``, and settled by options: ``root=/data/webvid``.
-Without a kind a folder is ``folder``, a file of JSON lines is ``manifest``, and ``sprites`` is the sprites world.
+A source is written as kind and path, ``webvid:results.csv``, with options such as ``root=/data/webvid``. Without a
+kind, a folder is ``folder``, a ``.jsonl`` file is ``manifest``, and ``sprites`` is the synthetic sprites data set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from latentshift.error_text import format_validation_error
 Ignore = Callable[[str], object]
 
 _MOST_REASONS = 3
-# Rows are read elsewhere than where the user stands.
+# Absolute: workers may run in another directory.
 _Path = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
@@ -40,10 +40,10 @@ class _Source(BaseModel):
     split: str = ""
 
     def entries(self, ignore: Ignore = lambda name: None) -> Iterator[Entry]:
-        """Its rows and what it leaves out, one after the other, in the same order every time.
+        """Its rows and rejected entries, in the same order every time.
 
-        Where a ``split`` is asked for, rows of others are passed over. So are the files that macOS adds beside others
-        (``._name``, ``__MACOSX``); ``ignore`` is told their names.
+        Rows of splits other than ``split`` are skipped, if one is set. So are files that macOS adds (``._name``,
+        ``__MACOSX``); ``ignore`` is called with their names.
         """
         rows = self._entries(ignore)
         return (row for row in rows if not self.split or isinstance(row, RejectedRow) or row.split == self.split)
@@ -53,7 +53,7 @@ class _Source(BaseModel):
 
 
 class FolderSource(_Source):
-    """A folder of videos and images with captions beside them (:mod:`.folder`)."""
+    """A folder of videos and images with caption files (:mod:`.folder`)."""
 
     kind: Literal["folder"] = "folder"
     allow_outside: bool = False
@@ -63,7 +63,7 @@ class FolderSource(_Source):
 
 
 class ManifestSource(_Source):
-    """A manifest, as ``data split`` writes it."""
+    """A manifest, e.g. of ``data split``."""
 
     kind: Literal["manifest"] = "manifest"
 
@@ -120,7 +120,7 @@ def _listed(value: Any) -> Any:
 
 
 class SpritesSource(_Source):
-    """The first clips of the sprites world (:mod:`.sprites`), which lie nowhere."""
+    """The first clips of the synthetic sprites data set (:mod:`.sprites`)."""
 
     kind: Literal["sprites"] = "sprites"
     clips: int = Field(24_000, ge=1)
@@ -137,35 +137,35 @@ _KINDS = {each.model_fields["kind"].default: each for each in get_args(Source)}
 _ADAPTER: TypeAdapter[Source] = TypeAdapter(Annotated[Source, Field(discriminator="kind")])
 
 
-def source_from(words: str, options: Mapping[str, Any]) -> Source:
-    """``"kind:path"``, a bare path to a folder or a manifest, or ``"sprites"``, with its options by name.
+def parse_source(text: str, options: Mapping[str, Any]) -> Source:
+    """Parse ``"kind:path"``, the path of a folder or a manifest, or ``"sprites"``, with options by name.
 
     Raises:
-        ValueError: for a kind or an option that there is not, or a path whose kind must be said.
+        ValueError: for an unknown kind or option, or a path that needs a kind.
     """
-    kind, colon, path = words.partition(":")
-    if words == "sprites":  # a folder of that name is ./sprites
-        kind, path = words, "."
+    kind, colon, path = text.partition(":")
+    if text == "sprites":  # a folder of that name is ./sprites
+        kind, path = text, "."
     elif not colon or kind not in _KINDS:
-        place = Path(words)
+        place = Path(text)
         if place.suffix == ".jsonl":
             kind = "manifest"
         elif place.is_dir():
             kind = "folder"
         else:
             kinds = ", ".join(f"{each}:PATH" for each in _KINDS if each != "sprites")
-            raise ValueError(f"{words} is no folder; for anything else say what it is: {kinds}, or sprites")
-        path = words
+            raise ValueError(f"{text} is no folder; for anything else say what it is: {kinds}, or sprites")
+        path = text
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
     except ValidationError as error:
-        raise ValueError(f"the options of {words} do not hold: {format_validation_error(error, leave_out=1)}") from None
+        raise ValueError(f"the options of {text} do not hold: {format_validation_error(error, leave_out=1)}") from None
 
 
 def list_source(
     target: Path,
     source: Source,
-    leave_out: Callable[[RejectedRow], None],
+    reject: Callable[[RejectedRow], None],
     *,
     measured: bool = False,
     hashed: bool = False,
@@ -176,34 +176,34 @@ def list_source(
     Args:
         target: the file.
         source: what to list.
-        leave_out: told of everything that the source has to leave out.
-        measured: note how long each file is, so that another file in its place is noticed.
-        hashed: note a hash of its content too, so that one of the same length is.
-        captioned: whether captions are needed; if not, videos and images without one are listed with an empty one.
+        reject: called with each rejected entry.
+        measured: record file sizes, so that a replaced file is noticed.
+        hashed: record content hashes too, so that a replaced file of equal size is noticed.
+        captioned: whether captions are required; if not, videos and images without one get an empty caption.
 
     Raises:
-        ValueError: if it offers no clip at all.
+        ValueError: if the source has no usable clip.
     """
-    reasons: dict[str, str] = {}  # each with the first that it is of
+    reasons: dict[str, str] = {}  # reason -> first name
 
-    def note(left_out: RejectedRow) -> None:
+    def note(rejected: RejectedRow) -> None:
         if len(reasons) < _MOST_REASONS:
-            reasons.setdefault(left_out.reason, left_out.name)
-        leave_out(left_out)
+            reasons.setdefault(rejected.reason, rejected.name)
+        reject(rejected)
 
     entries = source.entries() if captioned else uncaptioned_entries(source)
     if not write_manifest(target, _measured(entries, hashed) if measured else entries, note):
-        said = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
+        examples = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
         what = "video or image with a caption" if captioned else "video or image"
-        raise ValueError(f"{source.path} holds no {what}{said}")
+        raise ValueError(f"{source.path} holds no {what}{examples}")
     return Manifest(target)
 
 
 def uncaptioned_entries(source: Source) -> Iterator[Entry]:
-    """A source's entries, with an empty caption for each video and image that it refuses for want of one."""
+    """A source's entries; videos and images without a caption get an empty one."""
     for entry in source.entries():
         uncaptioned = isinstance(entry, RejectedRow) and entry.kind == "missing-caption"
-        # And a file of its own: not the line of a list, or a member of a tar.
+        # A file of its own, not a line of a list or a member of a tar.
         if uncaptioned and is_media(entry.name) and os.path.isfile(entry.name):
             yield Row(entry.name, ("",), source.name or source.kind)
         else:

@@ -1,8 +1,8 @@
-"""A folder of videos and images with captions beside them, in one of three layouts.
+"""A folder of videos and images with captions, in one of three layouts.
 
-- ``metadata.csv`` or ``metadata.jsonl`` with ``file_name`` and ``text`` (by choice ``start``, ``end`` and ``split``);
+- ``metadata.csv`` or ``metadata.jsonl`` with ``file_name`` and ``text`` (optionally ``start``, ``end`` and ``split``);
 - ``videos.txt`` and ``prompt.txt``, line by line;
-- a ``.txt`` of the same name beside each video or image.
+- a ``.txt`` file of the same name for each video or image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import IMAGES, VIDEOS, is_mac_file, is_media
 from latentshift.data.sources.text import find_spelling, lines_of, table_of
 
-_MAX_CAPTION = 2**20  # bytes of a text beside a clip
+_MAX_CAPTION = 2**20  # bytes of a .txt file
 _Ignore = Callable[[str], object]
 _LISTS = ("metadata.csv", "metadata.jsonl", "videos.txt")
 
@@ -30,17 +30,17 @@ _LISTS = ("metadata.csv", "metadata.jsonl", "videos.txt")
 def read_folder(
     folder: Path, name: str = "folder", allow_outside: bool = False, ignore: _Ignore = lambda name: None
 ) -> Iterator[Entry]:
-    """Every video and image of a folder and those below it, captioned, or named as left out.
+    """All videos and images of a folder and its subfolders, as rows or rejected entries.
 
     Args:
         folder: in one of the three layouts.
-        name: of the source, for the rows.
-        allow_outside: whether its list may name files outside the folder, by ``..`` or absolute paths. Links in the
-            folder are followed wherever they lead.
-        ignore: told the names of files that macOS has added, which are passed over.
+        name: of the source, recorded in the rows.
+        allow_outside: whether its list may name files outside the folder, by ``..`` or absolute paths. Symbolic links
+            are followed anywhere.
+        ignore: called with the names of files added by macOS, which are skipped.
 
     Raises:
-        ValueError: for a folder that is missing, or in more than one layout, or whose lists can't be read.
+        ValueError: if the folder is missing, mixes layouts, or a list can't be read.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
@@ -61,7 +61,7 @@ def _listed(
     allow_outside: bool,
     ignore: _Ignore,
 ) -> Iterator[Entry]:
-    """The rows of a list, then the files of the folder that no row names."""
+    """The rows of a list, then the files of the folder that are not listed."""
     named = _Names()
     inside = os.path.join(os.path.normpath(folder), "")
     for line, values in entries:
@@ -78,7 +78,7 @@ def _listed(
             yield RejectedRow(
                 where,
                 "unsafe-member",
-                f"{file.strip()} lies outside of {folder}; where that is meant, say allow_outside=true",
+                f"{file.strip()} lies outside of {folder}; if that is intended, set allow_outside=true",
             )
             continue
         if "\0" in path:
@@ -111,7 +111,7 @@ def _listed(
             yield RejectedRow(path, "bad-row", wrong)
             continue
         split = str(values.get("split") or "").strip()
-        if len(split.split()) > 1:  # most likely the end of a caption, after a comma that is not in quotes
+        if len(split.split()) > 1:  # most likely the end of a caption with an unquoted comma
             yield RejectedRow(path, "bad-row", f"{list_name} line {line}: its split must be one word, not {split!r}")
             continue
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
@@ -179,14 +179,14 @@ def _line_by_line(folder: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _files(folder: Path, ignore: _Ignore) -> Iterator[str | RejectedRow]:
-    """The files below a folder, in one order everywhere, and the folders that can't be entered."""
+    """All files below a folder in a fixed order, and the folders that can't be read."""
     return _walk(str(folder), ignore, (_identity(str(folder)),), set())
 
 
 def _walk(
     folder: str, ignore: _Ignore, above: tuple[tuple[int, int], ...], linked: set[tuple[int, int]]
 ) -> Iterator[str | RejectedRow]:
-    """As :func:`_files`; ``above`` are the folders that this one is in, ``linked`` those entered through a link."""
+    """As :func:`_files`; ``above``: the parent folders; ``linked``: folders entered through a link."""
     try:
         with os.scandir(folder) as entries:
             listed = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
@@ -224,7 +224,7 @@ def _identity(folder: str) -> tuple[int, int]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: it is found missing when it is read
+    except OSError:  # a link to itself: reported as missing when it is read
         return False
 
 
@@ -236,7 +236,7 @@ def _has_media(text: str) -> bool:
 
 
 class _Names:
-    """A set of many names in 8 bytes each: only their hashes are kept."""
+    """A set of names that stores 8-byte hashes."""
 
     def __init__(self) -> None:
         self._added = array("Q")

@@ -1,7 +1,7 @@
 """MSR-VTT's annotations: videos of 10 to 30 s, about 20 captions each, files named ``{video_id}.mp4``.
 
-The test split is 2,990 videos with 59,800 captions; papers that use all of them report 59,794. So nothing is dropped
-unsaid: what has no words, or belongs to no video, is named.
+The test split is 2,990 videos with 59,800 captions; papers that use all of them report 59,794. So every
+dropped caption is reported: those without words, or of no video.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ SPLITS = {"train": "train", "validate": "val", "test": "test"}
 
 
 def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", name: str = "msrvtt") -> Iterator[Entry]:
-    """One row a video, with all its captions, in the annotations' order; the rows of other splits are not asked for.
+    """One row for each video of the split, with all its captions, in the order of the annotations.
 
     Args:
         annotations: the json, with ``videos`` and ``sentences``.
         root: the folder of the videos; by default the json's own.
         split: ``"train"``, ``"val"``, ``"test"``, or empty for all of them.
-        name: of the source, for the rows.
+        name: of the source, recorded in the rows.
 
     Raises:
-        ValueError: for a file that is no such json, or an unknown split.
+        ValueError: if the file is not valid, or for an unknown split.
     """
     if split and split not in SPLITS.values():
         raise ValueError(f"MSR-VTT has the splits {', '.join(SPLITS.values())}, and not {split!r}")

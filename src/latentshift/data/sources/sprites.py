@@ -1,4 +1,4 @@
-"""The sprites world as a source: its first clips, which need no file."""
+"""The synthetic sprites data set as a source."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from latentshift.data.sprites import MOTIONS, Sprites
 def read_sprites(
     clips: int, seed: int = 0, held_out: bool = False, motions: Collection[str] = (), name: str = "sprites"
 ) -> Iterator[Entry]:
-    """The first clips of a stream of the world.
+    """The first clips of a random stream of sprites.
 
     Args:
-        clips: how many.
+        clips: number of clips.
         seed: which stream.
-        held_out: of the held-out triples instead of the seen ones.
-        motions: of those clips only the ones that move so; none for all.
-        name: of the source, for the rows.
+        held_out: use the held-out triples instead of the training ones.
+        motions: keep only clips with these motions; empty for all.
+        name: of the source, recorded in the rows.
 
     Raises:
-        ValueError: for a motion that the world does not know.
+        ValueError: for an unknown motion.
     """
     if unknown := sorted(set(motions) - set(MOTIONS)):
         raise ValueError(f"sprites know no motion {unknown[0]!r}; they know {', '.join(MOTIONS)}")

@@ -1,4 +1,4 @@
-"""Reading the lists that captions come in: line by line, with a bound on each, and a sentence for what is wrong."""
+"""Read text lists and csv files line by line, with a limit on line length and clear errors."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def _reading(path: Path) -> Iterator[TextIO]:
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Number (from 1) and text of each line, without its end; a byte order mark is no part of it.
+    """Number (from 1) and text of each line, without line end and byte order mark.
 
     Raises:
-        ValueError: where the file can't be read, is not UTF-8, or has a line of more than ``MAX_LINE`` characters.
+        ValueError: if the file can't be read, is not UTF-8, or has a line of more than ``MAX_LINE`` characters.
     """
     with _reading(path) as file:
         for number, line in enumerate(_bounded(file, path), 1):
@@ -38,17 +38,17 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def table_of(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """The rows of a csv whose first line names the columns: the line that each begins in, and its values by column.
+    """The rows of a csv with a header: line number, and values by column.
 
-    A row that can't be trusted comes as a sentence instead: it has more fields than there are columns (a comma that is
-    not in quotes), or its quotes don't match.
+    A malformed row gives an error sentence instead: it has more fields than columns (an unquoted comma), or unmatched
+    quotes.
 
     Args:
         path: the csv.
-        required: columns that there must be.
+        required: required columns.
 
     Raises:
-        ValueError: as :func:`lines_of`, or where a column is missing or there twice.
+        ValueError: as :func:`lines_of`, or if a column is missing or duplicated.
     """
     with _reading(path) as file:
         rows = csv.reader(_bounded(file, path), strict=True)
@@ -82,9 +82,9 @@ def table_of(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[st
 
 
 def find_spelling(path: str) -> str:
-    """The path as the disk spells it, where it knows it only with its accents composed (NFC) or decomposed (NFD).
+    """The path as it exists on disk, with accents composed (NFC) or decomposed (NFD).
 
-    macOS decomposes names in some places and composes them in others, and for other disks the two are different names.
+    macOS composes names in some places and decomposes them in others; other file systems treat these as two names.
     """
     if path.isascii() or os.path.lexists(path):
         return path

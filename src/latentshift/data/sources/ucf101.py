@@ -1,6 +1,6 @@
-"""UCF-101: 101 folders of clips, one a class; the official lists say what is trained and what is tested on.
+"""UCF-101: 101 folders of clips, one for each class, with official train and test lists.
 
-A class has no caption, so each has a sentence, in ``ucf101.yaml`` beside this file or in a file of the user's.
+Classes have no captions: the sentence of each is in ``ucf101.yaml`` beside this file, or in a file of the user.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_ucf101(
     sentences: Path | None = None,
     name: str = "ucf101",
 ) -> Iterator[Entry]:
-    """The clips in the order of the official lists, train before test, then the files that no list names.
+    """The clips in the order of the official lists, train before test, then files that are in no list.
 
     Args:
         root: holds a folder of ``.avi`` files for each class.
@@ -38,10 +38,10 @@ def read_ucf101(
         split: ``"train"``, ``"test"``, or empty for both together, as in the paper (Sec. 4.1).
         captions: the class's ``"sentence"``, or its bare name in words (``"class"``: "apply eye makeup").
         sentences: a YAML file of class name: sentence, in place of the package's.
-        name: of the source, for the rows.
+        name: of the source, recorded in the rows.
 
     Raises:
-        ValueError: for folders or lists that are missing, or an unknown split or fold.
+        ValueError: for missing folders or lists, or an unknown split or fold.
     """
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}")
@@ -50,10 +50,10 @@ def read_ucf101(
     if split not in ("", "train", "test"):
         raise ValueError(f"UCF-101 has the splits train and test, and not {split!r}")
     lists = _lists(root) if lists is None else lists
-    said = load_sentences(sentences) if captions == "sentence" else None
+    class_sentences = load_sentences(sentences) if captions == "sentence" else None
     named: set[str] = set()
     for part in ("train", "test"):
-        for entry in _listed(root, lists / f"{part}list{fold:02d}.txt", part, said, name):
+        for entry in _listed(root, lists / f"{part}list{fold:02d}.txt", part, class_sentences, name):
             named.add(entry.file if isinstance(entry, Row) else entry.name)
             if split in ("", part):
                 yield entry
@@ -87,7 +87,7 @@ def _lists(root: Path) -> Path:
     raise ValueError(f"there is no folder ucfTrainTestlist in {root} or beside it: say where the official lists are")
 
 
-def _listed(root: Path, path: Path, part: str, said: dict[str, str] | None, name: str) -> Iterator[Entry]:
+def _listed(root: Path, path: Path, part: str, class_sentences: dict[str, str] | None, name: str) -> Iterator[Entry]:
     for number, line in lines_of(path):
         if not line.strip():
             continue
@@ -96,7 +96,12 @@ def _listed(root: Path, path: Path, part: str, said: dict[str, str] | None, name
         if not file or ".." in Path(entry).parts or Path(entry).is_absolute():
             yield RejectedRow(f"{path} line {number}", "bad-row", f"it is not of the form Class/file.avi: {line!r}")
             continue
-        if said is not None and class_name not in said:
+        if class_sentences is not None and class_name not in class_sentences:
             yield RejectedRow(str(root / entry), "missing-caption", f"no sentence is given for the class {class_name}")
             continue
-        yield Row(str(root / entry), (class_words(class_name) if said is None else said[class_name],), name, split=part)
+        yield Row(
+            str(root / entry),
+            (class_words(class_name) if class_sentences is None else class_sentences[class_name],),
+            name,
+            split=part,
+        )

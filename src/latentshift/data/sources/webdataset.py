@@ -1,7 +1,7 @@
 """webdataset tar shards: a sample is the members of one key, a video or an image with a ``.txt`` or ``.json``.
 
-Members are found by reading the tar once, header by header; nothing is ever extracted. A row says where the video's
-bytes lie in the tar, and they are read from there.
+The tar's headers are read once; nothing is extracted. A row holds the byte offset and length of the video in the tar,
+and it is read from there.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _CAPTION_KEYS = ("caption", "text", "txt")
 def read_webdataset(
     place: Path, name: str = "webdataset", ignore: Callable[[str], object] = lambda name: None
 ) -> Iterator[Entry]:
-    """Every sample of one ``.tar``, or of all those in a folder, in the order of their names.
+    """The samples of one ``.tar``, or of all in a folder, in the order of their names.
 
     Args:
         place: the tar, or the folder.
-        name: of the source, for the rows.
-        ignore: told the names of files that macOS has added, which are passed over.
+        name: of the source, recorded in the rows.
+        ignore: called with the names of files added by macOS, which are skipped.
 
     Raises:
-        ValueError: where there is no such tar, or it is compressed: bytes can't be found by their place in it.
+        ValueError: if there is no such tar, or it is compressed, which allows no random access.
     """
     shards = [place]
     if place.is_dir():
@@ -52,7 +52,7 @@ def read_webdataset(
 
 @dataclass
 class _Sample:
-    """The members of one key, as far as they have been read."""
+    """The members of one key read so far."""
 
     key: str
     media: list[tuple[str, int, int]] = field(default_factory=list)  # name, offset, size
@@ -68,7 +68,7 @@ def _read_shard(shard: Path, name: str, ignore: Callable[[str], object]) -> Iter
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=cast(BinaryIO, _BoundedReads(file)), mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would keep every header it has met
+                tar.members = []  # type: ignore[attr-defined]  # it would keep all headers in memory
                 seen_members += 1
                 if member.isdir():
                     continue
@@ -110,7 +110,7 @@ def _read_shard(shard: Path, name: str, ignore: Callable[[str], object]) -> Iter
 
 
 def _ends_well(tar: tarfile.TarFile) -> bool:
-    """Whether the end is marked as one, by a block of zeros: a damaged header looks like the end to the library."""
+    """Whether the tar ends with a block of zeros: tarfile takes a damaged header for the end."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     block = tar.fileobj.read(tarfile.BLOCKSIZE)
@@ -159,7 +159,7 @@ def _caption(content: bytes, suffix: str) -> str:
     """The caption of a ``.txt`` or ``.json``.
 
     Raises:
-        ValueError: where there is none; the message is a sentence without the file's name.
+        ValueError: if there is none; the message does not include the file name.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -179,7 +179,7 @@ def _caption(content: bytes, suffix: str) -> str:
 
 
 class _BoundedReads:
-    """A file of which no more is read at a time than a header may hold: its length is what the tar claims."""
+    """A file that limits each read to the size of a header: the tar claims its length."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -12,15 +12,15 @@ _COLUMNS = ("videoid", "page_dir", "name")
 
 
 def read_webvid(table: Path, root: Path | None = None, name: str = "webvid") -> Iterator[Entry]:
-    """Every row of the csv, in its order.
+    """The rows of the csv, in order.
 
     Args:
         table: the csv.
         root: the folder that holds the ``page_dir`` folders; by default the csv's own.
-        name: of the source, for the rows.
+        name: of the source, recorded in the rows.
 
     Raises:
-        ValueError: for a csv that can't be read, or lacks a column.
+        ValueError: if the csv can't be read or lacks a column.
     """
     root = table.parent if root is None else root
     if not root.is_dir():
