@@ -59,7 +59,7 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
             is not there.
     """
     from latentshift.data.latents.spec import index_path
-    from latentshift.data.sources import source_from
+    from latentshift.data.sources import parse_source
 
     check_device_name(recipe.compute.device)
     if recipe.base_model is not None:
@@ -68,7 +68,7 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
         resolve_model(name)
     for source in recipe.all_sources if data else ():
         if not index_path(Path(source.source)).is_file():
-            source_from(source.source, source.options)
+            parse_source(source.source, source.options)
 
 
 def check_generation(
