@@ -16,6 +16,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from latentshift.data.footage.container import open_video
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.video_file import each_frame
@@ -307,3 +308,45 @@ def test_an_index_leads_past_what_is_not_wanted(name: str, tmp_path: Path) -> No
     assert read_numbers(path, 4.52, 4, 1.0)[0] == [90, 95, 100, 105]
     with pytest.raises((Rejected, AssertionError)):
         assert read_numbers(path, 1.02, 4, 1.0)[0] == [20, 25, 30, 35]
+
+
+def test_recordings_joined_in_a_file_with_an_index(tmp_path: Path) -> None:
+    """The index is the first one's alone."""
+    halves = [written(tmp_path / f"{k}.mkv", CASES["late.mkv"], range(60 * k, 60 * k + 60)) for k in (0, 1)]
+    joined = tmp_path / "joined.mkv"
+    joined.write_bytes(b"".join(half.read_bytes() for half in halves))
+    with pytest.raises(Rejected, match=r"its times jump back after (2\.9|3\.0)\d s") as refused:
+        read_numbers(joined, 0.0, 6, 1.5)
+    assert refused.value.kind == "no-times"
+
+
+def test_a_gap_between_joined_recordings_is_no_still_picture(tmp_path: Path) -> None:
+    halves = [written(tmp_path / f"{name}.ts", CASES[f"{name}.ts"]) for name in ("h264", "late")]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(half.read_bytes() for half in halves))
+    with pytest.raises(Rejected, match=r"its times jump ahead after (5\.9|6\.0)\d s") as refused:
+        read_numbers(joined, 15.0, 6, 1.5)
+    assert refused.value.kind == "no-times"
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "open.mkv", "vp9.webm", "h264.flv", "h264.nut"])
+def test_a_file_that_was_written_to_a_pipe(name: str, tmp_path: Path) -> None:
+    """It has no index."""
+    kind = {"mkv": "matroska"}.get(name.split(".")[1], name.split(".")[1])
+    piped = ffmpeg("-v", "error", "-i", made(tmp_path, name), "-c", "copy", "-f", kind, "-").stdout
+    (tmp_path / f"piped.{name}").write_bytes(piped)
+    agree(tmp_path / f"piped.{name}")
+
+
+def test_a_raw_stream_without_a_rate_is_given_none(tmp_path: Path) -> None:
+    raw = written(tmp_path / "a.mjpeg", ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-f", "mjpeg"))
+    with pytest.raises(Rejected, match="do not say when they are shown"):
+        read_numbers(raw, 0.0, 6, 1.5)
+
+
+def test_a_fault_of_ours_is_no_damaged_file(tmp_path: Path) -> None:
+    path = made(tmp_path, "a.gif")
+    with pytest.raises(TypeError, match="ours"), open_video(str(path)):
+        raise TypeError("ours")
+    with pytest.raises(Rejected, match="it can't be read"), open_video(str(path)) as (container, stream):
+        container.seek(2**62, stream=stream, any_frame=True, backward=False)

@@ -36,7 +36,8 @@ def open_video(
         size: length of the video, in bytes.
 
     Raises:
-        Rejected: if it can't be read, here or inside the block.
+        Rejected: if it can't be read: here, or inside the block by an error of FFmpeg or the disk. Other errors inside
+            the block are left as they are.
     """
     import av
 
@@ -65,7 +66,7 @@ def open_video(
             yield container, videos[0]
         except (Rejected, MemoryError):
             raise
-        except Exception as error:  # seeking and converting raise nearly anything too
+        except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:  # of seeking, reading and converting
             raise Rejected("damaged", f"it can't be read: {reason(error)}") from error
 
 

@@ -31,6 +31,7 @@ _DECODING_TIMES_ONLY = ("avi", "asf")  # their presentation times from FFmpeg ar
 _TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats without an exact seek
 _ENOUGH = 8  # packets needed to see whether presentation times differ from decoding times
 _NO_TIMES = "its frames do not say when they are shown"
+_MOST_BETWEEN = 10.0  # seconds from one frame to the next where a container counts anew; FFmpeg's dts_delta_threshold
 
 Clock = Literal["presentation", "decoding", "order"]
 
@@ -79,6 +80,8 @@ def measure_timeline(row: Row, container: InputContainer, stream: VideoStream) -
     base = stream.time_base
     if base is None:
         raise Rejected("no-times", _NO_TIMES)
+    if container.format.flags & _NO_TIMESTAMPS and not stream.codec_context.framerate:
+        raise Rejected("no-times", _NO_TIMES)  # a raw stream whose headers tell no rate: FFmpeg makes one up
     clock: Clock = "presentation"
     if container.format.name in _DECODING_TIMES_ONLY:
         clock = "order" if stream.codec_context.has_b_frames else "decoding"
@@ -146,8 +149,15 @@ def _lacks_reordering(stream: VideoStream, packets: list[Packet]) -> bool:
 
 
 def _last_time(container: InputContainer, stream: VideoStream, clock: Clock) -> int | None:
-    last: int | None = None
+    """When the last frame has been shown; None where times jump back, as where another recording follows."""
+    base = stream.time_base
+    assert base is not None
+    last = before = None
     for packet in container.demux(stream):
+        if packet.dts is not None:
+            if before is not None and _goes_back(before, packet.dts, base):
+                return None
+            before = packet.dts
         if packet.is_discard:  # cut away by an edit list
             continue
         shown = packet_time(packet, clock)
@@ -182,6 +192,7 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
         base = stream.time_base
         if base is None:
             raise Rejected("no-times", _NO_TIMES)
+        counts_anew = bool(container.format.flags & _TS_DISCONT)
         for number, packet in enumerate(container.demux(stream)):
             if clock == "order" and not keys and not packet.is_keyframe:
                 continue  # no frame comes of it
@@ -189,13 +200,18 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
                 first, delay = frames[0].pts or 0, len(shown)
             if ends_stream(packet):
                 break
-            when, decoded = packet_time(packet, clock), packet.pts if packet.dts is None else packet.dts
-            if when is None or decoded is None:
+            when, decoded = packet_time(packet, clock), packet.dts
+            if when is None:
                 raise Rejected("no-times", _NO_TIMES)
-            if before is not None and float((before - decoded) * base) > 1.01 * ROUNDING:
-                at = float((max(shown)[0] - min(shown)[0]) * base)
-                raise Rejected("no-times", f"its times jump back after {at:.2f} s, as where two recordings were joined")
-            before = decoded
+            if before is not None and decoded is not None:
+                jumps = "back" if _goes_back(before, decoded, base) else ""
+                if counts_anew and float((decoded - before) * base) > _MOST_BETWEEN:
+                    jumps = "ahead"
+                if jumps and shown:
+                    at = float((max(shown)[0] - min(shown)[0]) * base)
+                    joined = "as where two recordings were joined"
+                    raise Rejected("no-times", f"its times jump {jumps} after {at:.2f} s, {joined}")
+            before = before if decoded is None else decoded
             if number <= _ENOUGH:
                 begins.append(packet)
             if packet.is_discard:
@@ -226,6 +242,11 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
         keyframes=Keyframes(tuple(keys), tuple(float(when * base) for when in keys.values())),
         order=order,
     )
+
+
+def _goes_back(before: int, after: int, base: Fraction) -> bool:
+    """Whether a decoding time lies before the one that it follows, by more than rounding."""
+    return float((before - after) * base) > 1.01 * ROUNDING
 
 
 def _end(shown: list[tuple[int, int]]) -> int:
