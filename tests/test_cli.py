@@ -155,7 +155,7 @@ MISTAKES = [
     (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: there is no such setting"),
     (("evaluate", MODEL, "--seen", "-1"), "must be 0 or more"),
     (("generate", "red", "--model", MODEL, "--guidance", "nan"), "guidance_scale must be a finite number"),
-    (("generate", "red", "--model", "lacking"), "text_encoder are not whole"),
+    (("generate", "red", "--model", "lacking"), "text_encoder are incomplete"),
     (("generate", "red", "--model", "no-json"), "model_index.json is missing or damaged"),
     (("generate", "red", "blue", "--seed", 2**63 - 2), "leave room below 2^63"),
     (("train", RECIPES / "sprites-image.yaml", "text.width=30"), "text: width 30 does not divide"),

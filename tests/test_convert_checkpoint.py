@@ -312,7 +312,7 @@ def test_averaged_weights_are_taken_unless_told_otherwise() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda tensors: tensors.pop("model.diffusion_model.out.2.bias"), "U-Net is not whole: conv_out.bias"),
+        (lambda tensors: tensors.pop("model.diffusion_model.out.2.bias"), "U-Net is incomplete: conv_out.bias"),
         (lambda tensors: tensors.update({"control_model.x": torch.zeros(1)}), "no part of the model that is known"),
         (
             lambda tensors: tensors.update({"first_stage_model.encoder.more": torch.zeros(1)}),
@@ -342,7 +342,7 @@ def test_families_that_the_tensors_do_not_tell() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             find_original_family(tensors, wanted)
-    with pytest.raises(ValueError, match="not the tensors of the whole of an image model"):
+    with pytest.raises(ValueError, match="not all tensors of a known image model"):
         find_original_family({"lora_unet_down.weight": 0})
 
 
@@ -413,7 +413,7 @@ def test_files_that_cannot_be_converted(files: Path, cli: Any, tmp_path: Path) -
     for name, more, told in (
         ("evil.ckpt", words, "can't be opened as tensors alone"),
         ("evil2.ckpt", words, "can't be opened as tensors alone"),
-        ("broken.safetensors", words, "no safetensors file that can be read"),
+        ("broken.safetensors", words, "can't be read as safetensors"),
         ("empty.ckpt", words, "holds no tensors by name"),
         ("absent.ckpt", words, "there is no file"),
         ("model.ckpt", ("--tokenizer", files / "nowhere"), "holds no tokenizer, and"),

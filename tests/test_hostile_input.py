@@ -56,7 +56,7 @@ CSV = "file_name,text\na.mp4,a dog\n"
         ("b.mp4,a dog, running fast", "bad-row", "it has 3 fields, and the first line names 2"),
         ('b.mp4,"a ""dog""" runs', "bad-row", "it can't be read as csv"),
         ("../b.mp4,a dog", "unsafe-member", "lies outside of"),
-        ("/etc/b.mp4,a dog", "unsafe-member", "say allow_outside=true"),
+        ("/etc/b.mp4,a dog", "unsafe-member", "set allow_outside=true"),
         ("sub/../../b.mp4,a dog", "unsafe-member", "lies outside of"),
         ("b.mp4", "bad-row", "its text must be a sentence"),
     ],

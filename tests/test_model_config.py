@@ -127,7 +127,7 @@ BETWEEN = [
     ("unet/config.json", {"conv_in_kernel": 2}, r"changed/unet/config.json describes another model.*conv_in.weight"),
     ("text_encoder/config.json", {"activation_function": "sixteen"}, r"changed/text_encoder can't be used.*sixteen"),
     ("text_encoder/config.json", {"vocab_size": 7}, r"changed/text_encoder/config.json describes another model"),
-    ("vae/config.json", {"layers_per_block": 3}, r"the weights in .*changed/vae are not whole"),
+    ("vae/config.json", {"layers_per_block": 3}, r"the weights in .*changed/vae are incomplete"),
 ]
 
 

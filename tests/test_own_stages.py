@@ -236,7 +236,7 @@ def test_a_bert_is_trained(clips: Path, autoencoder: Path, tmp_path: Path, whole
     tokenizer.save_pretrained(folder)
     recipe = image_recipe(clips, autoencoder, tmp_path / "image", "tokenizer=null", f"text_encoder={folder}")
     if not whole:
-        with pytest.raises(ValueError, match=r"is not whole: encoder\.layer\.0\.output\.dense\.weight is missing"):
+        with pytest.raises(ValueError, match=r"is incomplete: encoder\.layer\.0\.output\.dense\.weight is missing"):
             run(recipe, quiet=True)
         return
     run(recipe, quiet=True)

@@ -24,7 +24,7 @@ from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.text import SentenceEncoder, unknown_words, whole_words
+from latentshift.models.text import SentenceEncoder, unknown_words, vocabulary_words
 
 SHIFT = ShiftConfig().to_dict()
 CPU = torch.device("cpu")
@@ -239,7 +239,7 @@ def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
     weights = tmp_path / "temporal" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(weights)
     save_file(dict(list(tensors.items())[1:]), weights)
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         LatentShiftPipeline.from_pretrained(tmp_path)
 
 
@@ -436,7 +436,7 @@ def test_a_hub_id_is_checked_like_a_folder(sd1_folder, tmp_path, whole: bool) ->
     tensors = load_file(file)
     del tensors["conv_in.weight"]
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"are not whole: conv_in\.weight is missing"):
+    with pytest.raises(ValueError, match=r"are incomplete: conv_in\.weight is missing"):
         LatentShiftPipeline.from_pretrained("someone/tiny", **words)
 
 
@@ -456,7 +456,7 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
     shutil.copytree(ldm_folder, tmp_path / "wordless")
     for file in (tmp_path / "wordless" / "tokenizer").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="wordless/tokenizer knows no words: its files are missing or damaged"):
+    with pytest.raises(ValueError, match="wordless/tokenizer has no words: its files are missing or damaged"):
         LatentShiftPipeline.from_pretrained(tmp_path / "wordless")
 
 
@@ -473,7 +473,7 @@ def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:
     tokenizer = tiny_tokenizer()
     assert tokenizer.tokenize("Red STAR, zoo!") == ["red", "star", ",", "z", "##o", "##o", "!"]
     assert unknown_words(tokenizer, "a red zebra on a black zebra") == ["zebra"]
-    assert whole_words(tokenizer) == ["a", "background", "black", "circling", "on", "red", "star"]
+    assert vocabulary_words(tokenizer) == ["a", "background", "black", "circling", "on", "red", "star"]
     tokenizer.save_pretrained(tmp_path)
     from transformers import AutoTokenizer
 

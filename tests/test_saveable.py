@@ -40,7 +40,7 @@ def _widen(pipeline: LatentShiftPipeline) -> None:
         (lambda pipeline: pipeline.unet.add_adapter(LORA), r"the unet has a LoRA in it \(default\).*fuse_lora\(\)"),
         (lambda pipeline: pipeline.text_encoder.add_adapter(LORA), r"the text_encoder has a LoRA in it \(default\)"),
         (_fuse, r"the unet has a LoRA in it"),
-        (_widen, r"the unet is not what its settings describe \(conv_in.weight differs\)"),
+        (_widen, r"the unet does not match its configuration \(conv_in.weight differs\)"),
         (lambda pipeline: pipeline.unet.fuse_qkv_projections(), r"to_qkv.weight differs"),
         (lambda pipeline: cpu_offload(pipeline.vae, torch.device("cpu")), r"the weights of the vae are offloaded"),
     ],
@@ -75,6 +75,6 @@ def test_what_is_written_is_read_as_it_was(
 
 def test_pickled_weights_are_not_written(sd1_folder: Path, tmp_path: Path) -> None:
     pipeline = LatentShiftPipeline.from_pretrained(sd1_folder)
-    with pytest.raises(ValueError, match="reads safetensors alone"):
+    with pytest.raises(ValueError, match="supports safetensors only"):
         pipeline.save_pretrained(tmp_path / "new", safe_serialization=False)
     assert not (tmp_path / "new").exists()

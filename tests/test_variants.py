@@ -44,7 +44,7 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
     code, _, err = cli("info", fp16_folder, "--variant", "bf16")
     assert code == 1 and "no weights of the variant 'bf16': it has fp16" in err
     code, _, err = cli("info", "--variant", "fp16")
-    assert code == 1 and "its files are of none" in err
+    assert code == 1 and "its files have none" in err
     code, _, err = cli("init", "--family", "sd1", "--random-weights", "--variant", "fp16", "-o", "other")
     assert code == 1 and "--random-weights loads none" in err
     recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
@@ -57,7 +57,7 @@ def test_a_part_with_one_variant_beside_parts_without(sd1_folder: Path, tmp_path
     folder = tmp_path / "mixed"
     shutil.copytree(sd1_folder, folder)
     (folder / "unet" / f"{UNET}.safetensors").rename(folder / "unet" / f"{UNET}.fp16.safetensors")
-    with pytest.raises(ValueError, match="mixed/unet has weights of a variant alone"):
+    with pytest.raises(ValueError, match="mixed/unet has weights of a variant only"):
         LatentShiftPipeline.from_pretrained(folder)
     loaded = LatentShiftPipeline.from_pretrained(folder, variant="fp16").unet.state_dict()
     plain = LatentShiftPipeline.from_pretrained(sd1_folder).unet.state_dict()
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_not_made_good_by_one_of_another_variant(fp16_folder: 
     del tensors["conv_in.weight"]
     save_file(tensors, unet, metadata={"format": "pt"})
     assert LatentShiftPipeline.from_pretrained(folder, variant="fp16") is not None
-    with pytest.raises(ValueError, match=r"are not whole: conv_in\.weight is missing"):
+    with pytest.raises(ValueError, match=r"are incomplete: conv_in\.weight is missing"):
         LatentShiftPipeline.from_pretrained(folder)
 
 

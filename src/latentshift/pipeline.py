@@ -46,17 +46,17 @@ R = TypeVar("R")
 
 
 class NotFiniteError(ValueError):
-    """A model made values that are not finite: nothing can be shown of them."""
+    """The model's output is not finite (NaN or infinite)."""
 
 
-_busy: set[int] = set()  # ids of the pipelines and schedulers that generate now
+_busy: set[int] = set()  # ids of the pipelines and schedulers in use
 _busy_lock = threading.Lock()
-# Pipelines may share an autoencoder's weights, whose dtype changes for a while where half precision overflows.
+# Pipelines may share an autoencoder, whose dtype is changed temporarily if float16 overflows.
 _decoding = threading.Lock()
 
 
 def _one_call_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
-    """Refuse a call of a pipeline while another goes on: its scheduler and callbacks keep what belongs to one."""
+    """Refuse concurrent calls of one pipeline: its scheduler and callbacks keep the state of one call."""
 
     @wraps(call)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,7 +81,7 @@ def _one_call_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
 
 @dataclass
 class LatentShiftPipelineOutput(BaseOutput):
-    """What the pipeline returns.
+    """The output of the pipeline.
 
     Attributes:
         frames: by ``output_type``: ``"pil"`` a list of B lists of F images; ``"np"`` (B, F, H, W, 3) float32 in [0, 1];
@@ -103,24 +103,23 @@ class LatentShiftPipeline(DiffusionPipeline):
         unet: a stock U-Net; the shift is installed on it here.
         scheduler: a diffusers scheduler (:data:`latentshift.diffusion.samplers.KNOWN_SCHEDULERS`); ``from_pretrained``
             of an image pipeline gives it the paper's DDPM.
-        temporal: layers of the paper's baseline, Latent-VDM, which are installed on the U-Net too; usually with
+        temporal: layers of the paper's baseline, Latent-VDM, also installed on the U-Net; usually with
             ``shift=None``.
         shift: settings of the temporal shift, :class:`latentshift.settings.ShiftConfig` as a dict, the paper's by
-            default; None leaves it out, and without temporal layers the frames are images that know nothing of each
-            other.
-        num_frames: frames a video unless the call says otherwise.
-        fps: frames a second that the model was trained at, for whoever writes the video.
-        guidance_scale: of classifier-free guidance unless the call says otherwise; 7.5 is the paper's (Table 6).
-        force_zeros_for_empty_prompt: whether no negative prompt is all zeros, as SDXL was trained, and not the empty
-            sentence.
+            default; None for no shift: without temporal layers, frames are then independent images.
+        num_frames: default number of frames of a video.
+        fps: frame rate that the model was trained at, used when writing videos.
+        guidance_scale: default scale of classifier-free guidance; 7.5 in the paper (Table 6).
+        force_zeros_for_empty_prompt: use all zeros instead of the empty sentence's embedding if there is no negative
+            prompt, as SDXL was trained.
 
     Raises:
-        ValueError: for a part with a setting that is not honoured (:mod:`latentshift.models.base_settings`).
+        ValueError: for a component with an unsupported setting (:mod:`latentshift.models.base_settings`).
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
     _optional_components = ["text_encoder_2", "tokenizer_2", "temporal"]  # noqa: RUF012  (as diffusers declares it)
-    _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called one by one, from within the U-Net)
+    _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called individually by the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
     _interrupt = False
@@ -168,13 +167,13 @@ class LatentShiftPipeline(DiffusionPipeline):
 
     @property
     def method(self) -> str:
-        """How frames meet: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
+        """The temporal method: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
         found = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
         return " and ".join(name for name in found if name) or "none"
 
     @property
     def temporal_parameters(self) -> int:
-        """How many parameters the video model has more than the image model: none with the shift."""
+        """The number of parameters added to the image model: none with the shift."""
         with torch.device("meta"):
             image_model = type(self.unet).from_config(self.unet.config)
         models = (self.unet, image_model, self.temporal)
@@ -184,16 +183,16 @@ class LatentShiftPipeline(DiffusionPipeline):
         return video - image + beside
 
     def set_method(self, method: str) -> None:
-        """Let frames meet as the paper's model, as its baseline, or not at all.
+        """Switch to the paper's method, its baseline, or independent frames.
 
-        What is there already is kept as it is; else the shift has the paper's settings, and temporal layers are new and
-        untrained, and add nothing yet.
+        Existing shift settings and temporal layers are kept; otherwise the shift has the paper's settings, and temporal
+        layers are new and untrained, and change nothing yet.
 
         Args:
             method: one of ``METHODS``.
 
         Raises:
-            ValueError: for another word, or a U-Net that it cannot be installed on.
+            ValueError: for an unknown method, or if it can't be installed on the U-Net.
         """
         if method not in METHODS:
             raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
@@ -204,10 +203,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.set_shift((self.config.shift or {}) if method == "latent-shift" else None)
 
     def set_temporal(self, temporal: TemporalAttention | None) -> None:
-        """Install temporal layers in place of those that are there, or take them out (None).
+        """Replace the temporal layers, or remove them (None).
 
         Raises:
-            ValueError: for layers of another U-Net; nothing has changed then.
+            ValueError: if the layers do not fit the U-Net; nothing is changed then.
         """
         installed = attention_of(self.unet)
         if installed is not None:
@@ -222,13 +221,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_modules(temporal=temporal)
 
     def set_shift(self, shift: dict[str, Any] | None) -> None:
-        """Install the temporal shift with other settings, or take it out (None); the weights stay as they are.
+        """Install the temporal shift with new settings, or remove it (None); weights are not changed.
 
         Args:
             shift: fields of :class:`latentshift.settings.ShiftConfig`, e.g. ``{"padding": "circular"}`` for loops.
 
         Raises:
-            ValueError: for settings that do not hold.
+            ValueError: for invalid settings.
         """
         config = None if shift is None else ShiftConfig.from_dict(shift)
         installed = shift_of(self.unet)
@@ -245,36 +244,36 @@ class LatentShiftPipeline(DiffusionPipeline):
 
     @property
     def sentences(self) -> SentenceEncoder:
-        """All text encoders as one."""
+        """All text encoders and tokenizers as one module."""
         pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
         encoders, tokenizers = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
         return SentenceEncoder(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels to a latent pixel, on each side."""
+        """Downsampling factor of the autoencoder."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
     def sample_size(self) -> int:
-        """The side of the frames, in pixels, that the U-Net was made for."""
+        """Side of the frames, in pixels, that the U-Net was trained for."""
         return int(self.unet.config.sample_size * self.vae_scale_factor)
 
     @property
     def num_timesteps(self) -> int:
-        """Steps of the call at hand, or of the last one: for callbacks."""
+        """Number of steps of the current or last call; for callbacks."""
         return self._num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        """Whether the call at hand stops denoising: a callback sets ``pipeline._interrupt = True``, as in diffusers.
+        """Whether the current call stops denoising: a callback sets ``pipeline._interrupt = True``, as in diffusers.
 
-        What is denoised so far is decoded and returned. The next call begins anew.
+        The latents so far are decoded and returned. The next call resets it.
         """
         return self._interrupt
 
     def own_weights(self) -> None:
-        """Copy the weights that :meth:`from_pipe` shares with another pipeline: changes to them no longer reach it."""
+        """Copy the weights shared by :meth:`from_pipe`, so that changes no longer affect the other pipeline."""
         from latentshift.models.shared_weights import copy_weights
 
         if self._shares_weights:
@@ -309,44 +308,42 @@ class LatentShiftPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         decode_chunk_size: int | None = None,
     ) -> LatentShiftPipelineOutput | tuple[Any]:
-        """Make videos; with ``num_frames=1``, images.
+        """Generate videos, or images with ``num_frames=1``.
 
-        Videos come in the order prompt 0's, prompt 1's, …; video k depends on its own prompt and generator alone. On
-        the CPU in float32 it is bit for bit the video made without the others, elsewhere within rounding.
+        Videos are ordered by prompt; each depends on its own prompt and generator alone. On the CPU in float32 it
+        equals the video generated on its own bit for bit, elsewhere within rounding.
 
         Args:
             prompt: a sentence or a list of P.
-            negative_prompt: what to keep away from; one for all, or one a prompt. None is the empty sentence, or with
-                ``force_zeros_for_empty_prompt`` zeros in its place.
-            num_frames: F ≥ 1; None: the model's own.
-            height: of the frames in pixels, a multiple of the latent pixel; None: the model's own.
-            width: likewise.
+            negative_prompt: what to avoid; one for all, or one for each prompt. None: the empty sentence, or zeros with
+                ``force_zeros_for_empty_prompt``.
+            num_frames: F ≥ 1; None: the model's default.
+            height: of the frames in pixels, a multiple of :attr:`vae_scale_factor`; None: the model's default.
+            width: of the frames, likewise.
             num_inference_steps: steps of the sampler, 1 … T.
             guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
-                alone. None: the model's own, 7.5 in the paper. A guidance-distilled U-Net (``time_cond_proj_dim``) is
-                given it instead, and takes no negative prompt.
+                alone. None: the model's default, 7.5 in the paper. A guidance-distilled U-Net (``time_cond_proj_dim``)
+                takes it as an input instead, and no negative prompt.
             num_videos_per_prompt: B = P times this.
-            eta: DDIM's share of noise in [0, 1], for schedulers that take it.
-            generator: one, or one a video (see :func:`latentshift.diffusion.sampling.video_generators`).
-            latents: standard normal noise (B, F, C, h, w) to start from instead of the generators'.
-            original_size: of SDXL, the height and width in pixels that a frame is to look as if it had been scaled
-                from; None: those of the frames.
-            crops_coords_top_left: of SDXL, how far down and to the right a frame is to look as if it had been cut out;
-                None: not at all.
-            target_size: of SDXL, the height and width that it is to look made for; None: those of the frames.
+            eta: DDIM's η in [0, 1], for schedulers that have it.
+            generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
+            latents: standard normal noise (B, F, C, h, w) to start from; None: drawn from the generators.
+            original_size: SDXL's condition on the original height and width in pixels; None: those of the frames.
+            crops_coords_top_left: SDXL's condition on the crop's (top, left) in pixels; None: (0, 0).
+            target_size: SDXL's condition on the target height and width in pixels; None: those of the frames.
             output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
             return_dict: False returns a plain tuple.
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``, or one of diffusers' callbacks; a
-                dict it returns replaces them. It ends denoising by ``pipeline._interrupt = True``.
-            callback_on_step_end_tensor_inputs: names of tensors the callback wants; ``"latents"`` is what there is.
-            decode_chunk_size: frames decoded at a time; None: a whole video.
+                returned dict replaces them. ``pipeline._interrupt = True`` stops denoising.
+            callback_on_step_end_tensor_inputs: names of tensors for the callback; only ``"latents"`` is available.
+            decode_chunk_size: frames decoded at a time; None: all of a video.
 
         Raises:
-            ValueError: for an argument that does not hold; the message says which and why.
-            NotFiniteError: where the model's values overflow.
-            RuntimeError: while another call of this pipeline, or of one with the same scheduler, goes on.
+            ValueError: for an invalid argument; the message names it.
+            NotFiniteError: if the model's output is not finite.
+            RuntimeError: if another call of this pipeline, or of one with the same scheduler, is running.
         """
-        # 1. Check and settle what was asked for
+        # 1. Check the inputs and fill in defaults
         self._interrupt = False
         prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
         num_frames = self.config.num_frames if num_frames is None else num_frames
@@ -357,7 +354,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
         if decode_chunk_size is not None and decode_chunk_size < 1:
-            raise ValueError(f"decode_chunk_size must be 1 or more, or None for a whole video, not {decode_chunk_size}")
+            raise ValueError(f"decode_chunk_size must be 1 or more, or None for all frames, not {decode_chunk_size}")
         negatives = _one_each(negative_prompt, len(prompts))
         distilled = is_guidance_distilled(self.unet)
         if distilled and any(negatives):
@@ -369,22 +366,24 @@ class LatentShiftPipeline(DiffusionPipeline):
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
             known = ", ".join(self._callback_tensor_inputs)
             raise ValueError(f"a callback can have the tensors {known}, not {', '.join(unknown)}")
-        asked = (original_size, crops_coords_top_left, target_size)
-        if any(each is not None for each in asked) and not wants_sizes(self.unet):
-            raise ValueError("original_size, crops_coords_top_left and target_size are SDXL's; this model knows none")
-        whole = (height, width)
-        sizes = (*(original_size or whole), *(crops_coords_top_left or (0, 0)), *(target_size or whole))
+        sdxl_sizes = (original_size, crops_coords_top_left, target_size)
+        if any(each is not None for each in sdxl_sizes) and not wants_sizes(self.unet):
+            raise ValueError(
+                "original_size, crops_coords_top_left and target_size are for SDXL only; this model does not take them"
+            )
+        size = (height, width)
+        sizes = (*(original_size or size), *(crops_coords_top_left or (0, 0)), *(target_size or size))
         count = len(prompts) * num_videos_per_prompt
         device = self._execution_device
         dtype = self.unet.dtype
 
-        # 2. Encode the text, once a sentence
+        # 2. Encode each sentence once
         text, negative = (
             self.sentences.encode(each, device).to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
             for each in (prompts, negatives)
         )
 
-        # 3. Start from noise, one random stream a video
+        # 3. Initial noise, one random stream for each video
         generators = video_generators(generator, count)
         scale = self.vae_scale_factor
         shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
@@ -397,7 +396,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
-        # On the CPU video by video: no slower there, and its bits do not depend on its company
+        # On the CPU one video at a time: no slower there, and results do not depend on the batch
         denoiser = with_guidance(
             lambda noisy, timestep, context: denoise(
                 self.unet, noisy.to(dtype), timestep, context, guidance_scale
@@ -439,7 +438,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_videos_per_prompt: int,
         output_type: str,
     ) -> None:
-        """Raise a ValueError for arguments that no video can be made from."""
+        """Raise a ValueError for invalid arguments."""
         if not prompts or not all(isinstance(each, str) for each in prompts):
             raise ValueError("prompt must be a sentence or a list of sentences")
         for each in prompts:
@@ -458,23 +457,23 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
     def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
-        """Frames (B, F, 3, H, W) in [-1, 1] of scaled latents (B, F, C, h, w), video by video.
+        """Decode scaled latents (B, F, C, h, w) to frames (B, F, 3, H, W) in [-1, 1], one video at a time.
 
         Raises:
-            NotFiniteError: where the autoencoder's values overflow.
+            NotFiniteError: if the autoencoder's output is not finite.
         """
         with _decoding:
             dtype = self.vae.dtype
             overflows = dtype == torch.float16 and wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
             videos = [] if overflows else [decode_latents(self.vae, video, decode_chunk_size) for video in latents]
             if dtype == torch.float16 and not (videos and all(torch.isfinite(video).all() for video in videos)):
-                try:  # the activations of some autoencoders are too large for it
+                try:  # activations of some autoencoders overflow float16
                     self.vae.to(torch.float32)
                     videos = [decode_latents(self.vae, video, decode_chunk_size).half() for video in latents]
                 finally:
                     self.vae.to(torch.float16)
         frames = torch.stack(videos)
-        _check_finite(frames, "autoencoder")  # clamped, what is infinite would look white
+        _check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
         return frames.clamp(-1, 1)
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
@@ -492,32 +491,31 @@ class LatentShiftPipeline(DiffusionPipeline):
         return [[Image.fromarray(np.asarray(frame)) for frame in video] for video in to_uint8(channels_last)]
 
     def save_pretrained(self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write a folder that :meth:`from_pretrained` loads.
+        """Save to a folder that :meth:`from_pretrained` loads.
 
         Args:
             save_directory: the folder.
-            safe_serialization: has to be true: nothing else than safetensors is read.
+            safe_serialization: must be true: only safetensors are supported.
             **kwargs: diffusers' own (``variant``, ``max_shard_size``, …).
 
         Raises:
-            ValueError: if what would be written could not be loaded, as with a LoRA that is not merged; nothing is
-                written then.
+            ValueError: if the folder could not be loaded again, as with an unmerged LoRA; nothing is written then.
         """
         from latentshift.models.check_saveable import check_saveable
 
         if not safe_serialization:
-            raise ValueError("latentshift reads safetensors alone: leave safe_serialization as it is")
+            raise ValueError("latentshift supports safetensors only: leave safe_serialization at its default")
         check_saveable({name: part for name, part in self.components.items() if isinstance(part, nn.Module)})
         super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:
-        """Load a latentshift folder, or turn a stock image pipeline (folder or hub id) into a video pipeline.
+        """Load a latentshift folder, or convert a stock image pipeline (folder or hub id) to a video pipeline.
 
-        A folder of ours is loaded as it was saved. From an ``LDMTextToImagePipeline``, a ``StableDiffusionPipeline`` or
-        a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and U-Net are taken, the shift is
-        installed, and the scheduler becomes the paper's DDPM with the base's own schedule, where the base is not bound
-        to its own scheduler (EDM, flow matching, consistency models).
+        A latentshift folder is loaded as it was saved. From an ``LDMTextToImagePipeline``, a
+        ``StableDiffusionPipeline`` or a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and
+        U-Net are taken, the shift is installed, and the scheduler becomes the paper's DDPM with the base's own
+        schedule, unless the base needs its own scheduler (EDM, flow matching, consistency models).
 
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
@@ -525,15 +523,15 @@ class LatentShiftPipeline(DiffusionPipeline):
                 ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
 
         Raises:
-            ValueError: for a pipeline of another family (the message names the families that are known), a part with a
-                setting that is not honoured, or a folder that lacks weights or a tokenizer's files.
+            ValueError: for an unknown family (the message lists the known ones), a component with an unsupported
+                setting, or missing weights or tokenizer files.
         """
         from latentshift.models.families import check_parts, check_settings, find_family, from_image_pipeline
         from latentshift.models.weight_files import check_variant
 
         path = str(pretrained_model_name_or_path)
         kwargs.setdefault("use_safetensors", True)
-        if "dtype" not in kwargs:  # one for all parts, whatever they were saved in
+        if "dtype" not in kwargs:  # the same for all components, whatever they were saved in
             kwargs["dtype"] = kwargs.pop("torch_dtype", torch.float32)
         family = find_family(path, **kwargs)
         loader = cls if family is None else DiffusionPipeline
@@ -542,18 +540,22 @@ class LatentShiftPipeline(DiffusionPipeline):
         check_config_files(folder)
         check_settings(folder, family, given=kwargs)
         variant = kwargs.get("variant")
-        where = {name: name for name in names} if family is None else family.parts
-        loaded = [where[name] for name in names if name in where and name not in kwargs and where[name] not in kwargs]
-        check_variant(folder, loaded, variant)
+        subfolder_of = {name: name for name in names} if family is None else family.parts
+        subfolders = [
+            subfolder_of[name]
+            for name in names
+            if name in subfolder_of and name not in kwargs and subfolder_of[name] not in kwargs
+        ]
+        check_variant(folder, subfolders, variant)
         if family is None:
-            with _explained(folder, (*loaded, "scheduler"), variant):
+            with _explained(folder, (*subfolders, "scheduler"), variant):
                 pipeline = super().from_pretrained(folder, **kwargs)
             found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
             check_parts(folder, {name: part for name, part in found.items() if name not in kwargs}, variant)
             return pipeline
         settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
-        with _explained(folder, (*loaded, "scheduler"), variant):
+        with _explained(folder, (*subfolders, "scheduler"), variant):
             parts = from_image_pipeline(folder, family, **kwargs)
         theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
         check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs}, variant)
@@ -561,20 +563,20 @@ class LatentShiftPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentShiftPipeline:
-        """A video pipeline with the parts of a pipeline that is loaded already, which goes on as before.
+        """A video pipeline with the components of a loaded pipeline, which is not changed.
 
-        Weights are shared, so it takes no memory, and moving either to another device or dtype moves both, as with
-        every ``from_pipe`` of diffusers. The U-Net is a module of its own around the same weights, and the scheduler is
-        a copy: the shift, temporal layers and settings of the new pipeline do not reach the former one.
+        Weights are shared, so it takes no extra memory, and moving either pipeline to another device or dtype moves
+        both, as with diffusers' ``from_pipe``. The U-Net is a new module around the same weights, and the scheduler is
+        a copy: shift, temporal layers and settings of the new pipeline do not affect the other.
 
         Args:
-            pipeline: any image pipeline of a family that is known, or one of ours.
-            **kwargs: parts and settings of the class, in place of the pipeline's own; and ``dtype``: another one than
-                the pipeline's gives the new pipeline copies of the weights.
+            pipeline: an image pipeline of a known family, or a latentshift pipeline.
+            **kwargs: components and settings that replace the pipeline's; and ``dtype``: if it differs from the
+                pipeline's, the weights are copied.
 
         Raises:
-            ValueError: if a part is missing, or the weights are offloaded (``enable_model_cpu_offload``).
-            TypeError: for a keyword that there is not.
+            ValueError: if a component is missing, or the weights are offloaded (``enable_model_cpu_offload``).
+            TypeError: for an unknown keyword.
         """
         from latentshift.models.families import FAMILIES
         from latentshift.models.shared_weights import copy_weights, share_weights
@@ -613,18 +615,19 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype: torch.dtype = torch.float32,
         **settings: Any,
     ) -> LatentShiftPipeline:
-        """Make a video pipeline of a ``.safetensors`` file in the layout that the model was first published in.
+        """Load a video pipeline from a single ``.safetensors`` file in the model's original layout.
 
         Args:
             path: of the file; SD 1.x, SD 2.x, SDXL, or the paper's LDM.
-            family: ``"sd2"`` (v-prediction) or ``"sd2-base"``, whose tensors are alike; None: what the tensors tell.
-            tokenizer: folder or hub id, for files do not hold one; None: the family's own on the hub.
-            average: take the U-Net's averaged weights where the file has them.
+            family: ``"sd2"`` (v-prediction) or ``"sd2-base"``, whose tensors are alike; None: detected from the
+                tensors.
+            tokenizer: folder or hub id, since the file has none; None: the family's on the hub.
+            average: use the U-Net's averaged (EMA) weights if the file has them.
             dtype: of the weights.
             **settings: of the class, e.g. ``shift`` and ``num_frames``.
 
         Raises:
-            ValueError: for a file that cannot be read or is of no known family, or a tokenizer that cannot be had.
+            ValueError: if the file can't be read or is of no known family, or the tokenizer can't be loaded.
         """
         from latentshift.models.convert_checkpoint import load_original_checkpoint
 
@@ -633,10 +636,10 @@ class LatentShiftPipeline(DiffusionPipeline):
 
 
 def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
-    """The pipeline that a user means, or one sentence that says why there is none.
+    """Load a pipeline by the name a user gives; any failure becomes one sentence.
 
     Args:
-        model: as for :func:`latentshift.model_paths.locate_model`: ``bundled``, a folder, a run, or a hub id.
+        model: as for :func:`latentshift.model_paths.resolve_model`: ``bundled``, a folder, a run, or a hub id.
         **kwargs: as for :meth:`LatentShiftPipeline.from_pretrained`.
 
     Raises:
@@ -656,7 +659,7 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
 
 @contextmanager
 def _explained(folder: Path, parts: Sequence[str], variant: str | None) -> Iterator[None]:
-    """Inside, what a library raises becomes a ValueError that names the part, where one is to blame."""
+    """Convert exceptions of the libraries to a ValueError that names the faulty component, if it is known."""
     from latentshift.models.explain_failure import explain_failure
 
     try:

@@ -226,7 +226,7 @@ def _prepare(
 
 def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
     from latentshift.models.caption_length import token_count
-    from latentshift.models.text import unknown_words, whole_words
+    from latentshift.models.text import unknown_words, vocabulary_words
 
     length = pipeline.sentences.length
     for sentence in sentences:
@@ -237,7 +237,7 @@ def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> No
 
     missing = list(dict.fromkeys(word for each in sentences for word in unknown_words(pipeline.tokenizer, each)))
     if missing:
-        known = ", ".join(whole_words(pipeline.tokenizer) or [])
+        known = ", ".join(vocabulary_words(pipeline.tokenizer) or [])
         words = printable(", ".join(map(repr, missing)))
         print(f"warning: the model never learned {words}; it knows: {known}", file=sys.stderr)
 

@@ -24,7 +24,7 @@ def info(
     check_model(model)
     from latentshift.cli.models import load_pipeline
     from latentshift.models.families import family_of
-    from latentshift.models.text import whole_words
+    from latentshift.models.text import vocabulary_words
 
     pipeline = load_pipeline(model, variant=variant)
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.sentences}
@@ -43,7 +43,7 @@ def info(
         "method": pipeline.method,
         "shift": dict(pipeline.config.shift) if pipeline.config.shift else None,
         "prediction_type": pipeline.scheduler.config.prediction_type,
-        "vocabulary": whole_words(pipeline.tokenizer),
+        "vocabulary": vocabulary_words(pipeline.tokenizer),
     }
     if as_json:
         print(json.dumps(facts, indent=1))

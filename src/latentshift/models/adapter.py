@@ -1,8 +1,8 @@
-"""Small files that turn an image base into a video model: a LoRA of the U-Net, or the difference of all weights.
+"""Adapter files that turn an image base into a video model: a LoRA of the U-Net, or a delta of all weights.
 
-One safetensors file: ``unet.….lora_A.weight`` and ``lora_B`` as diffusers names them, or what is to be added to
-``unet.…``, ``text_encoder.…`` and so on; ``temporal.…`` whole, where there are temporal layers; and in its metadata how
-frames meet and what the model is otherwise asked for. Knows nothing of training.
+One safetensors file with ``unet.….lora_A.weight`` and ``lora_B`` in diffusers' naming, or the differences of
+``unet.…``, ``text_encoder.…`` and so on; all weights of temporal layers as ``temporal.…``; and, in its metadata, the
+temporal method and the pipeline's settings. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Kind = Literal["lora", "delta"]
 _KEY = "latentshift"
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _NAME = "latentshift"  # of the LoRA within the U-Net
-# The pipeline's settings that a video model brings along.
+# The pipeline settings that an adapter contains.
 _SETTINGS = ("shift", "num_frames", "fps", "guidance_scale")
 
 
@@ -39,10 +39,10 @@ class Lora:
     """A low-rank adapter (Hu et al. 2021) on some of the U-Net's layers.
 
     Attributes:
-        rank: of each layer's change.
-        alpha: the change is scaled by alpha / rank; None: by one.
-        targets: how the names of the layers end; attention's projections, and the convolutions of the ResNet blocks, of
-            which the first sees the shifted frames.
+        rank: of each layer's update.
+        alpha: the update is scaled by alpha / rank; None: by 1.
+        targets: suffixes of the names of the adapted layers: attention projections, and the convolutions of the ResNet
+            blocks, the first of which sees the shifted frames.
         dropout: of the adapter's input in training.
     """
 
@@ -53,26 +53,26 @@ class Lora:
 
 
 def add_lora(unet: nn.Module, lora: Lora) -> None:
-    """Freeze a U-Net and put a new adapter beside its layers, which changes nothing yet.
+    """Freeze a U-Net and add a new LoRA, which changes nothing yet.
 
     Raises:
-        ValueError: if none of its layers' names ends as the targets do.
+        ValueError: if no layer matches the targets.
     """
     unet.requires_grad_(False)
     unet.add_adapter(_peft_config(lora), adapter_name=_NAME)  # type: ignore[operator]
 
 
 def merge_lora(unet: nn.Module) -> None:
-    """Add the adapter to the weights, and take it out: a stock U-Net again."""
+    """Merge the LoRA into the weights, which gives a stock U-Net again."""
     unet.fuse_lora(adapter_names=[_NAME])  # type: ignore[operator]
     unet.unload_lora()  # type: ignore[operator]
 
 
 def save_lora(pipeline: Any, lora: Lora, path: Path) -> None:
-    """Write the adapter of a pipeline's U-Net, and its temporal layers, in float16.
+    """Save the LoRA of a pipeline's U-Net, and its temporal layers, in float16.
 
-    The factor alpha / rank goes into the weights and the file says that alpha is the rank: so all who read the tensors
-    alone, stock diffusers among them, add the change that was trained.
+    The factor alpha / rank is folded into the weights and alpha is recorded as the rank, so that readers of the tensors
+    alone, such as stock diffusers, apply the trained update at the right scale.
     """
     state = get_peft_model_state_dict(pipeline.unet, adapter_name=_NAME)
     scale = 1.0 if lora.alpha is None else lora.alpha / lora.rank
@@ -81,7 +81,7 @@ def save_lora(pipeline: Any, lora: Lora, path: Path) -> None:
 
 
 def save_delta(pipeline: Any, base: Any, path: Path) -> None:
-    """Write what makes a pipeline's weights of its base's, in float16; parts that are equal are left out."""
+    """Save the difference between a pipeline's weights and its base's, in float16; equal tensors are omitted."""
     tensors: dict[str, Tensor] = {}
     for part in _PARTS:
         tuned, former = getattr(pipeline, part), getattr(base, part)
@@ -96,15 +96,15 @@ def save_delta(pipeline: Any, base: Any, path: Path) -> None:
 
 
 def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
-    """Turn a pipeline, in place, into the video model that a file was made of; its weights become the pipeline's.
+    """Apply an adapter file to a pipeline of its base, in place.
 
     Args:
         pipeline: of the base.
         path: the file.
-        kind: what it has to be; None: what it is.
+        kind: the required kind; None for any.
 
     Raises:
-        ValueError: for a file that cannot be read, is of another kind, or was made of another base.
+        ValueError: if the file can't be read, is of another kind, or was made from another base.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -112,35 +112,35 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}") from None
-    told = parse_json_bounded(text, str(path))
-    if told is None:
-        raise ValueError(f"{path} was not made by latentshift: it does not say how frames meet")
-    check_adapter_metadata(told, str(path))
-    if kind is not None and told["kind"] != kind:
-        raise ValueError(f"{path} is a {told['kind']} and no {kind}; load it as such")
-    pipeline.own_weights()  # a pipeline that shares them goes on as before
-    temporal = told.pop("temporal")
-    settings = told.pop("settings")
+    metadata = parse_json_bounded(text, str(path))
+    if metadata is None:
+        raise ValueError(f"{path} was not made by latentshift: it has no latentshift metadata")
+    check_adapter_metadata(metadata, str(path))
+    if kind is not None and metadata["kind"] != kind:
+        raise ValueError(f"{path} is a {metadata['kind']} and no {kind}; load it as such")
+    pipeline.own_weights()  # a pipeline that shares the weights is not changed
+    temporal = metadata.pop("temporal")
+    settings = metadata.pop("settings")
     prediction_type, shift = settings.pop("prediction_type"), settings.pop("shift")
-    sample_size = settings.pop("sample_size", None)  # the first files did not tell
-    if told["kind"] == "lora":
-        _add(pipeline.unet, _part(tensors, "unet"), Lora(**told["lora"]), path)
+    sample_size = settings.pop("sample_size", None)  # missing in files of the first version
+    if metadata["kind"] == "lora":
+        _add_lora_weights(pipeline.unet, _part(tensors, "unet"), Lora(**metadata["lora"]), path)
     else:
-        if told["base"] != weights_fingerprint(pipeline.unet):
+        if metadata["base"] != weights_fingerprint(pipeline.unet):
             raise ValueError(f"{path} was made of another base than this one, or this one was not loaded in float32")
         for part in _PARTS:
-            _sum(getattr(pipeline, part), _part(tensors, part), path)
+            _add_delta(getattr(pipeline, part), _part(tensors, part), path)
     pipeline.scheduler.register_to_config(prediction_type=prediction_type)
     if sample_size is not None:
         pipeline.unet.register_to_config(sample_size=sample_size)
     layers = None
     if temporal is not None:
-        with torch.device("meta"):  # no memory for what is only said
+        with torch.device("meta"):  # no memory for weights that are loaded below
             layers = TemporalAttention(**temporal)
         try:
             layers.load_state_dict(_part(tensors, "temporal"), assign=True)
         except RuntimeError:
-            raise ValueError(f"{path} is damaged: its temporal layers are not those that it says it has") from None
+            raise ValueError(f"{path} is damaged: its temporal layers do not match its metadata") from None
         layers.to(pipeline.unet.device, pipeline.unet.dtype)
     pipeline.set_temporal(layers)
     pipeline.set_shift(shift)
@@ -160,22 +160,24 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
     settings = {name: pipeline.config[name] for name in _SETTINGS}
     settings["prediction_type"] = pipeline.scheduler.config.prediction_type
     settings["sample_size"] = pipeline.unet.config.sample_size
-    told = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
+    metadata = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
     halves = {name: _half(value.detach().cpu()) for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(halves, temporary, metadata={"format": "pt", _KEY: json.dumps(told)})
+        save_file(halves, temporary, metadata={"format": "pt", _KEY: json.dumps(metadata)})
 
 
 def _half(value: Tensor) -> Tensor:
     half = value.to(torch.float16).contiguous()
-    return half if torch.isfinite(half).all() else value.float().contiguous()  # what is too large for it stays whole
+    return (
+        half if torch.isfinite(half).all() else value.float().contiguous()
+    )  # values too large for float16 stay float32
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{part}."): value for name, value in tensors.items() if name.startswith(f"{part}.")}
 
 
-def _add(unet: Any, state: dict[str, Tensor], lora: Lora, path: Path) -> None:
+def _add_lora_weights(unet: Any, state: dict[str, Tensor], lora: Lora, path: Path) -> None:
     trained = [parameter.requires_grad for parameter in unet.parameters()]
     unet.add_adapter(_peft_config(lora), adapter_name=_NAME)
     wanted = get_peft_model_state_dict(unet, adapter_name=_NAME)
@@ -191,7 +193,7 @@ def _add(unet: Any, state: dict[str, Tensor], lora: Lora, path: Path) -> None:
         parameter.requires_grad_(before)
 
 
-def _sum(module: nn.Module | None, state: dict[str, Tensor], path: Path) -> None:
+def _add_delta(module: nn.Module | None, state: dict[str, Tensor], path: Path) -> None:
     if not state:
         return
     own = {} if module is None else module.state_dict()

@@ -1,4 +1,4 @@
-"""The frame-wise autoencoder: pixels to the moments of latents and back, every frame by itself (Fig. 3 a, b).
+"""The frame-wise autoencoder: pixels to latent moments and back, each frame independently (Fig. 3 a, b).
 
 Legend of shapes: M frames, C latent channels, h × w latent pixels, S side of a frame.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 def build_autoencoder(
     *, channels: Sequence[int], layers_per_block: int, latent_channels: int, norm_groups: int, size: int
 ) -> AutoencoderKL:
-    """A KL autoencoder without attention (Table 6), 2^(levels - 1) times smaller on each side."""
+    """A KL autoencoder without attention (Table 6) with a downsampling factor of 2^(levels - 1)."""
     levels = len(channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -35,10 +35,10 @@ def encode_moments(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
 
 
 def normalize_latents(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
-    """Raw latents (…, C, h, w) of an autoencoder as the U-Net knows them: of about unit variance ("scaled").
+    """Scale raw latents (…, C, h, w) to about unit variance, as the U-Net takes them.
 
-    ``scaling_factor`` times them; with ``latents_mean`` and ``latents_std``, which are the raw latents' own, times
-    (raw - mean) / std (as ``StableDiffusionXLPipeline`` undoes it).
+    Multiplied by ``scaling_factor``; with ``latents_mean`` and ``latents_std`` after (raw - mean) / std (the inverse of
+    ``StableDiffusionXLPipeline``'s decoding).
     """
     scaling = autoencoder.config.scaling_factor
     if autoencoder.config.latents_mean is None:

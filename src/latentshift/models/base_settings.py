@@ -1,4 +1,4 @@
-"""Which settings of a model's parts are honoured. A model that sets anything else is refused when it is opened.
+"""The supported settings of a model's components. A model with any other setting is refused when it is opened.
 
 Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
 word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off. Of
@@ -40,7 +40,7 @@ _OFF = (None, False)
 
 @dataclass(frozen=True)
 class _Allowed:
-    """The settings of one class of parts.
+    """The supported settings of one class.
 
     Attributes:
         own: carried out by the class itself, whatever the value.
@@ -152,7 +152,7 @@ _OF_PIPELINES = {"add_watermarker", "requires_safety_checker"}
 
 
 def check_components(parts: Mapping[str, Any]) -> None:
-    """Refuse parts with a setting that is not honoured.
+    """Refuse components with an unsupported setting.
 
     Args:
         parts: our name -> the loaded part: ``unet``, ``vae``, ``scheduler``, ``text_encoder``, ``text_encoder_2`` (or
@@ -178,7 +178,7 @@ def check_components(parts: Mapping[str, Any]) -> None:
 def check_folder(
     folder: Path, names: Mapping[str, str], index: Mapping[str, Any], known: Collection[str], given: Collection[str]
 ) -> None:
-    """The same of a saved pipeline, before any of its weights are read.
+    """The same for a saved pipeline, before loading weights.
 
     Args:
         folder: of the pipeline.
@@ -216,7 +216,7 @@ def check_folder(
 
 
 def check_trainable(parts: Mapping[str, Any]) -> None:
-    """Refuse a model that videos can be made with, and that training would make something else of.
+    """Refuse a model that can generate but can't be trained without changing what it is.
 
     Args:
         parts: as for :func:`check_components`.
@@ -237,7 +237,7 @@ def check_trainable(parts: Mapping[str, Any]) -> None:
 
 
 def _normalizes(index: Mapping[str, Any]) -> bool:
-    """Whether a pipeline normalizes latents by the autoencoder's mean and deviation: SDXL's does, and so does ours."""
+    """Whether a pipeline normalizes latents by the autoencoder's mean and standard deviation, as SDXL's and ours do."""
     return index["_class_name"] in ("LatentShiftPipeline", "StableDiffusionXLPipeline")
 
 
@@ -319,7 +319,7 @@ def _refuse(where: str, setting: str, value: Any, needs: str, hint: str = "") ->
 
 
 def _shown(value: Any) -> str:
-    """A value as it stands in a configuration file, cut."""
+    """A value as in a configuration file, truncated."""
     try:
         text = json.dumps(value)
     except (TypeError, ValueError):

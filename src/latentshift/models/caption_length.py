@@ -1,4 +1,4 @@
-"""How many captions are longer than a text encoder reads: their ends are cut off, and no error says so."""
+"""Count captions that are longer than the text encoder's context, and so are truncated without an error."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from latentshift.error_text import printable
 from latentshift.models.text import SentenceEncoder
 
-_MOST_OF_A_CAPTION = 120
+_MAX_SHOWN = 120
 
 
 @dataclass(frozen=True)
 class CutCaptions:
-    """Captions that are cut.
+    """Statistics of truncated captions.
 
     Attributes:
-        length: tokens that are read, the two that mark a caption's ends among them.
-        total: captions.
-        cut: how many of them have more.
+        length: tokens that the encoder reads, start and end tokens included.
+        total: number of captions.
+        cut: how many are truncated.
         longest: tokens of the longest caption; 0 without captions.
-        example: the first that is cut; empty if none is.
+        example: the first truncated caption; empty if there is none.
     """
 
     length: int
@@ -30,17 +30,17 @@ class CutCaptions:
     example: str = ""
 
     def __str__(self) -> str:
-        """A sentence without its end; empty if none is cut."""
+        """A sentence without full stop; empty if none is truncated."""
         if not self.cut:
             return ""
         return (
             f"the model reads {self.length} tokens, and {self.cut} of {self.total} captions have more (up to "
-            f"{self.longest}): their ends are cut off, as of {printable(repr(self.example), _MOST_OF_A_CAPTION)}"
+            f"{self.longest}): their ends are cut off, as of {printable(repr(self.example), _MAX_SHOWN)}"
         )
 
 
 def count_cut(sentences: SentenceEncoder, captions: Iterable[str]) -> CutCaptions:
-    """Count the captions that ``sentences`` cuts; of two tokenizers, the one that makes more tokens counts."""
+    """Count the captions that ``sentences`` truncates; of two tokenizers, the one with more tokens counts."""
     total = cut = longest = 0
     example = ""
     for caption in captions:
@@ -54,5 +54,5 @@ def count_cut(sentences: SentenceEncoder, captions: Iterable[str]) -> CutCaption
 
 
 def token_count(sentences: SentenceEncoder, sentence: str) -> int:
-    """Tokens of a sentence that is not cut, the marks of its ends among them."""
+    """The number of tokens of a sentence without truncation, start and end tokens included."""
     return max(len(each(sentence, truncation=False, verbose=False).input_ids) for each in sentences.tokenizers)

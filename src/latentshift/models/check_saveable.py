@@ -1,4 +1,4 @@
-"""What has to hold of a model's parts before they are saved, so that the folder can be loaded again."""
+"""Checks before a model is saved, so that the folder can be loaded again."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from latentshift.frame_context import uncompiled
 
 
 def check_saveable(parts: dict[str, nn.Module]) -> None:
-    """Refuse parts whose saved weights would not be those that their saved settings describe.
+    """Refuse components whose saved weights would not match their saved configuration.
 
-    Such are a U-Net or text encoder with a LoRA in it, whether fused or not (its layers are named otherwise), attention
-    processors with weights, layers that were exchanged by hand, and weights that are offloaded.
+    Examples: a U-Net or text encoder with a LoRA, fused or not (its layers have other names), attention processors with
+    weights, layers that were replaced by hand, and offloaded weights.
 
     Args:
         parts: name in the pipeline -> module.
 
     Raises:
-        ValueError: naming the first part, what keeps it from being saved, and what to do.
+        ValueError: naming the first such component, the reason, and what to do.
     """
     for name, part in parts.items():
         module: Any = uncompiled(part)
@@ -35,18 +35,18 @@ def check_saveable(parts: dict[str, nn.Module]) -> None:
         if any(parameter.is_meta for parameter in module.parameters()):
             raise ValueError(f"the weights of the {name} are offloaded: call pipeline.remove_all_hooks() before saving")
         if getattr(module.config, "quantization_config", None) is not None:
-            continue  # its weights are stored in a form of their own, which the settings tell
-        there, described = module.state_dict(), _described(module).state_dict()
-        for key in sorted(there.keys() | described.keys()):
-            if key not in described or key not in there or there[key].shape != described[key].shape:
+            continue  # quantized weights have another form, recorded in the configuration
+        actual, expected = module.state_dict(), _from_config(module).state_dict()
+        for key in sorted(actual.keys() | expected.keys()):
+            if key not in expected or key not in actual or actual[key].shape != expected[key].shape:
                 raise ValueError(
-                    f"the {name} is not what its settings describe ({key} differs), and its folder could not be loaded "
-                    "as it is: undo what was added to its layers, or change its settings too, before saving"
+                    f"the {name} does not match its configuration ({key} differs), and its folder could not be loaded "
+                    "again: undo what was added to its layers, or change its configuration too, before saving"
                 )
 
 
 def _adapters(module: nn.Module) -> str:
-    """Names of the adapters whose layers wrap those of a module; a fused one is among them until it is unloaded."""
+    """Names of the adapters installed in a module, including fused ones until they are unloaded."""
     names = dict.fromkeys(getattr(module, "peft_config", None) or {})
     for each in module.modules():
         if hasattr(each, "base_layer"):
@@ -54,7 +54,7 @@ def _adapters(module: nn.Module) -> str:
     return ", ".join(map(str, names))
 
 
-def _described(module: Any) -> nn.Module:
+def _from_config(module: Any) -> nn.Module:
     with torch.device("meta"):
         if isinstance(module, PreTrainedModel):
             return type(module)(module.config)

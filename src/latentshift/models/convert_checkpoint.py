@@ -1,9 +1,9 @@
-"""Checkpoint files of the code that image models were first published with: from one file to the parts of a pipeline.
+"""Convert single-file checkpoints in the original (LDM / Stable Diffusion) layout to the components of a pipeline.
 
-The U-Net, the autoencoder and CLIP go through diffusers' own converters, LDM's BERT through a mapping of names that
-stands here. Every tensor of the file is used once, is known to be of no use, or is complained of.
+The U-Net, the autoencoder and CLIP are converted by diffusers, LDM's BERT by the key mapping below. Every tensor of the
+file is used once, is known to be unused, or is an error.
 
-Knows no pipelines of ours; weights are read from safetensors, and from a pickle only where that is asked for.
+Weights are read from safetensors, and from a pickle only if that is requested.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from latentshift.models.text import check_vocabulary
 _UNET = "model.diffusion_model."
 _AVERAGE = "model_ema."
 _VAE = "first_stage_model."
-# The noise schedule's own numbers, and what only training needs.
-_OF_THE_SCHEDULE = {
+# Buffers of the noise schedule, and training state.
+_SCHEDULE_KEYS = {
     "betas",
     "alphas_cumprod",
     "alphas_cumprod_prev",
@@ -53,12 +53,14 @@ _OF_THE_SCHEDULE = {
     "scale_factor",
     "denoiser.sigmas",
 }
-# Classes in .ckpt files: of the checkpoint's callbacks, of the configuration, of a score.
-_OF_THE_TRAINER = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.", "typing.")
-_HARMLESS: dict[str, Any] = {f"builtins.{each.__name__}": each for each in (dict, list, tuple, int, float, str, bool)}
-_HARMLESS["collections.defaultdict"] = lambda *arguments: {}  # torch fills plain ones alone
+# Classes in .ckpt files: of callbacks, configurations and metrics.
+_TRAINER_MODULES = ("pytorch_lightning.", "lightning.", "omegaconf.", "numpy.", "typing.")
+_SAFE_BUILTINS: dict[str, Any] = {
+    f"builtins.{each.__name__}": each for each in (dict, list, tuple, int, float, str, bool)
+}
+_SAFE_BUILTINS["collections.defaultdict"] = lambda *arguments: {}  # torch unpickles plain dicts only
 _UNUSED_PREFIXES = ("first_stage_model.loss.", "model_ema.decay", "model_ema.num_updates")
-# Of CLIP: numbers 0 … 76, the temperature of its training, and an attention mask.
+# Of CLIP: position ids, the temperature of its training, and an attention mask.
 _UNUSED_SUFFIXES = (".embeddings.position_ids", ".logit_scale", ".attn_mask")
 
 
@@ -66,12 +68,11 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
     """All tensors of a checkpoint file, on the CPU.
 
     Args:
-        path: a ``.safetensors`` file, or another one that torch has written.
-        pickled: whether a file that torch has written may be opened. Nothing but tensors is taken from it
-            (``weights_only``).
+        path: a ``.safetensors`` file, or a torch checkpoint.
+        pickled: whether a torch checkpoint may be opened. Only tensors are loaded from it (``weights_only``).
 
     Raises:
-        ValueError: for a file that cannot be read, or a pickle that was not asked for.
+        ValueError: if the file can't be read, or is a pickle without ``pickled``.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
@@ -79,19 +80,19 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is no safetensors file that can be read: {error}") from None
+            raise ValueError(f"{path} can't be read as safetensors: {error}") from None
     if not pickled:
         raise ValueError(
             f"{path} is a pickle, which can hold programs: latentshift convert {path} -o DIR opens it safely"
         )
     try:
-        with torch.serialization.safe_globals(_stand_ins(path)):
+        with torch.serialization.safe_globals(_safe_globals(path)):
             contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes torch raise
         if not isinstance(error, pickle.UnpicklingError):
             reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(f"{path} is damaged or no checkpoint: {reason}") from None
-        raise ValueError(  # torch's words advise to open it in a way that runs what it holds
+        raise ValueError(  # torch's message advises to open it in an unsafe way
             f"{path} can't be opened as tensors alone: it is damaged, or holds a program, which is never run"
         ) from None
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else {}
@@ -102,54 +103,54 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
 
 
 def find_original_family(names: Collection[str], wanted: str | None = None) -> str:
-    """Which family a file's tensors are of.
+    """Detect the model family of a checkpoint.
 
     Args:
-        names: of all tensors.
-        wanted: the family that the user says; needed where the tensors alone do not tell.
+        names: of all its tensors.
+        wanted: the family given by the user; needed if the tensors are ambiguous.
 
     Raises:
-        ValueError: for a file of no known family, or of several, or not of the one that is wanted.
+        ValueError: if no family, several, or not the wanted one matches.
     """
     if wanted is not None and wanted not in FAMILIES:
         raise ValueError(f"no family is called {wanted!r}; there are {', '.join(FAMILIES)}")
     fitting = [name for name, family in FAMILIES.items() if all(_has(names, text) for text in family.original)]
     if not fitting or not any(each.startswith(_UNET) for each in names):
         raise ValueError(
-            f"these are not the tensors of the whole of an image model that is known ({', '.join(FAMILIES)}): they "
-            f"begin with {min(names, default='nothing')}"
+            f"these are not all tensors of a known image model ({', '.join(FAMILIES)}): the first "
+            f"is {min(names, default='nothing')}"
         )
     if wanted is None and len(fitting) > 1:
-        raise ValueError(f"the tensors alone do not tell {' from '.join(fitting)}; say which with family")
+        raise ValueError(f"the tensors fit {' and '.join(fitting)} alike; choose one with family")
     if wanted is not None and wanted not in fitting:
         raise ValueError(f"these are the tensors of {' or '.join(fitting)}, not of {wanted}")
     return wanted or fitting[0]
 
 
 def convert_tensors(tensors: dict[str, Tensor], family: Family, *, average: bool = True) -> dict[str, nn.Module]:
-    """The parts that hold weights, by our names, of an original checkpoint's tensors.
+    """Convert the tensors of an original checkpoint to models, by component name.
 
     Args:
-        tensors: by their original names; it is empty afterwards.
-        family: what they are.
-        average: take the U-Net's averaged weights where the file has them, and not the others.
+        tensors: by original name; emptied by this function.
+        family: of the checkpoint.
+        average: use the U-Net's averaged (EMA) weights if the file has them.
 
     Raises:
-        ValueError: if a tensor is missing, has another shape, or is left over.
+        ValueError: if a tensor is missing, unused, or has a wrong shape.
     """
     for name in [name for name in tensors if _is_unused(name)]:
         del tensors[name]
     unet = UNet2DConditionModel(**unet_config(family))
-    source = _take_unet(tensors, average=average)
-    _fill(unet, source, convert_ldm_unet_checkpoint(dict(source), unet.config), "U-Net")
+    source = _pop_unet(tensors, average=average)
+    _load_converted(unet, source, convert_ldm_unet_checkpoint(dict(source), unet.config), "U-Net")
     vae = AutoencoderKL(**vae_config(family))
-    source = _take(tensors, _VAE)
-    _fill(vae, source, convert_ldm_vae_checkpoint(dict(source), vae.config), "autoencoder")
+    source = _pop_prefix(tensors, _VAE)
+    _load_converted(vae, source, convert_ldm_vae_checkpoint(dict(source), vae.config), "autoencoder")
     parts: dict[str, nn.Module] = {"unet": unet, "vae": vae}
     for suffix, text, model in zip(("", "_2"), family.original, family.text_encoders, strict=False):
         encoder = model.build()
-        source = _take(tensors, text.root)
-        _fill(encoder, source, _CONVERT_TEXT[text.layout](encoder, source, text.root), "text encoder")
+        source = _pop_prefix(tensors, text.root)
+        _load_converted(encoder, source, _CONVERT_TEXT[text.layout](encoder, source, text.root), "text encoder")
         parts[f"text_encoder{suffix}"] = encoder
     if tensors:
         raise ValueError(
@@ -166,17 +167,17 @@ def load_original_checkpoint(
     average: bool = True,
     pickled: bool = False,
 ) -> dict[str, Any]:
-    """All parts of a pipeline, by our names, from one checkpoint file.
+    """Load all components of a pipeline from one checkpoint file.
 
     Args:
         path: the file.
-        family: needed where the tensors alone do not tell SD 2's two from each other.
-        tokenizer: folder or hub id of it, for files do not hold one; None: the family's own on the hub.
-        average: take the U-Net's averaged weights where the file has them.
+        family: needed to distinguish ``sd2`` and ``sd2-base``, whose tensors are alike.
+        tokenizer: folder or hub id, since the file has none; None: the family's on the hub.
+        average: use the U-Net's averaged (EMA) weights if the file has them.
         pickled: whether it may be a pickle; see :func:`read_tensors`.
 
     Raises:
-        ValueError: for a file that cannot be read or is of no known family, or a tokenizer that cannot be had.
+        ValueError: if the file can't be read or is of no known family, or the tokenizer can't be loaded.
     """
     tensors = read_tensors(path, pickled=pickled)
     try:
@@ -189,8 +190,8 @@ def load_original_checkpoint(
     return {**parts, "scheduler": paper_scheduler(FAMILIES[name].prediction_type), **FAMILIES[name].settings}
 
 
-class _StandIn:
-    """In the place of a class of the program that trained the model: takes anything and does nothing."""
+class _Stub:
+    """Replaces pickled classes of the training program: accepts anything and does nothing."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -199,14 +200,14 @@ class _StandIn:
         pass
 
 
-def _stand_ins(path: Path) -> list[Any]:
-    """For what the training programs of such models left in their files beside tensors, as torch wants it."""
+def _safe_globals(path: Path) -> list[Any]:
+    """Replacements for classes that training programs pickled into checkpoints, for torch's ``safe_globals``."""
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # whatever a damaged file makes torch raise; opening it will say
+    except Exception:  # a damaged file; opening it gives the error
         return []
-    stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in found if name.startswith(_OF_THE_TRAINER)]
-    return stand_ins + [(_HARMLESS[name], name) for name in found if name in _HARMLESS]
+    stubs = [(type("Stub", (_Stub,), {}), name) for name in found if name.startswith(_TRAINER_MODULES)]
+    return stubs + [(_SAFE_BUILTINS[name], name) for name in found if name in _SAFE_BUILTINS]
 
 
 def _has(names: Collection[str], text: OriginalText) -> bool:
@@ -215,47 +216,49 @@ def _has(names: Collection[str], text: OriginalText) -> bool:
 
 def _is_unused(name: str) -> bool:
     return (
-        name in _OF_THE_SCHEDULE
+        name in _SCHEDULE_KEYS
         or name in SD_2_TEXT_ENCODER_KEYS_TO_IGNORE
         or name.startswith(_UNUSED_PREFIXES)
         or name.endswith(_UNUSED_SUFFIXES)
     )
 
 
-def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _pop_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
-def _take_unet(tensors: dict[str, Tensor], *, average: bool) -> dict[str, Tensor]:
-    """The U-Net's tensors; their averages, whose names have lost their dots, go or come in their place."""
-    plain, averages = _take(tensors, _UNET), _take(tensors, _AVERAGE)
+def _pop_unet(tensors: dict[str, Tensor], *, average: bool) -> dict[str, Tensor]:
+    """The U-Net's tensors, or their averages, whose names are stored without dots."""
+    plain, averages = _pop_prefix(tensors, _UNET), _pop_prefix(tensors, _AVERAGE)
     if not averages or not average:
         return plain
     names = {name: _AVERAGE + "".join(name.split(".")[1:]) for name in plain}
     if missing := sorted(set(names.values()) - set(averages)):
-        raise ValueError(f"the averaged weights are not whole: {missing[0]} is missing; average=False takes the others")
+        raise ValueError(f"the averaged weights are incomplete: {missing[0]} is missing; average=False uses the others")
     return {name: averages[flat] for name, flat in names.items()}
 
 
-def _fill(module: nn.Module, source: Mapping[str, Tensor], converted: Mapping[str, Tensor], what: str) -> None:
-    """Load a converted state dict that has every number of its source, and every tensor that the module wants."""
-    wanted = {_plain(name): name for name in module.state_dict()}
-    given = {_plain(name): value for name, value in converted.items()}
+def _load_converted(
+    module: nn.Module, source: Mapping[str, Tensor], converted: Mapping[str, Tensor], what: str
+) -> None:
+    """Load a converted state dict, checking that no source tensor is unused and no target tensor missing."""
+    wanted = {_strip_prefix(name): name for name in module.state_dict()}
+    given = {_strip_prefix(name): value for name, value in converted.items()}
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if missing := sorted(set(wanted) - set(given)):
-        raise ValueError(f"the {what} is not whole: {missing[0]} is missing")
+        raise ValueError(f"the {what} is incomplete: {missing[0]} is missing")
     for name, value in given.items():
         if name not in wanted:
             raise ValueError(f"the {what} of this family has no {name}")
         if tuple(value.shape) != shapes[wanted[name]]:
-            raise ValueError(f"the {what} has {name} of {tuple(value.shape)}, and should of {shapes[wanted[name]]}")
+            raise ValueError(f"the {what} has {name} of {tuple(value.shape)}, instead of {shapes[wanted[name]]}")
     if sum(each.numel() for each in source.values()) != sum(each.numel() for each in given.values()):
-        raise ValueError(f"the {what} has tensors that are not used: the file is of another model than its names tell")
+        raise ValueError(f"the {what} has unused tensors: the file is of another model than its names suggest")
     module.load_state_dict({wanted[name]: value for name, value in given.items()}, assign=False)
 
 
-def _plain(name: str) -> str:
-    return name.removeprefix("text_model.")  # libraries do not agree on whether a CLIP text model says so
+def _strip_prefix(name: str) -> str:
+    return name.removeprefix("text_model.")  # some versions of CLIP's state dict have this prefix
 
 
 def _from_clip(encoder: nn.Module, source: Mapping[str, Tensor], root: str) -> dict[str, Tensor]:
@@ -309,7 +312,7 @@ def _load_tokenizer(text: OriginalText, chosen: str | None) -> PreTrainedTokeniz
     except Exception as error:  # whatever a folder, or the hub, makes the library raise
         reason = one_line(error)[:200]
         raise ValueError(
-            f"such a file holds no tokenizer, and {where} could not be had; say with tokenizer where one is ({reason})"
+            f"the file has no tokenizer, and {where} can't be loaded; give one with tokenizer ({reason})"
         ) from None
     check_vocabulary(tokenizer, where)
     if text.pad is not None:

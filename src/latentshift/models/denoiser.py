@@ -1,6 +1,6 @@
-"""One forward signature for every video denoiser: latents in frames, a timestep and a text a video.
+"""One forward signature for all video denoisers: latents of videos, with one timestep and one text for each.
 
-Folding the frames into the U-Net's batch, and out again, happens here and nowhere else.
+Frames are folded into the U-Net's batch, and unfolded again, here and nowhere else.
 Legend of shapes: B videos, F frames, N pixels of a frame, C channels, H × W latent pixels, L tokens, D width of the
 text encoder.
 """
@@ -22,10 +22,10 @@ from latentshift.frame_context import frame_context
 
 
 class SharedTextAttention(AttnProcessor2_0):
-    """Cross-attention to a text that all frames of a video share: its keys and values are made once a video.
+    """Cross-attention to a text shared by all frames of a video: keys and values are computed once for each video.
 
-    Queries know nothing of each other, so the frames' pixels can stand in one row of F·N queries: the same numbers as
-    with the text repeated for every frame, without the copies. A text a frame (F = 1) is the stock processor.
+    Queries are independent, so the pixels of all frames form one sequence of F·N queries. The result equals attention
+    with the text repeated for every frame. With one text for each frame (F = 1) this is the stock processor.
     """
 
     def __call__(
@@ -38,22 +38,22 @@ class SharedTextAttention(AttnProcessor2_0):
 
 
 def share_text(unet: UNet2DConditionModel) -> None:
-    """Let a stock U-Net take one text a video, in place; processors that someone else has chosen stay.
+    """Let a stock U-Net take one text for each video, in place; custom attention processors are kept.
 
-    No parameter or key changes, and calls with a text a frame give what they gave before.
+    No parameter or key changes, and calls with one text for each frame give the same result as before.
     """
     processors = unet.attn_processors
     for name, processor in processors.items():
-        if _is_of_text(name) and type(processor) is AttnProcessor2_0:
+        if _is_cross_attention(name) and type(processor) is AttnProcessor2_0:
             processors[name] = SharedTextAttention()
     unet.set_attn_processor(processors)
 
 
 def compile_for_training(unet: UNet2DConditionModel) -> None:
-    """``torch.compile`` a U-Net's forward, in place, around a fault of the compiler that training would not survive.
+    """``torch.compile`` a U-Net's forward, in place, with a workaround for a compiler bug that breaks training.
 
-    Under CPU autocast torch 2.13's inductor gives ``F.interpolate`` (nearest) a gradient of zero, in silence: all that
-    lies below the topmost level would never learn. So the upsamplers repeat pixels themselves, which is the same.
+    Under CPU autocast, torch 2.13's inductor silently gives ``F.interpolate`` (nearest) a gradient of zero: no level
+    below the topmost one would be trained. So the upsamplers repeat pixels instead, which is equivalent.
     """
     for module in unet.modules():
         if isinstance(module, Upsample2D) and module.interpolate:
@@ -65,21 +65,21 @@ def compile_for_training(unet: UNet2DConditionModel) -> None:
 def denoise(
     unet: nn.Module, latents: Tensor, timesteps: Tensor, text: TextCondition, guidance_scale: float | None = None
 ) -> Tensor:
-    """What the U-Net predicts (noise, or velocity) for noisy videos.
+    """The U-Net's prediction (noise or velocity) for noisy videos.
 
-    Without the shift installed the frames are images that know nothing of each other.
+    Without the shift installed, frames are independent images.
 
     Args:
         latents: (B, F, C, H, W), scaled and noisy.
-        timesteps: (B,) or a scalar, 0 … T-1: one a video.
-        text: one a video; a U-Net that :func:`wants_sizes` needs a pooled embedding and sizes, others don't read them.
-        guidance_scale: that a guidance-distilled U-Net is to follow; others don't read it.
+        timesteps: (B,) or a scalar, 0 … T-1: one for each video.
+        text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise.
+        guidance_scale: input of a guidance-distilled U-Net; ignored otherwise.
 
     Returns:
         (B, F, C, H, W).
 
     Raises:
-        ValueError: for a guidance-distilled U-Net without a guidance scale, or SDXL's without all conditions.
+        ValueError: for a guidance-distilled U-Net without a guidance scale, or an SDXL U-Net without all conditions.
     """
     batch, num_frames = latents.shape[:2]
     frames = latents.flatten(0, 1)
@@ -88,8 +88,8 @@ def denoise(
     if wants_sizes(unet):
         if text.pooled is None or text.sizes is None:
             raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
-        a_frame = text.repeat(num_frames)
-        options["added_cond_kwargs"] = {"text_embeds": a_frame.pooled, "time_ids": a_frame.sizes}
+        per_frame = text.repeat(num_frames)
+        options["added_cond_kwargs"] = {"text_embeds": per_frame.pooled, "time_ids": per_frame.sizes}
     if is_guidance_distilled(unet):
         if guidance_scale is None:
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
@@ -101,7 +101,7 @@ def denoise(
 
 
 def is_guidance_distilled(unet: nn.Module) -> bool:
-    """Whether a U-Net is given its guidance scale, as latent consistency models' are, so that none is applied."""
+    """Whether a U-Net takes the guidance scale as an input, like latent consistency models, so that none is applied."""
     return getattr(unet.config, "time_cond_proj_dim", None) is not None
 
 
@@ -114,7 +114,7 @@ def guidance_embedding(scale: float, width: int) -> Tensor:
 
 
 def wants_sizes(unet: nn.Module) -> bool:
-    """Whether a U-Net is given a pooled embedding and the sizes of its images beside the tokens, as SDXL's is."""
+    """Whether a U-Net takes a pooled text embedding and image sizes, like SDXL's."""
     return getattr(unet.config, "addition_embed_type", None) == "text_time"
 
 
@@ -129,9 +129,9 @@ def _repeat_pixels(
 
 def _shares_text(unet: nn.Module) -> bool:
     processors = getattr(unet, "attn_processors", {})
-    of_text = [processor for name, processor in processors.items() if _is_of_text(name)]
-    return bool(of_text) and all(isinstance(processor, SharedTextAttention) for processor in of_text)
+    cross_attention = [processor for name, processor in processors.items() if _is_cross_attention(name)]
+    return bool(cross_attention) and all(isinstance(processor, SharedTextAttention) for processor in cross_attention)
 
 
-def _is_of_text(name: str) -> bool:
+def _is_cross_attention(name: str) -> bool:
     return name.endswith("attn2.processor")  # diffusers' name for a transformer block's cross-attention

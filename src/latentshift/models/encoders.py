@@ -1,7 +1,6 @@
-"""Frames and captions into arrays: what data that is encoded once is made with.
+"""Encoders as functions on numpy arrays, for :mod:`latentshift.data.latents`, which knows no models.
 
-Data knows no models, so it is handed these callables. Legend of shapes: M frames, S side, C latent channels, h × w
-latent pixels, L tokens, D width of the text encoder.
+Legend of shapes: M frames, S side, C latent channels, h × w latent pixels, L tokens, D width of the text encoder.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def frame_encoder(
 
 
 def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], np.ndarray]:
-    """A caption -> its embedding, packed, (L, D) or (L + 1, D) float32; the empty one is no caption, as in training."""
+    """A caption -> its packed embedding, (L, D) or (L + 1, D) float32; ``""`` means no caption, as in training."""
     sentences.to(device)
 
     def encode(caption: str) -> np.ndarray:

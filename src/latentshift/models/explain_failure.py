@@ -1,4 +1,4 @@
-"""Why a saved pipeline can't be loaded, in words that name the part: libraries name neither folder nor setting."""
+"""Explain why a saved pipeline can't be loaded, naming the component, which the libraries' errors do not."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from latentshift.models.weight_files import weight_files
 
 
 def explain_failure(folder: Path, parts: Iterable[str], variant: str | None) -> str | None:
-    """The first part that can't be built as its configuration says, or whose weights are not those of it.
+    """Find the first component that can't be built from its configuration, or whose weights do not match it.
 
     Args:
         folder: of the pipeline.
-        parts: names of its parts.
+        parts: subfolders of its components.
         variant: of the weight files.
 
     Returns:
-        A sentence; None if all parts by themselves are as they should be.
+        A sentence; None if no component is at fault.
     """
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
     for name in parts:

@@ -50,7 +50,7 @@ OUR_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "force_zeros_for
 
 @dataclass(frozen=True)
 class OriginalText:
-    """One text encoder in the checkpoint files of the code that the family was first published with.
+    """A text encoder in checkpoint files of the original layout.
 
     Attributes:
         root: what its tensors' names begin with.
@@ -76,13 +76,13 @@ class TextModel:
     sizes: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> nn.Module:
-        """One with random weights."""
+        """Build one with random weights."""
         return self.kind(self.config(**self.sizes))
 
 
 @dataclass(frozen=True)
 class Family:
-    """What is particular to one family.
+    """The properties of one family.
 
     Attributes:
         pipeline: class name of the stock image pipeline.
@@ -211,17 +211,17 @@ FAMILIES: dict[str, Family] = {
 
 
 def unet_config(family: Family) -> dict[str, Any]:
-    """Of the family's ``UNet2DConditionModel`` at its published size."""
+    """Configuration of the family's ``UNet2DConditionModel`` at its published size."""
     return {**_UNET, **family.unet}
 
 
 def vae_config(family: Family) -> dict[str, Any]:
-    """Of the family's ``AutoencoderKL`` at its published size."""
+    """Configuration of the family's ``AutoencoderKL`` at its published size."""
     return {**_VAE, **family.vae}
 
 
 def family_of(text_encoders: Iterable[Any], prediction_type: str) -> str:
-    """The name of the family whose text encoders these are, at whatever size that tells it apart; or ``unknown``.
+    """The name of the family that these text encoders belong to, whatever their size; or ``unknown``.
 
     Args:
         text_encoders: of a pipeline.
@@ -239,7 +239,7 @@ def family_of(text_encoders: Iterable[Any], prediction_type: str) -> str:
 
 
 def find_family(path: str, **kwargs: Any) -> Family | None:
-    """The family of the stock image pipeline in a folder or behind a hub id; None for a pipeline of ours.
+    """The family of the stock image pipeline in a folder or on the hub; None for a latentshift pipeline.
 
     Raises:
         ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a wrong value in a
@@ -276,7 +276,7 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
 
 
 def _hub_error(error: BaseException) -> str:
-    """What kept a model from coming from the hub; the library says of all that it found no such file."""
+    """Why a model could not be downloaded; the library reports a missing file in all cases."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, LocalEntryNotFoundError):
@@ -286,7 +286,7 @@ def _hub_error(error: BaseException) -> str:
 
 
 def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str, Any]:
-    """The parts of a stock image pipeline under our names.
+    """Load the components of a stock image pipeline, by our names.
 
     The sampler is the paper's DDPM on the base's schedule, unless ``scheduler`` is among the keywords or the base is
     bound to its own (EDM, flow matching, consistency models).
@@ -302,7 +302,7 @@ def from_image_pipeline(folder: Path, family: Family, **kwargs: Any) -> dict[str
 
 
 def load_part(path: str, name: str, kind: Any) -> nn.Module:
-    """One part, by our name, of a pipeline of ours or of a stock image pipeline.
+    """Load one component of a latentshift pipeline or a stock image pipeline.
 
     Args:
         path: a folder or hub id.
@@ -317,7 +317,7 @@ def load_part(path: str, name: str, kind: Any) -> nn.Module:
 
 
 def check_settings(folder: Path, family: Family | None, given: Collection[str] = ()) -> None:
-    """Refuse a saved pipeline with a setting that is not honoured, before any of its weights are read.
+    """Refuse a saved pipeline with an unsupported setting, before loading weights.
 
     Args:
         folder: of it.
@@ -334,7 +334,7 @@ def check_settings(folder: Path, family: Family | None, given: Collection[str] =
 
 
 def check_parts(folder: Path, parts: dict[str, Any], variant: str | None = None) -> None:
-    """Refuse a folder whose files lack something of its parts: libraries fill such gaps with what is random or empty.
+    """Refuse a folder with missing weights or files, which the libraries would replace by random or empty ones.
 
     Args:
         folder: of a saved pipeline.
@@ -354,7 +354,7 @@ def check_parts(folder: Path, parts: dict[str, Any], variant: str | None = None)
                 stored |= {_name_today(key) for key in tensors.keys()}  # noqa: SIM118
         wanted = {_name_today(key) for key, _ in part.named_parameters()}
         if missing := sorted(wanted - stored):
-            raise ValueError(f"the weights in {folder / name} are not whole: {missing[0]} is missing")
+            raise ValueError(f"the weights in {folder / name} are incomplete: {missing[0]} is missing")
 
 
 def _name_today(key: str) -> str:
@@ -364,7 +364,7 @@ def _name_today(key: str) -> str:
 
 
 def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
-    """The parts of a full-size pipeline of a family, with random weights: to size machines and to test code.
+    """The components of a full-size pipeline with random weights, for sizing and tests.
 
     The tokenizer is a stand-in that spells sentences out in characters: the real ones are not in the package.
 

@@ -1,4 +1,4 @@
-"""Short names for weights and for whole models, by which what was made with them is told from what was not."""
+"""Fingerprints of weights and of models, recorded in files that depend on them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 from torch import nn
 
-_OF_THE_LIBRARY = {"transformers_version", "dtype", "torch_dtype"}  # how a model was stored, not what it computes
+_IGNORED_KEYS = {"transformers_version", "dtype", "torch_dtype"}  # how a model is stored, not what it computes
 
 
 def weights_fingerprint(*modules: nn.Module) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of all names and values (as float32), wherever the tensors lie."""
+    """Sixteen hexadecimal digits of the SHA-256 of all names and values (as float32), on any device."""
     return _digest(*modules, configs=False)
 
 
 def model_fingerprint(*parts: Any) -> str:
-    """:func:`weights_fingerprint`, and the configurations with it: another ``scaling_factor`` is another model.
+    """:func:`weights_fingerprint` with configurations: a different ``scaling_factor`` is a different model.
 
     Args:
-        parts: models of diffusers or transformers; schedulers, which are nothing but their configuration; tokenizers,
-            of which the vocabulary counts; None, an optional part that is not there, counts for nothing.
+        parts: models of diffusers or transformers; schedulers (their configuration); tokenizers (their vocabulary);
+            None, a missing optional component, is ignored.
     """
     return _digest(*(part for part in parts if part is not None), configs=True)
 
@@ -41,5 +41,5 @@ def _config(part: Any) -> str:
     if hasattr(part, "get_vocab"):
         return json.dumps(part.get_vocab(), sort_keys=True)
     config = part.config.to_dict() if hasattr(part.config, "to_dict") else dict(part.config)
-    kept = {key: value for key, value in config.items() if key[0] != "_" and key not in _OF_THE_LIBRARY}
+    kept = {key: value for key, value in config.items() if key[0] != "_" and key not in _IGNORED_KEYS}
     return json.dumps(kept, sort_keys=True, default=str)

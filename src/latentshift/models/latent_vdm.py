@@ -48,7 +48,7 @@ class TemporalSelfAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def forward(self, hidden: Tensor, num_frames: int) -> Tensor:
-        """What is to be added to ``hidden``.
+        """The residual update of ``hidden``.
 
         Args:
             hidden: (B·F, N, C).
@@ -81,7 +81,7 @@ class TemporalSelfAttention(nn.Module):
 
 
 class TemporalAttention(ModelMixin, ConfigMixin):
-    """The temporal layers of one U-Net, one for each of its transformer blocks, in the order of their names in it.
+    """The temporal layers of a U-Net, one for each transformer block, in the order of the blocks' names.
 
     Args:
         widths: C of each.
@@ -98,7 +98,7 @@ class TemporalAttention(ModelMixin, ConfigMixin):
 
     @classmethod
     def for_unet(cls, unet: nn.Module, max_distance: int = 15) -> TemporalAttention:
-        """New layers for a U-Net, where it is and as precise; they add nothing yet.
+        """New layers for a U-Net, on its device and in its dtype; their output is zero.
 
         Raises:
             ValueError: if the U-Net has no transformer blocks.
@@ -112,7 +112,7 @@ class TemporalAttention(ModelMixin, ConfigMixin):
 
 
 def install_attention(unet: nn.Module, temporal: TemporalAttention) -> nn.Module:
-    """Let the temporal layers work in a stock diffusers ``UNet2DConditionModel``, in place.
+    """Install temporal layers in a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model, as after
     :func:`latentshift.shift.install`. The U-Net does not own the layers: they are trained, moved and saved by
@@ -142,7 +142,7 @@ def install_attention(unet: nn.Module, temporal: TemporalAttention) -> nn.Module
 
 
 def remove_attention(unet: nn.Module) -> nn.Module:
-    """Take the temporal layers out again, in place: the image model is back, bit for bit.
+    """Remove the temporal layers, in place, which restores the image model bit for bit.
 
     Raises:
         ValueError: if there are none.
@@ -156,7 +156,7 @@ def remove_attention(unet: nn.Module) -> nn.Module:
 
 
 def attention_of(unet: nn.Module) -> TemporalAttention | None:
-    """The temporal layers that work in this U-Net, or None."""
+    """The temporal layers installed in this U-Net, or None."""
     context = frame_context(unet)
     return None if context is None else context.installed.get(_NAME)
 

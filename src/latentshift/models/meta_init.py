@@ -1,4 +1,4 @@
-"""A saved pipeline's parts as their configurations describe them: no weights are read, or fetched from the hub."""
+"""The components of a saved pipeline on the meta device, from configurations alone: no weights are loaded."""
 
 from __future__ import annotations
 
@@ -15,51 +15,50 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from latentshift.models.families import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
 from latentshift.models.latent_vdm import TemporalAttention
 
-_ELSEWHERE = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
+_OTHER_CLASSES = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
 
 
 def meta_components(path: str) -> dict[str, Any]:
-    """What ``LatentShiftPipeline(**…)`` takes: parts without memory, on torch's meta device, and settings.
+    """Arguments for ``LatentShiftPipeline(**…)``: components on torch's meta device, and settings.
 
     Args:
-        path: a folder or hub id, of a pipeline of ours or a stock image pipeline.
+        path: folder or hub id of a latentshift pipeline or a stock image pipeline.
 
     Raises:
-        ValueError: for a folder without a pipeline, a pipeline of a kind that is not known, or a setting that is not
-            honoured.
-        OSError: if the configuration of a part can't be read.
+        ValueError: if there is no pipeline, or for an unknown kind of pipeline or an unsupported setting.
+        OSError: if a configuration can't be read.
     """
     family = find_family(path)
     index = DiffusionPipeline.load_config(path)
     if Path(path).is_dir():
         check_settings(Path(path), family)
     names = {name: name for name in OUR_PARTS} if family is None else family.parts
-    found = {
+    components = {
         name: index[name] for name in OUR_SETTINGS if name in index and (family is None or name in family.settings)
     }
     for ours, theirs in names.items():
         _, kind = index.get(theirs) or (None, None)
         if kind is None:
             continue
-        found[ours] = meta_part(path, theirs, kind)
-    return found
+        components[ours] = meta_part(path, theirs, kind)
+    return components
 
 
 def meta_part(path: str, name: str, kind: str) -> Any:
-    """One part as its configuration describes it, on torch's meta device; a scheduler or tokenizer as it is.
+    """One component on torch's meta device; schedulers and tokenizers are loaded as usual.
 
     Args:
         path: a folder or hub id.
-        name: of the part in it.
-        kind: its class.
+        name: subfolder of the component.
+        kind: its class name.
     """
-    described = _ELSEWHERE.get(kind) or getattr(diffusers, kind, None) or getattr(transformers, kind)
-    if issubclass(described, SchedulerMixin | PreTrainedTokenizerBase):
-        return described.from_pretrained(path, subfolder=name)
-    if issubclass(described, PreTrainedModel):
-        config = described.config_class.from_pretrained(path, subfolder=name)
+    component_class = _OTHER_CLASSES.get(kind) or getattr(diffusers, kind, None) or getattr(transformers, kind)
+    if issubclass(component_class, SchedulerMixin | PreTrainedTokenizerBase):
+        return component_class.from_pretrained(path, subfolder=name)
+    if issubclass(component_class, PreTrainedModel):
+        config = component_class.config_class.from_pretrained(path, subfolder=name)
         with torch.device("meta"):
-            return described(config)
-    config = described.load_config(path, subfolder=name)
+            return component_class(config)
+    config = component_class.load_config(path, subfolder=name)
     with torch.device("meta"):
-        return described.from_config(config)
+        return component_class.from_config(config)

@@ -1,4 +1,4 @@
-"""The configuration files of a saved model: read with bounds, and every known setting checked for kind and range.
+"""The configuration files of a saved model: read with size limits, with type and range checks of known settings.
 
 This comes before any library reads them, so that a wrong value ends in a sentence with its file and name, and nothing
 is allocated for it. Imports neither torch nor diffusers. Which settings are
@@ -22,7 +22,7 @@ _INDEX = "model_index.json"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a setting may be.
+    """The allowed values of a setting.
 
     Attributes:
         words: that, for a message.
@@ -286,7 +286,7 @@ _NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of
 
 
 def check_index(folder: Path) -> None:
-    """Refuse a saved pipeline whose ``model_index.json`` can't be read, or does not say what class it is of.
+    """Refuse a saved pipeline whose ``model_index.json`` can't be read, or names no class.
 
     Raises:
         ValueError: naming the file.
@@ -297,7 +297,7 @@ def check_index(folder: Path) -> None:
 
 
 def check_config_files(folder: Path) -> None:
-    """Refuse a saved pipeline one of whose configuration files is not what such a file can be.
+    """Refuse a saved pipeline with an invalid configuration file.
 
     Files that are missing are left to whoever needs them.
 
@@ -324,7 +324,7 @@ def check_config_files(folder: Path) -> None:
 
 
 def check_pipeline_settings(**settings: Any) -> None:
-    """Refuse settings of the pipeline's class that are of another kind, or out of range.
+    """Refuse pipeline settings of a wrong type or out of range.
 
     Raises:
         ValueError: naming the first, its value and what it must be.
@@ -332,24 +332,24 @@ def check_pipeline_settings(**settings: Any) -> None:
     _check(settings, _PIPELINE, "")
 
 
-def check_adapter_metadata(told: Any, where: str) -> None:
-    """Refuse what the file of a LoRA or a difference of weights says of itself, where that is not what it can be.
+def check_adapter_metadata(metadata: Any, where: str) -> None:
+    """Refuse invalid metadata of a LoRA or delta file.
 
     Args:
-        told: from the file's header.
+        metadata: from the file's header.
         where: the file, for the message.
 
     Raises:
         ValueError: naming the first setting that is missing or wrong.
     """
-    if not isinstance(told, dict):
-        raise ValueError(f"{where}: its metadata must be a group of settings, not {_shown(told)}")
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{where}: its metadata must be a group of settings, not {_shown(metadata)}")
     groups: list[tuple[str, Any, Mapping[str, _Kind], tuple[str, ...]]] = [
-        ("", told, _ADAPTER, ("kind", "settings", "temporal")),
-        ("settings", told.get("settings"), _ADAPTER_SETTINGS, ("num_frames", "prediction_type", "shift")),
-        ("shift", (told.get("settings") or {}).get("shift"), _SHIFT, ()),
-        ("temporal", told.get("temporal"), _TEMPORAL, ("widths", "heads")),
-        ("lora", told.get("lora"), _LORA, ("rank", "targets")),
+        ("", metadata, _ADAPTER, ("kind", "settings", "temporal")),
+        ("settings", metadata.get("settings"), _ADAPTER_SETTINGS, ("num_frames", "prediction_type", "shift")),
+        ("shift", (metadata.get("settings") or {}).get("shift"), _SHIFT, ()),
+        ("temporal", metadata.get("temporal"), _TEMPORAL, ("widths", "heads")),
+        ("lora", metadata.get("lora"), _LORA, ("rank", "targets")),
     ]
     for name, group, kinds, needed in groups:
         place = f"{where}: {name}" if name else where
@@ -362,7 +362,7 @@ def check_adapter_metadata(told: Any, where: str) -> None:
         _check(group, kinds, place)
         if name != "settings" and (unknown := sorted(set(group) - set(kinds))):
             raise ValueError(f"{place}: there is no setting {_shown(unknown[0])}")
-    if (needed_for := {"lora": "lora", "delta": "base"}[told["kind"]]) not in told:
+    if (needed_for := {"lora": "lora", "delta": "base"}[metadata["kind"]]) not in metadata:
         raise ValueError(f"{where}: {needed_for} is missing")
 
 

@@ -1,6 +1,6 @@
-"""Copies of a module: one that shares its weights, so that what is installed on one leaves the other as it is.
+"""Copies of a module that share its weights, so that modules installed on one do not affect the other.
 
-Two pipelines can so use one U-Net's weights, one for images and one for videos, at no cost in memory.
+An image pipeline and a video pipeline can so share a U-Net's weights at no cost in memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def share_weights(module: Module) -> Module:
-    """A copy of a module, all but its weights: parameters and buffers are the very same objects.
+    """A copy of a module that shares its parameters and buffers.
 
-    Settings, hooks, attention processors and adapters are the copy's own; ``torch.compile`` is left out.
+    Settings, hooks, attention processors and adapters are copied; ``torch.compile`` is removed.
 
     Raises:
         ValueError: if hooks move the weights between devices, as after ``enable_model_cpu_offload``.
@@ -34,13 +34,13 @@ def share_weights(module: Module) -> Module:
 
 
 def copy_weights(module: Module) -> Module:
-    """A copy of a module with weights of its own."""
+    """A deep copy of a module, with its own weights."""
     source = cast(Module, uncompiled(module))
     return copy.deepcopy(source, _memo(source))
 
 
 def _memo(module: nn.Module) -> dict[int, Any]:
-    """What a copy of a U-Net does not copy: its frame context is a new one, and temporal layers are another module."""
+    """The memo of ``deepcopy`` for a U-Net: a new frame context; temporal layers are not copied."""
     context = frame_context(module)
     if context is None:
         return {}

@@ -1,6 +1,6 @@
-"""Text on its way to the U-Net: sentence -> token ids -> embeddings, for every text encoder that is supported.
+"""Text conditioning: sentence -> token ids -> embeddings, for all supported text encoders.
 
-Knows nothing of images or video: one sentence is encoded once, however many frames it is for.
+Knows nothing of images or video: a sentence is encoded once, whatever the number of frames.
 Legend of shapes: P sentences, L tokens, D width of the text encoders together.
 """
 
@@ -19,19 +19,19 @@ from transformers import BertTokenizer, PreTrainedTokenizerBase
 from latentshift.diffusion.condition import TextCondition
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SMALL_VOCABULARY = 1000  # entries; above this a vocabulary is not worth listing
+SMALL_VOCABULARY = 1000  # entries; larger vocabularies are not listed
 
 
 def build_word_tokenizer(words: Sequence[str], max_length: int) -> PreTrainedTokenizerBase:
-    """A WordPiece tokenizer that knows ``words`` whole and spells other words out, character by character.
+    """A WordPiece tokenizer with one token for each of ``words``; other words are split into characters.
 
-    It is a stock ``BertTokenizer`` (the paper's text encoder is a BERT, Table 6), so a saved folder loads without us.
-    The characters are ASCII's, and accents are taken off: a word in another script, or of more than 100 characters, is
-    one ``[UNK]`` like any other.
+    It is a stock ``BertTokenizer`` (the paper's text encoder is a BERT, Table 6), so a saved folder loads without this
+    package. Characters are ASCII, and accents are removed: a word in another script, or of more than 100 characters,
+    becomes one ``[UNK]``.
 
     Args:
-        words: the words to know whole, lower case.
-        max_length: tokens a sentence is padded or cut to.
+        words: words that become one token, lower case.
+        max_length: tokens that a sentence is padded or truncated to.
     """
     characters = sorted(set(string.printable.lower()) - set(string.whitespace))
     entries = [*SPECIAL_TOKENS, *words, *characters, *(f"##{character}" for character in characters)]
@@ -44,7 +44,7 @@ def caption_words(captions: Iterable[str], most: int) -> list[str]:
 
     Args:
         captions: of the training data.
-        most: how many words at most; of equally frequent ones the alphabet decides.
+        most: maximum number of words; ties are broken alphabetically.
     """
     splitter = build_word_tokenizer((), 16).backend_tokenizer
     counts: Counter[str] = Counter()
@@ -55,20 +55,20 @@ def caption_words(captions: Iterable[str], most: int) -> list[str]:
 
 
 class SentenceEncoder(nn.Module):
-    """The text encoders of a pipeline as one: from sentences to what the U-Net is conditioned on.
+    """The text encoders of a pipeline as one module: from sentences to the U-Net's text condition.
 
-    One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) gives its last hidden state. Of two (SDXL) both give the last but
-    one, side by side, and the second its pooled embedding.
+    One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) gives its last hidden state. Two (SDXL) give their penultimate
+    hidden states, concatenated, and the second one its pooled embedding.
 
     Args:
         encoders: one or two.
         tokenizers: one for each.
-        zero_empty: whether no sentence is all zeros (SDXL's ``force_zeros_for_empty_prompt``); else it is the empty
-            one.
+        zero_empty: whether the condition of no sentence is all zeros (SDXL's ``force_zeros_for_empty_prompt``) instead
+            of that of the empty sentence.
 
     Attributes:
-        length: L, the tokens of every sentence: what the encoders have positions for, or less if a tokenizer says so.
-        pooled_width: width of the pooled embedding; None where there is none.
+        length: L, tokens of every sentence: the least of the encoders' positions and the tokenizers' limits.
+        pooled_width: width of the pooled embedding; None if there is none.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def parts(self) -> tuple[Any, ...]:
-        """All that an embedding depends on: encoders and tokenizers."""
+        """Encoders and tokenizers: all that an embedding depends on."""
         return (*self.encoders, *self.tokenizers)
 
     @property
@@ -96,20 +96,20 @@ class SentenceEncoder(nn.Module):
     def requires_grad_(self, requires_grad: bool = True) -> SentenceEncoder:
         super().requires_grad_(requires_grad)
         for encoder in self.encoders:
-            if (pooler := getattr(encoder, "pooler", None)) is not None:  # BERT's: nothing that is used comes from it
+            if (pooler := getattr(encoder, "pooler", None)) is not None:  # BERT's pooler, whose output is not used
                 pooler.requires_grad_(False)
         return self
 
     def tokenize(self, sentences: Sequence[str]) -> Tensor:
-        """Token ids (P, encoders, L), each row padded or cut to L, as the image pipelines do."""
+        """Token ids (P, encoders, L), each padded or truncated to L, as in image pipelines."""
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         ids = [each(list(sentences), max_length=self.length, **options).input_ids for each in self.tokenizers]
         return torch.stack(ids, dim=1)
 
     def forward(self, token_ids: Tensor) -> TextCondition:
-        """The conditions of token ids (P, encoders, L).
+        """The text conditions of token ids (P, encoders, L).
 
-        In training the empty sentence is no sentence.
+        With ``zero_empty`` the empty sentence gives zeros.
         """
         text = self._embed(token_ids)
         if self._empty is not None:
@@ -129,11 +129,11 @@ class SentenceEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[str | None], device: torch.device) -> TextCondition:
-        """The conditions of sentences, each distinct one encoded once and by itself: none depends on its company.
+        """The text conditions of sentences; each distinct one is encoded once, independently of the others.
 
         Args:
-            sentences: P of them; None is no sentence, which is not the empty one with ``zero_empty``.
-            device: where the encoders work, which offloaded weights do not tell.
+            sentences: P of them; None is no sentence, which gives zeros with ``zero_empty``.
+            device: device to encode on; offloaded weights do not show it.
         """
         known: dict[str | None, TextCondition] = {}
         for sentence in sentences:
@@ -143,8 +143,8 @@ class SentenceEncoder(nn.Module):
         return TextCondition.cat([known[sentence] for sentence in sentences])
 
 
-def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
-    """The words a small vocabulary knows whole, sorted; None for a large, general one, or one of characters alone."""
+def vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
+    """The words in a small vocabulary, sorted; None for a large, general one, or one of characters alone."""
     vocabulary = tokenizer.get_vocab()
     if len(vocabulary) > SMALL_VOCABULARY:
         return None
@@ -155,21 +155,21 @@ def whole_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, where: str | Path) -> None:
-    """Refuse a tokenizer that can't tell words apart: where its files are missing, the library makes an empty one.
+    """Refuse an empty tokenizer: transformers makes one if its files are missing.
 
     Args:
         tokenizer: as it was loaded.
         where: the folder or hub id that it was loaded from, for the message.
 
     Raises:
-        ValueError: if it knows nothing but its special tokens.
+        ValueError: if it has special tokens only.
     """
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
-        raise ValueError(f"the tokenizer in {where} knows no words: its files are missing or damaged; put them there")
+        raise ValueError(f"the tokenizer in {where} has no words: its files are missing or damaged; restore them")
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, name: str = "tokenizer") -> None:
-    """Refuse a tokenizer with tokens that its text encoder has no embedding of.
+    """Refuse a tokenizer with token ids beyond the embeddings of its text encoder.
 
     Args:
         tokenizer: of the text encoder.
@@ -177,10 +177,10 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, name
         name: the tokenizer's in its pipeline, for the message.
 
     Raises:
-        ValueError: naming the first token beyond the embeddings; or for a tokenizer that can't pad.
+        ValueError: naming the first such token; or if the tokenizer has no padding token.
     """
     if tokenizer.pad_token is None:
-        raise ValueError(f"the {name} has no padding token (pad_token), which sentences are brought to one length with")
+        raise ValueError(f"the {name} has no padding token (pad_token), which is needed for batches")
     config: Any = encoder.config
     rows = int(config.vocab_size)
     beyond = [(number, token) for token, number in tokenizer.get_vocab().items() if number >= rows]
@@ -193,8 +193,8 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, encoder: nn.Module, name
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, sentence: str) -> list[str]:
-    """The words of a sentence that a small vocabulary has to spell out, in order; empty for a general vocabulary."""
-    known = whole_words(tokenizer)
+    """The words of a sentence that are not in a small vocabulary, in order; empty for a general vocabulary."""
+    known = vocabulary_words(tokenizer)
     if known is None:
         return []
     separated = "".join(character if character.isalnum() else " " for character in sentence.lower())

@@ -104,7 +104,7 @@ def load_text_encoder(name: str, *, meta: bool = False) -> PreTrainedModel:
     except OSError as error:
         raise ValueError(f"text_encoder {name} can't be read: {str(error).splitlines()[0]}") from None
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(f"text_encoder {name} is not whole: {missing[0]} is missing in its weights")
+        raise ValueError(f"text_encoder {name} is incomplete: {missing[0]} is missing in its weights")
     return encoder.train()
 
 
