@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from latentshift.data.manifest import Row
 from latentshift.data.prefetch import prefetch, prefetch_if_slow
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
+from pool_work import act
 
 SIDE = 64
 
@@ -151,22 +151,6 @@ def test_files_that_are_no_clips(tmp_path: Path) -> None:
 # --- the pool
 
 
-def act(what: str) -> str:
-    """Stands for a decoder, and for what decoders do to a process."""
-    if what == "hang":
-        time.sleep(60)
-    if what == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if what == "asked":  # to end, as all processes of a run may be at the same time
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
-    if what == "swell":
-        return str(len(bytearray(2**33)))
-    if what == "refuse":
-        raise Rejected("damaged", "it is damaged")
-    return what.upper()
-
-
 def test_what_goes_wrong_costs_one_item_each() -> None:
     items = ["a", "hang", "b", "crash", "swell", "refuse", "c", "crash", "d"]
     with WorkerPool(act, WorkerLimits(2, 2.0, 2**32)) as pool:
@@ -236,7 +220,7 @@ def test_only_slow_reading_goes_on_in_a_thread() -> None:
 
 def test_a_read_that_hangs_does_not_hold_whoever_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """As from a disk that is gone."""
-    monkeypatch.setattr(prefetch_module, "_FAREWELL", 0.2)
+    monkeypatch.setattr(prefetch_module, "_JOIN_TIMEOUT", 0.2)
     comes_back, gone_on = threading.Event(), threading.Event()
 
     def source() -> Iterator[int]:
