@@ -338,7 +338,7 @@ def test_families_that_the_tensors_do_not_tell() -> None:
     for wanted, told in (
         (None, "do not tell sd2 from sd2-base"),
         ("sd1", "of sd2 or sd2-base, not of sd1"),
-        ("sd3", "no family is called 'sd3'"),
+        ("sd3", "unknown family 'sd3'"),
     ):
         with pytest.raises(ValueError, match=told):
             find_original_family(tensors, wanted)
@@ -418,7 +418,7 @@ def test_files_that_cannot_be_converted(files: Path, cli: Any, tmp_path: Path) -
         ("absent.ckpt", words, "there is no file"),
         ("model.ckpt", ("--tokenizer", files / "nowhere"), "holds no tokenizer, and"),
         ("model.ckpt", (*words, "--family", "sd1"), "the tensors of ldm, not of sd1"),
-        ("model.ckpt", (*words, "--dtype", "int8"), "no dtype is called 'int8'"),
+        ("model.ckpt", (*words, "--dtype", "int8"), "unknown dtype 'int8'"),
     ):
         code, _, err = cli("convert", files / name, "-o", "new", *more)
         assert code == 1 and told in err and err.count("\n") == 1, err

@@ -99,7 +99,7 @@ def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, 
         (["none"], "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, webvid:PATH"),
         (["clips", "--short", "maybe"], "--short must be one of refuse, hold, shorten, not 'maybe'"),
         (["clips", "root"], "'root' is not of the form key=value"),
-        (["clips", "root=x"], "the options of clips do not hold: root: there is no such setting"),
+        (["clips", "root=x"], "the options of clips are not valid: root: unknown setting"),
         (["clips", "--frames", 0], "a window takes 1 frame or more, not 0"),
         (["clips", "--size", 1], "frames are 8 pixels or more on each side, not 1x1"),
         (["clips", "--workers", 0], "there must be 1 worker or more, not 0"),
@@ -131,8 +131,8 @@ def test_encode_keeps_what_can_be_used_and_goes_on(cli, clips: Path, model: Path
     sample = encoded.request(4, 0, (0,)).read()
     assert sample.content.shape == (4, 8, 8, 8) and sample.text.shape == (12, 16)
     for changed, message in (
-        (["--seconds", 2], "holds clips of another making: window was"),
-        (["--no-text"], "holds clips of another making: text was"),
+        (["--seconds", 2], "holds clips of other settings: window was"),
+        (["--no-text"], "holds clips of other settings: text was"),
         (["--views", 0], "views and clips a shard are 1 or more"),
         (["--engine", "spark"], "--engine must be one of local, ray"),
     ):

@@ -158,7 +158,7 @@ def test_clips_of_another_making_are_refused(tmp_path: Path) -> None:
     before = contents(folder)
     assert len(resolve_source(folder, source, spec)) == 2
     for changed, what in (({"autoencoder": "other"}, "autoencoder was 'autoencoder'"), ({"views": 2}, "views was 3")):
-        with pytest.raises(ValueError, match=f"holds clips of another making: {what} and is now"):
+        with pytest.raises(ValueError, match=f"holds clips of other settings: {what} and is now"):
             resolve_source(folder, source, dataclasses.replace(spec, **changed))
     (clips / "b.mp4").write_bytes(b"no video either")
     with pytest.raises(ValueError, match=r"b\.mp4 is another file than it was; .* encode with --retry"):
@@ -239,6 +239,6 @@ def test_the_sprites_world_is_a_source_like_any_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sprites know no motion 'flying'"):
         list(SpritesSource(path=Path(), motions=["flying"]).entries())
     other = SpritesSource(path=Path(), clips=6, seed=3)
-    with pytest.raises(ValueError, match="holds clips of another making: of 5 rows, where there are 6 now"):
+    with pytest.raises(ValueError, match="holds clips of other settings: of 5 rows, where there are 6 now"):
         resolve_source(folder, other, spec)
     assert len(LatentDataset(folder)._clips) == 2  # nothing of it was touched

@@ -29,7 +29,7 @@ def test_overrides_go_down_levels() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lerning_rate=1", "lerning_rate: there is no such setting"),
+        ("lerning_rate=1", "lerning_rate: unknown setting"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: must be more than 0.0, not -1"),
         ("steps=many", "steps: must be a whole number, not 'many'"),
         ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', not 'sound'"),
@@ -40,7 +40,7 @@ def test_overrides_go_down_levels() -> None:
         ("seed=9223372036854775808", "seed: must be less than 9223372036854775808"),
         ("data=[]", "data: must hold 1 or more, not 0"),
         ("validation={data: []}", "validation.data: must hold 1 or more, not 0"),
-        ("data={weight: 2}", "does not hold: data.0.source: is to be given"),
+        ("data={weight: 2}", "is not valid: data.0.source: is required"),
         ("steps", "not of the form key=value"),
         ("steps.more=1", "steps is a single value"),
         ("data=[", "is not YAML"),
@@ -48,11 +48,11 @@ def test_overrides_go_down_levels() -> None:
         ("shift.pad=2", "shift: the shift has the settings"),
         (
             "steps=100",
-            "does not hold: optimizer.warmup_steps 200 and optimizer.decay_steps 5000 are more than the 100 steps",
+            "is not valid: optimizer.warmup_steps 200 and optimizer.decay_steps 5000 are more than the 100 steps",
         ),
         ("sample_steps=2000", "sample_steps: must be 1000 or less, not 2000"),
         ("model=null", "model: must be a word or a sentence, not nothing"),
-        ("data.sorce=x", "data.0.sorce: there is no such setting"),
+        ("data.sorce=x", "data.0.sorce: unknown setting"),
     ],
 )
 def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:

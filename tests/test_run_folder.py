@@ -28,7 +28,7 @@ def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
         ("data.options.seed=1", "sprites://v1/1/0 is another row than it was"),
         ("data.views=2", "views was"),
     ):
-        with pytest.raises(ValueError, match=f"holds clips of another making: {what}"):
+        with pytest.raises(ValueError, match=f"holds clips of other settings: {what}"):
             run(tiny("video", runs, word, f"output={runs}/other"), quiet=True)
 
 

@@ -1,6 +1,6 @@
-"""Several clips on one picture: frames in rows under their captions, or all clips playing side by side.
+"""Contact sheets: rows of frames under captions, or all clips side by side in one video.
 
-Knows nothing of files or models: :func:`latentshift.video.write_video` writes what comes out.
+Knows nothing of files or models: :func:`latentshift.video.write_video` writes the result.
 Imports nothing else of the package, and Pillow only where it is used. Legend of shapes: F frames, H × W pixels.
 """
 
@@ -22,20 +22,20 @@ PAPER, INK = (255, 255, 255), (20, 20, 20)
 def contact_sheet(
     rows: Sequence[np.ndarray], captions: Sequence[str] | None = None, columns: int = 8, scale: int = 1
 ) -> np.ndarray:
-    """Lay out clips in rows, for an eye to compare.
+    """Lay out clips in rows for comparison.
 
     Args:
-        rows: clips, uint8 RGB (F, H, W, 3), of any length and size each. One of fewer frames than columns shows all.
-        captions: a line for each clip, wrapped where it is too long; an empty one takes no room.
-        columns: how many frames of each clip to show, from its first to its last.
-        scale: whole number by which to magnify, pixel by pixel.
+        rows: clips, uint8 RGB (F, H, W, 3), each of any length and size. Clips with fewer frames than columns show all.
+        captions: one for each clip, wrapped if too long; an empty one takes no space.
+        columns: number of frames to show of each clip, first and last included.
+        scale: integer magnification (nearest neighbour).
 
     Returns:
         uint8 RGB (H', W', 3).
 
     Raises:
-        ValueError: for clips of another shape or type, no clips at all, columns or a scale below 1, or captions that
-            are not as many as the clips.
+        ValueError: for clips of another shape or type, no clips, columns or a scale below 1, or another number of
+            captions than clips.
     """
     if not rows or columns < 1 or scale < 1:
         raise ValueError(f"a sheet has 1 clip, column and scale or more, not {len(rows)}, {columns} and {scale}")
@@ -51,7 +51,7 @@ def contact_sheet(
     width = max(strip.shape[1] for strip in strips)
     if captions is not None:
         width = max(width, MIN_CAPTION_WIDTH)
-    font_size = min(max(width // 50, 14), 40)  # readable still where a wide sheet is shown smaller
+    font_size = min(max(width // 50, 14), 40)  # readable even if a wide sheet is shown smaller
     font = ImageFont.load_default(size=font_size)
     line_height = round(1.3 * font_size)
     lines = [_wrap(caption, font, width) for caption in captions or [""] * len(rows)]
@@ -69,15 +69,15 @@ def contact_sheet(
 
 
 def side_by_side(clips: Sequence[np.ndarray], columns: int = 4, scale: int = 1) -> np.ndarray:
-    """One clip in which all clips play at once, in rows of ``columns``.
+    """One clip with all clips side by side, in rows of ``columns``.
 
     Args:
         clips: uint8 RGB (F, H, W, 3), all of one shape.
         columns: clips in a row.
-        scale: whole number by which to magnify, pixel by pixel.
+        scale: integer magnification (nearest neighbour).
 
     Returns:
-        uint8 RGB (F, H', W', 3), both sides even, as mp4 asks for.
+        uint8 RGB (F, H', W', 3), both sides even, as mp4 requires.
 
     Raises:
         ValueError: for clips of different shapes, or none.
@@ -88,13 +88,13 @@ def side_by_side(clips: Sequence[np.ndarray], columns: int = 4, scale: int = 1) 
     framed = [np.pad(clip.repeat(scale, axis=1).repeat(scale, axis=2), pad, constant_values=PAPER[0]) for clip in clips]
     framed += [np.full_like(framed[0], PAPER[0])] * (-len(clips) % columns)
     rows = [np.concatenate(framed[first : first + columns], axis=2) for first in range(0, len(framed), columns)]
-    whole = np.concatenate(rows, axis=1)
-    odd = [(0, 0), (0, whole.shape[1] % 2), (0, whole.shape[2] % 2), (0, 0)]
-    return np.pad(whole, odd, constant_values=PAPER[0])
+    grid = np.concatenate(rows, axis=1)
+    odd = [(0, 0), (0, grid.shape[1] % 2), (0, grid.shape[2] % 2), (0, 0)]
+    return np.pad(grid, odd, constant_values=PAPER[0])
 
 
 def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:
-    """The shown frames of a clip side by side, uint8 (H, W', 3)."""
+    """The selected frames of a clip side by side, uint8 (H, W', 3)."""
     chosen = np.rint(np.linspace(0, len(clip) - 1, min(columns, len(clip)))).astype(int)
     shown = clip[chosen].repeat(scale, axis=1).repeat(scale, axis=2)
     spaced = np.pad(shown, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=PAPER[0])
@@ -102,7 +102,7 @@ def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:
 
 
 def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """The caption in lines, as long as ``width`` pixels allow."""
+    """Wrap a caption to ``width`` pixels."""
     lines: list[str] = []
     for word in caption.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -195,7 +195,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             ValueError: for an unknown method, or if it can't be installed on the U-Net.
         """
         if method not in METHODS:
-            raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
+            raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
         temporal = None
         if method == "latent-vdm":
             temporal = self.temporal or TemporalAttention.for_unet(self.unet)

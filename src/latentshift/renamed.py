@@ -109,6 +109,7 @@ NAMES: dict[str, dict[str, str]] = {
     },
     "data.sources": {"source_from": "parse_source"},
     "data.worker_pool": {"Fence": "WorkerPool", "Limits": "WorkerLimits"},
+    "evaluation.sprites_study": {"questions": "prompts_of", "settle": "check_or_write_settings"},
     "error_text": {"in_a_line": "one_line", "in_words": "format_validation_error"},
     "files": {
         "check_place": "check_writable",

@@ -1,4 +1,4 @@
-"""``latentshift``: the verbs, and what a mistake looks like."""
+"""``latentshift``: the commands, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from latentshift.cli import bench, convert, data, evaluate, generate, info, init
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
 
-_MOST_OF_AN_ERROR = 4000  # characters; a recipe may have many faults
+_MAX_ERROR = 4000  # characters; a recipe may have many faults
 
 app = typer.Typer(
     name="latentshift",
@@ -55,16 +55,16 @@ def main() -> None:
     """
     from latentshift.training.preemption import EXIT_CODE, Terminated  # imports nothing heavy
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it complains of what it could do with more libraries
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing optional libraries
     try:
         app()
     except Terminated as ended:
-        print(printable(ended, _MOST_OF_AN_ERROR), file=sys.stderr)
+        print(printable(ended, _MAX_ERROR), file=sys.stderr)
         sys.exit(EXIT_CODE)
     except Exception as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
-        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MOST_OF_AN_ERROR)
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MAX_ERROR)
         if is_out_of_memory(error):
             reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
         elif not isinstance(error, ValueError | OSError):

@@ -1,4 +1,4 @@
-"""``latentshift convert``: a checkpoint file of the code a model was first published with becomes a pipeline."""
+"""``latentshift convert``: convert a single-file checkpoint in the original layout to a pipeline."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from latentshift.settings import FAMILIES
 
 
 def convert(
-    file: Path = typer.Argument(..., help="A .safetensors file, or a .ckpt, of which nothing but tensors is taken."),
+    file: Path = typer.Argument(..., help="A .safetensors file, or a .ckpt, from which only tensors are loaded."),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     family: str | None = typer.Option(
         None,
         "--family",
-        help="sd2 (v-prediction) or sd2-base, whose tensors are alike. Default: what the tensors tell.",
+        help="sd2 (v-prediction) or sd2-base, whose tensors are alike. Default: detected from the tensors.",
     ),
     tokenizer: str | None = typer.Option(
-        None, "--tokenizer", help="Folder or hub id, for files hold none. Default: the family's own on the hub."
+        None, "--tokenizer", help="Folder or hub id, since the file has none. Default: the family's on the hub."
     ),
-    average: bool = typer.Option(True, help="Take the averaged weights of the U-Net where the file has them."),
+    average: bool = typer.Option(True, help="Use the U-Net's averaged (EMA) weights if the file has them."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
-    """Turn an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) into a pipeline: ready to be fine-tuned on clips."""
+    """Convert an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) to a pipeline, ready for fine-tuning on clips."""
     from latentshift.cli.preflight import check_new_model
     from latentshift.files import atomic_write
 
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
     if family is not None and family not in FAMILIES:
-        raise ValueError(f"no family is called {family!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
     check_new_model(output, dtype)
     from latentshift.cli.models import quiet_libraries
 

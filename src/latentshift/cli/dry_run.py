@@ -1,4 +1,4 @@
-"""``latentshift train --dry-run``: the resolved recipe, and what the run is going to take, in comments below it."""
+"""``latentshift train --dry-run``: print the resolved recipe, and an estimate of the run as comments below it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
 
 def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
-    """Print it; a warning where the device has too little memory.
+    """Print the recipe and the estimate, with a warning if the device has too little memory.
 
     Args:
-        recipe: checked.
+        recipe: of the run.
         processes: that share each batch.
-        memory: GiB of each process's device; neither that nor the data need be here then. None: what this machine has.
+        memory: GiB of each process's device, which then need not be in this machine, nor the data. None: this
+            machine's.
 
     Raises:
-        ValueError: if the run could not begin, or what it starts from can't be read.
+        ValueError: if the run could not start, or its base model can't be read.
     """
     from latentshift.training.preflight import validate_run
     from latentshift.training.recipe import dump_recipe
@@ -62,7 +63,7 @@ def _table(needs: Estimate) -> list[str]:
 
 
 def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
-    """Steps an epoch; the data of a run that is for another machine need not be here."""
+    """Steps an epoch; the data may be missing if the run is for another machine."""
     from latentshift.training.datasets import count_samples
     from latentshift.training.frames import count_frames
     from latentshift.training.recipe import AutoencoderRecipe
@@ -80,4 +81,4 @@ def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
             raise
         return f"{'not known':>15}  {error}"
     clips_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
-    return f"{count / clips_a_step:>15,.1f}  {count:,} samples, those of no use among them"
+    return f"{count / clips_a_step:>15,.1f}  {count:,} samples, before any are rejected"

@@ -1,4 +1,4 @@
-"""``latentshift evaluate``: the sprites study of a model, as a table and as files."""
+"""``latentshift evaluate``: evaluate a model on the sprites data set."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from latentshift.model_paths import BUNDLED
 
 
 def evaluate(
-    model: str = typer.Argument(BUNDLED, help="The bundled model, or a folder with a model of the sprites world."),
-    output: Path = typer.Option(Path("outputs/study"), "--output", "-o", help="Folder for readings, report, pictures."),
-    seen: int = typer.Option(512, "--seen", help="Videos of (colour, thing, motion) triples that were trained on."),
-    held_out: int = typer.Option(512, "--held-out", help="Videos of triples that were never trained on."),
-    images: int = typer.Option(512, "--images", help="One-frame images."),
-    shift_off: int = typer.Option(128, "--shift-off", help="Videos with the temporal shift switched off."),
-    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
-    sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's own."),
+    model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
+    output: Path = typer.Option(
+        Path("outputs/study"), "--output", "-o", help="Folder for readings, report and pictures."
+    ),
+    seen: int = typer.Option(
+        512, "--seen", help="Number of videos of (colour, thing, motion) triples in the training set."
+    ),
+    held_out: int = typer.Option(512, "--held-out", help="Number of videos of held-out triples."),
+    images: int = typer.Option(512, "--images", help="Number of single-frame images."),
+    shift_off: int = typer.Option(128, "--shift-off", help="Number of videos with the temporal shift switched off."),
+    steps: int = typer.Option(100, "--steps", help="Sampling steps."),
+    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
-    """Ask a model for sprites and read what it shows; the same command again goes on where it stopped."""
+    """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
     from latentshift.cli.preflight import check_generation
 
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}

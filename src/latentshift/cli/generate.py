@@ -1,4 +1,4 @@
-"""``latentshift generate``: sentences in, video files out."""
+"""``latentshift generate``: video files from prompts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _SLUG_LENGTH = 60
 _REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_PROMPTS_FILE = 2**22  # bytes
-_MOST_OF_A_PATH = 4096
+_MAX_PATH = 4096
 
 
 def generate(
-    prompts: list[str] | None = typer.Argument(None, help="What the video shows; several make several videos."),
-    prompts_file: Path | None = typer.Option(None, "--prompts-file", help="A text file with one prompt a line."),
+    prompts: list[str] | None = typer.Argument(None, help="Prompts; each gives one video."),
+    prompts_file: Path | None = typer.Option(None, "--prompts-file", help="A text file with one prompt per line."),
     output: Path | None = typer.Option(
         None,
         "--output",
@@ -40,36 +40,46 @@ def generate(
     suffix: str | None = typer.Option(
         None,
         "--suffix",
-        help="Kind of the files in a folder of several videos: .mp4, .gif, .webp, .png. Default: .mp4.",
+        help="File type for several videos: .mp4, .gif, .webp, .png. Default: .mp4.",
     ),
     contact_sheet: Path | None = typer.Option(
-        None, "--contact-sheet", help="Also all videos in one file: .png row by row, .gif, .webp or .mp4 side by side."
+        None,
+        "--contact-sheet",
+        help="Also write all videos into one file: .png in rows, or .gif, .webp, .mp4 side by side.",
     ),
     model: str = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id."),
     variant: str | None = typer.Option(
-        None, "--variant", help="Of the model's weight files, as fp16 for model.fp16.safetensors. Default: none."
+        None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
     ),
-    lora: Path | None = typer.Option(None, "--lora", help="A file that training wrote, for the model it began with."),
-    delta: Path | None = typer.Option(None, "--delta", help="Likewise, with the difference of all weights."),
-    frames: int | None = typer.Option(None, "--frames", help="Frames; 1 makes an image. Default: the model's."),
-    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's own."),
-    negative: str | None = typer.Option(None, "--negative", help="What to keep away from."),
+    lora: Path | None = typer.Option(
+        None, "--lora", help="A LoRA file from training, for the model it was trained from."
+    ),
+    delta: Path | None = typer.Option(
+        None, "--delta", help="A file with the difference of all weights from training, for the same model."
+    ),
+    frames: int | None = typer.Option(
+        None, "--frames", help="Number of frames; 1 makes an image. Default: the model's."
+    ),
+    steps: int = typer.Option(100, "--steps", help="Sampling steps."),
+    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    negative: str | None = typer.Option(None, "--negative", help="Negative prompt: what to avoid."),
     sampler: str | None = typer.Option(
-        None, "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc. Default: the model's own."
+        None, "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc. Default: the model's."
     ),
-    seed: int | None = typer.Option(None, "--seed", help="Of the first video; video k has seed + k. Default: random."),
-    fps: float | None = typer.Option(None, "--fps", help="Frames a second of the file. Default: the model's."),
-    size: str | None = typer.Option(None, "--size", help="Pixels, as 64 or 96x64 (width x height)."),
-    loop: bool = typer.Option(False, "--loop", help="The last frame leads into the first (circular padding)."),
+    seed: int | None = typer.Option(
+        None, "--seed", help="Seed of the first video; video k uses seed + k. Default: random."
+    ),
+    fps: float | None = typer.Option(None, "--fps", help="Frames per second of the file. Default: the model's."),
+    size: str | None = typer.Option(None, "--size", help="Size in pixels, e.g. 64 or 96x64 (width x height)."),
+    loop: bool = typer.Option(False, "--loop", help="Make a video that loops (circular padding)."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
-    """Make videos, or images, from sentences."""
+    """Generate videos or images from prompts."""
     from latentshift.cli.preflight import check_generation
     from latentshift.video import DEFAULT_FPS, check_output, write_video
 
-    # Whatever can be wrong is looked for before the minutes of work.
+    # Check all inputs before the minutes of work.
     sentences = _collect(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", _REMEDY)
     width, height = _parse_size(size)
@@ -92,7 +102,7 @@ def generate(
 
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
-    check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # what can be known before a large model is loaded
+    check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
     check_generation(model, device, dtype, sampler, steps, guidance, height=height, width=width)
     for adapter in (lora, delta):
         if adapter is not None and not adapter.is_file():
@@ -101,7 +111,7 @@ def generate(
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
-    _say_what_is_lost(pipeline, [*sentences, *([negative] if negative else [])])
+    _warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     sheet: list[np.ndarray] = []
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
@@ -138,7 +148,7 @@ def generate(
         own = {"prompt": sentence, "seed": first_seed + number}
         with status(f"{which}writing"):
             write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
-        print(f"{printable(target, _MOST_OF_A_PATH)}  (seed {first_seed + number})")
+        print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
         sheet.append(video)
     if contact_sheet is not None:
         from latentshift.contact_sheet import contact_sheet as in_rows
@@ -148,7 +158,7 @@ def generate(
         all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
         with status("writing the contact sheet"):
             write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
-        print(printable(contact_sheet, _MOST_OF_A_PATH))
+        print(printable(contact_sheet, _MAX_PATH))
 
 
 def _collect(prompts: list[str], file: Path | None) -> list[str]:
@@ -224,7 +234,7 @@ def _prepare(
     return pipeline
 
 
-def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
+def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
     from latentshift.models.caption_length import token_count
     from latentshift.models.text import unknown_words, vocabulary_words
 
@@ -239,7 +249,7 @@ def _say_what_is_lost(pipeline: LatentShiftPipeline, sentences: list[str]) -> No
     if missing:
         known = ", ".join(vocabulary_words(pipeline.tokenizer) or [])
         words = printable(", ".join(map(repr, missing)))
-        print(f"warning: the model never learned {words}; it knows: {known}", file=sys.stderr)
+        print(f"warning: the model was not trained on {words}; its vocabulary: {known}", file=sys.stderr)
 
 
 def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
@@ -247,7 +257,7 @@ def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: 
 
     from latentshift.video import as_clip
 
-    # Drawn on the CPU whatever the device, so that a seed is the same noise everywhere.
+    # On the CPU whatever the device, so that a seed gives the same noise everywhere.
     generator = torch.Generator().manual_seed(seed)
     (video,) = pipeline(sentence, generator=generator, return_dict=False, **arguments)[0]
     return as_clip(video)

@@ -1,4 +1,4 @@
-"""``latentshift info``: what a model is made of."""
+"""``latentshift info``: parameters and settings of a model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from latentshift.model_paths import BUNDLED
 def info(
     model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
     variant: str | None = typer.Option(
-        None, "--variant", help="Of the model's weight files, as fp16 for model.fp16.safetensors. Default: none."
+        None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
     ),
-    as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
     from latentshift.model_paths import check_model

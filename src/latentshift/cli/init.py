@@ -1,4 +1,4 @@
-"""``latentshift init``: an image model becomes a latentshift pipeline, untrained for video."""
+"""``latentshift init``: convert an image model to a latentshift pipeline, not yet trained on video."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ def init(
         None, "--family", help="ldm, sd1, sd2, sd2-base or sdxl: the published model, from the hub."
     ),
     random_weights: bool = typer.Option(
-        False, "--random-weights", help="With --family: full size, nothing learned, no download."
+        False, "--random-weights", help="With --family: random weights at full size, no download."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     variant: str | None = typer.Option(
-        None, "--variant", help="Of the base's weight files, as fp16 for model.fp16.safetensors. Default: none."
+        None,
+        "--variant",
+        help="Variant of the base's weight files, e.g. fp16 for model.fp16.safetensors. Default: none.",
     ),
     method: str | None = typer.Option(
         None,
         "--method",
-        help="How frames meet: latent-shift, latent-vdm (the paper's baseline: temporal attention) or none. "
+        help="Temporal method: latent-shift, latent-vdm (the paper's baseline: temporal attention) or none. "
         "Default: the base's, or latent-shift.",
     ),
     fold: int | None = typer.Option(
-        None, "--fold", help="One in how many channels comes from each neighbouring frame. Default: the base's, or 3."
+        None, "--fold", help="1/fold of the channels come from each neighbouring frame. Default: the base's, or 3."
     ),
     padding: str | None = typer.Option(
         None, "--padding", help="zeros (the paper's) or circular. Default: the base's, or zeros."
@@ -41,33 +43,33 @@ def init(
         "--direction",
         help="first_from_past (the paper's) or first_from_future. Default: the base's, or first_from_past.",
     ),
-    frames: int | None = typer.Option(None, "--frames", help="Frames a video. Default: the base's, or 16."),
-    fps: int | None = typer.Option(None, "--fps", help="Frames a second. Default: the base's, or 8."),
+    frames: int | None = typer.Option(None, "--frames", help="Frames per video. Default: the base's, or 16."),
+    fps: int | None = typer.Option(None, "--fps", help="Frames per second. Default: the base's, or 8."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
-    """Let frames meet in an image model (by the temporal shift) and save it: ready to be fine-tuned on clips."""
+    """Install the temporal shift on an image model and save it, ready for fine-tuning on clips."""
     from latentshift.cli.preflight import check_new_model
     from latentshift.files import atomic_write
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
     if random_weights and family is None:
-        raise ValueError("--random-weights needs a --family, which says of what size")
+        raise ValueError("--random-weights needs --family, which sets the size")
     if random_weights and variant is not None:
-        raise ValueError("--variant is of weights that are loaded, and --random-weights loads none")
+        raise ValueError("--variant has no effect with --random-weights")
     check_new_model(output, dtype)
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
             raise ValueError(f"{option} must be 1 or more, not {number}")
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}
-    ShiftConfig(**given)  # type: ignore[arg-type]  # a wrong word is refused before anything is loaded
+    ShiftConfig(**given)  # type: ignore[arg-type]  # refuses invalid values before anything is loaded
     if method is not None and method not in METHODS:
-        raise ValueError(f"no method is called {method!r}; there are {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     if given and method not in (None, "latent-shift"):
-        raise ValueError(f"--{next(iter(given))} is of --method latent-shift, and not of {method}")
+        raise ValueError(f"--{next(iter(given))} needs --method latent-shift, not {method}")
     if family is not None and family not in FAMILIES:
-        raise ValueError(f"no family is called {family!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
     if base is not None:
         check_model(base)
     from latentshift.cli.models import load_pipeline, quiet_libraries
@@ -80,7 +82,7 @@ def init(
     from latentshift.pipeline import LatentShiftPipeline
 
     if family is not None and random_weights:
-        with status("making random weights"):
+        with status("initializing random weights"):
             pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
         pipeline = load_pipeline(
@@ -88,8 +90,8 @@ def init(
         )
     if given and method is None and pipeline.config.shift is None:
         raise ValueError(
-            f"--{next(iter(given))} is of the temporal shift, which {base} does without ({pipeline.method}); say "
-            "--method latent-shift, which takes what is there out, or leave it out"
+            f"--{next(iter(given))} needs the temporal shift, which {base} does not use ({pipeline.method}); add "
+            "--method latent-shift, which replaces it, or leave the option out"
         )
     if method is not None:
         pipeline.set_method(method)

@@ -1,4 +1,4 @@
-"""Loading a model for a verb: quietly, onto a device, and with one sentence for whatever goes wrong."""
+"""Load a model for a command: without library warnings, onto a device, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' warnings and progress bars off the screen; to be called before they are imported."""
+    """Silence warnings and progress bars of the libraries; call this before they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -34,7 +34,7 @@ def quiet_libraries() -> None:
 
 
 def pick_device(name: str) -> str:
-    """``auto`` is CUDA where there is some, else the CPU.
+    """Resolve a device name; ``auto`` is CUDA if available, else the CPU.
 
     Raises:
         ValueError: for a device that torch does not know or this machine does not have.
@@ -52,10 +52,10 @@ def pick_device(name: str) -> str:
 
 
 def load_dtype(dtype: str, device: str) -> torch.dtype:
-    """What a dtype's name means on a device.
+    """Resolve a dtype name for a device.
 
     Raises:
-        ValueError: for a name that there is not.
+        ValueError: for an unknown dtype.
     """
     check_dtype_name(dtype)
     import torch
@@ -67,11 +67,11 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
 def load_pipeline(
     model: str, device: str = "cpu", dtype: str = "auto", variant: str | None = None
 ) -> LatentShiftPipeline:
-    """A pipeline on a device.
+    """Load a pipeline onto a device.
 
     Args:
         model: ``bundled``, a folder, or a hub id.
-        device: as :func:`pick_device` gives it.
+        device: from :func:`pick_device`.
         dtype: float32, bfloat16, float16, or ``auto``: float16 on CUDA, float32 elsewhere.
         variant: of the weight files, as ``fp16`` for ``model.fp16.safetensors``.
 
@@ -88,11 +88,11 @@ def load_pipeline(
 def load_adapted(
     model: str, device: str, dtype: str, adapters: dict[str, Path | None], variant: str | None = None
 ) -> LatentShiftPipeline:
-    """A pipeline on a device, with what training wrote for it.
+    """Load a pipeline onto a device, with adapters from training.
 
     Args:
         model: ``bundled``, a folder, or a hub id.
-        device: as :func:`pick_device` gives it.
+        device: from :func:`pick_device`.
         dtype: as for :func:`load_pipeline`.
         adapters: ``lora`` or ``delta`` -> the file, None for none.
         variant: as for :func:`load_pipeline`.
@@ -110,7 +110,7 @@ def load_adapted(
     from latentshift.models.adapter import load_adapter
 
     target = load_dtype(dtype, device)
-    pipeline = load_pipeline(model, "cpu", "float32", variant)  # what is added to weights is added to exact ones
+    pipeline = load_pipeline(model, "cpu", "float32", variant)  # adapters are added in float32
     for kind, path in files.items():
         with status(f"adding {printable(path.name)}"):
             load_adapter(pipeline, path, kind)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What can be known of a command before torch is imported: it is refused at once where that does not hold."""
+"""Checks of a command before torch is imported, so that mistakes are refused at once."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
 
 def check_device_name(name: str) -> None:
-    """Refuse a device of a kind that there is not; whether this machine has it, torch knows.
+    """Refuse an unknown device type; whether this machine has the device is checked later by torch.
 
     Raises:
-        ValueError: that names those there are.
+        ValueError: for an unknown device.
     """
     kind, colon, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not index.isdecimal()):
-        raise ValueError(f"the device {name!r} cannot be used: there are auto, cpu, cuda, cuda:1, … and mps")
+        raise ValueError(f"the device {name!r} cannot be used: choose from auto, cpu, cuda, cuda:1, … and mps")
 
 
 def check_dtype_name(name: str, *, auto: bool = True) -> None:
-    """Refuse a dtype that there is not.
+    """Refuse an unknown dtype.
 
     Raises:
-        ValueError: that names those there are.
+        ValueError: for an unknown dtype.
     """
     known = ("auto", *DTYPES) if auto else DTYPES
     if name not in known:
-        raise ValueError(f"no dtype is called {name!r}; there are {', '.join(known)}")
+        raise ValueError(f"unknown dtype {name!r}: choose from {', '.join(known)}")
 
 
 def check_new_model(output: Path, dtype: str) -> None:
-    """That a model can be written.
+    """Check that a model can be written.
 
     Raises:
-        ValueError: if something lies at its place, nothing can be written there, or there is no such dtype.
+        ValueError: if the folder exists and is not empty, can't be written, or the dtype is unknown.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists already; choose another folder, or delete it")
@@ -48,15 +48,14 @@ def check_new_model(output: Path, dtype: str) -> None:
 
 
 def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
-    """What a run starts from, as far as its folders tell.
+    """Check the models and sources of a recipe as far as possible without loading them.
 
     Args:
         recipe: of the run.
-        data: whether its data has to be here.
+        data: whether its data must exist on this machine.
 
     Raises:
-        ValueError: for a device of no kind that there is, a base or a text encoder that is no model, or a source that
-            is not there.
+        ValueError: for an unknown device, a base or text encoder that is not a model, or a missing source.
     """
     from latentshift.data.latents.spec import index_path
     from latentshift.data.sources import parse_source
@@ -82,17 +81,17 @@ def check_generation(
     height: int | None = None,
     width: int | None = None,
 ) -> None:
-    """What ``generate`` and ``evaluate`` ask of a model, as far as its folder and the words tell.
+    """Check the options of ``generate`` and ``evaluate`` as far as possible without loading the model.
 
     Raises:
-        ValueError: for the first that does not hold.
+        ValueError: for the first invalid option.
     """
     from latentshift.diffusion.samplers import SAMPLERS
 
     check_device_name(device)
     check_dtype_name(dtype)
     if sampler is not None and sampler not in SAMPLERS:
-        raise ValueError(f"no sampler is called {sampler!r}; there are {', '.join(SAMPLERS)}")
+        raise ValueError(f"unknown sampler {sampler!r}: choose from {', '.join(SAMPLERS)}")
     if guidance is not None:
         check_guidance(guidance)
     folder = check_model(model)

@@ -1,4 +1,4 @@
-"""``latentshift train``: a recipe in, a run's folder out."""
+"""``latentshift train``: train by a recipe into a run folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from latentshift.out_of_memory import is_out_of_memory
 def train(
     recipe: Path = typer.Argument(..., help="The recipe, a YAML file; see recipes/."),
     overrides: list[str] | None = typer.Argument(
-        None, help="Settings to change, as key=value; a dot goes a level down: optimizer.learning_rate=1e-4."
+        None, help="Overrides as key=value, e.g. optimizer.learning_rate=1e-4."
     ),
     dry: bool = typer.Option(
-        False, "--dry-run", help="Print the resolved recipe and what the run would take, and stop."
+        False, "--dry-run", help="Print the resolved recipe and estimated memory and compute, and exit."
     ),
     processes: int | None = typer.Option(
-        None, "--processes", min=1, help="With --dry-run: how many share each batch. Default: one."
+        None, "--processes", min=1, help="With --dry-run: number of processes. Default: 1."
     ),
     memory: float | None = typer.Option(
-        None, "--memory", min=0.0, help="With --dry-run: GiB of each process's device. Default: what this machine has."
+        None,
+        "--memory",
+        min=0.0,
+        help="With --dry-run: GiB of memory of each process's device. Default: this machine's.",
     ),
 ) -> None:
-    """Train by a recipe; the same command again takes an interrupted run up where it stopped."""
+    """Train by a recipe; the same command resumes an interrupted run."""
     from latentshift.cli.preflight import check_recipe
     from latentshift.training.recipe import load_recipe
 
@@ -40,12 +43,14 @@ def train(
         return
     if processes is not None or memory is not None:
         raise ValueError(
-            "--processes and --memory are for --dry-run alone; on several processes train with "
+            "--processes and --memory need --dry-run; on several processes train with "
             "torchrun --nproc-per-node=N -m latentshift train RECIPE"
         )
     from latentshift.training.preflight import validate_run
 
-    validate_run(resolved, int(os.environ.get("WORLD_SIZE", "1")))  # before the seconds that libraries take to load
+    validate_run(
+        resolved, int(os.environ.get("WORLD_SIZE", "1"))
+    )  # before the libraries are loaded, which takes seconds
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()
@@ -77,10 +82,10 @@ def train(
         kept = list_checkpoints(resolved.output / "checkpoints")
         resumes = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
         raise ValueError(f"out of memory: {needs}; {resumes}") from error
-    # Where all end together: a process that is still there may abort when it finds another one gone. After an error of
-    # one alone, taking the group down may wait for the others, before its error is shown.
+    # Only where all processes end together: after an error in one, destroying the group may wait for the others before
+    # the error is shown.
     PartialState().destroy_process_group()
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one says it
+    if os.environ.get("RANK", "0") != "0":  # only the first process prints
         return
     for made in ("model", "lora.safetensors", "delta.safetensors"):
         if (resolved.output / made).exists():

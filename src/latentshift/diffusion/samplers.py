@@ -98,7 +98,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
     if name is None:
         return scheduler
     if name not in SAMPLERS:
-        raise ValueError(f"no sampler is called {name!r}; there are {', '.join(SAMPLERS)}")
+        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
     kind, wanted = getattr(diffusers, SAMPLERS[name]), {"timestep_spacing": _SPACING.get(name, "linspace"), **settings}
     if type(scheduler) is kind and all(scheduler.config.get(key) == value for key, value in wanted.items()):
         return scheduler

@@ -1,12 +1,11 @@
-"""Says what a sprites clip shows: background, colour, thing and motion, without any learned part.
+"""Read background, colour, thing and motion from a sprites clip, without any learned component.
 
-It is the judge of text-to-video on the sprites world: read a generated clip, compare with the caption's words. A word
-is None where the reader cannot say, and None counts as wrong. A motion is said only when the thing is seen in nearly
-every frame and its track follows that motion's own law closely; shuffled frames, jumps and vanishing things follow
-none.
+Used to score text-to-video models on sprites: the readings of a generated clip are compared with its caption. A reading
+is None if it is uncertain, and None counts as wrong. A motion is recognized only if the thing is seen in nearly every
+frame and its track follows that motion's law closely; shuffled frames, jumps and vanishing things match none.
 
-Knows nothing of models, captions or files, and does not judge how pretty a clip is: texture, sharpness and colours
-within the tolerances below all read alike.
+Knows nothing of models, captions or files, and does not judge image quality: texture, sharpness and colours within the
+tolerances below make no difference.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ ORBITS = np.linspace(0.7, 1.3, 25)  # turns per clip of NUM_FRAMES, either way [
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows, each a word of the world, or None where the reader cannot say."""
+    """What a clip shows, in words of the captions, or None if uncertain."""
 
     background: str | None
     colour: str | None
@@ -70,7 +69,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares of right readings, 0 … 1. ``motion`` is None when all that was read were images."""
+    """Accuracies, 0 … 1. ``motion`` is None if all were images."""
 
     n: int
     background: float
@@ -80,15 +79,15 @@ class Scores:
     joint: float  # everything right at once; of an image, everything but the motion
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Plain numbers by name, as a report stores them."""
+        """Plain numbers by name, for a report."""
         return asdict(self)
 
 
 def read_clip(video: np.ndarray) -> Reading:
-    """Reads one clip or image.
+    """Read one clip or image.
 
     Args:
-        video: uint8 RGB (F, S, S, 3), S >= 32; one frame is an image, of which no motion is said.
+        video: uint8 RGB (F, S, S, 3), S >= 32; one frame is an image, which has no motion.
 
     Raises:
         ValueError: for another dtype or shape.
@@ -189,7 +188,7 @@ def _circles(when: np.ndarray, x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
-    """How many readings agree with the sprites that were asked for. Images have no motion to be right about.
+    """Compare readings with the requested sprites. The motion of images is not scored.
 
     Raises:
         ValueError: if there are none, or not as many readings as sprites.
@@ -214,17 +213,17 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
 
 @cache
 def calibrate(size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = False, images: bool = False) -> Scores:
-    """The reader's own score on clips that the world rendered, to be printed beside a model's.
+    """The reader's scores on rendered clips, the ceiling of a model's scores.
 
     Args:
         size: side of the frames in pixels.
-        clips: how many, from the first on.
-        seed: of which of the world's streams.
+        clips: number of clips.
+        seed: of the stream of clips.
         held_out: clips of the held-out triples instead of the seen ones.
         images: one frame of each clip instead of the clip.
 
     Raises:
-        ValueError: for no clips, or a size that the world does not draw.
+        ValueError: for no clips, or an unsupported size.
     """
     world = Sprites(size=size, seed=seed, held_out=held_out)
     readings, sprites = [], []

@@ -1,7 +1,7 @@
-"""The sprites study: does a generated video show what its sentence said? Read by the analytic reader.
+"""The sprites study: does a generated video show what its prompt describes? Scored by the analytic reader.
 
-Prompts and seeds are fixed, so that two models, or two settings, answer the same questions. Knows no pipeline: videos
-come from a callable. What was read is kept line by line, so that a broken study goes on where it stopped.
+Prompts and seeds are fixed, so that models and settings can be compared. Knows no pipeline: videos come from a
+callable. Readings are saved line by line, so that an interrupted study can be resumed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Generate = Callable[[str, int], np.ndarray]  # (prompt, seed) -> uint8 (F, H, W,
 
 _PROMPT_SEED = 20_230_417  # a stream of sprites that no recipe trains on
 _CALIBRATION_CLIPS = 512
-_ANSWER = ("background", "colour", "thing", "motion", "frames")
+_READ_FIELDS = ("background", "colour", "thing", "motion", "frames")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Part:
 
     Attributes:
         name: for the report.
-        held_out: whether the triples are the ones that were never trained on.
+        held_out: whether the triples are held out from training.
         image: one frame, without motion in the prompt.
         shift: False switches the temporal shift off at inference (Sec. 4.4, Fig. 7).
         first_seed: of video 0; video k has ``first_seed + k``.
@@ -52,7 +52,7 @@ PARTS = (
 )
 
 
-def questions(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]]:
+def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]]:
     """The first ``count`` (sprite, prompt, seed) of a part; motions, things and colours come about equally often."""
     world = Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out)
     sprites = [world.describe(index)[0] for index in range(count)]
@@ -62,12 +62,11 @@ def questions(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]
     ]
 
 
-def settle(folder: Path, settings: dict[str, Any]) -> None:
-    """Write what a study's answers depend on beside them, or check that it is what they were made with.
+def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a study, or check that those in the folder are equal.
 
     Raises:
-        ValueError: if the folder's answers were made with other settings, or their record is damaged; the message
-            names the difference.
+        ValueError: if the folder's settings differ or are damaged; the message names the difference.
     """
     path = folder / "settings.json"
     if not path.exists():
@@ -80,40 +79,40 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     for key in sorted(before.keys() | settings.keys()):
         if before.get(key) != settings.get(key):
             raise ValueError(
-                f"{folder} holds a study of something else: {key} was {before.get(key)!r} and is now "
+                f"{folder} holds a study with other settings: {key} was {before.get(key)!r} and is now "
                 f"{settings.get(key)!r}; choose another output folder"
             )
 
 
 def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) -> Iterator[np.ndarray | None]:
-    """Generate and read the videos that ``log`` (JSON lines) does not hold yet; yields each video, None if it was read.
+    """Generate and read the videos missing in ``log`` (JSON lines); yields each video, None if already read.
 
     Raises:
-        ValueError: if the log holds answers to other questions.
+        ValueError: if the log has readings of other prompts.
     """
-    answers = _load(log)
+    readings = _load(log)
     atomic_write_text(
-        log, "".join(json.dumps(answer) + "\n" for answer in answers)
-    )  # without a line that a kill cut short
+        log, "".join(json.dumps(reading) + "\n" for reading in readings)
+    )  # drops a line cut short by a kill
     with log.open("a") as file:
-        for index, (_, prompt, seed) in enumerate(questions(part, count, size)):
-            if index < len(answers):
-                if (answers[index]["prompt"], answers[index]["seed"]) != (prompt, seed):
-                    raise ValueError(f"{log} line {index + 1} answers another prompt; choose another output folder")
+        for index, (_, prompt, seed) in enumerate(prompts_of(part, count, size)):
+            if index < len(readings):
+                if (readings[index]["prompt"], readings[index]["seed"]) != (prompt, seed):
+                    raise ValueError(f"{log} line {index + 1} is of another prompt; choose another output folder")
                 yield None
                 continue
             video = generate(prompt, seed)
-            reading = read_clip(video)
-            answer = {"prompt": prompt, "seed": seed, **{name: getattr(reading, name) for name in _ANSWER}}
-            file.write(json.dumps(answer) + "\n")
+            read = read_clip(video)
+            reading = {"prompt": prompt, "seed": seed, **{name: getattr(read, name) for name in _READ_FIELDS}}
+            file.write(json.dumps(reading) + "\n")
             file.flush()
             yield video
 
 
 def score_part(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
-    """The scores of a part that was read: shares of right answers in [0, 1] beside the reader's own on true clips."""
-    sprites = [sprite for sprite, _, _ in questions(part, count, size)]
-    readings = [Reading(**{name: answer[name] for name in _ANSWER}) for answer in _load(log)[:count]]
+    """The scores of a part: accuracies in [0, 1], and those of the reader on true clips."""
+    sprites = [sprite for sprite, _, _ in prompts_of(part, count, size)]
+    readings = [Reading(**{name: reading[name] for name in _READ_FIELDS}) for reading in _load(log)[:count]]
     reader = calibrate(size, _CALIBRATION_CLIPS, held_out=part.held_out, images=part.image)
     return {"part": asdict(part), **score(readings, sprites).to_dict(), "reader_on_true_clips": reader.to_dict()}
 
@@ -122,15 +121,15 @@ def _load(log: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     lines = log.read_text().splitlines(keepends=True)
-    answers: list[dict[str, Any]] = []
+    readings: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.endswith("\n"):
-            continue  # a kill in the middle of it
+            continue  # cut short by a kill
         try:
-            answer = json.loads(line)
+            reading = json.loads(line)
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict) or not answer.keys() >= {"prompt", "seed", *_ANSWER}:
-            raise ValueError(f"{log} line {number} is damaged; delete the file to ask again")
-        answers.append(answer)
-    return answers
+            reading = None
+        if not isinstance(reading, dict) or not reading.keys() >= {"prompt", "seed", *_READ_FIELDS}:
+            raise ValueError(f"{log} line {number} is damaged; delete the file to generate again")
+        readings.append(reading)
+    return readings

@@ -1,4 +1,4 @@
-"""The sprites study of a pipeline: asked part by part, read, and written down, with pictures of each part's first."""
+"""Evaluate a pipeline on sprites: generate, read and score the videos of each part, with contact sheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from latentshift.contact_sheet import contact_sheet
-from latentshift.evaluation.sprites_study import PARTS, Part, questions, read_part, score_part, settle
+from latentshift.evaluation.sprites_study import PARTS, Part, check_or_write_settings, prompts_of, read_part, score_part
 from latentshift.files import atomic_write_text
 from latentshift.frame_context import frames_independent
 from latentshift.models.fingerprint import model_fingerprint
@@ -25,17 +25,17 @@ SCORES = ("background", "colour", "motion", "thing", "joint")
 
 
 class Study:
-    """One study in one folder; the same again goes on where it stopped.
+    """A sprites study in a folder; repeating it resumes where it was interrupted.
 
     Args:
-        pipeline: that is asked, with the sampler that is to be used.
+        pipeline: to evaluate, with its sampler.
         name: of the model, for the report.
         output: the folder.
         steps: of the sampler.
-        guidance: scale; None: the model's own.
+        guidance: scale; None: the model's default.
 
     Raises:
-        ValueError: for settings that the pipeline can't take, or a folder with a study of something else.
+        ValueError: for invalid settings, or if the folder holds a study with other settings.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class Study:
             "device": pipeline.device.type,
             "dtype": str(pipeline.dtype),
         }
-        settle(output, self.settings)
+        check_or_write_settings(output, self.settings)
 
     def scores(self, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Name and scores of each part, as soon as it is read; then ``report.json`` has them all.
+        """Name and scores of each part, as soon as it is scored; ``report.json`` is written at the end.
 
         Args:
-            counts: how many videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 leaves it out.
+            counts: number of videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 skips it.
         """
         report: dict[str, Any] = {"model": self.name, "settings": self.settings, "parts": []}
         for part in PARTS:
@@ -89,12 +89,12 @@ class Study:
         for index, video in enumerate(bar):
             if video is not None and index < shown:
                 first.append(video)
-        asked = questions(part, shown, size)
-        if len(first) < shown and not picture.exists():  # an earlier run read some of them and was broken off
-            again = progress_bar(asked, text=f"{part.name}: picture", unit="video", leave=False)
+        wanted = prompts_of(part, shown, size)
+        if len(first) < shown and not picture.exists():  # an interrupted run has read some of them
+            again = progress_bar(wanted, text=f"{part.name}: picture", unit="video", leave=False)
             first = [generate(prompt, seed) for _, prompt, seed in again]
         if len(first) == shown:
-            write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in asked], columns=16)[None])
+            write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in wanted], columns=16)[None])
         return score_part(part, count, size, log)
 
     def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:

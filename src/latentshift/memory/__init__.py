@@ -1,1 +1,1 @@
-"""How much memory and how many operations a run needs, estimated before it begins."""
+"""Estimates of memory and compute of a run, before it starts."""

@@ -1,4 +1,4 @@
-"""Which settings would make a run need less memory, in a sentence, from the estimate."""
+"""Suggest settings that reduce the memory of a run, from the estimate."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from latentshift.training.recipe import AnyRecipe, conflicts_with_shares
 
 
 def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int = 1, base: int | None = None) -> str:
-    """A sentence: how much memory a run needs of how much there is, and which settings would need less.
+    """A sentence with the memory a run needs, the memory available, and settings that need less.
 
-    Only settings that change nothing that is learned are suggested, as few as are enough.
+    Only settings that do not change the result of training are suggested, and no more than needed.
 
     Args:
         recipe: of the run.
@@ -35,7 +35,7 @@ def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int =
     where = "memory" if device.type == "cpu" else f"the memory of {device}"
     sentence = f"the run takes about {_gib(before.total)} of the {_gib(limit)} of {where}"
     if before.total <= limit:
-        sentence += ", so something else must have taken the rest"
+        sentence += ", so other programs must be using the rest"
     if overrides:
         sentence += f"; with {' '.join(overrides)} it takes about {_gib(best.total)}"
     if best.total > limit:

@@ -1,4 +1,4 @@
-"""Estimate of what a run needs, before it begins: parameters, memory by part, operations."""
+"""Estimate parameters, memory by purpose, and FLOPs of a run before it starts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FLOAT = 4  # bytes of a weight, a gradient, an average
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of the optimizer's two averages, for each trained weight
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
-Memory = dict[str, int]  # bytes by what they are for
+Memory = dict[str, int]  # bytes by purpose
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run needs.
+    """The estimated needs of a run.
 
     Attributes:
         parts: of the model.
@@ -51,16 +51,16 @@ class Estimate:
 
     @property
     def memory(self) -> Memory:
-        """Its memory, by what it is for."""
+        """Memory of that phase, by purpose."""
         return self.moments[self.fullest]
 
     @property
     def total(self) -> int:
-        """Bytes in all at the highest peak."""
+        """Total bytes at the highest peak."""
         return self.held(self.fullest)
 
     def held(self, moment: str) -> int:
-        """Bytes in all at the peak of a phase."""
+        """Total bytes at the peak of a phase."""
         return sum(self.moments[moment].values())
 
 
@@ -69,12 +69,12 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
 
     Args:
         recipe: of the run; only the configurations of its models are read.
-        device: where it would be trained; it need not be in this machine.
+        device: to train on; it need not be in this machine.
         processes: that share each batch.
         base: bytes of a process before anything is loaded, counted on the CPU alone; None: of this process, now.
 
     Raises:
-        ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
+        ValueError: if the configuration of its base can't be read, or is not a valid base.
     """
     share = recipe.batch_size // processes
     micro = recipe.micro_batch_size or share
@@ -111,7 +111,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     if in_shares:
         block, rest = block_sizes(work.objective)
         step["gradients"] //= processes
-        step["gathered blocks"] = _FLOAT * (rest + 2 * block)  # the one at work, and the next
+        step["gathered blocks"] = _FLOAT * (rest + 2 * block)  # the current one and the next
         step["exchange of gradients"] = _FLOAT * block
     moments = {STEP: step, SAMPLES: {**resting, "activations": max(sampling)}}
     if encoding:
@@ -124,7 +124,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
         moments[SAMPLES]["copy for samples"] = _FLOAT * (everything - _beside_objective(work))
     else:
         moments[SAMPLES]["weights"] = _FLOAT * everything
-        if device.type == "cpu":  # the average takes the place of the weights
+        if device.type == "cpu":  # averaged weights replace the trained ones
             moments[SAMPLES]["weights put aside"] = _FLOAT * count
     flops = sum(share_of_steps * each.flops for share_of_steps, each in steps)
     return Estimate(work.parts, moments, round(flops * (share // micro) * processes))
@@ -136,14 +136,14 @@ def process_size() -> int:
 
 
 def memory_for_each(device: torch.device, processes: int) -> int:
-    """Bytes that each process has on a device: a GPU is one process's, and the machine's memory all of theirs.
+    """Bytes available to each process: all of a GPU, or an equal share of the machine's memory.
 
     Raises:
-        ValueError: for a GPU that is not here.
+        ValueError: for a GPU that this machine does not have.
     """
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError("there is no GPU here to ask for its memory; say how much it has with --memory GIB")
+            raise ValueError("this machine has no GPU; give the memory of yours with --memory GIB")
         return int(torch.cuda.get_device_properties(device).total_memory)
     total = int(psutil.virtual_memory().total)
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"

@@ -1,4 +1,4 @@
-"""What is used of torch's private modules, here and nowhere else in the package.
+"""The only use of torch's private modules in the package.
 
 Torch documents both classes and has no public name for either. The public meta device can't stand in for fake tensors:
 it takes no part in autocast, so the copies in lower precision, a good part of a step's memory, would not be counted.

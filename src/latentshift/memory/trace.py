@@ -68,7 +68,7 @@ def trace_step(
 
 
 def peak_memory(call: Callable[[], Any]) -> int:
-    """The most that a call allocates at a time; to be called under fake tensors."""
+    """Peak allocation of a call; to be called under fake tensors."""
     live = _LiveMemory()
     with live:
         call()

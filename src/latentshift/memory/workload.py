@@ -36,7 +36,7 @@ from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
 from latentshift.training.text_model import build_text_model
 
 Work = Callable[[], Any]
-_SIZES = (0.0,) * 6  # of SDXL's frames: their values matter to nothing here
+_SIZES = (0.0,) * 6  # SDXL's sizes: their values do not matter here
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Part:
 
     Attributes:
         name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
-        parameters: how many it has, with its adapter's.
-        trained: how many of them are trained.
-        at_work: whether training uses it; else it is loaded for samples alone.
+        parameters: number of parameters, adapter included.
+        trained: number of trained parameters.
+        at_work: whether training uses it; otherwise it is only loaded for samples.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Workload:
 
     Attributes:
         parts: of the model.
-        objective: what is trained, on torch's meta device.
+        objective: the trained module, on torch's meta device.
         steps: the kinds of batches, each with its share of the steps.
-        encoding: clips that are encoded between two steps.
-        sampling: what is called for samples, one after the other, in float32.
-        modules: all that are called.
+        encoding: calls that encode clips between two steps.
+        sampling: calls that generate samples, in order, in float32.
+        modules: all modules used.
     """
 
     parts: tuple[Part, ...]
@@ -81,7 +81,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
     """The work of a run with micro-batches of ``count`` samples.
 
     Raises:
-        ValueError: if the configuration of what it starts from can't be read, or is none that it can start from.
+        ValueError: if the configuration of its base can't be read, or is not a valid base.
     """
     return _of_autoencoder(recipe, count) if isinstance(recipe, AutoencoderRecipe) else _of_denoiser(recipe, count)
 
@@ -143,7 +143,7 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
 
     def predict() -> None:
         scale = pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
-        both = 1 if scale == 1.0 else 2  # with guidance, the empty sentence's beside it
+        both = 1 if scale == 1.0 else 2  # with guidance, also the empty sentence
         latents = torch.empty(both, num_frames, channels, side, side)
         denoise(unet, latents, torch.zeros(both), text(both).with_sizes(_SIZES), scale)
 
@@ -155,7 +155,7 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
 
     images = recipe.share_of_images
     steps = [(1 - images, partial(batch, count, num_frames))]
-    if images:  # as many single frames, each with a text of its own
+    if images:  # single frames, each with its own text
         steps.append((images, partial(batch, count * num_frames, 1)))
     return Workload(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))
 
@@ -190,5 +190,5 @@ def _part(name: str, module: nn.Module, *, at_work: bool = True) -> Part:
 
 
 def _as_shapes(autoencoder: AutoencoderKL) -> AutoencoderKL:
-    """Off the meta device, as fake tensors."""
+    """Move an autoencoder off the meta device, as fake tensors."""
     return autoencoder.to_empty(device="cpu") if autoencoder.device.type == "meta" else autoencoder

@@ -113,7 +113,7 @@ def find_original_family(names: Collection[str], wanted: str | None = None) -> s
         ValueError: if no family, several, or not the wanted one matches.
     """
     if wanted is not None and wanted not in FAMILIES:
-        raise ValueError(f"no family is called {wanted!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {wanted!r}: choose from {', '.join(FAMILIES)}")
     fitting = [name for name, family in FAMILIES.items() if all(_has(names, text) for text in family.original)]
     if not fitting or not any(each.startswith(_UNET) for each in names):
         raise ValueError(

@@ -372,7 +372,7 @@ def random_weights(name: str, *, seed: int = 0) -> dict[str, Any]:
         ValueError: for a family that is not known.
     """
     if name not in FAMILIES:
-        raise ValueError(f"no family is called {name!r}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family {name!r}: choose from {', '.join(FAMILIES)}")
     family = FAMILIES[name]
     torch.manual_seed(seed)
     parts = {

@@ -413,7 +413,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise ValueError(f"the recipe {path} does not hold: {format_validation_error(error, leave_out=1)}") from None
+        raise ValueError(f"the recipe {path} is not valid: {format_validation_error(error, leave_out=1)}") from None
 
 
 def dump_recipe(recipe: AnyRecipe) -> str:

@@ -1,4 +1,4 @@
-"""``latentshift data``: what a folder of clips holds, before anything learns from it. One file a verb."""
+"""``latentshift data``: inspect, split and encode training data. One file for each command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 from latentshift.cli.data import encode, inspect, split
 
-data = typer.Typer(help="Look through, cut and encode clips to train on.", no_args_is_help=True)
+data = typer.Typer(help="Inspect, split and encode training clips.", no_args_is_help=True)
 data.command("inspect")(inspect.inspect)
 data.command("split")(split.split)
 data.command("encode")(encode.encode)

@@ -1,4 +1,4 @@
-"""What the verbs of ``latentshift data`` share: sources on the command line, limits, and lists of what was refused."""
+"""Shared by the commands of ``latentshift data``: sources, limits, and lists of rejected clips."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ SOURCE = typer.Argument(
     ...,
     help="A folder, a manifest (.jsonl), sprites, or KIND:PATH, where KIND is webvid, ucf101, msrvtt or webdataset.",
 )
-OPTIONS = typer.Argument(None, help="Of the source, as key=value: root=/data/webvid.")
-SHORT = typer.Option("refuse", "--short", help="Clips that are shorter: refuse, hold or shorten.")
-WORKERS = typer.Option(2, "--workers", help="Clips that are decoded side by side.")
-TIME_LIMIT = typer.Option(60.0, "--time-limit", help="Seconds that one clip may take.")
-MEMORY_LIMIT = typer.Option(4.0, "--memory-limit", help="GiB that one clip may take.")
+OPTIONS = typer.Argument(None, help="Options of the source as key=value, e.g. root=/data/webvid.")
+SHORT = typer.Option(
+    "refuse",
+    "--short",
+    help="For shorter clips: refuse them, hold the last frame, or shorten the window (refuse, hold, shorten).",
+)
+WORKERS = typer.Option(2, "--workers", help="Number of decoding processes.")
+TIME_LIMIT = typer.Option(60.0, "--time-limit", help="Time limit for one clip, in seconds.")
+MEMORY_LIMIT = typer.Option(4.0, "--memory-limit", help="Memory limit for one clip, in GiB.")
 
-MOST_SHOWN = 20
-MOST_OF_A_PATH = 4096
+MAX_SHOWN = 20
+MAX_PATH_LENGTH = 4096
 
 
 def source_of(words: str, options: list[str] | None) -> Any:
-    """The source that a user means.
+    """Parse a source and its options.
 
     Raises:
-        ValueError: for one that there is not, or options that do not hold.
+        ValueError: for an unknown source or invalid options.
     """
     from latentshift.data.sources import parse_source
 
@@ -48,14 +52,14 @@ def source_of(words: str, options: list[str] | None) -> Any:
 
 
 def limits_of(workers: int, time_limit: float, memory_limit: float) -> Any:
-    """What one clip may cost; ``memory_limit`` in GiB."""
+    """Limits of the decoding workers; ``memory_limit`` in GiB."""
     from latentshift.data.worker_pool import WorkerLimits
 
     return WorkerLimits(workers, time_limit, round(memory_limit * 2**30))
 
 
 def one_of(option: str, value: str, known: tuple[Word, ...]) -> Word:
-    """``value``, if it is one of the words that an option knows.
+    """Check that an option's value is one of ``known``.
 
     Raises:
         ValueError: if it is not.
@@ -67,9 +71,9 @@ def one_of(option: str, value: str, known: tuple[Word, ...]) -> Word:
 
 
 def print_refused(first: Sequence[RejectedRow], total: int, where_all_are: str) -> None:
-    """A line for each of the first that were refused, and where the rest stand."""
+    """Print the first rejected clips, and where the full list is."""
     here = f"{Path.cwd()}{os.sep}"
     for each in first:
         print(f"refused {printable(each.name.removeprefix(here))}: {printable(each.reason)}")
     if total > len(first):
-        print(f"… and {total - len(first)} more; {printable(where_all_are, MOST_OF_A_PATH)}")
+        print(f"… and {total - len(first)} more; {printable(where_all_are, MAX_PATH_LENGTH)}")

@@ -1,4 +1,4 @@
-"""``latentshift data encode``: every clip through a model's encoders once, into shards to train on."""
+"""``latentshift data encode``: encode clips once with a model's encoders, into shards for training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 import typer
 
 from latentshift.cli.data.common import (
+    MAX_PATH_LENGTH,
+    MAX_SHOWN,
     MEMORY_LIMIT,
-    MOST_OF_A_PATH,
-    MOST_SHOWN,
     OPTIONS,
     SHORT,
     SOURCE,
@@ -33,11 +33,11 @@ from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED, check_model
 
 ENGINES = ("local", "ray")
-_PATIENCE = timedelta(days=30)  # of a process that is done with the others, which may have more to do
+_TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 
 def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
-    """SIGTERM and Ctrl-C end the command at once, with a sentence: what is encoded is on the disk already."""
+    """SIGTERM and Ctrl-C end the command at once with one sentence; encoded clips are on disk already."""
 
     @wraps(command)
     def run(**arguments: Any) -> None:
@@ -50,7 +50,7 @@ def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
         except Terminated:
             raise Terminated(f"stopped by SIGTERM; {goes_on}") from None
         except KeyboardInterrupt:
-            print(f"stopped; {printable(goes_on, MOST_OF_A_PATH)}", file=sys.stderr)
+            print(f"stopped; {printable(goes_on, MAX_PATH_LENGTH)}", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return run
@@ -60,29 +60,31 @@ def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
 def encode(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,
-    model: str = typer.Option(BUNDLED, "--model", help="Whose encoders: bundled, a folder, or a hub id."),
+    model: str = typer.Option(BUNDLED, "--model", help="Model with the encoders: bundled, a folder, or a hub id."),
     output: Path = typer.Option(..., "--output", "-o", help="The folder for the shards."),
-    seconds: float = typer.Option(2.0, "--seconds", help="That a clip's frames span."),
+    seconds: float = typer.Option(2.0, "--seconds", help="Duration of a clip in seconds."),
     size: int | None = typer.Option(None, "--size", help="Side of the frames in pixels. Default: the model's."),
-    place: str = typer.Option("random", "--place", help="Of the window: random, first or centre."),
+    place: str = typer.Option("random", "--place", help="Position of the window: random, first or centre."),
     short: str = SHORT,
-    crop: str = typer.Option("centre", "--crop", help="centre or random."),
-    flip: bool = typer.Option(False, "--flip", help="Mirror half of the views; captions may say left and right."),
-    views: int = typer.Option(1, "--views", help="Windows and crops of each clip."),
-    seed: int = typer.Option(0, "--seed", help="Of the windows and crops."),
-    text: bool = typer.Option(True, "--text/--no-text", help="Keep the captions' embeddings too."),
-    clips_per_shard: int = typer.Option(256, "--clips-per-shard", help="Rows that a shard stands for."),
+    crop: str = typer.Option("centre", "--crop", help="Crop position: centre or random."),
+    flip: bool = typer.Option(False, "--flip", help="Mirror half of the views; captions may mention left and right."),
+    views: int = typer.Option(1, "--views", help="Number of random windows and crops of each clip."),
+    seed: int = typer.Option(0, "--seed", help="Seed of the windows and crops."),
+    text: bool = typer.Option(True, "--text/--no-text", help="Also store text embeddings of the captions."),
+    clips_per_shard: int = typer.Option(256, "--clips-per-shard", help="Clips per shard."),
     workers: int = WORKERS,
     time_limit: float = TIME_LIMIT,
     memory_limit: float = MEMORY_LIMIT,
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
-    retry: bool = typer.Option(False, "--retry", help="Make shards anew that lack clips, which may be mended by now."),
+    retry: bool = typer.Option(
+        False, "--retry", help="Remake shards with refused clips, e.g. after their files were repaired."
+    ),
     engine: str = typer.Option(
         "local", "--engine", help="local, also under accelerate launch; or ray, with the extra latentshift[ray]."
     ),
-    actors: int = typer.Option(1, "--actors", help="With ray: models that encode side by side."),
+    actors: int = typer.Option(1, "--actors", help="With ray: number of actors, each with a model."),
 ) -> None:
-    """Encode every clip of a source once; the same command again goes on where it stopped."""
+    """Encode every clip of a source once; the same command resumes an interrupted run."""
     from latentshift.cli.preflight import check_device_name
     from latentshift.data.footage.framing import CROPS, Framing
     from latentshift.data.footage.window import PLACES, Window
@@ -113,7 +115,7 @@ def encode(
             seed=seed,
         )
 
-    spec(1, 64 if size is None else size, "", "")  # refuses what does not hold for any model
+    spec(1, 64 if size is None else size, "", "")  # refuses values that are invalid for any model
     check_writable(output / "index.json")
     from accelerate import PartialState
     from tqdm import tqdm
@@ -124,7 +126,7 @@ def encode(
     from latentshift.data.latents.resolve import resolve_source
     from latentshift.models.caption_length import count_cut
 
-    state = PartialState(cpu=device == "cpu", **({"timeout": _PATIENCE} if "RANK" in os.environ else {}))
+    state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device)
     side = encoders.size if size is None else size
     latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
@@ -152,12 +154,12 @@ def encode(
     refused = encoded.rejected_by_kind.total()
     print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_rejected}")
     print_refused(
-        list(islice(encoded.rejected(), MOST_SHOWN)),
+        list(islice(encoded.rejected(), MAX_SHOWN)),
         refused,
         f"{output}/left-out.jsonl and the .json files there name all",
     )
     if encoded.short:
         print(f"{len(encoded.short)} with less than the window, held or shortened")
-    print(printable(output, MOST_OF_A_PATH))
+    print(printable(output, MAX_PATH_LENGTH))
     if not encoded.size(1):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A model's encoders, loaded for encoding: what they are told apart by, and the two callables."""
+"""The encoders of a model for ``data encode``: fingerprints and callables."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from latentshift.models.fingerprint import model_fingerprint, weights_fingerprin
 
 
 class Encoders:
-    """The autoencoder and the text encoder of a model.
+    """The autoencoder and the text encoders of a model.
 
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ….
 
     Raises:
-        ValueError: if it can't be loaded, or there is no such device.
+        ValueError: if it can't be loaded, or the device is not available.
     """
 
     def __init__(self, model: str, device: str) -> None:

@@ -1,4 +1,4 @@
-"""``latentshift data inspect``: every clip looked at once, what can't be used, and why."""
+"""``latentshift data inspect``: check every clip of a source, and report which can't be used and why."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift.cli.data.common import (
+    MAX_PATH_LENGTH,
+    MAX_SHOWN,
     MEMORY_LIMIT,
-    MOST_OF_A_PATH,
-    MOST_SHOWN,
     OPTIONS,
     SHORT,
     SOURCE,
@@ -37,23 +37,25 @@ _SAMPLES = 24
 def inspect(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,
-    frames: int = typer.Option(16, "--frames", help="Frames that a clip takes; 1 for images."),
-    seconds: float = typer.Option(2.0, "--seconds", help="That they span."),
+    frames: int = typer.Option(16, "--frames", help="Frames per clip; 1 for images."),
+    seconds: float = typer.Option(2.0, "--seconds", help="Duration of a clip in seconds."),
     size: int = typer.Option(256, "--size", help="Side of the frames in pixels."),
     short: str = SHORT,
     model: str | None = typer.Option(
         None,
         "--model",
-        help="Also count the captions that are longer than this model reads: bundled, a folder, a hub id.",
+        help="Also count captions that this model truncates: bundled, a folder, or a hub id.",
     ),
     workers: int = WORKERS,
     time_limit: float = TIME_LIMIT,
     memory_limit: float = MEMORY_LIMIT,
-    json_file: Path | None = typer.Option(None, "--json", help="Also write everything that was found as JSON."),
-    html_file: Path | None = typer.Option(None, "--html", help="Also write a page with sampled clips."),
-    strict: bool = typer.Option(False, "--strict", help="Exit with 1 if anything was refused."),
+    json_file: Path | None = typer.Option(None, "--json", help="Also write the report as JSON."),
+    html_file: Path | None = typer.Option(
+        None, "--html", help="Also write the report as an HTML page with sample clips."
+    ),
+    strict: bool = typer.Option(False, "--strict", help="Exit with code 1 if any clip was refused."),
 ) -> None:
-    """Read every clip of a source once and say what can be used, what can't, and why."""
+    """Decode every clip of a source once and report which can be used, which can't, and why."""
     from tqdm import tqdm
 
     from latentshift.data.footage.framing import Framing
@@ -85,14 +87,14 @@ def inspect(
         findings = inspect_rows(manifest, window, framing, limits, pictures=_SAMPLES if html_file else 0)
         for finding in tqdm(findings, total=rows, desc="inspect", unit="clip", disable=not sys.stderr.isatty()):
             inspection.add(finding)
-            found, row = finding.result, finding.row
-            if not isinstance(found, Rejected) and found.frames is not None:
-                samples.append(SampleClip(row.name, row.captions[0], found.frames, frames / seconds))
+            result, row = finding.result, finding.row
+            if not isinstance(result, Rejected) and result.frames is not None:
+                samples.append(SampleClip(row.name, row.captions[0], result.frames, frames / seconds))
         report = inspection.to_dict(manifest)
         report["ignored"] = ignored
         if model is not None:
             report["captions"]["cut"] = _count_cut(model, manifest)
-        refused = inspection.rejected.first(MOST_SHOWN)
+        refused = inspection.rejected.first(MAX_SHOWN)
     if json_file is not None:
         atomic_write_text(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
@@ -100,7 +102,7 @@ def inspect(
     _print(report, refused)
     for file in (json_file, html_file):
         if file is not None:
-            print(printable(file, MOST_OF_A_PATH))
+            print(printable(file, MAX_PATH_LENGTH))
     if not report["kept"] or (strict and report["refused"]):
         raise typer.Exit(1)
 
@@ -110,8 +112,8 @@ def _count_cut(model: str, rows: Iterable[Row]) -> dict[str, Any]:
     from latentshift.models.caption_length import count_cut
 
     sentences = load_pipeline(model, "cpu", "float32").sentences
-    found = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
-    return {"model": model, **asdict(found), "sentence": str(found)}
+    counts = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
+    return {"model": model, **asdict(counts), "sentence": str(counts)}
 
 
 def _print_cut(report: dict[str, Any]) -> None:
@@ -140,11 +142,11 @@ def _print(report: dict[str, Any], refused: list[RejectedRow]) -> None:
     _print_cut(report)
     if report["ignored"]:
         print(f"{len(report['ignored'])} files that macOS adds were ignored (._*, __MACOSX, .DS_Store)")
-    for what, found in (
+    for what, names in (
         ("a scene cut inside the window", report["cuts"]),
         ("nothing that moves", report["still"]),
         ("less than the window, held or shortened", report["short"]),
         ("the same content as another", report["duplicates"]),
     ):
-        if found:
-            print(f"{len(found)} with {what}")
+        if names:
+            print(f"{len(names)} with {what}")

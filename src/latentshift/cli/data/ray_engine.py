@@ -1,7 +1,7 @@
-"""Encoding on a cluster: Ray Data deals out the shards, each actor makes whole ones.
+"""Encoding on a cluster: Ray Data distributes the shards over actors.
 
-A shard is a function of its number, so it is the same wherever it is made. The folder must be one that every machine
-of the cluster sees.
+A shard is a function of its number, so it is the same on any machine. The folder must be shared by all machines of the
+cluster.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from latentshift.data.worker_pool import WorkerLimits
 def encode_with_ray(
     folder: Path, model: str, device: str, limits: WorkerLimits, actors: int
 ) -> Generator[int, None, None]:
-    """Make the shards of a folder that are not there yet; yields how many more rows are done.
+    """Make the missing shards of a folder; yields the number of newly finished rows.
 
     Args:
-        folder: settled by :func:`latentshift.data.latents.resolve.settle_source`.
-        model: whose encoders.
+        folder: prepared by :func:`latentshift.data.latents.resolve.resolve_source`.
+        model: with the encoders.
         device: of each actor.
         limits: of each actor's decoding.
-        actors: models that encode side by side.
+        actors: number of actors, each with a model.
 
     Raises:
-        ValueError: if Ray is not installed, or there is no such device.
+        ValueError: if Ray is not installed, or for an unknown device.
     """
     try:
         import ray
@@ -45,11 +45,11 @@ def encode_with_ray(
     if device == "auto":
         device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
     if Path(model).is_dir():
-        model = str(Path(model).absolute())  # actors stand elsewhere
+        model = str(Path(model).absolute())  # actors run in another directory
     ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.range(shards, override_num_blocks=shards)
     made = numbers.map(
-        _Maker,
+        _ShardActor,
         fn_constructor_args=(str(folder.absolute()), model, device, limits),
         concurrency=actors,
         num_gpus=int(device == "cuda"),
@@ -58,7 +58,7 @@ def encode_with_ray(
         yield int(row["rows"])
 
 
-class _Maker:
+class _ShardActor:
     """An actor: encoders and a pool, loaded once, for one shard after another."""
 
     def __init__(self, folder: str, model: str, device: str, limits: WorkerLimits) -> None:

@@ -1,4 +1,4 @@
-"""``latentshift data split``: long videos cut at their scene changes, without encoding anything again."""
+"""``latentshift data split``: split long videos at scene changes, without re-encoding."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 import typer
 
 from latentshift.cli.data.common import (
+    MAX_PATH_LENGTH,
+    MAX_SHOWN,
     MEMORY_LIMIT,
-    MOST_OF_A_PATH,
-    MOST_SHOWN,
     OPTIONS,
     SOURCE,
     WORKERS,
@@ -28,14 +28,16 @@ def split(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,
     output: Path = typer.Option(..., "--output", "-o", help="The manifest to write, a .jsonl file."),
-    shortest: float = typer.Option(2.0, "--shortest", help="Seconds; shorter scenes are left out."),
+    shortest: float = typer.Option(2.0, "--shortest", help="Seconds; shorter scenes are rejected."),
     longest: float = typer.Option(10.0, "--longest", help="Seconds; longer scenes become several rows."),
-    threshold: float = typer.Option(27.0, "--threshold", help="Of PySceneDetect's content detector; lower cuts more."),
+    threshold: float = typer.Option(
+        27.0, "--threshold", help="Threshold of PySceneDetect's content detector; lower finds more cuts."
+    ),
     workers: int = WORKERS,
-    time_limit: float = typer.Option(3600.0, "--time-limit", help="Seconds that one video may take."),
+    time_limit: float = typer.Option(3600.0, "--time-limit", help="Time limit for one video, in seconds."),
     memory_limit: float = MEMORY_LIMIT,
 ) -> None:
-    """Cut videos at their scene changes into the rows of a manifest, which is a source like any other."""
+    """Split videos at scene changes into the rows of a manifest, which can be used as a source."""
     from tqdm import tqdm
 
     from latentshift.data.inspection.split import split_rows
@@ -70,5 +72,5 @@ def split(
                 with atomic_write(target) as temporary:
                     shutil.copyfile(path, temporary)
         print(f"{len(manifest)} videos became {rows} rows; {len(rejected)} left out")
-        print_refused(rejected.first(MOST_SHOWN), len(rejected), f"{names} has all of them")
-    print(printable(output, MOST_OF_A_PATH))
+        print_refused(rejected.first(MAX_SHOWN), len(rejected), f"{names} has all of them")
+    print(printable(output, MAX_PATH_LENGTH))

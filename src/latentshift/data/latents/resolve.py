@@ -48,7 +48,7 @@ def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: boo
         before = LatentSpec.read(folder) if index_path(folder).exists() else None
         if before is not None:
             if difference := replace(now, manifest=before.manifest).difference(before):
-                raise ValueError(f"{folder} holds clips of another making: {difference}; choose another folder")
+                raise ValueError(f"{folder} holds clips of other settings: {difference}; choose another folder")
             if now != before:
                 _check_rows(folder, listed, before, retry)
         with explain_full_disk(folder, "nothing in it has changed, and the same command begins again"):
@@ -73,12 +73,12 @@ def _check_rows(folder: Path, listed: Manifest, before: LatentSpec, retry: bool)
             continue
         what = "another file than it was" if same_but_file else "another row than it was"
         raise ValueError(
-            f"{folder} holds clips of another making: {other.name} is {what}; choose another folder"
+            f"{folder} holds clips of other settings: {other.name} is {what}; choose another folder"
             + (", or, if it had been refused, encode with --retry" if same_but_file and not retry else "")
         )
     if len(known) != len(listed):
         raise ValueError(
-            f"{folder} holds clips of another making: of {len(known)} rows, where there are {len(listed)} now; choose "
+            f"{folder} holds clips of other settings: of {len(known)} rows, where there are {len(listed)} now; choose "
             "another folder"
         )
 

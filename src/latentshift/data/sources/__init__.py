@@ -159,7 +159,9 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
     except ValidationError as error:
-        raise ValueError(f"the options of {text} do not hold: {format_validation_error(error, leave_out=1)}") from None
+        raise ValueError(
+            f"the options of {text} are not valid: {format_validation_error(error, leave_out=1)}"
+        ) from None
 
 
 def list_source(
