@@ -151,8 +151,8 @@ def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path)
         ({"settings": {}}, "settings: num_frames is missing"),
         ({"lora": {**told["lora"], "rank": 10**9}}, "lora: rank must be a whole number"),
         ({"lora": {**told["lora"], "colour": 1}}, "lora: there is no setting 'colour'"),
-        ({"temporal": {**temporal, "max_distance": 2**16}}, "is damaged: its temporal layers do not match its metadata"),
-        ({"temporal": {**temporal, "widths": [2**20] * 4}}, "is damaged: its temporal layers do not match its metadata"),
+        ({"temporal": {**temporal, "max_distance": 2**16}}, "is damaged: its temporal layers do not match"),
+        ({"temporal": {**temporal, "widths": [2**20] * 4}}, "is damaged: its temporal layers do not match"),
         ({"temporal": {"widths": 3}}, "temporal: heads is missing"),
     ):
         wrong = change if isinstance(change, list) else {**told, **change}
