@@ -150,7 +150,7 @@ MISTAKES = [
     (("generate", "red", "--model", "adapter"), "generate with --lora adapter/lora.safetensors"),
     (("init", "-o", "new"), "give either --base"),
     (("init", "--family", "sd9", "--random-weights", "-o", "new"), "unknown family 'sd9'"),
-    (("init", "--random-weights", "-o", "new", "--base", "x"), "--random-weights needs a --family"),
+    (("init", "--random-weights", "-o", "new", "--base", "x"), "--random-weights needs --family"),
     (("init", "--family", "sd1", "--base", "x", "-o", "new"), "give either --base FOLDER_OR_HUB_ID or --family"),
     (("init", "--base", MODEL, "-o", "empty/.."), "exists already"),
     (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be "zeros" or "circular"'),
@@ -231,8 +231,8 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
     assert facts["method"] == "latent-shift" and facts["parameters"]["temporal"] == 0
     for words, told in (
         (("--method", "vdm"), "unknown method 'vdm'"),
-        (("--method", "latent-vdm", "--fold", 4), "--fold is of --method latent-shift"),
-        (("--base", "vdm", "--fold", 4), "--fold is of the temporal shift, which vdm does without (latent-vdm)"),
+        (("--method", "latent-vdm", "--fold", 4), "--fold needs --method latent-shift, not latent-vdm"),
+        (("--base", "vdm", "--fold", 4), "--fold needs the temporal shift, which vdm does not use (latent-vdm)"),
     ):
         code, _, err = cli("init", "--base", sd1_folder, "-o", "wrong", *words)
         assert code == 1 and told in err and not Path("wrong").exists()

@@ -316,11 +316,11 @@ def test_averaged_weights_are_taken_unless_told_otherwise() -> None:
         (lambda tensors: tensors.update({"control_model.x": torch.zeros(1)}), "no part of the model that is known"),
         (
             lambda tensors: tensors.update({"first_stage_model.encoder.more": torch.zeros(1)}),
-            "tensors that are not used",
+            "unused tensors",
         ),
         (
             lambda tensors: tensors.update({"model.diffusion_model.out.2.bias": torch.zeros(5)}),
-            r"of \(5,\), and should",
+            r"of \(5,\) instead of",
         ),
         (lambda tensors: tensors.update({"cond_stage_model.transformer.x": torch.zeros(1)}), "of this family has no"),
     ],
@@ -336,7 +336,7 @@ def test_families_that_the_tensors_do_not_tell() -> None:
     with torch.device("meta"):
         tensors = original(FAMILIES["sd2"])
     for wanted, told in (
-        (None, "do not tell sd2 from sd2-base"),
+        (None, "fit sd2 and sd2-base alike; choose one with family"),
         ("sd1", "of sd2 or sd2-base, not of sd1"),
         ("sd3", "unknown family 'sd3'"),
     ):
@@ -416,7 +416,7 @@ def test_files_that_cannot_be_converted(files: Path, cli: Any, tmp_path: Path) -
         ("broken.safetensors", words, "can't be read as safetensors"),
         ("empty.ckpt", words, "holds no tensors by name"),
         ("absent.ckpt", words, "there is no file"),
-        ("model.ckpt", ("--tokenizer", files / "nowhere"), "holds no tokenizer, and"),
+        ("model.ckpt", ("--tokenizer", files / "nowhere"), "the file has no tokenizer, and"),
         ("model.ckpt", (*words, "--family", "sd1"), "the tensors of ldm, not of sd1"),
         ("model.ckpt", (*words, "--dtype", "int8"), "unknown dtype 'int8'"),
     ):
