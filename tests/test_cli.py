@@ -146,7 +146,7 @@ MISTAKES = [
     (("generate", "red", "--model", MODEL, "--dtype", "int4"), "unknown dtype 'int4'"),
     (("generate", "red", "--model", MODEL, "--device", "tpu9"), "the device 'tpu9' cannot be used"),
     (("info", "nowhere"), "nowhere"),
-    (("info", "begun"), "begun is a run that has made no model yet: go on with it to its end"),
+    (("info", "begun"), "begun is a run without a model yet: run it to its end"),
     (("generate", "red", "--model", "adapter"), "generate with --lora adapter/lora.safetensors"),
     (("init", "-o", "new"), "give either --base"),
     (("init", "--family", "sd9", "--random-weights", "-o", "new"), "unknown family 'sd9'"),

@@ -226,7 +226,7 @@ def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli,
             "clips holds no clips of 4 frames that can be used; it has images, and image_share is 0 (1)",
         ),
         (["model=none"], "there is no folder none, and it is not a hub id"),
-        (["data=[]"], "cannot set data.seconds: data is a list; set the whole of it"),
+        (["data=[]"], "cannot set data.seconds: data is a list; set the complete list"),
     ],
 )
 def test_training_names_what_is_wrong_with_the_data(cli, clips: Path, model: Path, words: list, message: str) -> None:

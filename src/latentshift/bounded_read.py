@@ -1,7 +1,7 @@
-"""Reading what a user hands over, with a bound on size, depth and count before anything is expanded.
+"""Read files from users with limits on size, depth and count before anything is expanded.
 
-An endless device, JSON nested 300,000 deep, or a page of YAML aliases that stands for a billion values ends in one
-sentence that names the file. Imports nothing else of the package.
+An endless device, JSON nested 300,000 deep, or YAML aliases that expand to a billion values give one error that names
+the file. Imports nothing else of the package.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _BRACKETS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
 
 def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> bytes:
-    """The content of a file, pipe or device, of which no more than ``max_bytes`` + 1 bytes are read.
+    """Read a file, pipe or device, at most ``max_bytes`` + 1 bytes.
 
     Args:
         path: the file.
-        max_bytes: that it may hold.
-        what: it is, for the message: ``"the recipe"``.
+        max_bytes: maximum size.
+        what: name for the message: ``"the recipe"``.
 
     Raises:
-        ValueError: where it can't be read, or holds more.
+        ValueError: if it can't be read, or is larger.
     """
     name = f"{what} {path}" if what else str(path)
     try:
@@ -44,7 +44,7 @@ def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") ->
 
 
 def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> str:
-    """The text of a UTF-8 file, without its byte order mark.
+    """Read a UTF-8 file, without its byte order mark.
 
     Raises:
         ValueError: where it can't be read, is longer than ``max_bytes``, or is not UTF-8.
@@ -60,7 +60,7 @@ def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> 
 
 
 def load_json_bounded(path: Path, max_bytes: int = MAX_TEXT, *, max_depth: int = MAX_DEPTH) -> Any:
-    """What a JSON file holds.
+    """Load a JSON file.
 
     Raises:
         ValueError: as :func:`read_text_bounded` and :func:`parse_json_bounded`; the message names the file.
@@ -69,7 +69,7 @@ def load_json_bounded(path: Path, max_bytes: int = MAX_TEXT, *, max_depth: int =
 
 
 def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> Any:
-    """What a JSON text holds. Its length is for the caller to bound.
+    """Parse JSON. The caller limits its length.
 
     Args:
         text: the JSON.
@@ -88,7 +88,7 @@ def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> 
 
 
 def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML, what: str = "") -> Any:
-    """What a YAML file holds, as ``yaml.safe_load`` reads it.
+    """Load a YAML file like ``yaml.safe_load``.
 
     Raises:
         ValueError: as :func:`read_text_bounded` and :func:`parse_yaml_bounded`; the message names the file.
@@ -97,7 +97,7 @@ def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML, what: str = "") -> 
 
 
 def parse_yaml_bounded(text: str, where: str) -> Any:
-    """What a YAML text holds, as ``yaml.safe_load`` reads it. Its length is for the caller to bound.
+    """Parse YAML like ``yaml.safe_load``. The caller limits its length.
 
     Raises:
         ValueError: where it is no YAML, is nested deeper than 64, refers to itself, gives one key twice, or stands for
@@ -133,7 +133,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _expanded(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for; each node is walked once, however many aliases name it."""
+    """The number of values that a node expands to; each node is visited once, whatever the number of aliases."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 
 def check_writable(target: Path) -> None:
-    """Refuse early a place where :func:`atomic_write` could not write; writes nothing, and creates no folders.
+    """Check early that :func:`atomic_write` could write here; writes nothing, and creates no folders.
 
     Raises:
         NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
@@ -38,11 +38,10 @@ def check_writable(target: Path) -> None:
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
-    """A path to write a file, or make a folder, at; it takes the target's place when the block ends well.
+    """Give a temporary path for a file or folder, which replaces the target when the block succeeds.
 
-    What stood at the target stays until then, and after a failure nothing is left of the attempt, not even parents that
-    were made for it. It is on the disk, and not on its way there, when it takes its place: so it holds when the power
-    fails.
+    The old target stays until then, and a failure leaves nothing behind, not even newly created parents. The content is
+    synced to disk before it is renamed, so it survives a power failure.
 
     Raises:
         OSError: where the parents cannot be made, or nothing was written, or a file would take a folder's place.
@@ -62,7 +61,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
             _sync(path)
         if target.is_dir():
             former = target.with_name(f".{uuid.uuid4().hex}.former")
-            os.replace(target, former)  # a folder cannot take the place of one that holds something
+            os.replace(target, former)  # a folder can't replace a non-empty one
             try:
                 os.replace(temporary, target)
             except BaseException:
@@ -103,11 +102,11 @@ def _sync(path: Path) -> None:
 
 
 def _open_to_others(path: Path) -> None:
-    """Let those read what is at a path who may read new files: safetensors makes its own for their owner alone."""
+    """Give files the permissions of new files: safetensors creates them readable by the owner only."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
     closed = [each for each in files if not stat.S_IMODE(each.stat().st_mode) & 0o077]
     if closed:
-        probe = path.with_name(f".{uuid.uuid4().hex}.part")  # the umask can't be asked for without being changed
+        probe = path.with_name(f".{uuid.uuid4().hex}.part")  # the umask can't be read without being changed
         probe.touch()
         mode = stat.S_IMODE(probe.stat().st_mode)
         probe.unlink()
@@ -116,14 +115,14 @@ def _open_to_others(path: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what killed calls of :func:`atomic_write` have left in a folder in which nobody else writes."""
+    """Delete leftovers of killed :func:`atomic_write` calls in a folder that no other process writes to."""
     for pattern in (".*.part", ".*.former"):
         for left in folder.glob(pattern):
             remove(left)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder: it is gone whole, even where a kill comes in the middle of it."""
+    """Delete a file or a folder atomically, even if killed midway."""
     if not path.is_dir():
         path.unlink()
         return
@@ -133,7 +132,7 @@ def remove(path: Path) -> None:
 
 
 def atomic_write_text(target: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file atomically."""
     with atomic_write(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

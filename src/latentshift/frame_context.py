@@ -1,11 +1,11 @@
-"""The frame count of a U-Net's call: what every layer that looks across frames has to know about the batch.
+"""The frame count of a U-Net's call, for layers that look across frames.
 
 Frames fold into the batch of an image U-Net: a batch of B videos with F frames each is an image batch (B·F, C, H, W) in
 which the frames of a video lie side by side. F comes with each call, ``unet(sample, timestep, text, num_frames=16)``,
 and the layers read it here. It belongs to that call in that thread: calls in other threads, or between a forward pass
 and its backward pass, may have another.
 
-Knows nothing of how frames meet.
+Knows no temporal method.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from latentshift.renamed import warn_renamed
 
 
 class _ThreadState:
-    """What one thread has set."""
+    """The state of one thread."""
 
     def __init__(self) -> None:
         self.num_frames: int | None = None  # outside a call
@@ -40,7 +40,7 @@ class _PerThread(threading.local):
 
 
 class FrameContext:
-    """What all layers of one U-Net that look across frames share.
+    """Shared by all layers of a U-Net that look across frames.
 
     Attributes:
         installed: name -> settings of what is installed.
@@ -59,7 +59,7 @@ class FrameContext:
         """F of the call that this thread is in.
 
         Raises:
-            RuntimeError: outside a call of the U-Net, where nobody has said how many frames a video has.
+            RuntimeError: outside a call of the U-Net, where the frame count is unknown.
         """
         num_frames = self._thread.num_frames
         if num_frames is None:
@@ -72,7 +72,7 @@ class FrameContext:
 
     @property
     def frames_independent(self) -> bool:
-        """Whether frames know nothing of each other in this thread now, as if nothing were installed."""
+        """Whether frames are independent in this thread now, as if nothing were installed."""
         return self._thread.frames_independent
 
     @property
@@ -110,7 +110,7 @@ class FrameContext:
 
 
 def frame_context(unet: nn.Module) -> FrameContext | None:
-    """The context of this U-Net, or None where nothing lets its frames meet."""
+    """The context of this U-Net, or None if no temporal module is installed."""
     return cast("FrameContext | None", getattr(uncompiled(unet), "_frame_context", None))
 
 
@@ -160,13 +160,13 @@ def unregister(unet: nn.Module, name: str) -> None:
 
 @contextmanager
 def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
-    """Calls inside, in this thread, that give no ``num_frames`` make videos of this many frames.
+    """Set the frame count of calls without ``num_frames``, inside the block and in this thread.
 
     This is what lets code that knows nothing of video, a stock image pipeline say, make one: ask it for
     ``num_images_per_prompt=num_frames``.
 
     Raises:
-        ValueError: if nothing is installed that lets frames meet.
+        ValueError: if no temporal module is installed.
     """
     context = frame_context(unet)
     if context is None:
@@ -181,7 +181,7 @@ def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
 
 @contextmanager
 def frames_independent(unet: nn.Module) -> Iterator[None]:
-    """Inside, in this thread, frames know nothing of each other: what the weights make of each alone (Fig. 7)."""
+    """Make frames independent inside the block, in this thread (Fig. 7)."""
     context = frame_context(unet)
     if context is None:  # they are independent anyway
         yield
@@ -205,7 +205,7 @@ def checkpoint_with_frames(unet: nn.Module, checkpoint_fn: Callable[..., Any] | 
         checkpoint_fn: ``f(block, *args, **kwargs)``; None: torch's, which is not reentrant.
 
     Raises:
-        ValueError: if nothing is installed that lets frames meet.
+        ValueError: if no temporal module is installed.
     """
     context = frame_context(unet)
     if context is None:

@@ -1,4 +1,4 @@
-"""Where a model lies: the one that comes with the package, a folder, a run's folder, or the hub."""
+"""Resolve model names: the bundled model, a folder, a run's folder, or a hub id."""
 
 from __future__ import annotations
 
@@ -17,36 +17,34 @@ def bundled_model() -> Path:
 
 
 def resolve_model(name: str) -> str:
-    """The folder or hub id that a user means.
+    """Resolve a user's model name to a folder or hub id.
 
     Args:
         name: ``"bundled"``, a pipeline's folder, a run's folder (its ``model/`` is meant), or a hub id.
 
     Raises:
-        ValueError: for what can be none of these, or a run that has made no model.
+        ValueError: if it is none of these, or a run without a model.
     """
     if name == BUNDLED:
         return str(bundled_model())
     if (Path(name) / "model").is_dir() and not (Path(name) / "model_index.json").exists():
         return str(Path(name) / "model")
     if Path(name).is_file():
-        raise ValueError(
-            f"{name} is a file, and a model is a folder: latentshift convert {name} -o DIR makes one of it"
-        )
+        raise ValueError(f"{name} is a file, and a model is a folder: latentshift convert {name} -o DIR converts it")
     if (Path(name) / "recipe.yaml").is_file() and not (Path(name) / "model_index.json").exists():
         for kind in ("lora", "delta"):
             if (adapter := Path(name) / f"{kind}.safetensors").exists():
                 raise ValueError(
                     f"{name} is a run that made no model: name its base, and generate with --{kind} {adapter}"
                 )
-        raise ValueError(f"{name} is a run that has made no model yet: go on with it to its end")
+        raise ValueError(f"{name} is a run without a model yet: run it to its end")
     if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no folder {name}, and it is not a hub id (owner/name) either")
     return name
 
 
 def check_model(name: str) -> Path | None:
-    """Refuse what is no model that can be opened, as far as that can be known without opening it.
+    """Refuse a model that can't be loaded, as far as possible without loading it.
 
     Args:
         name: as for :func:`resolve_model`.
@@ -71,16 +69,16 @@ def check_model(name: str) -> Path | None:
 
 
 def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:
-    """Refuse steps and sizes that the model in a folder can't do, where its configurations tell.
+    """Refuse steps and sizes that a model does not support, according to its configuration.
 
     Args:
-        folder: of it, as :func:`check_model` gives it.
+        folder: from :func:`check_model`.
         steps: of a sampler.
-        height: of the frames in pixels; None: the model's own.
+        height: of the frames in pixels; None: the model's.
         width: likewise.
 
     Raises:
-        ValueError: with what there is.
+        ValueError: with the valid values.
     """
     schedule = _config(folder, "scheduler/scheduler_config.json")
     total = schedule.get("num_train_timesteps")
@@ -96,7 +94,7 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
-    """A configuration in a model's folder; empty where it can't be read: whoever opens the model says so."""
+    """A configuration in a model's folder; empty if it can't be read, which is reported when the model is loaded."""
     try:
         values = load_json_bounded(folder / name)
     except ValueError:

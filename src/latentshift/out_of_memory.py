@@ -1,4 +1,4 @@
-"""Whether an error means that memory ran out, told by its type where there is one. Imports nothing heavy."""
+"""Whether an error means that memory ran out, by its type where possible. Imports nothing heavy."""
 
 from __future__ import annotations
 

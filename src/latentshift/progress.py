@@ -1,7 +1,7 @@
-"""What goes on, and how far it is, on standard error: for whoever watches a terminal, and silent elsewhere.
+"""Progress on standard error: shown on a terminal, silent elsewhere.
 
-``status`` is for work whose length is not known: it shows the seconds. ``progress_bar`` is tqdm's, for work that is
-counted. Both may be nested, within any other tqdm bar too.
+``status`` is for work of unknown length: it shows the elapsed seconds. ``progress_bar`` is tqdm's, for countable
+work. Both may be nested, also in other tqdm bars.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _quiet = False
 
 
 def set_quiet(quiet: bool) -> None:
-    """Whether nothing is shown, even on a terminal."""
+    """Turn progress off, even on a terminal."""
     global _quiet
     _quiet = quiet
 
 
 def is_shown() -> bool:
-    """Whether somebody watches: standard error is a terminal, and nobody asked for quiet."""
+    """Whether progress is shown: standard error is a terminal, and quiet is off."""
     return not _quiet and sys.stderr.isatty()
 
 
 @contextmanager
 def status(text: str, *, shown: bool = True) -> Iterator[None]:
-    """Show ``text`` and the seconds that it has taken, while inside; the line is gone afterwards.
+    """Show ``text`` and the elapsed seconds inside the block; the line is removed afterwards.
 
     Args:
-        text: what goes on, as ``"loading the model"``.
+        text: e.g. ``"loading the model"``.
         shown: False for all but the first of several processes.
     """
     if not (shown and is_shown()):
@@ -46,7 +46,7 @@ def status(text: str, *, shown: bool = True) -> Iterator[None]:
     done = threading.Event()
     with tqdm(bar_format="{desc} {elapsed}", desc=printable(text, 200), leave=False, file=sys.stderr) as line:
 
-        def tick() -> None:  # nothing else moves the line while one call works
+        def tick() -> None:  # nothing else updates the line during one call
             while not done.wait(_REFRESH_SECONDS):
                 line.refresh()
 
@@ -71,10 +71,10 @@ def progress_bar(
     """A tqdm bar.
 
     Args:
-        work: what is counted as it is taken; None: ``update`` counts.
-        total: how much there is; None: ``len(work)``, if it has one.
-        text: what goes on.
-        unit: what is counted, as ``"clip"``.
+        work: iterable to count; None: ``update`` counts.
+        total: number of items; None: ``len(work)``, if it has one.
+        text: description.
+        unit: e.g. ``"clip"``.
         shown: as for :func:`status`.
         **kwargs: further ones of tqdm.
     """

@@ -1,7 +1,6 @@
-"""Settings of models and of training that are checked before torch is imported, and the words they know.
+"""Settings of models and training that can be checked before torch is imported, and their allowed values.
 
-What works by them is elsewhere: this is what recipes and the command line need to refuse a wrong one at once. Imports
-nothing else of the package, and no library.
+Recipes and the command line use them to refuse mistakes at once. Imports nothing else of the package, and no library.
 """
 
 from __future__ import annotations
@@ -15,28 +14,28 @@ Padding = Literal["zeros", "circular"]
 Direction = Literal["first_from_past", "first_from_future"]
 Weighting = Literal["uniform", "min_snr", "debiased"]  # of a timestep in the loss
 
-METHODS = ("latent-shift", "latent-vdm", "none")  # by which frames meet
+METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
 PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
 DTYPES = ("float32", "bfloat16", "float16")
-LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # how the names of adapted layers end
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 TRAIN_TIMESTEPS = 1000  # T of the paper
 
 
 @dataclass(frozen=True)
 class ShiftConfig:
-    """How channels are shared between neighbouring frames.
+    """Settings of the temporal shift.
 
     Attributes:
-        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). Where C
-            does not divide, the channels left over stay in the middle: 320 channels are 106 + 108 + 106.
-        padding: what stands beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``, in which the last frame is the
-            first frame's past (for loops without a seam).
+        fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). If C
+            is not divisible, the remainder stays in the middle: 320 channels are 106 + 108 + 106.
+        padding: values beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``: the last frame precedes the first
+            (for seamless loops).
         direction: whether the first channels come from the previous frame (Eq. 3) or from the next.
 
     Raises:
-        ValueError: for a fold below 3 (nothing of the frame itself would be sure to stay), or an unknown word.
+        ValueError: for a fold below 3 (no channels of the frame itself might remain), or an unknown value.
     """
 
     fold: int = 3
@@ -59,10 +58,10 @@ class ShiftConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:
-        """From plain values; what is left out is the paper's.
+        """From plain values; missing settings are the paper's.
 
         Raises:
-            ValueError: for a setting that there is not, or a value that does not hold.
+            ValueError: for an unknown setting or an invalid value.
         """
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(values) - set(known)):
@@ -71,14 +70,14 @@ class ShiftConfig:
 
 
 def check_steps(steps: int, schedule: Mapping[str, Any]) -> None:
-    """Refuse a number of sampler steps that a schedule does not have.
+    """Refuse an invalid number of sampling steps.
 
     Args:
         steps: of the sampler.
         schedule: configuration of the scheduler.
 
     Raises:
-        ValueError: with the range that there is.
+        ValueError: with the valid range.
     """
     # The solvers of higher order leave the last of their evenly spaced timesteps out.
     most = schedule["num_train_timesteps"] - ("solver_order" in schedule)
@@ -92,23 +91,23 @@ def check_guidance(scale: float) -> None:
     """Refuse a guidance scale that is negative or not finite.
 
     Raises:
-        ValueError: that says so.
+        ValueError: if it is.
     """
     if not (math.isfinite(scale) and scale >= 0):
         raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {scale}")
 
 
 def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:
-    """Refuse frames that an autoencoder and a U-Net can't make.
+    """Refuse a frame size that the autoencoder and the U-Net do not support.
 
     Args:
         height: of the frames in pixels.
-        width: likewise.
-        scale: pixels to a latent pixel, on each side.
-        levels: of the U-Net, each half as large as the one above it.
+        width: of the frames in pixels.
+        scale: downsampling factor of the autoencoder.
+        levels: resolution levels of the U-Net.
 
     Raises:
-        ValueError: with the sizes that there are.
+        ValueError: with the valid sizes.
     """
     least = scale * 2 ** (levels - 1)  # one pixel is left at the U-Net's bottom
     if height < least or width < least or height % scale or width % scale:

@@ -1,4 +1,4 @@
-"""The temporal shift (Latent-Shift, Eq. 3): the one place where the frames of a video meet.
+"""The temporal shift (Latent-Shift, Eq. 3): the only operation across the frames of a video.
 
 Before the first convolution of every ResNet block's residual branch,
 a third of the channels comes from the previous frame, a third from the next, and the rest stays.
@@ -28,7 +28,7 @@ def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig
 
     Args:
         x: (B·F, C, H, W) with C ≥ 3, any dtype and memory format (channels-last stays channels-last).
-        num_frames: F ≥ 1; the batch must hold whole videos.
+        num_frames: F ≥ 1; the batch must hold complete videos.
 
     Returns:
         A new tensor of the same shape, dtype and memory format. With F = 1 and zero padding only the middle channels
@@ -68,7 +68,7 @@ def _from_future(z: Tensor, padding: Padding) -> Tensor:
 
 
 class ShiftedGroupNorm(nn.GroupNorm):
-    """A GroupNorm, with the very parameters of the one it stands for, whose output is shifted in time."""
+    """A GroupNorm that shares the parameters of the one it replaces, and shifts its output in time."""
 
     def __init__(self, norm: nn.GroupNorm, context: FrameContext, config: ShiftConfig) -> None:
         super().__init__(norm.num_groups, norm.num_channels, eps=norm.eps, affine=False)
@@ -86,14 +86,14 @@ class ShiftedGroupNorm(nn.GroupNorm):
         return temporal_shift(normed, self._context.num_frames, self._config)
 
     def plain(self) -> nn.GroupNorm:
-        """The image model's layer again, with the same parameters."""
+        """The original layer, with the same parameters."""
         norm = nn.GroupNorm(self.num_groups, self.num_channels, eps=self.eps, affine=False)
         norm.affine, norm.weight, norm.bias, norm.training = self.affine, self.weight, self.bias, self.training
         return norm
 
 
 def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
-    """Put the shift into every ResNet block of a stock diffusers ``UNet2DConditionModel``, in place.
+    """Install the shift in every ResNet block of a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model; a call without ``num_frames`` makes
     images (or what :func:`latentshift.frame_context.default_frames` says). Parameters, buffers and state-dict keys
@@ -103,7 +103,7 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
         The same U-Net.
 
     Raises:
-        ValueError: if the shift is there already, or the U-Net has no ResNet block or one of another kind.
+        ValueError: if the shift is installed already, or the U-Net has no ResNet block or one of another kind.
     """
     blocks = _resnet_blocks(unet)
     if not blocks:
@@ -122,7 +122,7 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
 
 
 def remove(unet: nn.Module) -> nn.Module:
-    """Take the shift out again, in place: the image model is back, bit for bit.
+    """Remove the shift, in place, which restores the image model bit for bit.
 
     Raises:
         ValueError: if the shift is not installed.
@@ -134,7 +134,7 @@ def remove(unet: nn.Module) -> nn.Module:
 
 
 def shift_of(unet: nn.Module) -> ShiftConfig | None:
-    """The settings of the shift on this U-Net, or None where it is not installed."""
+    """The settings of the shift on this U-Net, or None if it is not installed."""
     context = frame_context(unet)
     return None if context is None else context.installed.get(_NAME)
 

@@ -1,4 +1,4 @@
-"""Sentences that a user hands over have to be Unicode text."""
+"""Check that text from a user is valid Unicode."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from latentshift.error_text import printable
 
 
 def check_unicode(text: str, what: str, remedy: str = "") -> None:
-    """Refuse what holds bytes that were no UTF-8: Python keeps those of the command line as lone surrogates.
+    """Refuse text with invalid UTF-8, which Python keeps as lone surrogates in command-line arguments.
 
     Args:
         text: the sentence.
-        what: it is, for the message: ``the prompt``.
+        what: name for the message: ``the prompt``.
         remedy: what to do about it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a text-to-image denoiser is conditioned on: embedded tokens, and SDXL's pooled embedding and sizes.
+"""The text condition of a denoiser: embedded tokens, and SDXL's pooled embedding and sizes.
 
 Knows no network and no encoder. Legend of shapes: B videos (one condition each), L tokens, D width of the text encoders
 together, P width of the pooled embedding.
@@ -20,7 +20,7 @@ class TextCondition:
 
     Attributes:
         tokens: (B, L, D), the embedding of each token.
-        pooled: (B, P), of each whole sentence; None where the text encoders give none.
+        pooled: (B, P), of each sentence; None if the text encoders have none.
         sizes: (B, 6) float32: height and width of the original, top and left of the crop, height and width that are
             wanted, in pixels (Podell et al. 2023, Sec. 2.2); None where they are not set.
     """
@@ -48,7 +48,7 @@ class TextCondition:
         return replace(self, sizes=self.tokens.new_tensor(sizes, dtype=torch.float32).expand(len(self), -1))
 
     def masked(self, rows: Tensor) -> TextCondition:
-        """Embeddings that are zero in the given rows, (B,) of truth values: how SDXL was trained without a caption."""
+        """Embeddings that are zero in the given rows, (B,) bool: SDXL's condition without a caption."""
         pooled = None if self.pooled is None else self.pooled.masked_fill(rows[:, None], 0.0)
         return replace(self, tokens=self.tokens.masked_fill(rows[:, None, None], 0.0), pooled=pooled)
 
@@ -57,15 +57,15 @@ class TextCondition:
         return [self._map(lambda each, at=at: each[at : at + size]) for at in range(0, len(self), size)]  # type: ignore[misc]
 
     def chunk(self, parts: int) -> list[TextCondition]:
-        """So many equal parts, or as ``Tensor.chunk`` has it where that can't be."""
+        """Split into equal parts like ``Tensor.chunk``."""
         return self.split(-(-len(self) // parts))
 
     @staticmethod
     def cat(conditions: Sequence[TextCondition]) -> TextCondition:
-        """All rows of several conditions of one kind.
+        """Concatenate conditions of one kind.
 
         Raises:
-            ValueError: if some have a pooled embedding or sizes and others have not.
+            ValueError: if only some have a pooled embedding or sizes.
         """
         joined: dict[str, Tensor | None] = {}
         for name in ("tokens", "pooled", "sizes"):

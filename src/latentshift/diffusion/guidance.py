@@ -1,4 +1,4 @@
-"""Classifier-free guidance over whole videos (Ho & Salimans 2021).
+"""Classifier-free guidance for videos (Ho & Salimans 2021).
 
 Legend of shapes: B videos, … whatever a video is (F, C, H, W).
 """
@@ -19,14 +19,14 @@ PromptedDenoiser = Callable[[Tensor, Tensor], Tensor]  # (latents (B, …), time
 def with_guidance(
     denoiser: Denoiser, text: TextCondition, negative: TextCondition, scale: float, videos_per_call: int | None = None
 ) -> PromptedDenoiser:
-    """A denoiser that follows ``text`` and keeps away from ``negative``: n + s (p - n).
+    """A denoiser with guidance towards ``text`` and away from ``negative``: n + s (p - n).
 
     Args:
-        denoiser: predicts for videos and one text a video.
+        denoiser: predicts for videos with one text each.
         text: of B videos.
         negative: likewise, of the empty or a negative prompt.
-        scale: s; at 1 the negative has no say and is not computed.
-        videos_per_call: videos that go through the denoiser together (each twice when guided); none: all of them.
+        scale: s; at 1 the negative has no effect and is not computed.
+        videos_per_call: videos per call of the denoiser (each twice with guidance); none: all.
     """
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:

@@ -34,12 +34,12 @@ def paper_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
 
 
 def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-    """Noisy latents and what the network should say of them.
+    """Noisy latents and the target of the prediction.
 
     Args:
         latents: (B, …) clean, scaled to about unit variance.
         noise: (B, …) standard normal.
-        timesteps: (B,) whole numbers 0 … T-1.
+        timesteps: (B,) integers 0 … T-1.
 
     Returns:
         u_t = α_t u_0 + σ_t ε (Eq. 4), and ε, the velocity α_t ε - σ_t u_0, or u_0, as the scheduler's prediction type
@@ -60,7 +60,7 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timestep
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
-    """α_t² / σ_t², shape (B,); at zero terminal SNR 2^-24, as samplers have it, for it is divided by."""
+    """α_t² / σ_t², shape (B,); at zero terminal SNR 2^-24, as samplers have it, since it is a divisor."""
     alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
     alphas = alphas.where(alphas > 0, 2.0**-24)
     return alphas / (1 - alphas)

@@ -63,7 +63,7 @@ _LEAST_ALPHA = 2.0**-24
 
 
 def bound_to_weights(kind: str, config: Mapping[str, Any]) -> str | None:
-    """Why a model can be sampled with its own scheduler only, in words; None where another can take its place.
+    """Why a model can be sampled with its own scheduler only, as a phrase; None if others can replace it.
 
     Args:
         kind: class name of the scheduler.
@@ -90,7 +90,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
         **settings: of the sampler, beside the schedule.
 
     Raises:
-        ValueError: for a name that is not known, a model that is bound to its own scheduler, or a sampler that lacks
+        ValueError: for an unknown name, a model that is bound to its own scheduler, or a sampler that lacks
             something which the model's scheduler does.
     """
     import diffusers
@@ -141,14 +141,14 @@ def paper_sampler(scheduler: Any) -> Any:
 
 
 def check_scheduler(kind: str, config: Mapping[str, Any]) -> None:
-    """Refuse a scheduler that no model of ours can be sampled with.
+    """Refuse an unsupported scheduler.
 
     Args:
         kind: its class name.
         config: its configuration.
 
     Raises:
-        ValueError: in words that go on from where it is set.
+        ValueError: with a phrase that continues the name of the file.
     """
     if kind not in KNOWN_SCHEDULERS:
         known = ", ".join(sorted(KNOWN_SCHEDULERS))
@@ -190,13 +190,13 @@ def _accepted(kind: type) -> set[str]:
 
 
 def _effective(scheduler: Any) -> dict[str, Any]:
-    """What a scheduler works with, its defaults included; its configuration holds more, which its class ignores."""
+    """The settings a scheduler uses, defaults included; its configuration has more, which its class ignores."""
     accepted = _accepted(type(scheduler))
     return {key: value for key, value in scheduler.config.items() if key in accepted}
 
 
 def _stated(scheduler: Any) -> dict[str, Any]:
-    """The configuration without the class's own defaults, which are not another class's."""
+    """The configuration without the class's defaults, which differ between classes."""
     defaults = {"_use_default_values", *scheduler.config.get("_use_default_values", ())}
     return {key: value for key, value in scheduler.config.items() if key not in defaults}
 

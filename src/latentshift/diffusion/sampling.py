@@ -1,4 +1,4 @@
-"""The sampling loop: from noise to latents with any diffusers scheduler, one random stream a video.
+"""The sampling loop: from noise to latents with any diffusers scheduler, one random stream per video.
 
 Knows no network and no text: the denoiser is a callable. Legend of shapes: B videos, F frames, C channels, h × w.
 """
@@ -40,7 +40,7 @@ def video_generators(
 
 
 def initial_noise(shape: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
-    """Standard normal noise (B, *shape) in float32, drawn video by video, each on its own generator's device."""
+    """Standard normal noise (B, *shape) in float32, drawn for each video on its generator's device."""
     return torch.stack([torch.randn(*shape, generator=each, device=each.device).to(device) for each in generators])
 
 
@@ -60,10 +60,10 @@ def sample(
         denoiser: predicts noise or velocity, as the scheduler expects, for latents (B, F, C, h, w) at a timestep.
         scheduler: any diffusers scheduler.
         latents: (B, F, C, h, w), already times the scheduler's ``init_noise_sigma``.
-        generators: one a video, for the noise of ancestral samplers.
-        eta: DDIM's share of noise, for schedulers that take it.
-        on_step: called after every step; what it returns takes the latents' place.
-        stop: asked before every step; once it is true, no step follows and the latents are returned as they are.
+        generators: one per video, for the noise of ancestral samplers.
+        eta: DDIM's η, for schedulers that have it.
+        on_step: called after every step; its result replaces the latents.
+        stop: checked before every step; if true, sampling stops and the current latents are returned.
     """
     accepted = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"return_dict": False}

@@ -251,7 +251,7 @@ def _load_converted(
         if name not in wanted:
             raise ValueError(f"the {what} of this family has no {name}")
         if tuple(value.shape) != shapes[wanted[name]]:
-            raise ValueError(f"the {what} has {name} of {tuple(value.shape)}, instead of {shapes[wanted[name]]}")
+            raise ValueError(f"the {what} has {name} of {tuple(value.shape)} instead of {shapes[wanted[name]]}")
     if sum(each.numel() for each in source.values()) != sum(each.numel() for each in given.values()):
         raise ValueError(f"the {what} has unused tensors: the file is of another model than its names suggest")
     module.load_state_dict({wanted[name]: value for name, value in given.items()}, assign=False)

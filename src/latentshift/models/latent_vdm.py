@@ -1,4 +1,4 @@
-"""Latent-VDM, the paper's baseline (Sec. 4.1): frames meet in temporal self-attention instead of the shift.
+"""Latent-VDM, the paper's baseline (Sec. 4.1): temporal self-attention instead of the shift.
 
 After the spatial self-attention of each transformer block of a stock U-Net, each latent pixel attends to itself in all
 frames of its video, with relative positions along time (Ho et al. 2022, "Video Diffusion Models"). The layers are a
@@ -52,7 +52,7 @@ class TemporalSelfAttention(nn.Module):
 
         Args:
             hidden: (B·F, N, C).
-            num_frames: F ≥ 1; the batch must hold whole videos.
+            num_frames: F ≥ 1; the batch must hold complete videos.
 
         Returns:
             (B·F, N, C).

@@ -44,26 +44,30 @@ class RunSettings(Settings):
     """What all stages share: the run's folder, its length and its rhythm."""
 
     output: MayChange[Path] = Field(
-        description="the run's folder: recipe, checkpoints, samples, logs, and the model in the end"
+        description="the run's folder: recipe, checkpoints, samples, logs, and finally the model"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="of the initial weights, the order of the data and all draws")
+    seed: int = Field(0, ge=0, lt=2**63, description="of the initial weights, the data order and all randomness")
     steps: MayChange[int] = Field(ge=1, description="optimizer steps")
-    batch_size: int = Field(ge=1, description="images, or clips, a step, over all processes")
+    batch_size: int = Field(ge=1, description="images or clips per step, over all processes")
     micro_batch_size: MayChange[int | None] = Field(
-        None, ge=1, description="of them that a process takes at a time, to save memory; none: all of its share at once"
+        None, ge=1, description="images or clips per forward pass of a process, to save memory; none: all of its share"
     )
     max_dropped_steps: MayChange[int] = Field(
-        10, ge=0, description="in a row that are left out, since loss or gradient is not finite, before the run ends"
+        10,
+        ge=0,
+        description="consecutive steps with a non-finite loss or gradient that are skipped before the run ends",
     )
-    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the averaged weights (float32) that are exported")
+    ema_decay: float = Field(
+        0.9999, ge=0, lt=1, description="decay of the averaged weights (float32) that are exported"
+    )
     ema_warmup: bool = Field(
         True,
-        description="the average's decay rises as 1 - (1 + step)^-0.75; false: as (1 + step) / (10 + step), LDM's own",
+        description="the decay rises as 1 - (1 + step)^-0.75; false: as (1 + step) / (10 + step), as in LDM",
     )
     trackers: MayChange[tuple[Literal["tensorboard", "wandb", "trackio"], ...]] = Field(
-        ("tensorboard",), description="that get the metrics and the samples, beside the files"
+        ("tensorboard",), description="that log metrics and samples, in addition to files"
     )
-    project: MayChange[str] = Field("latentshift", min_length=1, description="the trackers' name for runs of a kind")
+    project: MayChange[str] = Field("latentshift", min_length=1, description="project name in the trackers")
     log_every: MayChange[int] = Field(20, ge=1)
     sample_every: MayChange[int] = Field(1000, ge=1)
     save_every: MayChange[int] = Field(500, ge=1)
@@ -189,13 +193,15 @@ class AutoencoderRecipe(RunSettings):
 
     stage: Literal["autoencoder"]
     data: FramesSettings = Field(
-        FramesSettings(), description="the sprites world's size and seed; or a source, its settings, or a list of them"
+        FramesSettings(), description="size and seed of sprites; or a source, its settings, or a list of them"
     )
     loading: MayChange[LoadingSettings] = LoadingSettings()
     model: AutoencoderModel = AutoencoderModel()
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
-    latent_std: float = Field(1.0, gt=0, description="of scaled latents; below 1 all timesteps are noisier")
+    latent_std: float = Field(
+        1.0, gt=0, description="standard deviation of scaled latents; below 1 all timesteps are noisier"
+    )
 
     @property
     def all_sources(self) -> tuple[FrameSourceSettings, ...]:
@@ -212,34 +218,34 @@ class AutoencoderRecipe(RunSettings):
 class DiffusionSettings(RunSettings):
     """What the two diffusion stages share."""
 
-    data: Sources = Field(
-        min_length=1, description="one source, or a list of them; a source is its settings, or its name alone"
-    )
-    validation: MayChange[ValidationSettings | None] = Field(
-        None, description="none: the loss of training is all there is"
-    )
+    data: Sources = Field(min_length=1, description="a source or a list of them; a source is a name or its settings")
+    validation: MayChange[ValidationSettings | None] = Field(None, description="none: no validation")
     loading: MayChange[LoadingSettings] = LoadingSettings()
-    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty captions, for guidance")
+    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of captions that are dropped, for guidance")
     motion_captions: float = Field(
         0.5, ge=0, le=1, description="share of images that are their clip's first frame, with the motion in the caption"
     )
     prediction_type: Literal["epsilon", "v_prediction"] | None = Field(
-        None, description="what the U-Net learns to predict; none: as its base, or epsilon (the paper's) for a new one"
+        None, description="the U-Net's prediction target; none: the base's, or epsilon (the paper's) for a new one"
     )
-    loss_weight: Weighting = Field("uniform", description="of a timestep: uniform (the paper's), min_snr or debiased")
-    min_snr_gamma: float = Field(5.0, gt=0, description="where loss_weight is min_snr: its γ")
+    loss_weight: Weighting = Field(
+        "uniform", description="weight of a timestep in the loss: uniform (the paper's), min_snr or debiased"
+    )
+    min_snr_gamma: float = Field(5.0, gt=0, description="γ of min_snr")
     compile: MayChange[bool] = Field(
-        False, description="torch.compile the U-Net: minutes at the start, faster steps after"
+        False, description="torch.compile the U-Net: takes minutes at the start, faster steps"
     )
     sample_steps: MayChange[int] = Field(
-        50, ge=2, le=TRAIN_TIMESTEPS, description="sampler steps of the clips that are made during training"
+        50, ge=2, le=TRAIN_TIMESTEPS, description="sampling steps of the samples during training"
     )
     guidance_scale: MayChange[float | None] = Field(
-        None, ge=0, description="of the samples, and of the video model's videos from then on; none: as its base's"
+        None, ge=0, description="of the samples, and the exported model's default; none: the base's"
     )
-    sample_prompts: MayChange[tuple[str, ...]] = Field((), description="of the samples; none: captions of the data")
+    sample_prompts: MayChange[tuple[str, ...]] = Field(
+        (), description="prompts of the samples; none: captions of the data"
+    )
     export_from: MayChange[Literal["last", "best"]] = Field(
-        "last", description="the step that becomes the model: the last one, or that with the lowest validation error"
+        "last", description="step to export: the last, or the one with the lowest validation error"
     )
 
     @property
@@ -289,8 +295,8 @@ class ImageRecipe(DiffusionSettings):
     tokenizer: str | None = Field(
         None,
         min_length=1,
-        description="of a new text encoder: sprites (the words of the sprites world), captions (the words of the "
-        "data's captions), or a folder or hub id with a pretrained one; none: sprites, or text_encoder's own",
+        description="of a new text encoder: sprites (the words of sprites captions), captions (the words of the "
+        "data's captions), or a folder or hub id with a pretrained one; none: sprites, or that of text_encoder",
     )
     text_encoder: MayChange[str | None] = Field(
         None,
@@ -298,7 +304,7 @@ class ImageRecipe(DiffusionSettings):
         description="a folder or hub id with a pretrained CLIP text encoder, BERT or LDM-BERT and its tokenizer, or an "
         "image pipeline's folder; none: a new one",
     )
-    train_text_encoder: bool = Field(True, description="false: a pretrained one stays as it is")
+    train_text_encoder: bool = Field(True, description="false: a pretrained one is frozen")
 
     @property
     def bases(self) -> tuple[str | Path, ...]:
@@ -333,30 +339,28 @@ class VideoRecipe(DiffusionSettings):
     stage: Literal["video"]
     model: MayChange[str] = Field(
         min_length=1,
-        description="what is fine-tuned: the run of stage (b), a pipeline's folder, a hub id, or bundled",
+        description="the model to fine-tune: the run of stage (b), a pipeline's folder, a hub id, or bundled",
     )
     method: Literal["latent-shift", "latent-vdm", "none"] | None = Field(
         None,
-        description="how frames meet: latent-shift, latent-vdm (the paper's baseline) or none (not at all); left out: "
-        "as in the base, or latent-shift for an image model",
+        description="temporal method: latent-shift, latent-vdm (the paper's baseline) or none; default: "
+        "the base's, or latent-shift for an image model",
     )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
-        None, description="of the temporal shift; none: the base's own, or the paper's for an image model"
+        None, description="settings of the temporal shift; none: the base's, or the paper's for an image model"
     )
-    size: int | None = Field(None, ge=8, description="side of the frames in pixels, from then on; none: the base's own")
-    num_frames: int | None = Field(
-        None, ge=2, description="of a video, from then on; none: as many as the base makes, or 16"
-    )
-    fps: int | None = Field(None, ge=1, description="frames a second, from then on; none: as the base, or 8")
-    train_text_encoder: bool = Field(False, description="the paper freezes it")
-    image_share: float = Field(0.0, ge=0, lt=1, description="share of the steps that learn single frames, not clips")
-    lora: LoraSettings | None = Field(None, description="none: the U-Net itself is trained")
+    size: int | None = Field(None, ge=8, description="side of the frames in pixels; none: the base's")
+    num_frames: int | None = Field(None, ge=2, description="frames per video; none: the base's, or 16")
+    fps: int | None = Field(None, ge=1, description="frames per second; none: the base's, or 8")
+    train_text_encoder: bool = Field(False, description="train the text encoder too; the paper freezes it")
+    image_share: float = Field(0.0, ge=0, lt=1, description="share of steps on single frames instead of clips")
+    lora: LoraSettings | None = Field(None, description="train a LoRA; none: the full U-Net is trained")
     exports: MayChange[tuple[Literal["model", "lora", "delta"], ...] | None] = Field(
         None,
-        description="what is written in the end: the model, its adapter, what it adds to its base; none: the adapter "
-        "where one is trained, else the model",
+        description="files to export: model, lora (the adapter), delta (the difference to the base); none: the "
+        "adapter if one is trained, else the model",
     )
-    weights: MayChange[Literal["float32", "float16"]] = Field("float32", description="in which the model is exported")
+    weights: MayChange[Literal["float32", "float16"]] = Field("float32", description="dtype of the exported model")
 
     unit: ClassVar[str] = "clips"
 
@@ -431,7 +435,7 @@ def _override(values: dict[str, Any], word: str) -> None:
             values[part] = {"source": values[part]}
         values = values.setdefault(part, {})
         if isinstance(values, list):
-            raise ValueError(f"cannot set {key}: {part} is a list; set the whole of it")
+            raise ValueError(f"cannot set {key}: {part} is a list; set the complete list")
         if not isinstance(values, dict):
             raise ValueError(f"cannot set {key}: {part} is a single value")
     values[last] = parse_yaml_bounded(text, f"the value of {word!r}")

@@ -51,22 +51,24 @@ class DataSettings(Settings):
 
     source: MayChange[str] = Field(
         min_length=1,
-        description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder that data encode has written",
+        description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder written by data encode",
     )
     options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
     weight: float = Field(1.0, gt=0, description="share of the samples, relative to the other sources'")
-    encode: bool = Field(True, description="once, before training; false: decode and encode at each step")
+    encode: bool = Field(True, description="encode once before training; false: decode and encode at each step")
     latents: MayChange[Path | None] = Field(
-        None, description="folder for what is encoded; none: latents/ in the run's folder"
+        None, description="folder for encoded clips; none: latents/ in the run's folder"
     )
-    frames: int | None = Field(None, ge=1, description="of a clip; none: as many as the model makes, 16 for images")
-    seconds: float = Field(2.0, gt=0, description="that they span")
-    place: Place = Field("random", description="of the window: random, first or centre")
-    short: Short = Field("refuse", description="clips that are shorter: refuse, hold (their last frame) or shorten")
-    crop: Crop = Field("centre", description="centre or random")
-    flip: bool = Field(False, description="mirror half of the clips; captions may say left and right")
-    views: int = Field(1, ge=1, description="windows and crops of each clip that are encoded")
-    seed: int = Field(0, ge=0, description="of those windows and crops")
+    frames: int | None = Field(None, ge=1, description="frames per clip; none: the model's, 16 for images")
+    seconds: float = Field(2.0, gt=0, description="duration of a clip")
+    place: Place = Field("random", description="position of the window: random, first or centre")
+    short: Short = Field(
+        "refuse", description="for shorter clips: refuse, hold (repeat the last frame) or shorten (the window)"
+    )
+    crop: Crop = Field("centre", description="crop position: centre or random")
+    flip: bool = Field(False, description="mirror half of the clips; captions may mention left and right")
+    views: int = Field(1, ge=1, description="random windows and crops encoded of each clip")
+    seed: int = Field(0, ge=0, description="seed of those windows and crops")
 
 
 class FrameSourceSettings(Settings):
@@ -75,7 +77,7 @@ class FrameSourceSettings(Settings):
     source: MayChange[str] = Field(min_length=1, description="a folder, a manifest (.jsonl), sprites, or kind:PATH")
     options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
     weight: float = Field(1.0, gt=0, description="share of the frames, relative to the other sources'")
-    crop: Crop = Field("centre", description="centre or random")
+    crop: Crop = Field("centre", description="crop position: centre or random")
     flip: bool = Field(False, description="mirror half of the frames")
 
 
@@ -89,10 +91,10 @@ class FramesSettings(Settings):
     """
 
     size: int = Field(
-        _SPRITES_SIZE, ge=32, description=f"side of the frames in pixels; left out: {_SOURCES_SIZE} for sources"
+        _SPRITES_SIZE, ge=32, description=f"side of the frames in pixels; default for sources: {_SOURCES_SIZE}"
     )
-    seed: int = Field(0, ge=0, description="of the sprites world: which endless stream of clips")
-    sources: tuple[FrameSourceSettings, ...] = Field((), description="none: the sprites world")
+    seed: int = Field(0, ge=0, description="of sprites")
+    sources: tuple[FrameSourceSettings, ...] = Field((), description="empty: sprites")
 
     @model_validator(mode="before")
     @classmethod
@@ -120,10 +122,10 @@ class FramesSettings(Settings):
 class LoadingSettings(Settings):
     """How clips are read; none of it changes what is learned."""
 
-    workers: int = Field(2, ge=0, description="processes that decode; for encoded clips none are needed")
-    time_limit: float = Field(60.0, gt=0, description="seconds that one clip may take")
-    memory_limit: float = Field(4.0, ge=0.25, description="GiB that one clip may take")
-    retry: bool = Field(False, description="encode anew what was refused before, after it was mended or a limit raised")
+    workers: int = Field(2, ge=0, description="decoding processes; encoded clips need none")
+    time_limit: float = Field(60.0, gt=0, description="time limit for one clip, in seconds")
+    memory_limit: float = Field(4.0, ge=0.25, description="memory limit for one clip, in GiB")
+    retry: bool = Field(False, description="encode refused clips again, e.g. after repairing files or raising a limit")
 
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -133,15 +135,15 @@ class OptimizerSettings(Settings):
     """AdamW and the course of its learning rate."""
 
     kind: Literal["adamw", "adamw_8bit"] = Field(
-        "adamw", description="adamw_8bit: its two averages in 8 bits each (bitsandbytes)"
+        "adamw", description="adamw_8bit: optimizer state in 8 bits (bitsandbytes)"
     )
     learning_rate: MayChange[float] = Field(1e-4, gt=0)
     warmup_steps: int = Field(100, ge=0)
     schedule: Literal["constant", "cosine"] = Field("constant", description="after the warm-up")
-    decay_steps: int = Field(0, ge=0, description="the last steps, over which the rate falls in a line to nothing")
-    betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="of Adam's two averages")
+    decay_steps: int = Field(0, ge=0, description="last steps of a linear decay to zero")
+    betas: tuple[_Decay, _Decay] = Field((0.9, 0.999), description="of Adam")
     weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float | None = Field(1.0, gt=0, description="that a step's gradient is cut down to; none: it is not")
+    max_grad_norm: float | None = Field(1.0, gt=0, description="gradient clipping; none: no clipping")
 
 
 class ComputeSettings(Settings):
@@ -152,15 +154,15 @@ class ComputeSettings(Settings):
     channels_last: bool = False
     attention: Literal["default", "math", "math_on_cpu"] = Field(
         "default",
-        description="math: faster to train short sequences on a CPU; math_on_cpu: so there, and the default elsewhere",
+        description="math: faster for short sequences on a CPU; math_on_cpu: math on a CPU, the default elsewhere",
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads; none: as torch finds")
+    threads: int | None = Field(None, ge=1, description="CPU threads; none: torch's default")
     gradient_checkpointing: bool = Field(
-        False, description="activations are made again when needed: less memory, slower"
+        False, description="recompute activations in the backward pass: less memory, slower"
     )
-    ema_device: Literal["accelerator", "cpu"] = Field("accelerator", description="where the averaged weights lie")
+    ema_device: Literal["accelerator", "cpu"] = Field("accelerator", description="device of the averaged weights")
     parallel: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="of several processes each has all weights (ddp), or a share of every one (fsdp: FSDP2)"
+        "ddp", description="several processes replicate the weights (ddp) or shard them (fsdp: FSDP2)"
     )
 
 
@@ -195,8 +197,8 @@ class TextModel(Settings):
     width: int = Field(1280, ge=8)
     layers: int = Field(32, ge=1)
     heads: int = Field(8, ge=1)
-    tokens: int = Field(77, ge=16, description="of a sentence; of a pretrained text encoder at most its own")
-    words: int = Field(30_000, ge=1, description="where tokenizer is captions: the most frequent ones that are known")
+    tokens: int = Field(77, ge=16, description="tokens per sentence; at most those of a pretrained text encoder")
+    words: int = Field(30_000, ge=1, description="size of the vocabulary for tokenizer: captions")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TextModel:
@@ -216,11 +218,11 @@ Sources = Annotated[tuple[DataSettings, ...], BeforeValidator(_as_sources)]
 class ValidationSettings(Settings):
     """The error at fixed triples of a clip, a timestep and noise."""
 
-    every: int = Field(1000, ge=1, description="steps")
+    every: int = Field(1000, ge=1, description="steps between validations")
     clips: int = Field(32, ge=1)
     bands: int = Field(4, ge=1, description="equal parts of the timesteps, from the cleanest to the noisiest")
     data: Annotated[Sources, Field(min_length=1)] | None = Field(
-        None, description="where the clips come from; none: from the run's own data"
+        None, description="sources of the clips; none: the run's data"
     )
 
 
@@ -228,6 +230,6 @@ class LoraSettings(Settings):
     """A low-rank adapter is trained in place of the U-Net's weights."""
 
     rank: int = Field(16, ge=1)
-    alpha: float | None = Field(None, gt=0, description="the change is scaled by alpha / rank; none: by one")
-    targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1, description="how the names of the layers end")
+    alpha: float | None = Field(None, gt=0, description="the update is scaled by alpha / rank; none: by 1")
+    targets: tuple[str, ...] = Field(LORA_TARGETS, min_length=1, description="suffixes of layer names")
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -1,7 +1,7 @@
-"""Clips as files: decode them, write them whole or not at all, and the one definition of uint8 <-> [-1, 1].
+"""Read and write clips as files, and the one definition of uint8 <-> [-1, 1].
 
-A clip is RGB, uint8 (F, H, W, 3), with a frame rate. The suffix of a path says what kind of file holds it: .mp4 (H.264,
-plays in browsers), .gif, .webp (lossless), .png (a single frame), and no suffix at all is a folder of frames.
+A clip is RGB, uint8 (F, H, W, 3), with a frame rate. The suffix of a path sets the file type: .mp4 (H.264,
+plays in browsers), .gif, .webp (lossless), .png (a single frame), and no suffix for a folder of frames.
 
 Knows nothing of models, tensors on devices, prompts or the data sets. PyAV, Pillow and torch are imported only where
 they are used.

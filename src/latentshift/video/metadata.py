@@ -1,7 +1,7 @@
-"""What a video file carries beside its pictures: a small JSON object, wherever its kind keeps text.
+"""Metadata of video files: a small JSON object, in the text field of each file type.
 
-It holds the caller's metadata, and under "_video" the frame rate and number of frames, which a folder or a .png cannot
-say otherwise, and from which the repeated frames come back that .gif and .webp merge.
+It holds the caller's metadata, and under "_video" the frame rate and number of frames, which a folder or a .png does
+not store otherwise, and which restore the repeated frames that .gif and .webp merge.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IMAGES = (".gif", ".webp", ".png")
 
 
 def encode(path: object, metadata: Mapping[str, object], fps: float, num_frames: int) -> str:
-    """The JSON to store: ASCII, the one text that every kind of file keeps as it is, and the same for equal objects."""
+    """The JSON to store: ASCII, which every file type preserves, and canonical."""
     if RECORD in metadata:
         raise ValueError(f'{path} can\'t hold metadata with the key "{RECORD}": it is taken, rename yours')
     record = {"fps": float(fps), "frames": num_frames}
@@ -41,7 +41,7 @@ def recorded(found: Mapping[str, Any]) -> tuple[float, int]:
 
 
 def read_text(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, with this module's own record; ``{}`` where there is none."""
+    """The JSON object in a file, with this module's own record; ``{}`` if there is none."""
     text: Any = None
     if path.is_dir():
         sidecar = path / "metadata.json"
@@ -64,5 +64,5 @@ def read_text(path: Path) -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """Why it failed, in a few words, whatever a library raised."""
+    """A short reason for any exception of a library."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

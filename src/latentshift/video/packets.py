@@ -1,4 +1,4 @@
-"""Packets of a video stream into frames: where FFmpeg's program knows better than its library."""
+"""Decode packets as the ffmpeg program does, where its library alone behaves differently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _THEORA_HEADER = 0x80  # first bit of a header packet, which an Ogg file of seve
 
 
 def decode_packet(packet: Packet) -> list[VideoFrame]:
-    """The frames that come out of the decoder when a packet goes in, in the order in which they are shown.
+    """The frames that the decoder gives for a packet, in presentation order.
 
     Raises:
         Exception: whatever the library raises for a packet that can't be decoded.
@@ -28,12 +28,12 @@ def decode_packet(packet: Packet) -> list[VideoFrame]:
 
 
 def repeats_frame(packet: Packet) -> bool:
-    """Whether a packet is empty, which the decoder refuses: the frame before it stays (Theora)."""
+    """Whether a packet is empty, which repeats the previous frame (Theora) and which the decoder refuses."""
     return packet.size == 0 and not ends_stream(packet)
 
 
 def ends_stream(packet: Packet) -> bool:
-    """Whether a packet is the one behind the last, which takes the remaining frames out of the decoder."""
+    """Whether it is the flush packet after the last, which drains the decoder."""
     return packet.size == 0 and packet.dts is None and packet.pts is None
 
 

@@ -1,4 +1,4 @@
-"""Pixel values: the one definition of uint8 <-> [-1, 1], PIL images as a clip, and how RGB goes to YUV and back."""
+"""Pixel values: the one definition of uint8 <-> [-1, 1], PIL images as a clip, and RGB-YUV conversion."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def as_clip(images: Sequence[Image.Image]) -> np.ndarray:
 
 
 def accurate_interpolation() -> int:
-    """swscale's careful way between RGB and YUV. Its default darkens by two levels and blurs colours (3 dB)."""
+    """swscale flags for accurate RGB-YUV conversion; the default darkens by two levels and blurs colours (3 dB)."""
     from av.video.reformatter import Interpolation as Way
 
     return Way.BICUBIC | Way.ACCURATE_RND | Way.FULL_CHR_H_INT | Way.FULL_CHR_H_INP

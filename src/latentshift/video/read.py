@@ -1,4 +1,4 @@
-"""Files into clips.
+"""Read clips from files.
 
 Legend of shapes: F frames, H × W pixels.
 """
@@ -44,7 +44,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _decode(path: str | os.PathLike[str], read: Callable[[Path], T]) -> T:
-    source = Path(path).resolve()  # absolute, so that FFmpeg takes no "a:b.mp4" for an address
+    source = Path(path).resolve()  # absolute, so that FFmpeg does not take "a:b.mp4" for a URL
     if not source.exists():
         raise FileNotFoundError(f"{path} does not exist: name a video, an image or a folder of frames")
     try:

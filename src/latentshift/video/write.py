@@ -1,4 +1,4 @@
-"""Clips into files, whole or not at all.
+"""Write clips to files atomically.
 
 Legend of shapes: F frames, H × W pixels.
 """
@@ -24,7 +24,7 @@ CRF = "12"  # x264's constant quality: 0 lossless, 18 hard to tell from it, 51 w
 
 
 def check_output(path: str | os.PathLike[str], num_frames: int, *, fps: float = DEFAULT_FPS) -> None:
-    """Refuse early what :func:`write_video` would refuse late: call this before an expensive generation.
+    """Check early what :func:`write_video` checks late: call this before an expensive generation.
 
     Writes nothing, and creates no folders.
 
@@ -69,7 +69,7 @@ def write_video(
     metadata: Mapping[str, object] | None = None,
     loop: bool = False,
 ) -> None:
-    """Write a clip; an existing file is replaced, and after a failure whatever was there before still is.
+    """Write a clip; an existing file is replaced, and kept after a failure.
 
     The same frames and metadata give the same bytes (with the same versions of PyAV and Pillow).
 
@@ -116,7 +116,7 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.thread_count = 1  # more threads would cut the picture by the number of cores
-        # Said rather than left to be guessed: players disagree about the colours of small videos.
+        # Set explicitly: players disagree about the colours of small videos.
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         for index, frame in enumerate(frames):
@@ -186,5 +186,5 @@ _WRITERS: dict[str, Callable[[Path, np.ndarray, float, str, bool], None]] = {
 
 
 def _durations(num_frames: int, fps: float, ticks_per_second: int) -> list[int]:
-    """Whole ticks for each frame that never drift: 8 fps in 1/100 s is 12, 13, 13, 12, ..., not 12 forever."""
+    """Integer ticks for each frame, without drift: 8 fps in 1/100 s is 12, 13, 13, 12, ..., not 12 forever."""
     return [int(ticks) for ticks in np.diff(np.rint(np.arange(num_frames + 1) * ticks_per_second / fps))]

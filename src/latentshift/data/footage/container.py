@@ -32,7 +32,7 @@ def open_video(
 
     Args:
         file: the file.
-        offset: offset of the video in the file, in bytes; None for the whole file.
+        offset: offset of the video in the file, in bytes; None for all of the file.
         size: length of the video, in bytes.
 
     Raises:
