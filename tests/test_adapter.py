@@ -87,7 +87,7 @@ def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Pa
     assert again.sample_size == size and again.method == method
 
 
-def test_a_lora_run_goes_on_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
+def test_a_lora_run_resumes_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     tune(sd1_folder, output, LORA, "steps=2", "save_every=2")
     tune(sd1_folder, output, LORA, "save_every=2")

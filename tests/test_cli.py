@@ -258,7 +258,7 @@ def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
-def test_evaluate_writes_a_report_and_goes_on_where_it_stopped(cli, sprites_model: Path) -> None:
+def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     words = ("evaluate", sprites_model, "--held-out", 1, "--images", 2, "--shift-off", 1, "--steps", 2, "-o", "study")
     code, out, err = cli(*words, "--seen", 2)
     assert (code, err) == (0, "")

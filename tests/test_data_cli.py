@@ -113,7 +113,7 @@ def test_inspect_names_what_is_wrong(cli, clips: Path, words: list, message: str
     assert (code, out) == (1, "") and err.startswith(f"error: {message}") and err.count("\n") == 1
 
 
-def test_encode_keeps_what_can_be_used_and_goes_on(cli, clips: Path, model: Path) -> None:
+def test_encode_keeps_what_can_be_used_and_resumes(cli, clips: Path, model: Path) -> None:
     words = ("data", "encode", "clips", "--model", model, "-o", "shards", "--seconds", 1, "--clips-per-shard", 2)
     code, out, err = cli(*words)
     assert (code, err) == (0, "")

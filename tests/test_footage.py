@@ -200,7 +200,7 @@ def test_what_a_thread_raises_is_raised_where_it_is_read() -> None:
     assert list(prefetch(iter(range(50)), 3)) == list(range(50))
 
 
-def test_only_slow_reading_goes_on_in_a_thread() -> None:
+def test_only_slow_reading_is_done_in_a_thread() -> None:
     def made_here(seconds: list[float]) -> list[bool]:
         """Whether each item, which takes so long to make, was made in the thread that asked for it."""
         now = [0.0]

@@ -305,7 +305,7 @@ def test_sigterm_ends_encoding_with_a_sentence(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("it goes on")
 
-    with pytest.raises(Terminated, match=r"stopped by SIGTERM; .*shards keeps what is encoded"):
+    with pytest.raises(Terminated, match=r"stopped by SIGTERM; .*shards keeps the encoded clips"):
         _ends_cleanly(command)(output=tmp_path / "shards")
 
 

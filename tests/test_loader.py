@@ -94,7 +94,7 @@ def test_workers_change_nothing(workers: int, order: list[list[tuple]]) -> None:
 
 
 @pytest.mark.parametrize("step", [2, 3, 13])
-def test_a_run_goes_on_in_the_middle_of_an_epoch(step: int, order: list[list[tuple]]) -> None:
+def test_a_run_resumes_in_the_middle_of_an_epoch(step: int, order: list[list[tuple]]) -> None:
     assert steps(Loader(SETS, take, 5, WEIGHTS), step, 25) == order[step - 1 :]
 
 

@@ -74,7 +74,7 @@ def test_nothing_is_shown_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) 
     assert pipe.getvalue() == ""
 
 
-def test_making_a_video_says_what_goes_on(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_making_a_video_shows_its_progress(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     options = ["--frames", "2", "--steps", "2", "--size", "16", "--seed", "0", "-o", str(tmp_path / "star.gif")]
     app(["generate", "star", "--model", str(sd1_folder), *options], standalone_mode=False)
@@ -83,7 +83,7 @@ def test_making_a_video_says_what_goes_on(sd1_folder: Path, tmp_path: Path, monk
     assert stages == sorted(stages) and "/2 [" in shown
 
 
-def test_a_new_model_says_what_goes_on(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_model_shows_its_progress(sd1_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     app(["init", "--base", str(sd1_folder), "-o", str(tmp_path / "new")], standalone_mode=False)
     shown = terminal.getvalue()

@@ -35,7 +35,7 @@ def video(pipeline: LatentShiftPipeline) -> np.ndarray:
     return pipeline("red star", generator=torch.Generator().manual_seed(0), num_frames=3, **STEPS).frames
 
 
-def test_an_image_pipeline_goes_on_as_before(stock: StableDiffusionPipeline, tmp_path: Path) -> None:
+def test_an_image_pipeline_is_not_changed(stock: StableDiffusionPipeline, tmp_path: Path) -> None:
     before, config = picture(stock), dict(stock.unet.config)
     processors = {name: type(each) for name, each in stock.unet.attn_processors.items()}
     made = LatentShiftPipeline.from_pipe(stock, num_frames=3, fps=5)

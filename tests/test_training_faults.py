@@ -37,13 +37,13 @@ def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monk
         return batch
 
     change_batches(monkeypatch, fill_the_disk_at_step_4)
-    with pytest.raises(OSError, match=r"the checkpoint of step 4 can't be written .* goes on from .*step-00000003"):
+    with pytest.raises(OSError, match=r"the checkpoint of step 4 can't be written .* resumes from .*step-00000003"):
         run(recipe, quiet=True)
 
 
 def test_a_loss_that_is_never_finite_ends_the_run_and_moves_nothing(tmp_path: Path) -> None:
     words = ("kl_weight=1e39", "max_dropped_steps=2", "save_every=1")
-    with pytest.raises(ValueError, match=r"not finite in 3 steps in a row, the last of them step 3 .* it begins anew"):
+    with pytest.raises(ValueError, match=r"not finite in 3 steps in a row, the last of them step 3 .* it starts over"):
         run(tiny("autoencoder", tmp_path, *words), quiet=True)
     folder = tmp_path / "autoencoder"
     lines = [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
@@ -58,7 +58,7 @@ def test_a_run_that_diverges_keeps_the_checkpoints_from_before(tmp_path: Path, m
     words = ("max_dropped_steps=2", "save_every=1", "keep_checkpoints=2", "steps=9")
     with monkeypatch.context() as patch:
         change_batches(patch, spoilt_from_step_3)
-        with pytest.raises(ValueError, match=r"the last of them step 5 .* it goes on from step 2 in"):
+        with pytest.raises(ValueError, match=r"the last of them step 5 .* it resumes from step 2 in"):
             run(tiny("autoencoder", tmp_path, *words), quiet=True)
     kept = list_checkpoints(tmp_path / "autoencoder" / "checkpoints")
     assert [checkpoint_step(path) for path in kept] == [1, 2]

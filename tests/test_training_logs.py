@@ -109,7 +109,7 @@ def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(OSError, match=r"metrics\.jsonl can't be written to .*: it goes on from the newest checkpoint"):
+    with pytest.raises(OSError, match=r"metrics\.jsonl can't be written to .*: it resumes from the newest checkpoint"):
         append_jsonl(tmp_path / "metrics.jsonl", {"step": 1})
 
 

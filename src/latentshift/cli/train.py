@@ -68,8 +68,8 @@ def train(
         run(resolved)
     except KeyboardInterrupt:
         kept = list_checkpoints(resolved.output / "checkpoints")
-        start = f"from {kept[-1]}" if kept else "from the beginning: no checkpoint was written yet"
-        print(f"stopped; the same command goes on {printable(start)}", file=sys.stderr)
+        start = f"from {kept[-1]}" if kept else "from the beginning: there is no checkpoint yet"
+        print(f"stopped; the same command resumes {printable(start)}", file=sys.stderr)
         raise typer.Exit(130) from None
     except Terminated:
         PartialState().destroy_process_group()
@@ -80,7 +80,7 @@ def train(
         device, ranks = PartialState().device, PartialState().num_processes
         needs = advice(resolved, device, memory_for_each(device, ranks), ranks, base)
         kept = list_checkpoints(resolved.output / "checkpoints")
-        resumes = f"the same command goes on from {kept[-1]}" if kept else "nothing was saved yet"
+        resumes = f"the same command resumes from {kept[-1]}" if kept else "nothing was saved yet"
         raise ValueError(f"out of memory: {needs}; {resumes}") from error
     # Only where all processes end together: after an error in one, destroying the group may wait for the others before
     # the error is shown.

@@ -51,10 +51,10 @@ def save_checkpoint(
             (temporary / _MANIFEST).write_text(json.dumps(files, indent=1))
     except (OSError, SafetensorError) as error:
         before = list_checkpoints(folder)
-        goes_on = f"goes on from {before[-1]}" if before else "begins anew"
+        resumes = f"resumes from {before[-1]}" if before else "starts over"
         raise OSError(
             f"the checkpoint of step {step} can't be written to {folder} ({error}); make room there, and run again: it "
-            f"{goes_on}"
+            f"{resumes}"
         ) from None
     return final
 

@@ -80,7 +80,7 @@ class Checkpointer:
         """
         checkpoint, errors = load_newest_checkpoint(self.folder)
         if errors and checkpoint is None:
-            raise ValueError(f"{errors[0]}, and none is whole; delete {self.folder} to begin anew")
+            raise ValueError(f"{errors[0]}, and none is intact; delete {self.folder} to start over")
         if self._accelerator.is_main_process:
             for error in errors:
                 print(

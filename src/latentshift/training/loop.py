@@ -133,7 +133,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         if stop_requested():
             checkpointer.save(step)
             report.write()
-            raise Terminated(f"ended by SIGTERM after step {step}; the same command goes on from there")
+            raise Terminated(f"ended by SIGTERM after step {step}; the same command resumes from there")
         if recipe.exports_best:
             state.restore(load_best_checkpoint(output, stage.validation_id))
         with state.averaged():
@@ -150,8 +150,8 @@ def _step_seed(seed: int, step: int, process: int) -> int:
 
 def _diverged(step: int, dropped: int, output: object, checkpointer: Checkpointer) -> str:
     saved = checkpointer.saved
-    goes_on = f"goes on from step {saved} in {checkpointer.folder}" if saved else "begins anew"
+    resumes = f"resumes from step {saved} in {checkpointer.folder}" if saved else "starts over"
     return (
         f"the loss or its gradient was not finite in {dropped} steps in a row, the last of them step {step} "
-        f"({output}/dropped.jsonl names their samples); lower optimizer.learning_rate and run again: it {goes_on}"
+        f"({output}/dropped.jsonl names their samples); lower optimizer.learning_rate and run again: it {resumes}"
     )

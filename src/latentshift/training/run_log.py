@@ -28,7 +28,7 @@ def append_jsonl(path: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     except OSError as error:
         raise OSError(
-            f"{path} can't be written to ({error.strerror}); make room there, and run again: it goes on from the "
+            f"{path} can't be written to ({error.strerror}); make room there, and run again: it resumes from the "
             "newest checkpoint"
         ) from None
 

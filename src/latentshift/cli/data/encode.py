@@ -43,14 +43,14 @@ def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
     def run(**arguments: Any) -> None:
         from latentshift.training.preemption import SigtermHandler, Terminated  # imports nothing heavy
 
-        goes_on = f"{arguments['output']} keeps what is encoded, and the same command goes on from there"
+        resumes = f"{arguments['output']} keeps the encoded clips, and the same command resumes from there"
         try:
             with SigtermHandler() as sigterm, sigterm.interruptible():
                 command(**arguments)
         except Terminated:
-            raise Terminated(f"stopped by SIGTERM; {goes_on}") from None
+            raise Terminated(f"stopped by SIGTERM; {resumes}") from None
         except KeyboardInterrupt:
-            print(f"stopped; {printable(goes_on, MAX_PATH_LENGTH)}", file=sys.stderr)
+            print(f"stopped; {printable(resumes, MAX_PATH_LENGTH)}", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return run

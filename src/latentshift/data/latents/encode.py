@@ -95,7 +95,7 @@ def encode_shards(
     encode_text = lru_cache(_KNOWN_CAPTIONS)(encode_text) if encode_text is not None and spec.text else None
     rank, ranks = part
     numbers = range(rank, num_shards(spec, manifest), ranks) if only is None else range(only, only + 1)
-    kept = f"what is encoded is kept in {folder}, and the same command goes on there"
+    kept = f"encoded clips are kept in {folder}, and the same command resumes there"
     with explain_full_disk(folder, kept), WorkerPool(decode_views, limits, IMPORTS) as pool:
         for number in numbers:
             before = 0
