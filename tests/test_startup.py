@@ -65,7 +65,7 @@ MISTAKES = {
     "train image.yaml text_encoder=nowhere": "there is no folder nowhere",
     "train image.yaml train_text_encoder=false": "a new text encoder knows nothing",
     "train recipe.yaml compute.device=tpu": "the device 'tpu' cannot be used",
-    "train recipe.yaml --processes 2": "are for --dry-run alone",
+    "train recipe.yaml --processes 2": "--processes and --memory need --dry-run",
     "data inspect nowhere": "nowhere",
     "data inspect clips --short cut": "--short must be one of",
     "data split clips -o rows.csv": "-o must name a .jsonl file",
