@@ -1,4 +1,4 @@
-"""The command line: one file a verb, heavy imports only where a verb needs them, all wiring here and nowhere else."""
+"""The command line: one file for each command, with heavy imports only where needed; all wiring is here."""
 
 from __future__ import annotations
 

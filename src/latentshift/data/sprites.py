@@ -1,8 +1,7 @@
-"""The sprites world: a procedural, captioned video set, specified here once.
+"""The sprites data set: procedural, captioned videos, specified here.
 
-A sprite is one flat, coloured thing that moves over a mildly textured background, in the spirit of the moving
-digits on which text-to-video began. Clip ``index`` of a seed is always the same clip, needs no download, and
-there is no last one.
+A sprite is a flat, coloured thing that moves over a mildly textured background, in the spirit of the moving digits of
+early text-to-video work. Clip ``index`` of a seed is always the same clip. The set is endless and needs no download.
 
 Knows nothing of models, files or training. Legend of shapes: F frames, S side in pixels.
 Positions and sizes are in units of the frame's side, x to the right and y downwards, angles in radians, clockwise
@@ -84,7 +83,7 @@ class Sprite:
 
     @property
     def triple(self) -> tuple[str, str, str]:
-        """(colour, thing, motion): what the held-out set is chosen by."""
+        """(colour, thing, motion), which defines the held-out set."""
         return self.colour, self.thing, self.motion
 
     def caption(self, *, with_motion: bool = True) -> str:
@@ -95,7 +94,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class Track:
-    """Where the thing is in each frame: four arrays of shape (F,)."""
+    """Position, size and angle of the thing in each frame: four arrays of shape (F,)."""
 
     x: np.ndarray  # centre, 0 left … 1 right
     y: np.ndarray  # centre, 0 top … 1 bottom
@@ -104,7 +103,7 @@ class Track:
 
 
 def triples() -> list[tuple[str, str, str]]:
-    """Every (colour, thing, motion) of the world, in a fixed order."""
+    """All (colour, thing, motion) triples, in a fixed order."""
     return [
         (colour, thing, motion)
         for colour in COLOURS
@@ -116,7 +115,7 @@ def triples() -> list[tuple[str, str, str]]:
 
 @lru_cache(maxsize=1)
 def held_out_triples() -> frozenset[tuple[str, str, str]]:
-    """The fixed tenth of the triples, by the order of their SHA-256, that is never trained on."""
+    """The held-out triples: a fixed tenth, by the order of their SHA-256."""
     ranked = sorted(triples(), key=lambda triple: hashlib.sha256(" ".join(triple).encode()).hexdigest())
     return frozenset(ranked[: round(HELD_OUT_SHARE * len(ranked))])
 
@@ -127,7 +126,7 @@ def _triples_of(held_out: bool) -> tuple[tuple[str, str, str], ...]:
 
 
 def words() -> list[str]:
-    """Every word that a caption can hold, in a fixed order."""
+    """All words of captions, in a fixed order."""
     sentence = ["a", "on", "background", *COLOURS, *THINGS, *" ".join(MOTIONS).split(), *BACKGROUNDS]
     return list(dict.fromkeys(sentence))
 
@@ -279,7 +278,7 @@ class Sprites:
             raise ValueError(f"a clip has at least one frame, not {self.num_frames}")
 
     def describe(self, index: int) -> tuple[Sprite, Track, np.ndarray]:
-        """Sprite, track and texture of clip ``index``: everything that :func:`render` asks for."""
+        """Sprite, track and texture of clip ``index``: the arguments of :func:`render`."""
         rng = np.random.default_rng([self.seed, int(self.held_out), index])
         sprite = draw_sprite(rng, held_out=self.held_out)
         return sprite, draw_track(rng, sprite.motion, self.num_frames), draw_texture(rng, self.size)
@@ -290,7 +289,7 @@ class Sprites:
         return render(sprite, track, texture), sprite
 
     def frame(self, index: int) -> tuple[np.ndarray, Sprite]:
-        """One frame of clip ``index`` at a time of its own: uint8 RGB (S, S, 3) and the sprite."""
+        """One frame of clip ``index`` at a random time: uint8 RGB (S, S, 3) and the sprite."""
         sprite, track, texture = self.describe(index)
         when = np.random.default_rng([self.seed, int(self.held_out), index, 1]).integers(self.num_frames)
         at = slice(when, when + 1)

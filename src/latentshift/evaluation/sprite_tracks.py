@@ -1,4 +1,4 @@
-"""Where the thing of a sprites clip is, and which thing it is: segmentation, centroid, size and angle per frame.
+"""Segment and track the thing of a sprites clip: class, and centroid, size and angle in each frame.
 
 No part of it is learned. The ground is one colour, found as the median of the clip; a frame's thing is the largest
 connected piece that stands out against it; which thing, how large and at which angle is read by overlapping the
@@ -61,7 +61,7 @@ TURNED_GAIN = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Tracks:
-    """Where the thing is in each frame; arrays of shape (F,), NaN in frames where no single thing is seen.
+    """The track of the thing; arrays of shape (F,), NaN in frames without exactly one thing.
 
     Units are those of :class:`latentshift.data.sprites.Track`: the frame's side, x to the right and y downwards.
     All but ``area`` are read off the fit of ``nearest``, which is a guess where ``thing`` is None.
@@ -121,18 +121,18 @@ def ground_colour(video: np.ndarray) -> np.ndarray:
 
 
 def ground_share(video: np.ndarray) -> float:
-    """Which share of the pixels (F, S, S, 3) shows the ground, 0 … 1."""
+    """Share of background pixels (F, S, S, 3), 0 … 1."""
     return 1.0 - float(np.mean(_distance(video)[1] > STANDS_OUT))
 
 
 def _distance(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel less the ground's colour (F, S, S, 3), and how long that is (F, S, S), in levels."""
+    """The difference of each pixel to the background colour (F, S, S, 3), and its norm (F, S, S), in levels."""
     offset = video.astype(np.float32) - ground_colour(video).astype(np.float32)
     return offset, np.sqrt(np.einsum("fhwc,fhwc->fhw", offset, offset))
 
 
 def track(video: np.ndarray) -> Tracks:
-    """Finds the thing of a clip and follows it.
+    """Segment and track the thing of a clip.
 
     Args:
         video: uint8 RGB (F, S, S, 3), S >= 32; one frame is an image.
@@ -239,7 +239,7 @@ def _moments(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _patches(masks: np.ndarray, x: np.ndarray, y: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """The masks brought to unit area, centroid in the middle: (F, N·N)."""
+    """The masks normalized to unit area and centred: (F, N·N)."""
     reach = ((np.arange(PATCH) + 0.5) / PATCH * 2 - 1) * PATCH_REACH
     step = np.sqrt(area)[:, None] * reach
     rows, columns = y[:, None] + step - 0.5, x[:, None] + step - 0.5
@@ -273,7 +273,7 @@ def _bank() -> _Bank:
 
 
 def _match(patches: np.ndarray) -> _Match:
-    """Which thing the patches (F, N·N) show, pooled over the frames."""
+    """Classify the thing of the patches (F, N·N), pooled over the frames."""
     bank = _bank()
     shared = patches @ bank.masks.T
     overlap = shared / ((patches**2).sum(axis=1)[:, None] + bank.norms - shared)  # soft intersection over union

@@ -262,7 +262,7 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
             reason = missing_or_damaged
         else:
             cause = _hub_error(error)
-            reason = f"there is no folder {path}, and no model of that name could be had from the hub: {cause}"
+            reason = f"there is no folder {path}, and no model of that name could be downloaded from the hub: {cause}"
         raise ValueError(reason) from error
     known = {family.pipeline for family in FAMILIES.values()}
     if local and name in (*known, "LatentShiftPipeline"):

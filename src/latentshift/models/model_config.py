@@ -299,7 +299,7 @@ def check_index(folder: Path) -> None:
 def check_config_files(folder: Path) -> None:
     """Refuse a saved pipeline with an invalid configuration file.
 
-    Files that are missing are left to whoever needs them.
+    Missing files are not an error here.
 
     Args:
         folder: of the pipeline.

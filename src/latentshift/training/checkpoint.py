@@ -100,13 +100,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest intact checkpoint, None if there is none; and what is wrong with those that are newer."""
-    complaints: list[str] = []
+    errors: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            return load_checkpoint(path), complaints
+            return load_checkpoint(path), errors
         except ValueError as error:
-            complaints.append(str(error))
-    return None, complaints
+            errors.append(str(error))
+    return None, errors
 
 
 def _apart(group: Mapping[str, Tensor]) -> dict[str, Tensor]:

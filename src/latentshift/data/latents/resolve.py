@@ -51,7 +51,7 @@ def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: boo
                 raise ValueError(f"{folder} holds clips of other settings: {difference}; choose another folder")
             if now != before:
                 _check_rows(folder, listed, before, retry)
-        with explain_full_disk(folder, "nothing in it has changed, and the same command begins again"):
+        with explain_full_disk(folder, "nothing in it has changed, and the same command starts over"):
             for path, target in ((listed.path, manifest_path(folder)), (rejected.path, rejected_path(folder))):
                 with atomic_write(target) as temporary:
                     shutil.copyfile(path, temporary)
