@@ -50,7 +50,8 @@ class Processes:
     """
 
     def __init__(self, function: Callable[..., None], *arguments: object, processes: int = 1) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="latentshift-processes-"))
+        self._temporary = tempfile.TemporaryDirectory(prefix="latentshift-processes-")  # gone with this object
+        self._folder = Path(self._temporary.name)
         group: dict[str, object] = {"OMP_NUM_THREADS": 1}
         if processes > 1:
             group |= {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}

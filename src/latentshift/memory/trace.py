@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 from latentshift.memory.fake_tensors import TorchDispatchMode
 
@@ -63,7 +62,7 @@ def trace_step(
     return StepTrace(
         gradients=gathered_gradients + live.gradients_at_peak,
         activations=live.peak - live.gradients_at_peak,
-        flops=_flops(loss, autocast),
+        flops=live.flops,
     )
 
 
@@ -75,24 +74,35 @@ def peak_memory(call: Callable[[], Any]) -> int:
     return live.peak
 
 
-def _flops(loss: Callable[[], Tensor], autocast: Callable[[], AbstractContextManager[Any]]) -> int:
-    counter = FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):  # it counts attention's matrix products, but not every fused kernel
-        with autocast():
-            value = loss()
-        value.backward()
-    return counter.get_total_flops()
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any) -> int:
+    """The scores and their product with the values."""
+    return int(2 * query.numel() * key.shape[-2] + 2 * query.shape[:-1].numel() * value.shape[-2:].numel())
+
+
+def _attention_backward_flops(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *others: Any, **_: Any
+) -> int:
+    """Two products for each of the forward pass, as for every other product."""
+    return 2 * _attention_flops(query, key, value)
+
+
+# Torch's own formulas have CUDA's fused attention only.
+_FLOPS: dict[Any, Callable[..., int]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_flops,
+}
 
 
 class _LiveMemory(TorchDispatchMode):
-    """Counts the bytes of every storage that an operation allocates, from then until the storage is freed.
+    """Counts operations, and the bytes of every storage that one allocates, from then until the storage is freed.
 
     Torch keeps one Python object per storage for as long as the storage lives, which a weak reference can follow.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = self.peak = 0
+        self.live = self.peak = self.flops = 0
         self.live_gradients = self.gradients_at_peak = 0
         self._sizes: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
 
@@ -102,6 +112,8 @@ class _LiveMemory(TorchDispatchMode):
         for tensor in _tensors((args, kwargs)):  # what existed before does not count
             self._sizes.setdefault(tensor.untyped_storage(), 0)
         result = function(*args, **(kwargs or {}))
+        if (formula := _FLOPS.get(function.overloadpacket)) is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for tensor in _tensors(result):
             self._track(tensor.untyped_storage())
         return result
