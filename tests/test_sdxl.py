@@ -95,7 +95,7 @@ def test_a_saved_folder_is_whole(sdxl_folder: Path, tmp_path: Path) -> None:
 
 
 def test_sizes_are_refused_by_models_that_know_none(sd1_folder: Path) -> None:
-    with pytest.raises(ValueError, match="are SDXL's"):
+    with pytest.raises(ValueError, match="are for SDXL only"):
         load(sd1_folder)("red", original_size=(8, 8))
 
 
