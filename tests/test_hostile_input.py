@@ -107,6 +107,18 @@ def test_a_csv_whose_columns_cannot_be_told_apart(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_clip_whose_row_is_refused_is_not_said_to_have_none(tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4", None)
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.mp4,a dog, running fast\n")
+    _, (line, file), _ = read(tmp_path)
+    assert line[0] == "metadata.csv line 2"
+    assert file == (
+        "a.mp4",
+        "missing-caption",
+        "metadata.csv has no row for it, or it is one of the 1 that can't be read",
+    )
+
+
 def test_webvid_keeps_its_captions(tmp_path: Path) -> None:
     table = tmp_path / "results.csv"
     table.write_text("\ufeffvideoid,page_dir,name\n1,p,a dog, running fast\n2,p,a cat\n", encoding="utf-8")

@@ -196,3 +196,11 @@ def test_a_prompt_of_another_encoding_is_refused(cli, model: Path) -> None:
     for arguments in ({"prompt": latin}, {"prompt": "red", "negative_prompt": latin}):
         with pytest.raises(ValueError, match="is not UTF-8 text"):
             pipeline(**arguments, num_inference_steps=2)
+
+
+def test_a_folder_of_a_short_name_does_not_hide_what_is_wrong(cli, ldm_folder: Path) -> None:
+    shutil.copytree(ldm_folder, "b")
+    file = Path("b/bert/config.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "vocab_size": 5}))
+    code, _, err = cli("info", "b")
+    assert code == 1 and "b/bert/config.json describes another model than the weights beside it" in err

@@ -653,7 +653,9 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
         reason = one_line(error)
         raise ValueError(
-            reason if reason.startswith(path) else f"the model {model} cannot be loaded: {reason}"
+            reason
+            if reason.startswith((f"{path} ", f"{path}/", f"{path}:"))
+            else f"the model {model} cannot be loaded: {reason}"
         ) from error
 
 
@@ -665,7 +667,8 @@ def _explained(folder: Path, parts: Sequence[str], variant: str | None) -> Itera
     try:
         yield
     except Exception as error:
-        if str(folder) in str(error) or (reason := explain_failure(folder, parts, variant)) is None:
+        told = str(error).startswith((f"{folder} ", f"{folder}/", f"{folder}:"))  # the folder may be named "b"
+        if told or (reason := explain_failure(folder, parts, variant)) is None:
             raise
         raise ValueError(reason) from error
 

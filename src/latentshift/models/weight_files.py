@@ -39,8 +39,9 @@ def check_variant(folder: Path, parts: Iterable[str], variant: str | None) -> No
             files = ", ".join(sorted(file.name for each in variants.values() for file in each)[:3])
             choice = " or ".join(f"--variant {each}" for each in sorted(map(str, variants)))
             raise ValueError(
-                f"{folder / part} has weights of a variant only ({files}): use {choice} (variant=… in Python); "
-                f"latentshift init --base {folder} {choice} -o DIR makes a folder without variants"
+                f"{folder / part} has weights of a variant only ({files}): use {choice} with generate, info or init "
+                f"(variant=… in Python); for other commands, latentshift init --base {folder} {choice} -o DIR makes "
+                "a folder without variants"
             )
 
 

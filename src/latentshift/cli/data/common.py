@@ -47,6 +47,8 @@ def source_of(words: str, options: list[str] | None) -> Any:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ValueError(f"{word!r} is not of the form key=value")
+        if key in values:
+            raise ValueError(f"the option {key} is given twice")
         values[key] = value
     return parse_source(words, values)
 

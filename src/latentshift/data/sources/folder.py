@@ -63,10 +63,12 @@ def _listed(
 ) -> Iterator[Entry]:
     """The rows of a list, then the files of the folder that are not listed."""
     named = _Names()
+    unnamed = 0  # refused lines whose file is not known
     inside = os.path.join(os.path.normpath(folder), "")
     for line, values in entries:
         where = f"{folder / list_name} line {line}"
         if isinstance(values, str):
+            unnamed += 1
             yield RejectedRow(where, "bad-row", values)
             continue
         file = values.get("file_name")
@@ -115,11 +117,12 @@ def _listed(
             yield RejectedRow(path, "bad-row", f"{list_name} line {line}: its split must be one word, not {split!r}")
             continue
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
+    unless = f", or it is one of the {unnamed} that can't be read" if unnamed else ""
     for found in _files(folder, ignore):
         if isinstance(found, RejectedRow):
             yield found
         elif is_media(found) and found not in named:
-            yield RejectedRow(found, "missing-caption", f"{list_name} has no row for it")
+            yield RejectedRow(found, "missing-caption", f"{list_name} has no row for it{unless}")
 
 
 def _beside(folder: Path, name: str, ignore: _Ignore) -> Iterator[Entry]:
