@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentshift.files import atomic_write, atomic_write_text
+from latentshift.files import atomic_write, atomic_write_text, check_writable
 
 
 def test_a_file_takes_its_place_when_it_is_done(tmp_path: Path) -> None:
@@ -94,3 +94,14 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "model"):
         pass
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["kept", "model"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+def test_a_folder_that_takes_no_files_is_refused_early_whatever_its_permissions_say() -> None:
+    with pytest.raises(PermissionError, match="/proc is not writable"):
+        check_writable(Path("/proc/video.mp4"))
+
+
+def test_checking_a_place_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b" / "new")
+    assert list(tmp_path.iterdir()) == []

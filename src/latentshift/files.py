@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import BinaryIO
 
 
 def check_writable(target: Path) -> None:
-    """Check early that :func:`atomic_write` could write here; writes nothing, and creates no folders.
+    """Check early that :func:`atomic_write` could write here; creates no folders.
 
     Raises:
         NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
@@ -30,10 +31,14 @@ def check_writable(target: Path) -> None:
         ancestor = ancestor.parent
     if not ancestor.is_dir():
         raise NotADirectoryError(f"{target} can't be written, because {ancestor} is no folder: choose another path")
-    if not os.access(ancestor, os.W_OK | os.X_OK):
+    try:
+        with tempfile.TemporaryFile(dir=ancestor):  # permission bits say nothing of /proc, or to root
+            pass
+    except OSError as error:
         raise PermissionError(
-            f"{target} can't be written, because the folder {ancestor} is not writable: choose another"
-        )
+            f"{target} can't be written, because the folder {ancestor} is not writable ({error.strerror}): "
+            "choose another"
+        ) from None
 
 
 @contextmanager
