@@ -161,6 +161,15 @@ def test_two_threads_train_one_unet_with_different_counts(method: Callable) -> N
             torch.testing.assert_close(found, one)
 
 
+@pytest.mark.parametrize("count", [0, -1, 2.0, "4", float("nan")])
+def test_a_count_that_is_none_is_refused(count: object) -> None:
+    unet = shifted(tiny_unet())
+    with pytest.raises(ValueError, match="num_frames must be a whole number of 1 or more"):
+        predict(unet, num_frames=count)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_frames must be"), default_frames(unet, count):  # type: ignore[arg-type]
+        pass
+
+
 def test_defaults_belong_to_their_thread() -> None:
     unet = shifted(tiny_unet())
     with torch.no_grad():

@@ -166,11 +166,12 @@ def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
     ``num_images_per_prompt=num_frames``.
 
     Raises:
-        ValueError: if no temporal module is installed.
+        ValueError: if no temporal module is installed, or the count is no whole number of 1 or more.
     """
     context = frame_context(unet)
     if context is None:
         raise ValueError("the temporal shift is not installed on this U-Net")
+    _check_count(num_frames)
     thread = context._thread
     before, thread.default_num_frames = thread.default_num_frames, num_frames
     try:
@@ -252,6 +253,8 @@ def _begin_call(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     context = cast(FrameContext, frame_context(unet))
     num_frames = kwargs.pop("num_frames", None)
+    if num_frames is not None:
+        _check_count(num_frames)
     thread = context._thread
     thread.num_frames = thread.default_num_frames if num_frames is None else num_frames
     if not torch.compiler.is_compiling() and torch.is_grad_enabled():
@@ -260,6 +263,11 @@ def _begin_call(
             if not isinstance(block._gradient_checkpointing_func, _CheckpointWithFrames):
                 block._gradient_checkpointing_func = _CheckpointWithFrames(context, block._gradient_checkpointing_func)
     return args, kwargs
+
+
+def _check_count(num_frames: Any) -> None:
+    if not isinstance(num_frames, int) or num_frames < 1:
+        raise ValueError(f"num_frames must be a whole number of 1 or more, not {num_frames!r}")
 
 
 def _end_call(unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:

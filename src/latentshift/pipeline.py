@@ -667,8 +667,8 @@ def _explained(folder: Path, parts: Sequence[str], variant: str | None) -> Itera
     try:
         yield
     except Exception as error:
-        told = str(error).startswith((f"{folder} ", f"{folder}/", f"{folder}:"))  # the folder may be named "b"
-        if told or (reason := explain_failure(folder, parts, variant)) is None:
+        named = str(error).startswith((f"{folder} ", f"{folder}/", f"{folder}:"))  # the folder may be named "b"
+        if named or (reason := explain_failure(folder, parts, variant)) is None:
             raise
         raise ValueError(reason) from error
 

@@ -143,9 +143,9 @@ def _make_shards(
     def views(tasks: Iterator[DecodeTask]) -> Iterator[tuple[DecodeTask, Views | Rejected]]:
         return ((task, blank) for task in tasks)
 
-    settled = LatentSpec.read(folder)
-    for number in range(num_shards(settled, manifest)):
-        for _ in make_shard(folder, settled, manifest, number, views, frames, text):
+    spec = LatentSpec.read(folder)
+    for number in range(num_shards(spec, manifest)):
+        for _ in make_shard(folder, spec, manifest, number, views, frames, text):
             pass
 
 

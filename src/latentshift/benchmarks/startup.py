@@ -1,4 +1,4 @@
-"""How long it takes until something is said: mistakes, help and imports, each in a fresh process.
+"""How long it takes until there is an answer: mistakes, help and imports, each in a fresh process.
 
 Processor time (user and system) of the process, the median of rounds in which all commands take turns, and its ratio to
 an empty Python and to ``import torch`` of the same rounds; for the pipeline also to torch with transformers' CLIP.
