@@ -51,6 +51,14 @@ def tiny_unet(seed: int = 0, **changes: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
+ONE_LEVEL: dict[str, object] = {
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+}
+"""Changes of :func:`tiny_unet` where a test needs a U-Net, and not one that scales."""
+
+
 def tiny_vae(seed: int = 0) -> AutoencoderKL:
     torch.manual_seed(seed)
     vae = build_autoencoder(channels=(8, 8), layers_per_block=1, latent_channels=4, norm_groups=4, size=16)

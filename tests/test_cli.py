@@ -246,12 +246,12 @@ def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path
 @pytest.fixture(scope="module")
 def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny, untrained model whose clips have the sprites' shape: 16 frames of 32 pixels."""
-    from conftest import tiny_unet
+    from conftest import ONE_LEVEL, tiny_unet
     from latentshift import LatentShiftPipeline
 
     folder = tmp_path_factory.mktemp("model") / "sprites"
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16))
+    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
     pipeline.set_shift({"fold": 3})
     pipeline.save_pretrained(folder)
     return folder

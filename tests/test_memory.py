@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import latentshift
+from conftest import ONE_LEVEL, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
@@ -26,9 +27,21 @@ from latentshift.models.meta_init import meta_components
 from latentshift.training.recipe import load_recipe
 from launch import Processes, command_line
 
+FOLDER = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 CPU = torch.device("cpu")
 WIDTH, ROWS, LAYERS = 64, 1000, 5
 WEIGHT, ROW_BYTES = 4 * WIDTH**2, 4 * ROWS * WIDTH
+
+
+@pytest.fixture(scope="module")
+def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny latentshift folder of one level: an estimate's time is that of its operations."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    parts = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
+    parts.register_modules(unet=tiny_unet(**ONE_LEVEL))
+    parts.set_method("latent-shift")
+    parts.save_pretrained(folder)
+    return folder
 
 
 @cache
@@ -39,7 +52,7 @@ def estimate_of(*words: str, device: str = "cpu", processes: int = 1) -> Estimat
 
 def recipe_of(*words: str):
     settings = ["output=run", "data={source: sprites, options: {clips: 4}}", *words]
-    return load_recipe(Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml", settings)
+    return load_recipe(FOLDER, settings)
 
 
 class Chain(nn.Module):
@@ -214,39 +227,71 @@ def test_a_step_is_the_same_work_however_it_is_split(model: Path) -> None:
     assert again.moments[STEP]["activations"] < estimate_of(f"model={model}").moments[STEP]["activations"]
 
 
-def test_a_dry_run_is_a_recipe_that_says_what_it_takes(cli, model: Path) -> None:
-    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
-    words = [f"model={model}", "data={source: sprites, options: {clips: 10}}", "compute.device=cpu"]
-    code, out, err = cli("train", recipe, *words, "--dry-run")
+@pytest.fixture
+def dry_run(cli, model: Path):
+    """Of the recipe with these words over a small source: (exit code, what was printed, what was complained)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        return cli("train", FOLDER, *dry_run_words(model), *words, "--dry-run")
+
+    return run
+
+
+def dry_run_words(model: Path) -> list[str]:
+    return [f"model={model}", "data={source: sprites, options: {clips: 10}}", "compute.device=cpu"]
+
+
+def test_a_dry_run_prints_a_recipe_and_what_it_takes(dry_run, model: Path) -> None:
+    code, out, err = dry_run()
     assert code == 0 and "warning" not in err
     Path("resolved.yaml").write_text(out)
-    assert load_recipe(Path("resolved.yaml")) == load_recipe(recipe, words)
+    assert load_recipe(Path("resolved.yaml")) == load_recipe(FOLDER, dry_run_words(model))
     assert "# peak memory of a process" in out and "# FLOPs a step" in out
     assert "2.5  10 samples" in out
-    code, out, err = cli("train", recipe, *words, "image_share=0.5", "--dry-run")
-    assert "5.0  10 samples" in out  # half of the steps go through them
-    code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run")
-    assert code == 1 and "# FLOPs a step" in out and err.startswith("error: nowhere is no folder")
-    same = "validation={data: {source: sprites, options: {clips: 10}}}"
-    code, out, err = cli("train", recipe, *words, same, "--dry-run")
-    assert code == 0 and "2.5  10 samples" in out  # what is validated on is not counted
-    code, out, err = cli("train", recipe, *words, "validation={data: gone}", "--dry-run")
-    assert code == 1 and err.startswith("error: gone is no folder")
-    code, out, err = cli("train", recipe, *words, "data=nowhere", "--dry-run", "--memory", "24")
-    assert code == 0 and "not known  nowhere is no folder" in out
-    code, out, err = cli("train", recipe, *words, "model=gone", "--dry-run")
-    assert code != 0 and "there is no folder gone" in err and "Traceback" not in err
     assert list(Path(".").iterdir()) == [Path("resolved.yaml")]
-    code, out, err = cli("train", recipe, *words, "compute.precision=fp16", "--dry-run")
-    assert code != 0 and "fp16 needs a GPU" in err
-    code, out, err = cli("train", recipe, *words, "--dry-run", "--processes", "3")
-    assert code != 0 and "can't be shared evenly by 3 processes" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "epoch"),
+    [
+        ("image_share=0.5", "5.0  10 samples"),  # half of the steps go through them
+        ("validation={data: {source: sprites, options: {clips: 10}}}", "2.5  10 samples"),  # not trained on
+    ],
+)
+def test_a_dry_run_counts_the_steps_of_an_epoch(dry_run, words: str, epoch: str) -> None:
+    code, out, _ = dry_run(words)
+    assert code == 0 and epoch in out
+
+
+def test_a_dry_run_without_its_data_is_refused_after_what_it_takes(dry_run) -> None:
+    code, out, err = dry_run("data=nowhere")
+    assert code == 1 and "# FLOPs a step" in out and err.startswith("error: nowhere is no folder")
+    assert list(Path(".").iterdir()) == []
+
+
+def test_a_dry_run_for_another_machine_needs_no_data(dry_run) -> None:
+    code, out, _ = dry_run("data=nowhere", "--memory=24")
+    assert code == 0 and "not known  nowhere is no folder" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (["validation={data: gone}"], "error: gone is no folder"),
+        (["model=gone"], "there is no folder gone"),
+        (["compute.precision=fp16"], "fp16 needs a GPU"),
+        (["--processes=3"], "can't be shared evenly by 3 processes"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(dry_run, words: list[str], refused: str) -> None:
+    code, _, err = dry_run(*words)
+    assert code == 1 and refused in err and err.startswith("error: ") and "Traceback" not in err
+    assert list(Path(".").iterdir()) == []
 
 
 def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Path) -> None:
-    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
     words = [f"model={model}", "data=sprites", "compute.device=cpu", "batch_size=10000000"]
-    code, _, err = cli("train", recipe, *words, "--dry-run")
+    code, _, err = cli("train", FOLDER, *words, "--dry-run")
     assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
 
 
@@ -269,14 +314,13 @@ def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path) -> 
 
 
 def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
-    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
     words = [f"model={model}", "data=sprites", "compute.device=cuda", "--dry-run"]
-    code, out, err = cli("train", recipe, *words, "--memory=80")
+    code, out, err = cli("train", FOLDER, *words, "--memory=80")
     assert code == 0 and "warning" not in err and "Python and libraries" not in out
-    code, _, err = cli("train", recipe, *words, "--memory=0.001")
+    code, _, err = cli("train", FOLDER, *words, "--memory=0.001")
     assert code == 0 and "of the 0.0 GiB of the memory of cuda" in err
     if not torch.cuda.is_available():
-        code, _, err = cli("train", recipe, *words)
+        code, _, err = cli("train", FOLDER, *words)
         assert code != 0 and "Traceback" not in err
     settings = (f"model={model}", "compute.attention=default")
     half = estimate_of(*settings)  # in bf16, norms are kept in float32 on a GPU
@@ -285,8 +329,7 @@ def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
 
 
 def test_words_for_a_dry_run_are_refused_without_one(cli, model: Path) -> None:
-    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
-    code, _, err = cli("train", recipe, f"model={model}", "data=sprites", "--processes=8")
+    code, _, err = cli("train", FOLDER, f"model={model}", "data=sprites", "--processes=8")
     assert code != 0 and "torchrun --nproc-per-node=N" in err
 
 
@@ -298,18 +341,17 @@ def train_in_little_memory(*words: str) -> None:
 
 
 def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_path: Path) -> None:
-    recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
     words = [f"model={model}", "data={source: sprites, options: {clips: 4}}", "batch_size=4096", "steps=3"]
     words += ["optimizer.warmup_steps=0", "optimizer.decay_steps=0", "compute.precision=fp32", f"output={tmp_path}/run"]
     words += ["compute.device=cpu", "loading.workers=1"]
-    process = Processes(train_in_little_memory, str(recipe), *words)
+    process = Processes(train_in_little_memory, str(FOLDER), *words)
     (code,) = process.ended()
     assert code not in (0, EXIT_CODE), process.last_words()
     (line,) = [line for line in process.errors().splitlines() if line.startswith("error:")]
     assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
     assert line.endswith("; nothing was saved yet")
     said = float(line.split("about ")[1].split()[0])
-    expected = estimate(load_recipe(recipe, words), CPU, base=0).total / 2**30
+    expected = estimate(load_recipe(FOLDER, words), CPU, base=0).total / 2**30
     assert expected < said < expected + 1.5  # Python and its libraries, and not the run once more
     assert "Traceback" not in process.errors()
 

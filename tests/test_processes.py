@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import tiny_unet
+from conftest import ONE_LEVEL, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
@@ -54,7 +54,6 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
     assert json.loads((tmp_path / "run" / "versions.json").read_text())["processes"] == 2
 
 
-DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 VIDEO = [
     "data={source: sprites, options: {clips: 4}}",
     "steps=3",
@@ -105,8 +104,7 @@ def shares(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("shares")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
-    level = {"block_out_channels": (8,), "down_block_types": (DOWN,), "up_block_types": (UP,)}
-    pipeline.register_modules(unet=tiny_unet(**level))
+    pipeline.register_modules(unet=tiny_unet(**ONE_LEVEL))
     pipeline.text_encoder.config.dropout = 0.0  # it would differ between one process and two
     pipeline.save_pretrained(folder / "base")
     finish(Processes(train_all, folder, processes=2))

@@ -37,15 +37,17 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     import torch
 
     from latentshift.memory.advice import advice
-    from latentshift.memory.estimate import estimate, memory_for_each
+    from latentshift.memory.estimate import estimate, memory_for_each, process_size
 
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
-    needs = estimate(recipe, device, processes)
+    base = process_size()
+    needs = estimate(recipe, device, processes, base)
     for line in _table(needs):
         print(f"# {line}".rstrip())
     if needs.total > limit:
-        print(f"warning: {printable(advice(recipe, device, limit, processes), 2000)}", file=sys.stderr)
+        advised = advice(recipe, device, limit, processes, base, before=needs)
+        print(f"warning: {printable(advised, 2000)}", file=sys.stderr)
     print(f"# {'steps an epoch':26}{_epoch(recipe, elsewhere=memory is not None)}")
 
 

@@ -7,11 +7,18 @@ from typing import Any
 
 import torch
 
-from latentshift.memory.estimate import estimate, process_size
+from latentshift.memory.estimate import Estimate, estimate, process_size
 from latentshift.training.recipe import AnyRecipe, conflicts_with_shares
 
 
-def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int = 1, base: int | None = None) -> str:
+def advice(
+    recipe: AnyRecipe,
+    device: torch.device,
+    limit: int,
+    processes: int = 1,
+    base: int | None = None,
+    before: Estimate | None = None,
+) -> str:
     """A sentence with the memory a run needs, the memory available, and settings that need less.
 
     Only settings that do not change the result of training are suggested, and no more than needed.
@@ -20,9 +27,10 @@ def advice(recipe: AnyRecipe, device: torch.device, limit: int, processes: int =
         recipe: of the run.
         device: as for :func:`latentshift.memory.estimate.estimate`, like ``processes`` and ``base``.
         limit: bytes available to each process.
+        before: the estimate of this recipe, with the same ``base``, where it is known already.
     """
     base = process_size() if base is None else base  # measured once: the process grows between two estimates
-    before = estimate(recipe, device, processes, base)
+    before = estimate(recipe, device, processes, base) if before is None else before
     overrides: list[str] = []
     best = before
     for override, change in _savings(recipe, device, processes):
