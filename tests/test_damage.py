@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections import Counter
 from fractions import Fraction
@@ -20,6 +21,7 @@ from latentshift.data.manifest import Manifest, Row, write_manifest
 from latentshift.data.rejected import Rejected
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.worker_pool import WorkerLimits
+from latentshift.video.pixels import accurate_interpolation
 
 WINDOW, FRAMING = Window(frames=4, seconds=1.0, place="centre"), Framing(32, 32)
 
@@ -110,6 +112,17 @@ def report(folder: Path, names: list[str], workers: int) -> dict[str, ClipInfo |
     return found
 
 
+def decoded_from_the_start(path: Path) -> np.ndarray:
+    """All frames up to the first error, at the size of the report's: shape (F, 32, 32, 3)."""
+    frames = []
+    with av.open(str(path)) as container, contextlib.suppress(av.FFmpegError):
+        for frame in container.decode(video=0):
+            if frame.is_corrupt:
+                break
+            frames.append(frame.to_ndarray(format="rgb24", width=32, height=32, interpolation=accurate_interpolation()))
+    return np.stack(frames)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("damaged") / "files"
@@ -141,6 +154,11 @@ def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
         assert isinstance(facts, ClipInfo) and facts.frames.shape == (4, 32, 32, 3)
         if not name.startswith("flipped"):
             assert whole.seconds - facts.seconds < 0.25, name
+        if name.startswith("flipped"):
+            shown = decoded_from_the_start(folder / name)
+            for picture in facts.frames:
+                apart = np.abs(shown.astype(int) - picture).mean(axis=(1, 2, 3)).min()
+                assert apart < 3, name  # a frame that a decoder from the beginning shows too, without an error
         if name.startswith(("mkv", "endless")):
             apart = np.abs(facts.frames.astype(int) - whole.frames).mean()
             assert apart < 3, name  # the same frames, or of two at the same moment the neighbour
@@ -151,7 +169,7 @@ def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
     index = content.index(b"moov")
     headless = [name for name in names if name.startswith("cut-mp4") and int(name.split("-")[2][:-4]) <= index]
     assert len(headless) > 50 // every and not set(headless) & set(kept)
-    assert counts["flipped"] < given["flipped"]
+    assert counts["flipped"] < given["flipped"] / 2
     assert not any("Traceback" in reason or "\n" in reason for reason in said.values())
 
 

@@ -39,9 +39,15 @@ def add_clip(folder: Path, name: str, caption: str, level: int = 60, seconds: fl
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> Path:
+def clips(tmp_path: Path, encoded_clips: Path) -> Path:
+    """Of each test's own: tests change them."""
+    return Path(shutil.copytree(encoded_clips, tmp_path / "clips"))
+
+
+@pytest.fixture(scope="module")
+def encoded_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three clips, an image, and three files that can't be used."""
-    folder = tmp_path / "clips"
+    folder = tmp_path_factory.mktemp("encoded") / "clips"
     for number, caption in enumerate(["a red star", "a star circling", "red on black"]):
         add_clip(folder, f"{number}.mp4", caption, level=60 * number)
     Image.fromarray(np.full((40, 40, 3), 90, dtype=np.uint8)).save(folder / "still.png")

@@ -42,7 +42,8 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
 
 def test_sigterm_to_torchrun_saves_too(tmp_path: Path) -> None:
     """In fresh interpreters, as users launch them."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "latentshift"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launch += [f"--log-dir={tmp_path}/logs", "-m", "latentshift"]
     process = subprocess.Popen(
         [*launch, "train", *ENDLESS, f"output={tmp_path}/run"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
