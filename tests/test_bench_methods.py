@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import ONE_LEVEL, tiny_unet
+from conftest import tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.methods import MethodComparison
 from latentshift.training.build import prepare_video_model
@@ -33,7 +33,7 @@ def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image model whose videos have the sprites' shape: 16 frames of 32 pixels."""
     folder = tmp_path_factory.mktemp("image")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
+    pipeline.register_modules(unet=tiny_unet(sample_size=16))
     pipeline.save_pretrained(folder)
     return folder
 
