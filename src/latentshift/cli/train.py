@@ -10,6 +10,7 @@ import typer
 
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
+from latentshift.progress import status
 
 
 def train(
@@ -53,15 +54,16 @@ def train(
     )  # before the libraries are loaded, which takes seconds
     from latentshift.cli.models import pick_device, quiet_libraries
 
-    quiet_libraries()
-    pick_device(resolved.compute.device)
-    from accelerate import PartialState
+    with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
+        quiet_libraries()
+        pick_device(resolved.compute.device)
+        from accelerate import PartialState
 
-    from latentshift.memory.advice import advice
-    from latentshift.memory.estimate import memory_for_each, process_size
-    from latentshift.training.checkpoint_paths import list_checkpoints
-    from latentshift.training.preemption import Terminated
-    from latentshift.training.run import run
+        from latentshift.memory.advice import advice
+        from latentshift.memory.estimate import memory_for_each, process_size
+        from latentshift.training.checkpoint_paths import list_checkpoints
+        from latentshift.training.preemption import Terminated
+        from latentshift.training.run import run
 
     base = process_size()
     try:
