@@ -140,7 +140,7 @@ MISTAKES = [
     (("generate", "red", "blue", "-o", "clip.mp4"), "-o must be a folder"),
     (("generate", "red", "--model", "nowhere/model"), "nowhere/model"),
     (("generate", "red", "--model", "empty"), "empty"),
-    (("generate", "red", "--model", "corrupt"), "the model corrupt cannot be loaded"),
+    (("generate", "red", "--model", "corrupt"), "corrupt/unet/diffusion_pytorch_model.safetensors can't be read"),
     (("generate", "red", "--model", MODEL, "--sampler", "magic"), "unknown sampler 'magic'"),
     (("generate", "red", "--model", MODEL, "--dtype", "int4"), "unknown dtype 'int4'"),
     (("generate", "red", "--model", MODEL, "--device", "tpu9"), "the device 'tpu9' cannot be used"),

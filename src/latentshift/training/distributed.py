@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,18 @@ def any_process(flag: bool, accelerator: Accelerator) -> bool:
     if accelerator.num_processes == 1:
         return flag
     return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)))
+
+
+def complete_last_collective(accelerator: Accelerator) -> None:
+    """Wait until no process is still inside a collective; to be called by all of them before they end.
+
+    A process that ends closes its connections, from which a slower one may still have to read its part of the last
+    collective. Whoever has passed this barrier knows that all others have reached it, so everything before it is
+    complete; that one of them is gone by then is no error.
+    """
+    if accelerator.num_processes > 1:
+        with suppress(RuntimeError):
+            accelerator.wait_for_everyone()
 
 
 def drain_process_group(accelerator: Accelerator) -> None:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
 from latentshift.training.data_report import DataReport
-from latentshift.training.distributed import any_process, split_batch
+from latentshift.training.distributed import any_process, complete_last_collective, split_batch
 from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.periodic_eval import PeriodicEvaluator
@@ -133,6 +133,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         if stop_requested():
             checkpointer.save(step)
             report.write()
+            complete_last_collective(accelerator)
             raise Terminated(f"ended by SIGTERM after step {step}; the same command resumes from there")
         if recipe.exports_best:
             state.restore(load_best_checkpoint(output, stage.validation_id))

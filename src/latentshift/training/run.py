@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from latentshift.error_text import printable
 from latentshift.progress import status
-from latentshift.training.distributed import drain_process_group, make_accelerator
+from latentshift.training.distributed import complete_last_collective, drain_process_group, make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.preflight import validate_run
@@ -49,6 +49,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
                         file=sys.stderr,
                     )
             fit(stage, recipe, accelerator, quiet=quiet)
+            complete_last_collective(accelerator)
     except RuntimeError as error:
         if "closed by peer" in str(error) or "reset by peer" in str(error):
             raise ValueError("another process of this run has ended; its message says why") from error
