@@ -58,7 +58,7 @@ def check_same(one: LatentShiftPipeline, other: LatentShiftPipeline) -> None:
     assert mine.keys() == theirs.keys()
     for name, value in mine.items():
         torch.testing.assert_close(value, theirs[name], rtol=2e-3, atol=2e-4)  # the files are float16
-    for name in ("shift", "num_frames", "fps", "guidance_scale"):
+    for name in ("shift", "num_frames", "fps", "guidance_scale", "noise_share"):
         assert one.config[name] == other.config[name]
     assert one.method == other.method and one.sample_size == other.sample_size
 

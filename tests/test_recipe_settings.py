@@ -50,6 +50,8 @@ def test_overrides_go_down_levels() -> None:
             "steps=100",
             "is not valid: optimizer.warmup_steps 200 and optimizer.decay_steps 5000 are more than the 100 steps",
         ),
+        ("noise_share=-1", "noise_share: must be 0.0 or more, not -1"),
+        ("noise_share=.inf", "noise_share: must be"),
         ("sample_steps=2000", "sample_steps: must be 1000 or less, not 2000"),
         ("model=null", "model: must be a word or a sentence, not nothing"),
         ("data.sorce=x", "data.0.sorce: unknown setting"),
@@ -91,6 +93,7 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
         ("guidance_scale=2", True),
         ("seed=1", False),
         ("shift.fold=4", False),
+        ("noise_share=1", False),
         ("lora.rank=2", False),
     ],
 )

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_sampling, check_scheduler
+from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.error_text import one_line
 from latentshift.model_paths import resolve_model
@@ -40,6 +40,7 @@ from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+_OF_AN_IMAGE_BASE = ("num_frames", "fps", "guidance_scale", "noise_share")  # settings of a pipeline from one
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +111,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: default number of frames of a video.
         fps: frame rate that the model was trained at, used when writing videos.
         guidance_scale: default scale of classifier-free guidance; 7.5 in the paper (Table 6).
+        noise_share: a ≥ 0 of the noise that frames share (:mod:`latentshift.diffusion.shared_noise`), as the model was
+            trained; 0, the paper's: each frame has its own.
         force_zeros_for_empty_prompt: use all zeros instead of the empty sentence's embedding if there is no negative
             prompt, as SDXL was trained.
 
@@ -139,6 +142,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: int = 16,
         fps: int = 8,
         guidance_scale: float = 7.5,
+        noise_share: float = 0.0,
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
         super().__init__()
@@ -148,9 +152,11 @@ class LatentShiftPipeline(DiffusionPipeline):
             num_frames=num_frames,
             fps=fps,
             guidance_scale=guidance_scale,
+            noise_share=noise_share,
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             shift=shift,
         )
+        check_linear(scheduler, noise_share)
         for name, each, encoder in (
             ("tokenizer", tokenizer, text_encoder),
             ("tokenizer_2", tokenizer_2, text_encoder_2),
@@ -164,6 +170,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         share_text(unet)
         self.set_temporal(temporal)
         self.set_shift(shift)
+        self.set_noise_share(noise_share)
 
     @property
     def method(self) -> str:
@@ -241,6 +248,20 @@ class LatentShiftPipeline(DiffusionPipeline):
                 install(self.unet, installed)
             raise
         self.register_to_config(shift=None if config is None else config.to_dict())
+
+    def set_noise_share(self, noise_share: float) -> None:
+        """Change how much of the noise frames share, from the next call on; weights are not changed.
+
+        Args:
+            noise_share: a ≥ 0: neighbouring frames' noise has the correlation a² / (1 + a²). A model is to be sampled
+                as it was trained.
+
+        Raises:
+            ValueError: if it is negative or not finite, or the scheduler clips the predicted latents.
+        """
+        check_pipeline_settings(noise_share=noise_share)
+        check_linear(self.scheduler, noise_share)
+        self.register_to_config(noise_share=noise_share)
 
     @property
     def sentences(self) -> SentenceEncoder:
@@ -327,14 +348,16 @@ class LatentShiftPipeline(DiffusionPipeline):
             num_videos_per_prompt: B = P times this.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
-            latents: standard normal noise (B, F, C, h, w) to start from; None: drawn from the generators.
+            latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
+                they share noise; None: drawn from the generators.
             original_size: SDXL's condition on the original height and width in pixels; None: those of the frames.
             crops_coords_top_left: SDXL's condition on the crop's (top, left) in pixels; None: (0, 0).
             target_size: SDXL's condition on the target height and width in pixels; None: those of the frames.
             output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
             return_dict: False returns a plain tuple.
             callback_on_step_end: ``f(pipeline, step, timestep, {"latents": …})``, or one of diffusers' callbacks; a
-                returned dict replaces them. ``pipeline._interrupt = True`` stops denoising.
+                returned dict replaces them. Also where frames share noise these are the frames' latents.
+                ``pipeline._interrupt = True`` stops denoising.
             callback_on_step_end_tensor_inputs: names of tensors for the callback; only ``"latents"`` is available.
             decode_chunk_size: frames decoded at a time; None: all of a video.
 
@@ -417,7 +440,14 @@ class LatentShiftPipeline(DiffusionPipeline):
                 return replaced.get("latents", latents)
 
             latents = sample(
-                denoiser, self.scheduler, latents, generators, eta=eta, on_step=on_step, stop=lambda: self.interrupt
+                denoiser,
+                self.scheduler,
+                latents,
+                generators,
+                eta=eta,
+                noise_share=self.config.noise_share,
+                on_step=on_step,
+                stop=lambda: self.interrupt,
             )
 
         # 5. Decode
@@ -449,7 +479,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
         schedule = self.scheduler.config
         check_scheduler(type(self.scheduler).__name__, schedule)
-        check_sampling(self.scheduler)
+        check_sampling(self.scheduler, self.config.noise_share if num_frames > 1 else 0.0)
         check_steps(num_inference_steps, schedule)
         check_guidance(guidance_scale)
         check_frame_size(height, width, self.vae_scale_factor, len(self.unet.config.block_out_channels))
@@ -520,7 +550,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
             **kwargs: diffusers' own (``dtype``, float32 by default, ``variant``, …); and for an image pipeline
-                ``shift``, ``num_frames``, ``fps`` and ``guidance_scale`` of the class.
+                ``shift``, ``num_frames``, ``fps``, ``guidance_scale`` and ``noise_share`` of the class.
 
         Raises:
             ValueError: for an unknown family (the message lists the known ones), a component with an unsupported
@@ -553,7 +583,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
             check_parts(folder, {name: part for name, part in found.items() if name not in kwargs}, variant)
             return pipeline
-        settings = {name: kwargs.pop(name) for name in ("num_frames", "fps", "guidance_scale") if name in kwargs}
+        settings = {name: kwargs.pop(name) for name in _OF_AN_IMAGE_BASE if name in kwargs}
         shift = kwargs.pop("shift", ShiftConfig().to_dict())
         with _explained(folder, (*subfolders, "scheduler"), variant):
             parts = from_image_pipeline(folder, family, **kwargs)

@@ -21,6 +21,7 @@ PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPi
 DTYPES = ("float32", "bfloat16", "float16")
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 TRAIN_TIMESTEPS = 1000  # T of the paper
+MOST_NOISE_SHARE = 1e6  # beyond it frames' own noise is lost in rounding
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,20 @@ def check_guidance(scale: float) -> None:
     """
     if not (math.isfinite(scale) and scale >= 0):
         raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {scale}")
+
+
+def check_noise_share(share: float, name: str = "noise_share") -> None:
+    """Refuse a noise share that is negative or not finite.
+
+    Args:
+        share: a of the noise that frames share.
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: with the valid range.
+    """
+    if not 0 <= share <= MOST_NOISE_SHARE:
+        raise ValueError(f"{name} must be a number from 0 to {MOST_NOISE_SHARE:,.0f}, not {share}")
 
 
 def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:

@@ -42,6 +42,7 @@ def info(
         "guidance_scale": pipeline.config.guidance_scale,
         "method": pipeline.method,
         "shift": dict(pipeline.config.shift) if pipeline.config.shift else None,
+        "noise_share": pipeline.config.noise_share,
         "prediction_type": pipeline.scheduler.config.prediction_type,
         "vocabulary": vocabulary_words(pipeline.tokenizer),
     }

@@ -9,7 +9,7 @@ import typer
 from latentshift.error_text import printable
 from latentshift.model_paths import check_model
 from latentshift.progress import status
-from latentshift.settings import FAMILIES, METHODS, ShiftConfig
+from latentshift.settings import FAMILIES, METHODS, ShiftConfig, check_noise_share
 
 
 def init(
@@ -43,6 +43,11 @@ def init(
         "--direction",
         help="first_from_past (the paper's) or first_from_future. Default: the base's, or first_from_past.",
     ),
+    noise_share: float | None = typer.Option(
+        None,
+        "--noise-share",
+        help="How much of the noise frames share, 0 or more; 0: none (the paper's). Default: the base's, or 0.",
+    ),
     frames: int | None = typer.Option(None, "--frames", help="Frames per video. Default: the base's, or 16."),
     fps: int | None = typer.Option(None, "--fps", help="Frames per second. Default: the base's, or 8."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
@@ -61,6 +66,8 @@ def init(
     for option, number in (("--frames", frames), ("--fps", fps)):
         if number is not None and number < 1:
             raise ValueError(f"{option} must be 1 or more, not {number}")
+    if noise_share is not None:
+        check_noise_share(noise_share, "--noise-share")
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}
     ShiftConfig(**given)  # type: ignore[arg-type]  # refuses invalid values before anything is loaded
@@ -97,6 +104,8 @@ def init(
         pipeline.set_method(method)
     if given:
         pipeline.set_shift({**(pipeline.config.shift or {}), **given})
+    if noise_share is not None:
+        pipeline.set_noise_share(noise_share)
     timing = {"num_frames": frames, "fps": fps}
     pipeline.register_to_config(**{name: value for name, value in timing.items() if value is not None})
     with status("writing the model"), atomic_write(output) as temporary:

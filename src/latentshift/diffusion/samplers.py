@@ -161,12 +161,18 @@ def check_scheduler(kind: str, config: Mapping[str, Any]) -> None:
             raise ValueError(f"{setting} is {value!r}; latentshift does not know this setting")
 
 
-def check_sampling(scheduler: Any) -> None:
+def check_sampling(scheduler: Any, noise_share: float = 0.0) -> None:
     """Refuse a scheduler that is known, for its schedule's sake, but makes no videos.
 
+    Args:
+        scheduler: of a pipeline.
+        noise_share: how much of the noise frames share.
+
     Raises:
-        ValueError: if its noise does not come from the video's generator, or it would divide by zero.
+        ValueError: if its noise does not come from the video's generator, it would divide by zero, or it clips where
+            frames share noise.
     """
+    check_linear(scheduler, noise_share)
     kind, config = type(scheduler).__name__, scheduler.config
     if kind in _DIVIDING and config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
         raise ValueError(
@@ -175,6 +181,21 @@ def check_sampling(scheduler: Any) -> None:
         )
     if kind in _UNSEEDED:
         raise ValueError(f"{kind} draws noise that no seed decides; choose the sampler {' or '.join(SAMPLERS)}")
+
+
+def check_linear(scheduler: Any, noise_share: float) -> None:
+    """Refuse a scheduler that clips if frames share noise: it works on L⁻¹ u, and clipping is not linear.
+
+    Raises:
+        ValueError: naming the setting of the scheduler.
+    """
+    effective = _effective(scheduler)
+    if noise_share > 0 and (clipping := [setting for setting in _CLIPPING if effective.get(setting)]):
+        raise ValueError(
+            f"the scheduler clips the predicted latents ({clipping[0]}), and that can't be done where frames share "
+            f"noise (noise_share {noise_share:g}); set {clipping[0]} to false in the scheduler's configuration, or "
+            "noise_share to 0"
+        )
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.guidance import PromptedDenoiser
+from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 
 StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, timestep, latents) -> latents to go on with
 
@@ -51,18 +52,24 @@ def sample(
     generators: Sequence[torch.Generator],
     *,
     eta: float = 0.0,
+    noise_share: float = 0.0,
     on_step: StepCallback | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Tensor:
     """Run the reverse process over ``scheduler.timesteps`` (set before) and return the denoised latents.
 
+    With noise that frames share (:mod:`latentshift.diffusion.shared_noise`) the scheduler works on y = L⁻¹ u, whose
+    noise is independent, and the denoiser on the latents u. That is exact for every scheduler whose step is linear
+    over frames: L and its inverse commute with scaling, and map noise, velocity and clean latents alike.
+
     Args:
         denoiser: predicts noise or velocity, as the scheduler expects, for latents (B, F, C, h, w) at a timestep.
         scheduler: any diffusers scheduler.
-        latents: (B, F, C, h, w), already times the scheduler's ``init_noise_sigma``.
+        latents: independent noise (B, F, C, h, w), already times the scheduler's ``init_noise_sigma``.
         generators: one per video, for the noise of ancestral samplers.
         eta: DDIM's η, for schedulers that have it.
-        on_step: called after every step; its result replaces the latents.
+        noise_share: a ≥ 0 of the noise that the denoiser was trained with; 0: independent.
+        on_step: called after every step with the latents u; its result replaces them.
         stop: checked before every step; if true, sampling stops and the current latents are returned.
     """
     accepted = inspect.signature(scheduler.step).parameters
@@ -75,7 +82,18 @@ def sample(
         if stop is not None and stop():
             break
         scaled = scheduler.scale_model_input(latents, timestep)
-        latents = scheduler.step(denoiser(scaled, timestep), timestep, latents, **options)[0]
+        predicted = unmix_noise(denoiser(mix_noise(scaled, noise_share), timestep), noise_share)
+        latents = scheduler.step(predicted, timestep, latents, **options)[0]
         if on_step is not None:
-            latents = on_step(step, timestep, latents)
-    return latents
+            latents = _called(on_step, step, timestep, latents, noise_share)
+    return mix_noise(latents, noise_share)
+
+
+def _called(on_step: StepCallback, step: int, timestep: Tensor, latents: Tensor, noise_share: float) -> Tensor:
+    """The scheduler's latents after a callback: the same bits if that changes nothing."""
+    shown = mix_noise(latents, noise_share)
+    if shown is latents:
+        return on_step(step, timestep, latents)
+    before = shown.clone()  # a callback may write into what it is given
+    replaced = on_step(step, timestep, shown).to(before)
+    return latents if torch.equal(replaced, before) else unmix_noise(replaced, noise_share)

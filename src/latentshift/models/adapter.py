@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from latentshift.bounded_read import parse_json_bounded
+from latentshift.diffusion.samplers import check_linear
 from latentshift.files import atomic_write
 from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
@@ -31,7 +32,7 @@ _KEY = "latentshift"
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _NAME = "latentshift"  # of the LoRA within the U-Net
 # The pipeline settings that an adapter contains.
-_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale")
+_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
     check_adapter_metadata(metadata, str(path))
     if kind is not None and metadata["kind"] != kind:
         raise ValueError(f"{path} is a {metadata['kind']} and no {kind}; load it as such")
+    noise_share = metadata["settings"].pop("noise_share", 0.0)  # missing in files from before there was one
+    check_linear(pipeline.scheduler, noise_share)
     pipeline.own_weights()  # a pipeline that shares the weights is not changed
     temporal = metadata.pop("temporal")
     settings = metadata.pop("settings")
@@ -144,6 +147,7 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
         layers.to(pipeline.unet.device, pipeline.unet.dtype)
     pipeline.set_temporal(layers)
     pipeline.set_shift(shift)
+    pipeline.set_noise_share(noise_share)
     pipeline.register_to_config(**settings)
 
 

@@ -45,7 +45,7 @@ _VAE: dict[str, Any] = {
 
 # Of a saved pipeline of ours.
 OUR_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")
-OUR_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "force_zeros_for_empty_prompt")
+OUR_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share", "force_zeros_for_empty_prompt")
 
 
 @dataclass(frozen=True)

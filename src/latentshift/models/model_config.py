@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
+from latentshift.settings import MOST_NOISE_SHARE
 
 _MOST_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
 _MOST_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
@@ -78,6 +79,7 @@ _PIPELINE = {
     "num_frames": _whole(1, 100_000),
     "fps": _number(1e-3, 10_000),
     "guidance_scale": _number(0, 1e6),
+    "noise_share": _number(0, MOST_NOISE_SHARE),
     "force_zeros_for_empty_prompt": _FLAG,
     "requires_safety_checker": _YES_NO,
     "shift": _Kind("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
@@ -259,7 +261,7 @@ _ADAPTER = {
     "temporal": _GROUP.or_null(),
 }
 _ADAPTER_SETTINGS = {
-    **{name: _PIPELINE[name] for name in ("fps", "guidance_scale", "num_frames", "shift")},
+    **{name: _PIPELINE[name] for name in ("fps", "guidance_scale", "noise_share", "num_frames", "shift")},
     "prediction_type": _SCHEDULER["prediction_type"],
     "sample_size": _COUNT,
 }

@@ -101,6 +101,8 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     if recipe.prediction_type is not None:
         pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
+    if recipe.noise_share is not None:
+        pipeline.set_noise_share(recipe.noise_share)
     pipeline.vae.requires_grad_(False)
     pipeline.sentences.requires_grad_(recipe.train_text_encoder)
 
@@ -136,6 +138,7 @@ def build_objective(
         min_snr_gamma,
         pipeline.temporal,
         pipeline.vae_scale_factor,
+        pipeline.config.noise_share,
     )
 
 

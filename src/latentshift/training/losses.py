@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, timestep_weight
+from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.models.denoiser import denoise
 from latentshift.models.text import SentenceEncoder
 from latentshift.settings import Weighting
@@ -34,7 +35,7 @@ class LatentBatch:
     """Clips (F frames) or images (F = 1) for the U-Net."""
 
     latents: Tensor  # (B, F, C, h, w), scaled
-    noise: Tensor  # the same shape, standard normal
+    noise: Tensor  # the same shape, independent standard normal
     timesteps: Tensor  # (B,) 0 … T-1
     token_ids: Tensor | None  # (B, encoders, L), or
     text: TextCondition | None = None  # encoded once
@@ -76,6 +77,7 @@ class DenoisingLoss(nn.Module):
         min_snr_gamma: float = 5.0,
         temporal: nn.Module | None = None,
         pixels: int = 8,
+        noise_share: float = 0.0,
     ) -> None:
         super().__init__()
         self.unet = unet
@@ -85,6 +87,7 @@ class DenoisingLoss(nn.Module):
         self.scheduler = scheduler
         self.weighting = weighting
         self.min_snr_gamma = min_snr_gamma
+        self.noise_share = noise_share  # of the frames of a clip; without effect on images
 
     def train(self, mode: bool = True) -> DenoisingLoss:
         """As ever, but what is frozen stays as it is at inference: no dropout in a frozen text encoder."""
@@ -94,7 +97,8 @@ class DenoisingLoss(nn.Module):
         return self
 
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
-        noisy, target = add_noise(self.scheduler, batch.latents, batch.noise, batch.timesteps)
+        noise = mix_noise(batch.noise, self.noise_share)
+        noisy, target = add_noise(self.scheduler, batch.latents, noise, batch.timesteps)
         text = batch.text
         if text is None:
             assert batch.token_ids is not None and self.sentences is not None

@@ -21,7 +21,7 @@ from pydantic import (
 
 from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.error_text import format_validation_error
-from latentshift.settings import TRAIN_TIMESTEPS, ShiftConfig, Weighting
+from latentshift.settings import MOST_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, Weighting
 from latentshift.training.settings import (
     AutoencoderModel,
     ComputeSettings,
@@ -348,6 +348,13 @@ class VideoRecipe(DiffusionSettings):
     )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
         None, description="settings of the temporal shift; none: the base's, or the paper's for an image model"
+    )
+    noise_share: float | None = Field(
+        None,
+        ge=0,
+        le=MOST_NOISE_SHARE,
+        description="a of the noise that frames share, with the correlation a²/(1+a²); 0: independent (the paper's); "
+        "none: the base's, or 0 for an image model",
     )
     size: int | None = Field(None, ge=8, description="side of the frames in pixels; none: the base's")
     num_frames: int | None = Field(None, ge=2, description="frames per video; none: the base's, or 16")

@@ -34,7 +34,7 @@ class VideoStage(DenoisingStage):
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
         base = {**pipeline.components, "temporal": own_temporal if pipeline.temporal is own_temporal else None}
         super().__init__(recipe, pipeline, base.values(), pipeline.config.num_frames, device, rank, ranks)
-        for name in ("shift", "num_frames"):
+        for name in ("shift", "num_frames", "noise_share"):
             self.fingerprint[name] = json.dumps(pipeline.config[name], sort_keys=True)
         if recipe.lora is not None:
             add_lora(pipeline.unet, lora_of(recipe.lora))
