@@ -136,7 +136,7 @@ def test_encode_keeps_what_can_be_used_and_resumes(cli, clips: Path, model: Path
     encoded = LatentDataset(Path("shards"))
     assert (encoded.size(4), encoded.size(1)) == (4, 5)
     sample = encoded.request(4, 0, (0,)).read()
-    assert sample.content.shape == (4, 8, 8, 8) and sample.text.shape == (12, 16)
+    assert sample.content.shape == (4, 8, 8, 8) and sample.text.tokens.shape == (12, 16)
     for changed, message in (
         (["--seconds", 2], "holds clips of other settings: window was"),
         (["--no-text"], "holds clips of other settings: text was"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.latents.encode import DecodeTask, Views, encode_shards, make_shard
@@ -45,8 +46,8 @@ def frames(view: np.ndarray) -> np.ndarray:
     return view.transpose(0, 3, 1, 2).astype(np.float32) / 7
 
 
-def text(caption: str) -> np.ndarray:
-    return np.full((4, 5), len(caption), dtype=np.float32)
+def text(caption: str) -> CaptionEmbedding:
+    return CaptionEmbedding(np.full((4, 5), len(caption), dtype=np.float32))
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, manifest: Manifest) ->
             sample = clips.request(2, number, (draw,)).read()
             found = [np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index]]
             assert sum(found) == 1 and sample.caption in manifest[index].captions
-            assert sample.text[0, 0] == len(sample.caption) and sample.empty[0, 0] == 0
+            assert sample.text.tokens[0, 0] == len(sample.caption) and sample.empty.tokens[0, 0] == 0
             seen_views.add((index, found.index(True)))
             seen_captions.add((index, sample.caption))
     assert len(seen_views) == 3 * len(kept) and len(seen_captions) == sum(1 + index % 2 for index in kept)

@@ -11,6 +11,7 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.denoiser import denoise
@@ -64,11 +65,12 @@ def test_two_encoders_give_tokens_and_a_pooled_embedding(sdxl_folder: Path) -> N
 def test_encoded_clips_keep_the_pooled_embedding_in_one_more_row(sdxl_folder: Path) -> None:
     sentences = load(sdxl_folder).sentences
     encode, text = caption_encoder(sentences, CPU), sentences.encode(["red star", None], CPU)
-    packed = torch.from_numpy(np.stack([encode("red star"), encode("")]))
+    rows = [encode(caption).pack() for caption in ("red star", "")]
+    packed = torch.from_numpy(np.stack(rows))
     assert packed.shape == (2, 12 + 1, 32)
     assert torch.equal(packed[:, :12], text.tokens) and torch.equal(packed[:, 12, :16], text.pooled)
     assert not packed[:, 12, 16:].any()
-    unpacked = TextCondition.unpack(packed, sentences.pooled_width)
+    unpacked = TextCondition.from_embeddings([CaptionEmbedding.unpack(row, sentences.pooled_width) for row in rows])
     assert torch.equal(unpacked.tokens, text.tokens) and torch.equal(unpacked.pooled, text.pooled)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import comparison, interleaved_timing
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
@@ -72,7 +73,7 @@ def _encoded(folder: Path, clips: int, rounds: int) -> Result:
     """Read batches out of shards of the full-size model's latents and text."""
     shards = folder / "shards"
     rng = np.random.default_rng(0)
-    text = rng.standard_normal(_TEXT, dtype=np.float32)
+    text = CaptionEmbedding(rng.standard_normal(_TEXT, dtype=np.float32))
     _make_shards(shards, clips, 64, lambda _: rng.standard_normal(_LATENT, dtype=np.float32), lambda _: text)
     opened = LatentDataset(shards)
     loader = Loader([opened], lambda step: BatchSpec(_BATCH, 16, (step - 1) * _BATCH), seed=0)

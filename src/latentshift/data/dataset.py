@@ -1,7 +1,7 @@
 """Datasets of captioned clips: videos decoded on every read, or shards of encoded latents.
 
 A dataset makes requests, which are small and can be pickled; reading a request gives a sample. Legend of shapes: F
-frames, H × W pixels, C latent channels, h × w latent pixels, L tokens, D width of the text encoder.
+frames, H × W pixels, C latent channels, h × w latent pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
@@ -25,15 +26,15 @@ class Sample:
     Attributes:
         content: frames, uint8 RGB (F, H, W, 3), or moments of latents, float16 (F, 2C, h, w).
         caption: one sentence.
-        text: embedding (L, D) float16 of the caption, if text was encoded.
-        empty: embedding of the empty caption, likewise.
+        text: embedding of the caption, float16, if text was encoded.
+        empty: of the empty caption, likewise.
         short: whether the video was shorter than the window.
     """
 
     content: np.ndarray
     caption: str
-    text: np.ndarray | None = None
-    empty: np.ndarray | None = None
+    text: CaptionEmbedding | None = None
+    empty: CaptionEmbedding | None = None
     short: bool = False
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+
+from latentshift.caption_embedding import CaptionEmbedding
 
 
 @dataclass(frozen=True)
@@ -76,27 +78,18 @@ class TextCondition:
             joined[name] = None if all(missing) else torch.cat(values)
         return TextCondition(**joined)  # type: ignore[arg-type]
 
-    def pack(self) -> Tensor:
-        """Embeddings as one tensor, as encoded clips keep them: (B, L, D), or with a pooled embedding (B, L + 1, D).
-
-        The pooled embedding is the last row, with zeros behind it. Sizes are not in it.
-        """
-        if self.pooled is None:
-            return self.tokens
-        row = pad(self.pooled, (0, self.tokens.shape[-1] - self.pooled.shape[-1]))
-        return torch.cat([self.tokens, row[:, None]], dim=1)
+    def embeddings(self) -> list[CaptionEmbedding]:
+        """The rows in numpy, float32, as encoded clips keep them; sizes are not in them."""
+        tokens = self.tokens.float().cpu().numpy()
+        pooled = [None] * len(self) if self.pooled is None else self.pooled.float().cpu().numpy()
+        return [CaptionEmbedding(*row) for row in zip(tokens, pooled, strict=True)]
 
     @staticmethod
-    def unpack(packed: Tensor, pooled_width: int | None) -> TextCondition:
-        """The inverse of :meth:`pack`.
-
-        Args:
-            packed: (B, L, D), or (B, L + 1, D).
-            pooled_width: P; None if there is no pooled embedding.
-        """
-        if pooled_width is None:
-            return TextCondition(packed)
-        return TextCondition(packed[:, :-1], packed[:, -1, :pooled_width])
+    def from_embeddings(rows: Sequence[CaptionEmbedding]) -> TextCondition:
+        """The inverse of :meth:`embeddings`: float32 on the CPU, all rows with a pooled embedding or none."""
+        tokens = torch.from_numpy(np.stack([row.tokens for row in rows])).float()
+        pooled = [row.pooled for row in rows if row.pooled is not None]
+        return TextCondition(tokens, torch.from_numpy(np.stack(pooled)).float() if pooled else None)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> TextCondition:
         values = (None if each is None else function(each) for each in (self.tokens, self.pooled, self.sizes))

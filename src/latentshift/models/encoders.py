@@ -1,6 +1,6 @@
 """Encoders as functions on numpy arrays, for :mod:`latentshift.data.latents`, which knows no models.
 
-Legend of shapes: M frames, S side, C latent channels, h × w latent pixels, L tokens, D width of the text encoder.
+Legend of shapes: M frames, S side, C latent channels, h × w latent pixels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.models.autoencoder import encode_moments
 from latentshift.models.text import SentenceEncoder
 from latentshift.video import to_unit
@@ -30,11 +31,11 @@ def frame_encoder(
     return encode
 
 
-def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], np.ndarray]:
-    """A caption -> its packed embedding, (L, D) or (L + 1, D) float32; ``""`` means no caption, as in training."""
+def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], CaptionEmbedding]:
+    """A caption -> its embedding, float32; ``""`` means no caption, as in training."""
     sentences.to(device)
 
-    def encode(caption: str) -> np.ndarray:
-        return sentences.encode([caption or None], device).pack()[0].float().cpu().numpy()
+    def encode(caption: str) -> CaptionEmbedding:
+        return sentences.encode([caption or None], device).embeddings()[0]
 
     return encode

@@ -78,8 +78,7 @@ class Collator:
         text = token_ids = None
         if self.text_encoded:
             chosen = [sample.empty if drop else sample.text for sample, drop in samples]
-            packed = torch.from_numpy(np.stack([each for each in chosen if each is not None])).float()
-            text = TextCondition.unpack(packed, self.sentences.pooled_width)
+            text = TextCondition.from_embeddings([each for each in chosen if each is not None])
         else:
             token_ids = self.sentences.tokenize(["" if drop else sample.caption for sample, drop in samples])
         return LatentBatch(

@@ -115,7 +115,7 @@ class DataSource:
         if settings.encode:
             folder = settings.latents or output / "latents" / name
             _encode(folder, settings, window, framing, context)
-            self._use_latents(LatentDataset(folder, context.motion_captions))
+            self._use_latents(_latent_dataset(folder, context))
         else:
             folder = output / "footage" / name
             source = parse_source(settings.source, settings.options)
@@ -202,7 +202,11 @@ def _open_latents(settings: DataSettings, context: DataContext) -> LatentDataset
     for name, field in DataSettings.model_fields.items():
         if name not in _FOR_ENCODED and getattr(settings, name) != field.get_default():
             raise ValueError(f"{settings.source} holds clips that are encoded already: data.{name} can't be set for it")
-    return LatentDataset(Path(settings.source), context.motion_captions)
+    return _latent_dataset(Path(settings.source), context)
+
+
+def _latent_dataset(folder: Path, context: DataContext) -> LatentDataset:
+    return LatentDataset(folder, context.motion_captions, context.pipeline.sentences.pooled_width)
 
 
 def _encode(folder: Path, settings: DataSettings, window: Window, framing: Framing, context: DataContext) -> None:

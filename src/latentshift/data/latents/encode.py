@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.footage.decode import IMPORTS, read_clip
 from latentshift.data.latents.partial_shard import PartialShard
 from latentshift.data.latents.shard import ShardBuilder
@@ -30,7 +31,7 @@ from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 from latentshift.files import atomic_write, atomic_write_text, explain_full_disk
 
 FrameEncoder = Callable[[np.ndarray], np.ndarray]  # uint8 (F, H, W, 3) -> moments (F, 2C, h, w)
-TextEncoder = Callable[[str], np.ndarray]  # a caption -> (L, D)
+TextEncoder = Callable[[str], CaptionEmbedding]
 
 _KNOWN_CAPTIONS = 1024
 _CLIPS_AHEAD = 4
@@ -147,7 +148,7 @@ def make_shard(
             yield partial.count
         if partial.count != last - first:
             raise AssertionError(f"{path} holds {partial.count} records instead of {last - first}")
-        _finish(target, first, manifest, partial, None if encode_text is None else encode_text(""))
+        _finish(target, first, manifest, partial, None if encode_text is None else encode_text("").pack())
         partial.remove()
 
 
@@ -169,7 +170,7 @@ def _record(
     content = {"moments": moments}
     if encode_text is not None:
         captions = task.row.captions + task.row.image_captions
-        content["text"] = np.stack([encode_text(caption) for caption in captions]).astype(np.float16, order="C")
+        content["text"] = np.stack([encode_text(caption).pack() for caption in captions]).astype(np.float16, order="C")
     return (b"S" if result.short else b"T") + save(content)
 
 

@@ -26,6 +26,7 @@ class LatentDataset:
     Args:
         folder: of finished shards; ``short`` names the clips whose video is shorter than the window.
         still_share: share of single frames of clips that are the clip's first, with the clip's caption.
+        pooled_width: of the text encoders' pooled embedding, to unpack the captions' embeddings; None if it has none.
 
     Raises:
         ValueError: if it is no folder of shards, is not finished, or a shard's file has another size.
@@ -33,9 +34,10 @@ class LatentDataset:
 
     encoded = True
 
-    def __init__(self, folder: Path, still_share: float = 0.0) -> None:
+    def __init__(self, folder: Path, still_share: float = 0.0, pooled_width: int | None = None) -> None:
         self.folder = folder
         self.still_share = still_share
+        self.pooled_width = pooled_width
         self.spec = LatentSpec.read(folder)
         manifest = Manifest(manifest_path(folder))
         if manifest.digest != self.spec.manifest:
@@ -91,7 +93,9 @@ class LatentDataset:
         with self._lock:
             shard = self._open.get(number)
             if shard is None:
-                shard = self._open[number] = Shard(shard_path(self.folder, number), self._verified[number])
+                shard = self._open[number] = Shard(
+                    shard_path(self.folder, number), self._verified[number], self.pooled_width
+                )
                 if len(self._open) > _MAX_OPEN:
                     self._open.popitem(last=False)
             self._open.move_to_end(number)

@@ -5,8 +5,9 @@
   and U+001E between the two kinds; ``captions_ends`` (E,): end offset of each entry's;
 - ``moments`` (N, V, F, 2C, h, w) float16: mean and log-variance of the clips; ``images`` (M, V, 1, 2C, h, w): of the
   entries that are single images; ``places`` (E,): an entry's place in ``moments``, or, as -1 - place, in ``images``;
-- ``text`` (T, L, D) float16: the embeddings of the shard's captions, the empty one first; ``text_of``: for each entry's
-  captions, then its image captions, which of them; ``text_ends`` (E,): where each entry's end. Only where text is kept;
+- ``text`` (T, L, D) float16, or (T, L + 1, D) with a pooled embedding: the packed embeddings of the shard's captions,
+  the empty one first; ``text_of``: for each entry's captions, then its image captions, which of them; ``text_ends``
+  (E,): where each entry's end. Only where text is kept;
 - ``checksums`` (E,): CRC-32 of each entry's moments and captions; ``text_checksums`` (T,): of each embedding.
 
 Legend of shapes: E entries, N clips, M images, V views of each (windows and crops), F frames, C latent channels, h × w
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from latentshift.bounded_read import parse_json_bounded
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 
@@ -48,14 +50,16 @@ class Shard:
     Args:
         path: the file.
         verified: one byte for each entry: 1 once its checksum has been verified; modified in place.
+        pooled_width: of the pooled embedding in the last row of each embedding; None: they are of tokens alone.
 
     Raises:
         Rejected: for a file that is not a shard.
         OSError: for a file that can't be opened.
     """
 
-    def __init__(self, path: Path, verified: bytearray) -> None:
+    def __init__(self, path: Path, verified: bytearray, pooled_width: int | None = None) -> None:
         self.path = path
+        self._pooled_width = pooled_width
         self._verified = verified
         self._file = path.open("rb", buffering=0)
         self._tensors = _tensors(self._file, path)
@@ -95,17 +99,20 @@ class Shard:
         captions, of_images = self._caption_bytes(entry).decode().split(_BETWEEN_KINDS)
         return captions.split(_BETWEEN), of_images.split(_BETWEEN) if of_images else []
 
-    def text(self, entry: int, caption: int) -> np.ndarray | None:
-        """(L, D) of caption ``caption`` of an entry, counted over its captions and then its image captions."""
+    def text(self, entry: int, caption: int) -> CaptionEmbedding | None:
+        """The embedding of a caption of an entry, counted over its captions and then its image captions."""
         if "text" not in self._tensors:
             return None
         first = self._text_ends[entry - 1] if entry else 0
-        return self._tensors["text"].read(self._text_of[first + caption])
+        return self._embedding(self._text_of[first + caption])
 
     @cached_property
-    def empty(self) -> np.ndarray | None:
-        """(L, D) of the empty caption."""
-        return self._tensors["text"].read(0) if "text" in self._tensors else None
+    def empty(self) -> CaptionEmbedding | None:
+        """The embedding of the empty caption."""
+        return self._embedding(0) if "text" in self._tensors else None
+
+    def _embedding(self, number: int) -> CaptionEmbedding:
+        return CaptionEmbedding.unpack(self._tensors["text"].read(number), self._pooled_width)
 
     def _caption_bytes(self, entry: int) -> bytes:
         return self._captions[self._captions_ends[entry - 1] if entry else 0 : self._captions_ends[entry]]
@@ -157,7 +164,7 @@ class ShardBuilder:
     """Collects the tensors of a shard, entry by entry.
 
     Args:
-        empty: the embedding (L, D) of the empty caption; None if no text is stored.
+        empty: the packed embedding of the empty caption; None if no text is stored.
     """
 
     def __init__(self, empty: np.ndarray | None) -> None:
@@ -172,7 +179,7 @@ class ShardBuilder:
         self._text_ends: list[int] = []
 
     def add(self, number: int, row: Row, moments: np.ndarray, texts: np.ndarray | None) -> None:
-        """Add a row: its number, moments (V, F, 2C, h, w) and caption embeddings (captions, L, D)."""
+        """Add a row: its number, moments (V, F, 2C, h, w) and its captions' packed embeddings."""
         image = row.is_image
         kept = self.images if image else self.moments
         self._places.append(-1 - len(kept) if image else len(kept))
