@@ -207,6 +207,12 @@ class AutoencoderRecipe(RunSettings):
     def all_sources(self) -> tuple[FrameSourceSettings, ...]:
         return self.data.sources
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of a frame's latents."""
+        side = self.data.size // 2 ** (len(self.model.channels) - 1)
+        return (self.model.latent_channels, side, side)
+
     @model_validator(mode="after")
     def _size_divides(self) -> AutoencoderRecipe:
         factor = 2 ** (len(self.model.channels) - 1)
@@ -260,6 +266,11 @@ class DiffusionSettings(RunSettings):
     @property
     def all_sources(self) -> tuple[DataSettings, ...]:
         return self.all_data
+
+    @property
+    def decodes_at_each_step(self) -> bool:
+        """Whether clips of any source are decoded and encoded as they come."""
+        return any(not each.encode for each in self.all_data)
 
     @property
     def held_out_data(self) -> tuple[DataSettings, ...]:
@@ -378,6 +389,11 @@ class VideoRecipe(DiffusionSettings):
     @property
     def share_of_images(self) -> float:
         return self.image_share
+
+    @property
+    def exported_files(self) -> tuple[str, ...]:
+        """``exports``, or what is exported by default."""
+        return self.exports or (("model",) if self.lora is None else ("lora",))
 
     @property
     def adapter(self) -> LoraSettings | None:

@@ -25,6 +25,7 @@ from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.datasets import TrainingData, open_sources, replaced_clips, restore_replaced
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
+from latentshift.training.precision import autocast_dtype
 from latentshift.training.settings import DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
@@ -66,6 +67,8 @@ class Validation:
         self._settings = settings
         self._seed = context.seed
         self._num_frames = context.num_frames
+        self._device = context.device
+        self._dtype = autocast_dtype(context.precision)
         self._held_out = sources if held_out else ()
         self._batches: list[LatentBatch] = []
 
@@ -83,37 +86,40 @@ class Validation:
         return {_REPLACED: replaced_clips(self.loader)}
 
     def measure(
-        self, objective: nn.Module, collate: Callable[[Batch], LatentBatch], timesteps: int, device: torch.device
+        self, objective: nn.Module, collate: Callable[[Batch], LatentBatch], timesteps: int
     ) -> dict[str, float]:
         """Mean squared error of the prediction, over all triples (``error``) and in each band (``error_0_249``, …).
 
         Args:
-            objective: from a batch to ``error``.
+            objective: from a batch to ``error``, on the run's device.
             collate: samples -> batch, with their own captions; called once for each clip of a run.
             timesteps: T of the noise schedule.
-            device: of the objective.
         """
         bands, clips = self._settings.bands, self._settings.clips
         edges = [round(band * timesteps / bands) for band in range(bands + 1)]
         errors: dict[str, float] = {}
-        with torch.no_grad(), progress_bar(total=bands * clips, text="validation", unit="clip", leave=False) as bar:
+        with (
+            torch.no_grad(),
+            torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32),  # as a step
+            progress_bar(total=bands * clips, text="validation", unit="clip", leave=False) as bar,
+        ):
             if not self._batches:
                 with closing(self.loader.batches()) as batches:
                     self._batches = [collate(batch) for batch in islice(batches, clips)]
             for band, (first, end) in enumerate(pairwise(edges)):
                 values = []
                 for number in range(len(self._batches)):
-                    triple = self._triple(number, band, (first + end) // 2, device)
+                    triple = self._triple(number, band, (first + end) // 2)
                     values.append(float(objective(triple)["error"]))
                     bar.update()
                 errors[f"error_{first}_{end - 1}"] = float(np.mean(values))
         return {"error": float(np.mean(list(errors.values()))), **errors}
 
-    def _triple(self, number: int, band: int, timestep: int, device: torch.device) -> LatentBatch:
+    def _triple(self, number: int, band: int, timestep: int) -> LatentBatch:
         batch = self._batches[number]
         noise = rng_for(self._seed, _STREAM, number, band).standard_normal(batch.noise.shape, dtype=np.float32)
         fixed = replace(batch, noise=torch.from_numpy(noise), timesteps=torch.tensor([timestep]))
-        (on_device,) = split_batch(fixed, 1, device)
+        (on_device,) = split_batch(fixed, 1, self._device)
         return on_device
 
 

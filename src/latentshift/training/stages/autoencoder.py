@@ -17,25 +17,30 @@ from latentshift.files import atomic_write
 from latentshift.training.build import new_autoencoder
 from latentshift.training.frames import FramesContext, open_frames
 from latentshift.training.losses import AutoencoderLoss, FrameBatch
+from latentshift.training.previews import PREVIEW_FRAMES
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.video import to_uint8, to_unit, write_video
 
-PREVIEW_FRAMES = 16
 _STATISTICS_FRAMES = 512
 
 
 class AutoencoderStage:
-    """Single frames in, a folder with a stock ``AutoencoderKL`` out."""
+    """Single frames in, a folder with a stock ``AutoencoderKL`` out.
+
+    Args:
+        recipe: the stage's, from which everything is built.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
+        ranks: how many processes share each batch.
+    """
 
     def __init__(self, recipe: AutoencoderRecipe, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.seed, self.latent_std = recipe.seed, recipe.latent_std
         context = FramesContext(recipe.output, recipe.batch_size, recipe.loading, recipe.seed, rank, ranks)
         self.frames = open_frames(recipe.data, context)
         self.autoencoder = new_autoencoder(recipe.model, recipe.data.size)
         self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
-        latent_side = recipe.data.size // 2 ** (len(recipe.model.channels) - 1)
-        self.latent_shape = (recipe.model.latent_channels, latent_side, latent_side)
+        self.latent_shape = recipe.latent_shape
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -46,7 +51,7 @@ class AutoencoderStage:
         with closing(self.frames.batches(step)) as batches:
             for batch in batches:
                 noise = [
-                    rng_for(self.recipe.seed, *place).standard_normal(self.latent_shape, dtype=np.float32)
+                    rng_for(self.seed, *place).standard_normal(self.latent_shape, dtype=np.float32)
                     for place in batch.places
                 ]
                 yield FrameBatch(_to_tensor(batch.pixels), torch.from_numpy(np.stack(noise)), batch.names)
@@ -82,7 +87,7 @@ class AutoencoderStage:
         with torch.no_grad():
             chunks = self._preview(_STATISTICS_FRAMES)
             latents = torch.cat([self.autoencoder.encode(chunk).latent_dist.mean for chunk in chunks])
-        scaling = self.recipe.latent_std / latents.float().std().item()
+        scaling = self.latent_std / latents.float().std().item()
         self.autoencoder.register_to_config(scaling_factor=round(scaling, 5))
         with atomic_write(output / "model") as folder:
             self.autoencoder.save_pretrained(folder)

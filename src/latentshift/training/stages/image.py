@@ -9,23 +9,30 @@ from diffusers import AutoencoderKL, LDMTextToImagePipeline, StableDiffusionPipe
 from torch import nn
 from transformers import CLIPTextModel
 
+from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import autoencoder_folder
+from latentshift.models.fingerprint import model_fingerprint
 from latentshift.training.build import new_image_model
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe
-from latentshift.training.stages.denoising import DenoisingStage
+from latentshift.training.stages.denoising import DenoisingStage, build_parts
 from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder
 
 
 class ImageStage(DenoisingStage):
-    """Latents of single frames in; a stock image pipeline out, Stable Diffusion's for CLIP and LDM's for others."""
+    """Latents of single frames in; a stock image pipeline out, Stable Diffusion's for CLIP and LDM's for others.
 
-    recipe: ImageRecipe
+    Args:
+        recipe: the stage's, from which everything is built.
+        device: where it is trained.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
+        ranks: how many processes share each batch.
+    """
 
     def __init__(self, recipe: ImageRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
-        autoencoder = self._load_autoencoder(recipe.autoencoder)
+        autoencoder = _load_autoencoder(recipe.autoencoder)
         text_model = build_text_model(recipe.text, recipe.tokenizer, recipe.text_encoder, recipe.data)
         pipeline = new_image_model(
             recipe.unet,
@@ -37,16 +44,24 @@ class ImageStage(DenoisingStage):
         if recipe.has_sprites_vocabulary and not list_checkpoints(recipe.output / "checkpoints"):
             check_known_words(pipeline.tokenizer, recipe.data)
         pretrained = () if recipe.text_encoder is None else text_model
-        super().__init__(recipe, pipeline, (autoencoder, pipeline.scheduler, *pretrained), 1, device, rank, ranks)
+        base = model_fingerprint(autoencoder, pipeline.scheduler, *pretrained)
 
-    def load_part(self, name: str, kind: type[nn.Module]) -> nn.Module:
-        if name == "text_encoder":  # it is offloaded only where it is frozen, and so pretrained
-            return load_text_encoder(str(self.recipe.text_encoder))
-        return self._load_autoencoder(self.recipe.autoencoder)
+        size, run, text_encoder = recipe.batch_size, recipe.autoencoder, str(recipe.text_encoder)
 
-    @staticmethod
-    def _load_autoencoder(run: Path) -> AutoencoderKL:
-        return AutoencoderKL.from_pretrained(autoencoder_folder(run), use_safetensors=True)
+        def batch_spec(step: int) -> BatchSpec:
+            return BatchSpec(size, 1, (step - 1) * size)
+
+        def load_part(name: str, kind: type[nn.Module]) -> nn.Module:
+            # A text encoder is offloaded only where it is frozen, and so pretrained.
+            return load_text_encoder(text_encoder) if name == "text_encoder" else _load_autoencoder(run)
+
+        parts = build_parts(recipe, pipeline, 1, batch_spec, load_part, device, rank, ranks)
+        super().__init__(
+            parts,
+            {"base": base, **parts.data.digests},
+            caption_dropout=recipe.caption_dropout,
+            sample_prompts=recipe.sample_prompts,
+        )
 
     def export(self, output: Path) -> None:
         parts = self.pipeline
@@ -58,3 +73,7 @@ class ImageStage(DenoisingStage):
             else:
                 stock = LDMTextToImagePipeline(vqvae=parts.vae, bert=parts.text_encoder, **common)
             stock.save_pretrained(folder)
+
+
+def _load_autoencoder(run: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(autoencoder_folder(run), use_safetensors=True)
