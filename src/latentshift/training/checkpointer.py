@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,7 +40,6 @@ class Checkpointer:
 
     Args:
         folder: of the checkpoints.
-        parts: whose state is saved.
         fingerprint: what the run started from, by name; a checkpoint is resumed only with the same.
         accelerator: of the run.
         keep: how many of the newest checkpoints are kept.
@@ -54,7 +53,6 @@ class Checkpointer:
     def __init__(
         self,
         folder: Path,
-        parts: Sequence[Stateful],
         fingerprint: Mapping[str, str],
         accelerator: Accelerator,
         *,
@@ -64,15 +62,17 @@ class Checkpointer:
     ) -> None:
         self.folder = folder
         self.saved = 0
-        self._parts = parts
         self._fingerprint = dict(fingerprint)
         self._accelerator = accelerator
         self._keep = keep
         self._keep_always = keep_always
         self._quiet = quiet
 
-    def resume(self) -> int:
+    def resume(self, *parts: Stateful) -> int:
         """Restore the newest intact checkpoint, and return its step; 0 if there is none.
+
+        Args:
+            parts: whose state is restored.
 
         Raises:
             ValueError: if there are checkpoints and none is intact, the run started from something else, or the
@@ -98,16 +98,17 @@ class Checkpointer:
                 f"{self.folder.parent} began with another {changed[0]} than what is named now: the name is another, or "
                 "what lies there has changed since; put back what it began with, or choose another output"
             )
-        for part in self._parts:
+        for part in parts:
             part.restore(checkpoint)
         self.saved = checkpoint.step
         return checkpoint.step
 
-    def save(self, step: int, *, last_update: int | None = None) -> None:
+    def save(self, step: int, *parts: Stateful, last_update: int | None = None) -> None:
         """Save the step that was just taken, unless it is saved already.
 
         Args:
             step: 1, 2, ….
+            parts: whose state is saved.
             last_update: the last step that changed the weights; if a checkpoint has it, nothing is saved: a copy of the
                 same weights would push out a checkpoint from before the run diverged. None: save in any case.
 
@@ -116,10 +117,10 @@ class Checkpointer:
         """
         if step == self.saved or (last_update is not None and last_update <= self.saved):
             return
-        tensors = {name: group for part in self._parts for name, group in part.tensors().items()}
+        tensors = {name: group for part in parts for name, group in part.tensors().items()}
         if self._accelerator.is_main_process:
             values: dict[str, Any] = {"fingerprint": self._fingerprint}
-            for part in self._parts:
+            for part in parts:
                 values |= part.values()
             with status("saving a checkpoint", shown=not self._quiet):
                 save_checkpoint(self.folder, step, tensors, values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,16 +16,14 @@ from accelerate import Accelerator
 
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
-from latentshift.training.data_report import DataReport
+from latentshift.training.collaborators import build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
-from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.optimizer import learning_rate
-from latentshift.training.periodic_eval import PeriodicEvaluator
 from latentshift.training.precision import attention_backend
-from latentshift.training.preemption import SigtermHandler, Terminated
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.preemption import Terminated
+from latentshift.training.recipe import AnyRecipe, dump_recipe
 from latentshift.training.run_folder import write_run_info
-from latentshift.training.run_log import best_step, load_best_checkpoint
+from latentshift.training.run_log import load_best_checkpoint
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
 
@@ -32,7 +31,7 @@ from latentshift.training.train_state import TrainState
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:
     """Train a stage to the last step of its recipe and export it; an interrupted run is resumed.
 
-    The run's folder has been checked by :func:`latentshift.training.preflight.check_folder`.
+    The run's folder has been checked by :func:`latentshift.training.preflight.validate_run`.
 
     Raises:
         ValueError: if no checkpoint is intact, or they are of another base, or too many steps in a row were dropped.
@@ -40,74 +39,32 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         OSError: if a checkpoint can't be written.
     """
     output, steps = recipe.output, recipe.steps
-    state = TrainState(
-        stage.objective,
-        accelerator,
-        recipe.optimizer,
-        recipe.compute,
-        ema_decay=recipe.ema_decay,
-        ema_warmup=recipe.ema_warmup,
-        image_share=recipe.share_of_images,
+    state, logger, checkpointer, evaluator, report, sigterm = build_collaborators(
+        stage, recipe, accelerator, quiet=quiet
     )
-    logger = MetricLogger(
-        output,
-        accelerator,
-        name=recipe.stage,
-        steps=steps,
-        batch_size=recipe.batch_size,
-        log_every=recipe.log_every,
-        project=recipe.project,
-        unit=recipe.unit,
-        quiet=quiet,
-    )
-    full_rate_end = recipe.last_full_rate_step
-    checkpointer = Checkpointer(
-        output / "checkpoints",
-        (state, logger),
-        stage.fingerprint,
-        accelerator,
-        keep=recipe.keep_checkpoints,
-        keep_always=lambda: (full_rate_end, best_step(output, stage.validation_id)),
-        quiet=quiet,
-    )
-    step = checkpointer.resume()
+    micro_batches = recipe.micro_batches(accelerator.num_processes)
+
+    def stop_requested() -> bool:
+        return any_process(sigterm.stop_requested, accelerator)  # all processes have to stop at the same step
+
+    step = checkpointer.resume(state, logger)
     if step > steps:
         raise ValueError(f"{output} has been trained for {step} steps already, more than the {steps} asked for")
-    write_run_info(recipe, accelerator)
-    micro_batches = recipe.micro_batches(accelerator.num_processes)
-    report = DataReport(output / "data.json", stage, accelerator)
+    write_run_info(output, dump_recipe(recipe), accelerator)
     report.write()
-    with (
-        SigtermHandler() as sigterm,
-        report.written_at_exit(),
-        logger.opened(step),
-        closing(stage.batches(step + 1)) as batches,
-    ):
-
-        def stop_requested() -> bool:
-            return any_process(sigterm.stop_requested, accelerator)  # all processes have to stop at the same step
-
-        evaluator = PeriodicEvaluator(
-            stage,
-            output,
-            accelerator,
-            steps=steps,
-            sample_every=recipe.sample_every,
-            validate_every=recipe.validate_every,
-            interruptible=sigterm.interruptible,
-        )
+    with sigterm, report.written_at_exit(), logger.opened(step), closing(stage.batches(step + 1)) as batches:
         state.objective.train()
         if step:
             evaluator.complete(step, state, logger)
         while step < steps:
-            start = time.perf_counter()
-            rate = learning_rate(recipe.optimizer, step + 1, steps)
             torch.manual_seed(_step_seed(recipe.seed, step + 1, accelerator.process_index))
+            start = time.perf_counter()
             with suppress(Terminated), sigterm.interruptible():
                 batch = next(batches)
             waited = time.perf_counter() - start
             if stop_requested():  # one of several processes may have no batch then
                 break
+            rate = learning_rate(recipe.optimizer, step + 1, steps)
             with attention_backend(recipe.compute.attention, accelerator.device):
                 result = state.step(
                     split_batch(batch, micro_batches, accelerator.device),
@@ -123,25 +80,30 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 logger.log_dropped(step, result.values, batch.names())
                 if state.dropped_in_a_row > recipe.max_dropped_steps:
                     raise ValueError(_diverged(step, state.dropped_in_a_row, output, checkpointer))
-            if step in (steps, full_rate_end):
-                checkpointer.save(step)
+            if step in (steps, recipe.last_full_rate_step):
+                checkpointer.save(step, state, logger)
             elif step % recipe.save_every == 0 or evaluator.is_due(step):
-                checkpointer.save(step, last_update=step - state.dropped_in_a_row)
+                checkpointer.save(step, state, logger, last_update=step - state.dropped_in_a_row)
             if checkpointer.saved == step:
                 report.write()
             evaluator.evaluate_if_due(step, state, logger)
         if stop_requested():
-            checkpointer.save(step)
+            checkpointer.save(step, state, logger)
             report.write()
             complete_last_collective(accelerator)
             raise Terminated(f"ended by SIGTERM after step {step}; the same command resumes from there")
         if recipe.exports_best:
             state.restore(load_best_checkpoint(output, stage.validation_id))
-        with state.averaged():
-            if accelerator.is_main_process:
-                with status("exporting the model", shown=not quiet):
-                    stage.export(output)
-        accelerator.wait_for_everyone()
+        _export(stage, state, output, accelerator, quiet=quiet)
+
+
+def _export(stage: Stage, state: TrainState, output: Path, accelerator: Accelerator, *, quiet: bool) -> None:
+    """Export the averaged weights."""
+    with state.averaged():
+        if accelerator.is_main_process:
+            with status("exporting the model", shown=not quiet):
+                stage.export(output)
+    accelerator.wait_for_everyone()
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:

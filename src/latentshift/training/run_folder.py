@@ -20,20 +20,18 @@ from accelerate.utils import broadcast_object_list
 
 from latentshift.error_text import printable
 from latentshift.files import atomic_write_text, clear_leftovers, open_locked
-from latentshift.training.recipe import AnyRecipe, dump_recipe
 
 _LOCK_APPEARS_WITHIN = 60  # seconds
 
 
-def write_run_info(recipe: AnyRecipe, accelerator: Accelerator) -> None:
-    """Write ``recipe.yaml`` and ``versions.json``, and remove what killed writers have left."""
+def write_run_info(output: Path, recipe: str, accelerator: Accelerator) -> None:
+    """Write ``recipe.yaml``, of this text, and ``versions.json``, and remove what killed writers have left."""
     if not accelerator.is_main_process:
         return
-    output = recipe.output
     of_data = [place for kind in ("latents", "footage", "validation") for place in (output / kind).glob("**/")]
     for folder in (output, output / "samples", *of_data):
         clear_leftovers(folder)
-    atomic_write_text(output / "recipe.yaml", dump_recipe(recipe))
+    atomic_write_text(output / "recipe.yaml", recipe)
     atomic_write_text(output / "versions.json", json.dumps(_versions(accelerator), indent=1) + "\n")
 
 

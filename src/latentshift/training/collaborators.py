@@ -1,0 +1,92 @@
+"""What the training loop works with, built from a recipe. None of them holds another: the loop hands them on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from accelerate import Accelerator
+
+from latentshift.training.checkpointer import Checkpointer
+from latentshift.training.data_report import DataReport
+from latentshift.training.metric_logger import MetricLogger
+from latentshift.training.periodic_eval import PeriodicEvaluator
+from latentshift.training.preemption import SigtermHandler
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.run_log import best_step
+from latentshift.training.stages.base import Stage
+from latentshift.training.train_state import TrainState
+
+
+class Collaborators(NamedTuple):
+    """Of one run.
+
+    Attributes:
+        state: the trained weights, their optimizer and their average.
+        logger: of metrics and samples.
+        checkpointer: saves and resumes.
+        evaluator: samples and validates.
+        report: of the data.
+        sigterm: records SIGTERM while it is entered.
+    """
+
+    state: TrainState
+    logger: MetricLogger
+    checkpointer: Checkpointer
+    evaluator: PeriodicEvaluator
+    report: DataReport
+    sigterm: SigtermHandler
+
+
+def build_collaborators(
+    stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False
+) -> Collaborators:
+    """What a run of a stage works with; nothing is read or written yet.
+
+    Args:
+        stage: that is trained.
+        recipe: of the run.
+        accelerator: of the run.
+        quiet: without a progress bar.
+    """
+    output, sigterm = recipe.output, SigtermHandler()
+    return Collaborators(
+        TrainState(
+            stage.objective,
+            accelerator,
+            recipe.optimizer,
+            recipe.compute,
+            ema_decay=recipe.ema_decay,
+            ema_warmup=recipe.ema_warmup,
+            image_share=recipe.share_of_images,
+        ),
+        MetricLogger(
+            output,
+            accelerator,
+            name=recipe.stage,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            log_every=recipe.log_every,
+            project=recipe.project,
+            unit=recipe.unit,
+            quiet=quiet,
+        ),
+        Checkpointer(
+            output / "checkpoints",
+            stage.fingerprint,
+            accelerator,
+            keep=recipe.keep_checkpoints,
+            keep_always=lambda: (recipe.last_full_rate_step, best_step(output, stage.validation_id)),
+            quiet=quiet,
+        ),
+        PeriodicEvaluator(
+            stage,
+            output,
+            accelerator,
+            steps=recipe.steps,
+            sample_every=recipe.sample_every,
+            validate_every=recipe.validate_every,
+            interruptible=sigterm.interruptible,
+        ),
+        DataReport(output / "data.json", stage, accelerator),
+        sigterm,
+    )
