@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +19,7 @@ from latentshift.training.distributed import make_accelerator, split_batch
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
 from latentshift.training.preflight import validate_run
-from latentshift.training.recipe import AnyRecipe, DiffusionSettings
+from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run import build_stage
 from latentshift.training.train_state import TrainState
 
@@ -67,7 +66,7 @@ def bench_memory(recipe: AnyRecipe, quick: bool = False) -> Iterator[Result]:
         if found:
             ratio = expected / found
             yield {"what": what, "estimated_gib": expected / _GIB, "measured_gib": found / _GIB, "ratio": ratio}
-    for step, loss in zip(_steps(recipe, quick=quick), measured.losses, strict=True):
+    for step, loss in zip(_steps(recipe.share_of_images, quick=quick), measured.losses, strict=True):
         yield {"step": step, "loss": loss}
 
 
@@ -84,11 +83,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     Raises:
         ValueError: for a base or data that can't be used, or a machine that does not tell what a process takes.
     """
-    changes: dict[str, Any] = {"output": folder}
-    if isinstance(recipe, DiffusionSettings):
-        changes["data"] = tuple(each.model_copy(update={"latents": None}) for each in recipe.data)
-        changes |= {"sample_steps": 2, "sample_prompts": ("a clip",)}
-    recipe = recipe.model_copy(update=changes)
+    recipe = recipe.for_trial(folder)
     validate_run(recipe, 1)
     accelerator = make_accelerator(recipe.compute)
     device = accelerator.device
@@ -101,7 +96,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     parts = recipe.micro_batches(1)
     losses = []
     _forget_peak(device)
-    for step in _steps(recipe, quick=quick):
+    for step in _steps(recipe.share_of_images, quick=quick):
         with closing(stage.batches(step)) as batches, attention_backend(recipe.compute.attention, device):
             result = state.step(
                 split_batch(next(batches), parts, device), learning_rate(recipe.optimizer, step, recipe.steps)
@@ -117,9 +112,8 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     return MeasuredMemory(expected, steps, _peak(device), tuple(losses))
 
 
-def _steps(recipe: AnyRecipe, *, quick: bool) -> list[int]:
+def _steps(images: float, *, quick: bool) -> list[int]:
     """The first two, since the optimizer's averages are there from the second on, and the first on single frames."""
-    images = recipe.share_of_images
     return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images and not quick else [])
 
 

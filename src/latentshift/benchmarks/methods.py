@@ -154,7 +154,7 @@ class MethodComparison:
             kept = list_checkpoints(recipe.output / "checkpoints")
             if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
                 run(recipe)
-        scored = {str(recipe.method): self._score(recipe) for recipe in self._recipes()}
+        scored = {str(recipe.method): self._score(str(recipe.method), recipe.output) for recipe in self._recipes()}
         seconds = self._seconds_a_step(timed_steps)
         results = [
             MethodResult(method, parameters, seconds[method], scores) for method, (parameters, scores) in scored.items()
@@ -171,10 +171,10 @@ class MethodComparison:
             own = {"method": method, "shift": shift, "output": str(self.folder / method)}
             yield VideoRecipe.model_validate({**settings, **own})
 
-    def _score(self, recipe: VideoRecipe) -> tuple[int, dict[str, dict[str, Any]]]:
-        pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=self.dtype).to(self.device)
-        assert pipeline.method == recipe.method
-        study = Study(pipeline, str(recipe.method), recipe.output / "study", self.steps)
+    def _score(self, method: str, output: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+        pipeline = LatentShiftPipeline.from_pretrained(output / "model", dtype=self.dtype).to(self.device)
+        assert pipeline.method == method
+        study = Study(pipeline, method, output / "study", self.steps)
         return pipeline.temporal_parameters, dict(study.scores(self.counts))
 
     def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from latentshift.error_text import printable
@@ -48,7 +49,9 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     if needs.total > limit:
         advised = advice(recipe, device, limit, processes, base, before=needs)
         print(f"warning: {printable(advised, 2000)}", file=sys.stderr)
-    print(f"# {'steps an epoch':26}{_epoch(recipe, elsewhere=memory is not None)}")
+    samples_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
+    epoch = _epoch(recipe.count_samples, samples_a_step, elsewhere=memory is not None)
+    print(f"# {'steps an epoch':26}{epoch}")
 
 
 def _table(needs: Estimate) -> list[str]:
@@ -64,23 +67,14 @@ def _table(needs: Estimate) -> list[str]:
     return lines
 
 
-def _epoch(recipe: AnyRecipe, *, elsewhere: bool) -> str:
+def _epoch(count_samples: Callable[[], int | None], samples_a_step: float, *, elsewhere: bool) -> str:
     """Steps an epoch; the data may be missing if the run is for another machine."""
-    from latentshift.training.datasets import count_samples
-    from latentshift.training.frames import count_frames
-    from latentshift.training.recipe import AutoencoderRecipe
-
-    if isinstance(recipe, AutoencoderRecipe) and not recipe.data.sources:
-        return f"{'endless':>15}  no frame is drawn twice"
-    images = recipe.unit == "images"
     try:
-        if isinstance(recipe, AutoencoderRecipe):
-            count = count_frames(recipe.data.sources)
-        else:
-            count = count_samples(recipe.data, recipe.held_out_data, images=images)
+        count = count_samples()
     except ValueError as error:
         if not elsewhere:
             raise
         return f"{'not known':>15}  {error}"
-    clips_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
-    return f"{count / clips_a_step:>15,.1f}  {count:,} samples, before any are rejected"
+    if count is None:
+        return f"{'endless':>15}  no frame is drawn twice"
+    return f"{count / samples_a_step:>15,.1f}  {count:,} samples, before any are rejected"

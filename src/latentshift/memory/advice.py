@@ -9,6 +9,7 @@ import torch
 
 from latentshift.memory.estimate import Estimate, estimate, process_size
 from latentshift.training.recipe import AnyRecipe, conflicts_with_shares
+from latentshift.training.settings import ComputeSettings
 
 
 def advice(
@@ -33,7 +34,10 @@ def advice(
     before = estimate(recipe, device, processes, base) if before is None else before
     overrides: list[str] = []
     best = before
-    for override, change in _savings(recipe, device, processes):
+    share = recipe.batch_size // processes
+    may_shard = processes > 1 and not conflicts_with_shares(recipe)
+    savings = _savings(recipe.compute, recipe.micro_batch_size or share, device, recipe.has_unet, may_shard)
+    for override, change in savings:
         if best.total <= limit and overrides:
             break
         candidate = change(recipe)
@@ -60,15 +64,16 @@ def _gib(size: int) -> str:
 Change = Callable[[AnyRecipe], AnyRecipe]
 
 
-def _savings(recipe: AnyRecipe, device: torch.device, processes: int) -> Iterator[tuple[str, Change]]:
-    compute = recipe.compute
-    if (recipe.micro_batch_size or recipe.batch_size // processes) > 1:
+def _savings(
+    compute: ComputeSettings, micro_batch_size: int, device: torch.device, has_unet: bool, may_shard: bool
+) -> Iterator[tuple[str, Change]]:
+    if micro_batch_size > 1:
         yield "micro_batch_size=1", lambda given: given.model_copy(update={"micro_batch_size": 1})
     if compute.precision == "fp32":
         yield "compute.precision=bf16", _with_compute(precision="bf16")
-    if recipe.has_unet and not compute.gradient_checkpointing:
+    if has_unet and not compute.gradient_checkpointing:
         yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
-    if processes > 1 and compute.parallel == "ddp" and not conflicts_with_shares(recipe):
+    if may_shard and compute.parallel == "ddp":
         yield "compute.parallel=fsdp", _with_compute(parallel="fsdp")
     elif device.type != "cpu" and compute.ema_device != "cpu":
         yield "compute.ema_device=cpu", _with_compute(ema_device="cpu")

@@ -31,8 +31,8 @@ from latentshift.training.build import (
 )
 from latentshift.training.datasets import has_encoded_text
 from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
-from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe, VideoRecipe
-from latentshift.training.stages.autoencoder import PREVIEW_FRAMES
+from latentshift.training.previews import PREVIEW_FRAMES
+from latentshift.training.recipe import AnyRecipe, ImageRecipe, VideoRecipe
 from latentshift.training.text_model import build_text_model
 
 Work = Callable[[], Any]
@@ -83,31 +83,13 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
     Raises:
         ValueError: if the configuration of its base can't be read, or is not a valid base.
     """
-    return _of_autoencoder(recipe, count) if isinstance(recipe, AutoencoderRecipe) else _of_denoiser(recipe, count)
-
-
-def _of_autoencoder(recipe: AutoencoderRecipe, count: int) -> Workload:
-    with torch.device("meta"):
-        autoencoder = new_autoencoder(recipe.model, recipe.data.size)
-    side, model = recipe.data.size, recipe.model
-    small = side // 2 ** (len(model.channels) - 1)
-
-    def batch() -> FrameBatch:
-        return FrameBatch(torch.empty(count, 3, side, side), torch.empty(count, model.latent_channels, small, small))
-
-    def restore() -> None:
-        frames = torch.empty(PREVIEW_FRAMES, 3, side, side)
-        autoencoder.decode(autoencoder.encode(frames).latent_dist.mean)
-
-    objective = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight)
-    return Workload((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,), (objective,))
-
-
-def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
-    pipeline = _pipeline(recipe)
-    unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
-    text_encoded = has_encoded_text(recipe.all_data) and not sentences.is_trained
-    footage = any(not each.encode for each in recipe.all_data)
+    if recipe.stage == "autoencoder":
+        with torch.device("meta"):
+            autoencoder = new_autoencoder(recipe.model, recipe.data.size)
+        autoencoder_loss = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight)
+        return _of_autoencoder(autoencoder_loss, recipe.data.size, recipe.latent_shape, count)
+    pipeline = _meta_pipeline(recipe)
+    text_encoded = has_encoded_text(recipe.all_data) and not pipeline.sentences.is_trained
     objective = build_objective(
         pipeline,
         text_encoded=text_encoded,
@@ -116,13 +98,50 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
     )
     if recipe.adapter is not None:
-        add_lora(unet, lora_of(recipe.adapter))
+        add_lora(pipeline.unet, lora_of(recipe.adapter))
+    return _of_denoiser(
+        pipeline,
+        objective,
+        num_frames=1 if recipe.unit == "images" else pipeline.config.num_frames,
+        count=count,
+        text_encoded=text_encoded,
+        footage=recipe.decodes_at_each_step,
+        guidance_scale=pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale,
+        images=recipe.share_of_images,
+    )
+
+
+def _of_autoencoder(objective: AutoencoderLoss, side: int, latent_shape: tuple[int, int, int], count: int) -> Workload:
+    autoencoder = objective.autoencoder
+
+    def batch() -> FrameBatch:
+        return FrameBatch(torch.empty(count, 3, side, side), torch.empty(count, *latent_shape))
+
+    def restore() -> None:
+        frames = torch.empty(PREVIEW_FRAMES, 3, side, side)
+        autoencoder.decode(autoencoder.encode(frames).latent_dist.mean)
+
+    return Workload((_part("autoencoder", autoencoder),), objective, [(1.0, batch)], (), (restore,), (objective,))
+
+
+def _of_denoiser(
+    pipeline: LatentShiftPipeline,
+    objective: nn.Module,
+    *,
+    num_frames: int,
+    count: int,
+    text_encoded: bool,
+    footage: bool,
+    guidance_scale: float,
+    images: float,
+) -> Workload:
+    """The work of a pipeline's U-Net; ``images`` is the share of the steps that learn single frames."""
+    unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
     parts = [_part("unet", unet)]
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
     parts.append(_part("text_encoder", sentences, at_work=not text_encoded))
     parts.append(_part("autoencoder", vae, at_work=footage))
-    num_frames = 1 if isinstance(recipe, ImageRecipe) else pipeline.config.num_frames
     side, channels = unet.config.sample_size, unet.config.in_channels
     ids = (len(sentences.encoders), sentences.length)
     encoded = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta"))
@@ -142,10 +161,9 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
         )
 
     def predict() -> None:
-        scale = pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale
-        both = 1 if scale == 1.0 else 2  # with guidance, also the empty sentence
+        both = 1 if guidance_scale == 1.0 else 2  # with guidance, also the empty sentence
         latents = torch.empty(both, num_frames, channels, side, side)
-        denoise(unet, latents, torch.zeros(both), text(both).with_sizes(_SIZES), scale)
+        denoise(unet, latents, torch.zeros(both), text(both).with_sizes(_SIZES), guidance_scale)
 
     def encode() -> None:
         encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))
@@ -153,16 +171,15 @@ def _of_denoiser(recipe: ImageRecipe | VideoRecipe, count: int) -> Workload:
     def decode() -> None:
         decode_latents(_as_shapes(vae), torch.empty(num_frames, channels, side, side), chunk_size=1)
 
-    images = recipe.share_of_images
     steps = [(1 - images, partial(batch, count, num_frames))]
     if images:  # single frames, each with its own text
         steps.append((images, partial(batch, count * num_frames, 1)))
     return Workload(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))
 
 
-def _pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
+def _meta_pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
     try:
-        if isinstance(recipe, VideoRecipe):
+        if recipe.stage == "video":
             pipeline = LatentShiftPipeline(**meta_components(resolve_model(recipe.model)))
             prepare_video_model(recipe, pipeline)
             return pipeline

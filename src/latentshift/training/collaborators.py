@@ -48,7 +48,7 @@ def build_collaborators(
         accelerator: of the run.
         quiet: without a progress bar.
     """
-    output, sigterm = recipe.output, SigtermHandler()
+    output = recipe.output
     return Collaborators(
         TrainState(
             stage.objective,
@@ -85,8 +85,7 @@ def build_collaborators(
             steps=recipe.steps,
             sample_every=recipe.sample_every,
             validate_every=recipe.validate_every,
-            interruptible=sigterm.interruptible,
         ),
         DataReport(output / "data.json", stage, accelerator),
-        sigterm,
+        SigtermHandler(),
     )

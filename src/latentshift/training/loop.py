@@ -55,7 +55,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     with sigterm, report.written_at_exit(), logger.opened(step), closing(stage.batches(step + 1)) as batches:
         state.objective.train()
         if step:
-            evaluator.complete(step, state, logger)
+            evaluator.complete(step, state, logger, sigterm)
         while step < steps:
             torch.manual_seed(_step_seed(recipe.seed, step + 1, accelerator.process_index))
             start = time.perf_counter()
@@ -86,7 +86,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 checkpointer.save(step, state, logger, last_update=step - state.dropped_in_a_row)
             if checkpointer.saved == step:
                 report.write()
-            evaluator.evaluate_if_due(step, state, logger)
+            evaluator.evaluate_if_due(step, state, logger, sigterm)
         if stop_requested():
             checkpointer.save(step, state, logger)
             report.write()

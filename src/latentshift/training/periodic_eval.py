@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from latentshift.error_text import printable
 from latentshift.pipeline import NotFiniteError
 from latentshift.training.metric_logger import MetricLogger
-from latentshift.training.preemption import Terminated
+from latentshift.training.preemption import SigtermHandler, Terminated
 from latentshift.training.run_log import validation_errors
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
@@ -32,7 +31,6 @@ class PeriodicEvaluator:
         steps: of the whole run; the last one is always evaluated.
         sample_every: steps.
         validate_every: steps; None: there is no validation.
-        interruptible: entered around the work that SIGTERM may interrupt.
     """
 
     def __init__(
@@ -44,7 +42,6 @@ class PeriodicEvaluator:
         steps: int,
         sample_every: int,
         validate_every: int | None,
-        interruptible: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._stage = stage
         self._output = output
@@ -52,26 +49,33 @@ class PeriodicEvaluator:
         self._steps = steps
         self._sample_every = sample_every
         self._validate_every = validate_every
-        self._interruptible = interruptible
 
     def is_due(self, step: int) -> bool:
         """Whether samples or validation are due after a step."""
         return any(self._due(step))
 
-    def evaluate_if_due(self, step: int, state: TrainState, logger: MetricLogger) -> None:
+    def evaluate_if_due(self, step: int, state: TrainState, logger: MetricLogger, sigterm: SigtermHandler) -> None:
         """Sample and validate, whichever is due after a step."""
-        self._evaluate(step, *self._due(step), state, logger)
+        self._evaluate(step, *self._due(step), state, logger, sigterm)
 
-    def complete(self, step: int, state: TrainState, logger: MetricLogger) -> None:
+    def complete(self, step: int, state: TrainState, logger: MetricLogger, sigterm: SigtermHandler) -> None:
         """After resuming from a step: do what was due then and is missing."""
-        self._evaluate(step, *self._missing(step), state, logger)
+        self._evaluate(step, *self._missing(step), state, logger, sigterm)
 
-    def _evaluate(self, step: int, sample: bool, validate: bool, state: TrainState, logger: MetricLogger) -> None:
+    def _evaluate(
+        self,
+        step: int,
+        sample: bool,
+        validate: bool,
+        state: TrainState,
+        logger: MetricLogger,
+        sigterm: SigtermHandler,
+    ) -> None:
         if not (sample or validate):
             return
         with state.averaged():
             if self._accelerator.is_main_process:
-                with suppress(Terminated), self._interruptible():
+                with suppress(Terminated), sigterm.interruptible():
                     if validate:
                         logger.log_validation(step, self._stage.validate(), self._stage.validation_id)
                     if sample:

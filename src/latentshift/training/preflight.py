@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,11 @@ def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) 
             batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
         OSError: if the folder can't be written to.
     """
-    check_folder(recipe)
+    check_folder(recipe.output, recipe.bases)
+    path, checkpoints = recipe.output / "recipe.yaml", list_checkpoints(recipe.output / "checkpoints")
+    if path.exists() and checkpoints:
+        # Read back through the validation, so that a setting that is new since then has its default.
+        recipe.check_resumes(load_recipe(path), checkpoint_step(checkpoints[-1]))
     recipe.micro_batches(processes)
     compute = recipe.compute
     if compute.precision == "fp16" and (compute.device == "cpu" or not (elsewhere or _has_gpu())):
@@ -38,47 +43,26 @@ def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) 
         raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'")
 
 
-def check_folder(recipe: AnyRecipe) -> None:
-    """Check that the recipe's folder can be written to, and that a run in it can be resumed with this recipe.
+def check_folder(output: Path, bases: Sequence[str | Path]) -> None:
+    """Check that a run's folder can be written to, and holds nothing that a run would overwrite.
+
+    Args:
+        output: the folder.
+        bases: the models that the run starts from.
 
     Raises:
-        ValueError: if the run in it has another recipe (the message names the difference), or the folder holds the base
-            or files that a run would overwrite.
+        ValueError: if the folder holds the base, or files of a run without its recipe.
         OSError: if it can't be written to.
     """
-    output = recipe.output
     check_writable(output / "recipe.yaml")
-    for base in recipe.bases:
+    for base in bases:
         if Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
-    path = output / "recipe.yaml"
-    for name in () if path.exists() else _MADE_AFTER_RECIPE:
+    for name in () if (output / "recipe.yaml").exists() else _MADE_AFTER_RECIPE:
         if (output / name).exists():
             raise ValueError(
                 f"{output} holds {name}, and no recipe.yaml that says of which run; put it back, or choose another "
                 "output"
-            )
-    if path.exists() and list_checkpoints(output / "checkpoints"):
-        # Read back through the validation, so that a setting that is new since then has its default.
-        _check_resumable(load_recipe(path), recipe)
-
-
-def _check_resumable(previous: AnyRecipe, recipe: AnyRecipe) -> None:
-    output = recipe.output
-    before, now = previous.fixed(), recipe.fixed()
-    for key in sorted(set(before) | set(now)):
-        if before.get(key) != now.get(key):
-            raise ValueError(
-                f"{output} holds a run of another recipe: {key} was {before.get(key)} and is now {now.get(key)}; "
-                "choose another output, or delete this one"
-            )
-    if previous.steps != recipe.steps:
-        newest = checkpoint_step(list_checkpoints(output / "checkpoints")[-1])
-        full = previous.last_full_rate_step
-        if full is None or newest > full:
-            raise ValueError(
-                f"the learning rate of {output} was falling already towards its {previous.steps} steps; go on "
-                "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
             )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -151,6 +151,42 @@ class RunSettings(Settings):
         """Whether torch.compile is used."""
         return False
 
+    def count_samples(self) -> int | None:
+        """How many samples the data offers before any of it is opened; None: it is endless.
+
+        Raises:
+            ValueError: for a source that can't be listed, or that offers nothing.
+        """
+        raise NotImplementedError
+
+    def for_trial(self, folder: Path) -> Self:
+        """A copy that writes into another folder alone, and makes one sample in few steps."""
+        return self.model_copy(update={"output": folder})
+
+    def check_resumes(self, previous: RunSettings, newest: int) -> None:
+        """Check that a run can go on with this recipe.
+
+        Args:
+            previous: the recipe that it had.
+            newest: the step of its newest checkpoint.
+
+        Raises:
+            ValueError: naming the first setting that differs and may not.
+        """
+        before, now = previous.fixed(), self.fixed()
+        for key in sorted(set(before) | set(now)):
+            if before.get(key) != now.get(key):
+                raise ValueError(
+                    f"{self.output} holds a run of another recipe: {key} was {before.get(key)} and is now "
+                    f"{now.get(key)}; choose another output, or delete this one"
+                )
+        full = previous.last_full_rate_step
+        if previous.steps != self.steps and (full is None or newest > full):
+            raise ValueError(
+                f"the learning rate of {self.output} was falling already towards its {previous.steps} steps; go on "
+                "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
+            )
+
     @model_validator(mode="after")
     def _shares_are_plain(self) -> RunSettings:
         if self.compute.parallel == "fsdp" and (conflicts := conflicts_with_shares(self)):
@@ -212,6 +248,11 @@ class AutoencoderRecipe(RunSettings):
         """(C, h, w) of a frame's latents."""
         side = self.data.size // 2 ** (len(self.model.channels) - 1)
         return (self.model.latent_channels, side, side)
+
+    def count_samples(self) -> int | None:
+        from latentshift.training.frames import count_frames
+
+        return count_frames(self.data.sources) if self.data.sources else None
 
     @model_validator(mode="after")
     def _size_divides(self) -> AutoencoderRecipe:
@@ -288,6 +329,16 @@ class DiffusionSettings(RunSettings):
     @property
     def is_compiled(self) -> bool:
         return self.compile
+
+    def count_samples(self) -> int | None:
+        from latentshift.training.datasets import count_samples
+
+        return count_samples(self.data, self.held_out_data, images=self.unit == "images")
+
+    def for_trial(self, folder: Path) -> Self:
+        data = tuple(each.model_copy(update={"latents": None}) for each in self.data)
+        samples = {"sample_steps": 2, "sample_prompts": ("a clip",)}
+        return self.model_copy(update={"output": folder, "data": data, **samples})
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> DiffusionSettings:

@@ -13,7 +13,7 @@ from latentshift.training.distributed import complete_last_collective, drain_pro
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.preflight import validate_run
-from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe, ImageRecipe
+from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run_folder import lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
@@ -61,8 +61,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
 def build_stage(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:
     """The recipe's stage for this process; its data is listed, and encoded where the recipe says so."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    if isinstance(recipe, AutoencoderRecipe):
+    if recipe.stage == "autoencoder":
         return AutoencoderStage(recipe, rank, ranks)
-    if isinstance(recipe, ImageRecipe):
+    if recipe.stage == "image":
         return ImageStage(recipe, accelerator.device, rank, ranks)
     return VideoStage(recipe, accelerator.device, rank, ranks)
