@@ -36,28 +36,19 @@ _TIMED_STEPS = 5
 _QUICK_VIDEOS, _QUICK_SAMPLER_STEPS = 4, 10
 
 
-def bench_methods(
-    recipe: VideoRecipe,
-    folder: Path,
-    counts: Mapping[str, int],
-    steps: int,
-    device: str,
-    dtype: torch.dtype,
-    quick: bool = False,
-) -> Iterator[Result]:
+def bench_methods(comparison: MethodComparison, quick: bool = False) -> Iterator[Result]:
     """For each part of the study a row for each method, with its shares of right answers (0 … 1).
 
     Args:
-        recipe: as for :class:`MethodComparison`, like ``folder``, ``counts``, ``steps``, ``device`` and ``dtype``.
+        comparison: of the methods.
         quick: few videos with few sampler steps, and one timed step; the training is as long as its recipe says.
 
     Raises:
         ValueError: as :meth:`MethodComparison.check`.
     """
     if quick:
-        counts = {part: min(count, _QUICK_VIDEOS) for part, count in counts.items()}
-        steps = min(steps, _QUICK_SAMPLER_STEPS)
-    comparison = MethodComparison(recipe, folder, counts, steps, device, dtype)
+        comparison.counts = {part: min(count, _QUICK_VIDEOS) for part, count in comparison.counts.items()}
+        comparison.steps = min(comparison.steps, _QUICK_SAMPLER_STEPS)
     results = comparison.results(timed_steps=1 if quick else _TIMED_STEPS)
     for part in results[0].scores:
         names = [name for name in SCORES if results[0].scores[part][name] is not None]
@@ -66,7 +57,7 @@ def bench_methods(
                 "method": each.method,
                 "temporal_parameters": each.temporal_parameters,
                 "seconds_a_step": each.seconds_a_step,
-                part: counts[part],
+                part: comparison.counts[part],
                 **{"all" if name == "joint" else name: float(each.scores[part][name]) for name in names},
             }
 

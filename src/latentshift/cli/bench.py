@@ -124,12 +124,13 @@ def methods(
         raise ValueError(f"{recipe} is of stage {settings.stage}, and bench methods trains stage video")
 
     def rows() -> Iterable[dict[str, Any]]:
-        from latentshift.benchmarks.methods import bench_methods
+        from latentshift.benchmarks.methods import MethodComparison, bench_methods
         from latentshift.cli.models import load_dtype, pick_device
 
         device = pick_device(settings.compute.device)
         counts = {"seen": seen, "images": images}
-        return bench_methods(settings, output, counts, steps, device, load_dtype(dtype, device), quick)
+        comparison = MethodComparison(settings, output, counts, steps, device, load_dtype(dtype, device))
+        return bench_methods(comparison, quick)
 
     _report("methods", rows, json_file)
 

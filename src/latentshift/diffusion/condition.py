@@ -81,8 +81,8 @@ class TextCondition:
     def embeddings(self) -> list[CaptionEmbedding]:
         """The rows in numpy, float32, as encoded clips keep them; sizes are not in them."""
         tokens = self.tokens.float().cpu().numpy()
-        pooled = [None] * len(self) if self.pooled is None else self.pooled.float().cpu().numpy()
-        return [CaptionEmbedding(*row) for row in zip(tokens, pooled, strict=True)]
+        pooled = None if self.pooled is None else self.pooled.float().cpu().numpy()
+        return [CaptionEmbedding(row, None if pooled is None else pooled[at]) for at, row in enumerate(tokens)]
 
     @staticmethod
     def from_embeddings(rows: Sequence[CaptionEmbedding]) -> TextCondition:
