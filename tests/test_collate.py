@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from conftest import tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline
+from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.dataset import Sample
 from latentshift.data.loader import Batch
 from latentshift.data.sample_order import rng_for
@@ -62,3 +64,22 @@ def test_dropped_captions_are_the_empty_one() -> None:
     batch = batch_of(1, 4, 7, 1, 4, 7, 1, 4)
     assert torch.equal(collate(batch, caption_dropout=0.0).token_ids, captions)
     assert torch.equal(collate(batch, caption_dropout=1.0).token_ids, empty)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_encoded_text_is_each_samples_own_or_that_of_the_empty_caption(pooled: bool) -> None:
+    collate = collator()
+    collate.text_encoded = True
+    batch = batch_of(3, 6, 1)
+    for number, sample in enumerate(batch.samples):
+        tokens, row = np.full((2, 3, 4), number, np.float16), np.full((2, 2), number, np.float16)
+        tokens[1], row[1] = -1, -1
+        sample.text, sample.empty = (CaptionEmbedding(tokens[k], row[k] if pooled else None) for k in (0, 1))
+    for dropout, expected in ((0.0, [0, 1, 2]), (1.0, [-1, -1, -1])):
+        made = collate(batch, caption_dropout=dropout)
+        assert made.token_ids is None and made.text.tokens.dtype == torch.float32
+        assert torch.equal(made.text.tokens, torch.tensor(expected)[:, None, None].expand(3, 3, 4).float())
+        if pooled:
+            assert torch.equal(made.text.pooled, torch.tensor(expected)[:, None].expand(3, 2).float())
+        else:
+            assert made.text.pooled is None

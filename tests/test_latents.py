@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +60,15 @@ def manifest(tmp_path: Path) -> Manifest:
     return Manifest(tmp_path / "manifest.jsonl")
 
 
-def make(folder: Path, manifest: Manifest, stop: int | None = None) -> Path:
+def make(
+    folder: Path, manifest: Manifest, stop: int | None = None, encode_text: Callable[[str], CaptionEmbedding] = text
+) -> Path:
     folder.mkdir(exist_ok=True)
     manifest_path(folder).write_bytes(manifest.path.read_bytes())
     spec = spec_of(manifest.digest)
     write_spec(folder, spec)
     for number in range(2):
-        for done in make_shard(folder, spec, manifest, number, views, frames, text):
+        for done in make_shard(folder, spec, manifest, number, views, frames, encode_text):
             if stop is not None and number * spec.clips_per_shard + done == stop:
                 return folder
     return folder
@@ -126,6 +128,19 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, manifest: Manifest) ->
         assert any(np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index])
         assert clips.caption(1, len(kept) + number) == manifest[index].captions[0]
     assert clips.request(1, 3, (1,)).read().content.shape == (1, 3, 8, 8)
+
+
+def test_a_pooled_embedding_is_packed_in_the_shard_alone(tmp_path: Path, manifest: Manifest) -> None:
+    def with_pooled(caption: str) -> CaptionEmbedding:
+        return CaptionEmbedding(np.full((4, 5), len(caption), np.float32), np.full(3, -len(caption), np.float32))
+
+    folder = make(tmp_path / "out", manifest, encode_text=with_pooled)
+    packed = load_file(shard_path(folder, 0))["text"]
+    assert packed.shape == (8, 5, 5) and not packed[:, 4, 3:].any()
+    sample = LatentDataset(folder, pooled_width=3).request(2, 0, (0,)).read()
+    for embedding, length in ((sample.text, len(sample.caption)), (sample.empty, 0)):
+        assert embedding.tokens.shape == (4, 5) and (embedding.tokens == length).all()
+        assert embedding.pooled.shape == (3,) and (embedding.pooled == -length).all()
 
 
 def test_bytes_that_have_changed_are_noticed(tmp_path: Path, manifest: Manifest) -> None:
