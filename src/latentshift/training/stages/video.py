@@ -21,6 +21,7 @@ from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage, build_parts
+
 _SETTINGS = ("shift", "num_frames", "noise_share")  # of the pipeline, that a checkpoint belongs to
 
 
