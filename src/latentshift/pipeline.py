@@ -5,14 +5,10 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
-import copy
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +21,13 @@ from transformers import PreTrainedTokenizerBase
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
-from latentshift.error_text import one_line
+from latentshift.exclusive import one_call_at_a_time
 from latentshift.model_paths import resolve_model
-from latentshift.models.autoencoder import decode_latents
+from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
-from latentshift.models.model_config import check_config_files, check_pipeline_settings
+from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.text import SentenceEncoder, check_token_ids
 from latentshift.progress import status
 from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps
@@ -40,44 +36,11 @@ from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-_OF_AN_IMAGE_BASE = ("num_frames", "fps", "guidance_scale", "noise_share")  # settings of a pipeline from one
-
-P = ParamSpec("P")
-R = TypeVar("R")
+_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share")  # not of image pipelines
 
 
 class NotFiniteError(ValueError):
     """The model's output is not finite (NaN or infinite)."""
-
-
-_busy: set[int] = set()  # ids of the pipelines and schedulers in use
-_busy_lock = threading.Lock()
-# Pipelines may share an autoencoder, whose dtype is changed temporarily if float16 overflows.
-_decoding = threading.Lock()
-
-
-def _one_call_at_a_time(call: Callable[P, R]) -> Callable[P, R]:
-    """Refuse concurrent calls of one pipeline: its scheduler and callbacks keep the state of one call."""
-
-    @wraps(call)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        pipeline: Any = args[0]
-        used = {id(pipeline), id(pipeline.scheduler)}
-        with _busy_lock:
-            if _busy & used:
-                raise RuntimeError(
-                    "this pipeline is generating already, and its scheduler keeps the state of one video at a time: "
-                    "wait for that call, or give each thread a pipeline of its own with LatentShiftPipeline.from_pipe, "
-                    "which shares the weights"
-                )
-            _busy.update(used)
-        try:
-            return call(*args, **kwargs)
-        finally:
-            with _busy_lock:
-                _busy.difference_update(used)
-
-    return guarded
 
 
 @dataclass
@@ -305,7 +268,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             self._shares_weights = False
 
     @torch.no_grad()
-    @_one_call_at_a_time
+    @one_call_at_a_time
     def __call__(
         self,
         prompt: str | list[str],
@@ -492,17 +455,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             NotFiniteError: if the autoencoder's output is not finite.
         """
-        with _decoding:
-            dtype = self.vae.dtype
-            overflows = dtype == torch.float16 and wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
-            videos = [] if overflows else [decode_latents(self.vae, video, decode_chunk_size) for video in latents]
-            if dtype == torch.float16 and not (videos and all(torch.isfinite(video).all() for video in videos)):
-                try:  # activations of some autoencoders overflow float16
-                    self.vae.to(torch.float32)
-                    videos = [decode_latents(self.vae, video, decode_chunk_size).half() for video in latents]
-                finally:
-                    self.vae.to(torch.float16)
-        frames = torch.stack(videos)
+        upcast = wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
+        frames = decode_videos(self.vae, latents, decode_chunk_size, upcast=upcast)
         _check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
         return frames.clamp(-1, 1)
 
@@ -556,40 +510,14 @@ class LatentShiftPipeline(DiffusionPipeline):
             ValueError: for an unknown family (the message lists the known ones), a component with an unsupported
                 setting, or missing weights or tokenizer files.
         """
-        from latentshift.models.families import check_parts, check_settings, find_family, from_image_pipeline
-        from latentshift.models.weight_files import check_variant
+        from latentshift.models.load_pipeline import find_saved_pipeline, load_image_components, loading_options
 
-        path = str(pretrained_model_name_or_path)
-        kwargs.setdefault("use_safetensors", True)
-        if "dtype" not in kwargs:  # the same for all components, whatever they were saved in
-            kwargs["dtype"] = kwargs.pop("torch_dtype", torch.float32)
-        family = find_family(path, **kwargs)
-        loader = cls if family is None else DiffusionPipeline
-        folder = Path(path) if Path(path).is_dir() else Path(loader.download(path, **kwargs))
-        names = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
-        check_config_files(folder)
-        check_settings(folder, family, given=kwargs)
-        variant = kwargs.get("variant")
-        subfolder_of = {name: name for name in names} if family is None else family.parts
-        subfolders = [
-            subfolder_of[name]
-            for name in names
-            if name in subfolder_of and name not in kwargs and subfolder_of[name] not in kwargs
-        ]
-        check_variant(folder, subfolders, variant)
-        if family is None:
-            with _explained(folder, (*subfolders, "scheduler"), variant):
-                pipeline = super().from_pretrained(folder, **kwargs)
-            found = {name: getattr(pipeline, name) for name in names if getattr(pipeline, name) is not None}
-            check_parts(folder, {name: part for name, part in found.items() if name not in kwargs}, variant)
-            return pipeline
-        settings = {name: kwargs.pop(name) for name in _OF_AN_IMAGE_BASE if name in kwargs}
-        shift = kwargs.pop("shift", ShiftConfig().to_dict())
-        with _explained(folder, (*subfolders, "scheduler"), variant):
-            parts = from_image_pipeline(folder, family, **kwargs)
-        theirs = {family.parts[name]: parts[name] for name in names if name in family.parts}
-        check_parts(folder, {name: part for name, part in theirs.items() if name not in kwargs}, variant)
-        return cls(**parts, shift=shift, **settings)
+        options = loading_options(kwargs)
+        saved = find_saved_pipeline(str(pretrained_model_name_or_path), cls, options)
+        if saved.family is None:
+            return saved.load(super().from_pretrained, options)
+        settings = {name: options.pop(name) for name in _SETTINGS if name in options}
+        return cls(**load_image_components(saved, saved.family, options), **settings)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentShiftPipeline:
@@ -608,25 +536,12 @@ class LatentShiftPipeline(DiffusionPipeline):
             ValueError: if a component is missing, or the weights are offloaded (``enable_model_cpu_offload``).
             TypeError: for an unknown keyword.
         """
-        from latentshift.models.families import FAMILIES
-        from latentshift.models.shared_weights import copy_weights, share_weights
+        from latentshift.models.shared_weights import share_components
 
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         expected, settings = cls._get_signature_keys(cls)
-        kind = type(pipeline).__name__
-        names = next((family.parts for family in FAMILIES.values() if family.pipeline == kind), {})
-        parts: dict[str, Any] = {
-            name: getattr(pipeline, names.get(name, name), None) for name in expected if name not in kwargs
-        }
-        needed = set(expected) - set(cls._optional_components)
-        if missing := sorted(name for name in needed if parts.get(name, kwargs.get(name)) is None):
-            raise ValueError(f"this {kind} has no {missing[0]}, which a video pipeline needs: pass {missing[0]}=…")
-        for name, part in parts.items():
-            if isinstance(part, nn.Module):
-                another = dtype is not None and part.dtype != dtype
-                parts[name] = copy_weights(part).to(dtype) if another else share_weights(part)
-        if "scheduler" in parts:
-            parts["scheduler"] = copy.deepcopy(parts["scheduler"])
+        required = {name for name in set(expected) - set(cls._optional_components) if kwargs.get(name) is None}
+        parts = share_components(pipeline, set(expected) - set(kwargs), required, dtype)
         kept = {name: pipeline.config[name] for name in settings if name in pipeline.config and name not in kwargs}
         video = cls(**parts, **kept, **kwargs)
         video._shares_weights = True
@@ -675,32 +590,13 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     Raises:
         ValueError: if it can't be loaded.
     """
+    from latentshift.models.load_pipeline import errors_as_one_sentence
+
     path = resolve_model(model)
     if Path(path).is_dir():
         kwargs.setdefault("local_files_only", True)
-    try:
+    with errors_as_one_sentence(model, path):
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
-    except Exception as error:  # whatever a damaged folder, or the hub, makes the libraries raise
-        reason = one_line(error)
-        raise ValueError(
-            reason
-            if reason.startswith((f"{path} ", f"{path}/", f"{path}:"))
-            else f"the model {model} cannot be loaded: {reason}"
-        ) from error
-
-
-@contextmanager
-def _explained(folder: Path, parts: Sequence[str], variant: str | None) -> Iterator[None]:
-    """Convert exceptions of the libraries to a ValueError that names the faulty component, if it is known."""
-    from latentshift.models.explain_failure import explain_failure
-
-    try:
-        yield
-    except Exception as error:
-        named = str(error).startswith((f"{folder} ", f"{folder}/", f"{folder}:"))  # the folder may be named "b"
-        if named or (reason := explain_failure(folder, parts, variant)) is None:
-            raise
-        raise ValueError(reason) from error
 
 
 def _check_finite(values: Tensor, part: str) -> None:

@@ -1,15 +1,19 @@
 """The frame-wise autoencoder: pixels to latent moments and back, each frame independently (Fig. 3 a, b).
 
-Legend of shapes: M frames, C latent channels, h × w latent pixels, S side of a frame.
+Legend of shapes: B videos, F frames of each, M frames, C latent channels, h × w latent pixels, S side of a frame.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
+
+# Pipelines may share an autoencoder, whose dtype is changed temporarily if float16 overflows.
+_decoding = threading.Lock()
 
 
 def build_autoencoder(
@@ -63,6 +67,31 @@ def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int 
         raw = latents * deviation / scaling + mean
     chunks = raw.to(autoencoder.dtype).split(chunk_size or len(raw))
     return torch.cat([autoencoder.decode(chunk, return_dict=False)[0] for chunk in chunks])
+
+
+def decode_videos(
+    autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None, *, upcast: bool = False
+) -> Tensor:
+    """Frames (B, F, 3, S, S) in about [-1, 1] from scaled latents (B, F, C, h, w), one video at a time.
+
+    A float16 autoencoder whose activations overflow decodes in float32; the frames are float16 nevertheless.
+
+    Args:
+        autoencoder: of one dtype.
+        latents: scaled.
+        chunk_size: frames at a time; None: all of a video.
+        upcast: use float32 instead of float16 without trying float16 first.
+    """
+    with _decoding:
+        is_half = autoencoder.dtype == torch.float16
+        videos = [] if is_half and upcast else [decode_latents(autoencoder, video, chunk_size) for video in latents]
+        if is_half and not (videos and all(torch.isfinite(video).all() for video in videos)):
+            try:
+                autoencoder.to(torch.float32)
+                videos = [decode_latents(autoencoder, video, chunk_size).half() for video in latents]
+            finally:
+                autoencoder.to(torch.float16)
+    return torch.stack(videos)
 
 
 def _latent_statistics(autoencoder: AutoencoderKL, like: Tensor) -> tuple[Tensor, Tensor]:
