@@ -16,9 +16,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import KNOWN_SCHEDULERS
+from latentshift.models.config_schema import PARTS, PIPELINE
 from latentshift.models.families import FAMILIES, unet_config, vae_config
 from latentshift.models.meta_init import meta_components
-from latentshift.models.model_config import _PARTS, _PIPELINE, check_config_files
+from latentshift.models.model_config import check_config_files
 
 # None of these is a value of any setting, but for the exceptions.
 NEVER = (-(10**12), 10**12 + 0.5, math.nan, math.inf, {"a": 1}, [], [[[[1]]]], ["a", 1], "x" * 100_000)
@@ -28,10 +29,10 @@ EXCEPTIONS = {
     "lambda_min_clipped": (10**12 + 0.5, math.nan, math.inf),
 }
 SETTINGS = [
-    *(("model_index.json", setting) for setting in _PIPELINE),
+    *(("model_index.json", setting) for setting in PIPELINE),
     *(
         (f"{part}/{name}", setting)
-        for part, (name, kinds) in _PARTS.items()
+        for part, (name, kinds) in PARTS.items()
         if part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
         for setting in kinds
     ),

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from latentshift.renamed import MODULES, NAMES
+from latentshift.renamed import MODULES, MOVED, NAMES
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -17,12 +17,12 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_all_that_was_renamed_is_there_under_both_names_and_warns_once() -> None:
-    found = python(
+    result = python(
         """
 import warnings
 from importlib import import_module
 import latentshift
-from latentshift.renamed import MODULES, NAMES
+from latentshift.renamed import MODULES, MOVED, NAMES
 
 def warned(make):
     with warnings.catch_warnings(record=True) as caught:
@@ -30,8 +30,8 @@ def warned(make):
         return make(), [str(each.message) for each in caught if each.category is FutureWarning]
 
 for old, homes in MODULES.items():
-    _, said = warned(lambda: import_module(f"latentshift.{old}"))
-    assert [each for each in said if each.startswith(f"latentshift.{old} is called ")], (old, said)
+    _, messages = warned(lambda: import_module(f"latentshift.{old}"))
+    assert [each for each in messages if each.startswith(f"latentshift.{old} is called ")], (old, messages)
     assert not warned(lambda: import_module(f"latentshift.{old}"))[1]
     for home in homes:
         old_module, new_module = import_module(f"latentshift.{old}"), import_module(f"latentshift.{home}")
@@ -45,10 +45,19 @@ for module, names in NAMES.items():
     for old, new in names.items():
         assert getattr(home, old) is getattr(home, new)
         assert not warned(lambda: getattr(home, old))[1]
-print(len(MODULES), len(NAMES))
+for module, names in MOVED.items():
+    before = import_module(f"latentshift.{module}")
+    for name, new in names.items():
+        value, messages = warned(lambda: getattr(before, name))
+        assert value is getattr(import_module(f"latentshift.{new}"), name)
+        assert messages == [
+            f"latentshift.{module}.{name} is called latentshift.{new}.{name} now; the old name goes in the next release"
+        ]
+        assert not warned(lambda: getattr(before, name))[1]
+print(len(MODULES), len(NAMES), len(MOVED))
 """
     )
-    assert found.stdout.split() == [str(len(MODULES)), str(len(NAMES))], found.stderr
+    assert result.stdout.split() == [str(len(MODULES)), str(len(NAMES)), str(len(MOVED))], result.stderr
 
 
 @pytest.mark.parametrize(
@@ -66,9 +75,9 @@ print(len(MODULES), len(NAMES))
     ],
 )
 def test_old_imports_give_the_new_objects_and_name_the_line_that_uses_them(code: str) -> None:
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert found.returncode == 0, found.stderr
-    assert "<string>:1: FutureWarning: latentshift." in found.stderr and " now; the old name goes" in found.stderr
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "<string>:1: FutureWarning: latentshift." in result.stderr and " now; the old name goes" in result.stderr
 
 
 def test_new_names_warn_of_nothing_and_names_that_never_were_are_missing() -> None:

@@ -1,7 +1,8 @@
 """Old names of modules, functions and classes: they work for one release, with a warning, and then go.
 
 To rename something, add one entry: a module to ``MODULES``; a name within a module, under the module's new name, to
-``NAMES``. ``import old.module`` and ``from old.module import old_name`` then give the new objects.
+``NAMES``; a name that is in another module now to ``MOVED``. ``import old.module`` and
+``from old.module import old_name`` then give the new objects.
 """
 
 from __future__ import annotations
@@ -147,6 +148,18 @@ NAMES: dict[str, dict[str, str]] = {
     "video.pixels": {"careful": "accurate_interpolation"},
 }
 
+# Module -> name that it had -> the module that has it now.
+MOVED: dict[str, dict[str, str]] = {
+    "models.families": {
+        "OUR_PARTS": "models.saved_pipeline",
+        "OUR_SETTINGS": "models.saved_pipeline",
+        "check_parts": "models.saved_pipeline",
+        "check_settings": "models.saved_pipeline",
+        "find_family": "models.saved_pipeline",
+        "load_part": "models.load_pipeline",
+    },
+}
+
 _warned: set[str] = set()
 
 
@@ -174,10 +187,15 @@ def old_name(module: str, name: str) -> Any:
     Raises:
         AttributeError: if there was none.
     """
-    if (new := NAMES.get(_below(module), {}).get(name)) is None:
+    below = _below(module)
+    if (new := NAMES.get(below, {}).get(name)) is not None:
+        home = module
+    elif (moved := MOVED.get(below, {}).get(name)) is not None:
+        home, new = f"{_PACKAGE}.{moved}", name
+    else:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
-    warn_renamed(f"{module}.{name}", f"{module}.{new}")
-    return getattr(import_module(module), new)
+    warn_renamed(f"{module}.{name}", f"{home}.{new}")
+    return getattr(import_module(home), new)
 
 
 def install_finder() -> None:
@@ -201,7 +219,7 @@ class _Finder:
         below = _below(fullname)
         if below in MODULES:
             return ModuleSpec(fullname, cast(Any, _OldModule(MODULES[below])), is_package=True)
-        if below in NAMES:
+        if below in NAMES or below in MOVED:
             spec = PathFinder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
                 vars(spec.loader)["exec_module"] = _then_old_names(spec.loader.exec_module)

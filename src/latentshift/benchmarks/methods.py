@@ -22,8 +22,8 @@ from latentshift.data.sprites import NUM_FRAMES, Sprites
 from latentshift.evaluation.study import SCORES, Study
 from latentshift.files import atomic_write_text
 from latentshift.model_paths import resolve_model
-from latentshift.models.families import find_family
 from latentshift.models.meta_init import meta_components
+from latentshift.models.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import METHODS
 from latentshift.training.build import prepare_video_model

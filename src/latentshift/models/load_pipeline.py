@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import nn
 
 from latentshift.diffusion.samplers import paper_sampler
 from latentshift.error_text import one_line
 from latentshift.models.explain_failure import explain_failure
-from latentshift.models.families import Family, check_parts, check_settings, find_family
+from latentshift.models.families import Family
 from latentshift.models.model_config import check_config_files
+from latentshift.models.saved_pipeline import check_parts, check_settings, find_family
 from latentshift.models.weight_files import check_variant
 
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
@@ -114,6 +116,21 @@ def load_image_components(saved: SavedPipeline, family: Family, options: Mapping
     if "scheduler" not in options:
         parts["scheduler"] = paper_sampler(parts["scheduler"])
     return parts
+
+
+def load_part(path: str, name: str, kind: Any) -> nn.Module:
+    """Load one component of a latentshift pipeline or a stock image pipeline.
+
+    Args:
+        path: a folder or hub id.
+        name: e.g. ``text_encoder``.
+        kind: its class.
+    """
+    family = find_family(path)
+    part: nn.Module = kind.from_pretrained(
+        path, subfolder=name if family is None else family.parts[name], use_safetensors=True
+    )
+    return part
 
 
 @contextmanager

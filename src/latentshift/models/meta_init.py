@@ -12,8 +12,8 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from latentshift.models.families import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
 from latentshift.models.latent_vdm import TemporalAttention
+from latentshift.models.saved_pipeline import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
 
 _OTHER_CLASSES = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
 

@@ -20,7 +20,7 @@ from transformers import (
 
 from latentshift.data.sprites import words
 from latentshift.model_paths import resolve_model
-from latentshift.models.families import find_family
+from latentshift.models.saved_pipeline import find_family
 from latentshift.models.text import build_word_tokenizer, caption_words, check_vocabulary
 from latentshift.training.captions import training_captions
 from latentshift.training.settings import DataSettings, TextModel

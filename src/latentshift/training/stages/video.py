@@ -15,8 +15,8 @@ from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import BUNDLED, resolve_model
 from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lora
-from latentshift.models.families import load_part
 from latentshift.models.fingerprint import model_fingerprint
+from latentshift.models.load_pipeline import load_part
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
