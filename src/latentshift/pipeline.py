@@ -138,8 +138,8 @@ class LatentShiftPipeline(DiffusionPipeline):
     @property
     def method(self) -> str:
         """The temporal method: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
-        found = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
-        return " and ".join(name for name in found if name) or "none"
+        methods = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
+        return " and ".join(name for name in methods if name) or "none"
 
     @property
     def temporal_parameters(self) -> int:

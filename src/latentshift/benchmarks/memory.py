@@ -62,10 +62,10 @@ def bench_memory(recipe: AnyRecipe, quick: bool = False) -> Iterator[Result]:
             yield {"moment": moment, "part": name, "estimated_gib": size / _GIB}
     samples = measured.estimated.held(SAMPLES)
     compared = [("steps", measured.steps_estimated, measured.steps), ("samples", samples, measured.samples)]
-    for what, expected, found in compared:
-        if found:
-            ratio = expected / found
-            yield {"what": what, "estimated_gib": expected / _GIB, "measured_gib": found / _GIB, "ratio": ratio}
+    for what, expected, actual in compared:
+        if actual:
+            ratio = expected / actual
+            yield {"what": what, "estimated_gib": expected / _GIB, "measured_gib": actual / _GIB, "ratio": ratio}
     for step, loss in zip(_steps(recipe.share_of_images, quick=quick), measured.losses, strict=True):
         yield {"step": step, "loss": loss}
 

@@ -96,10 +96,10 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
             f"{path} can't be opened as tensors alone: it is damaged, or holds a program, which is never run"
         ) from None
     tensors = contents.get("state_dict", contents) if isinstance(contents, dict) else {}
-    found = {str(name): value for name, value in tensors.items() if torch.is_tensor(value)}
-    if not found:
+    named = {str(name): value for name, value in tensors.items() if torch.is_tensor(value)}
+    if not named:
         raise ValueError(f"{path} holds no tensors by name")
-    return found
+    return named
 
 
 def find_original_family(names: Collection[str], wanted: str | None = None) -> str:
@@ -203,11 +203,11 @@ class _Stub:
 def _safe_globals(path: Path) -> list[Any]:
     """Replacements for classes that training programs pickled into checkpoints, for torch's ``safe_globals``."""
     try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # a damaged file; opening it gives the error
         return []
-    stubs = [(type("Stub", (_Stub,), {}), name) for name in found if name.startswith(_TRAINER_MODULES)]
-    return stubs + [(_SAFE_BUILTINS[name], name) for name in found if name in _SAFE_BUILTINS]
+    stubs = [(type("Stub", (_Stub,), {}), name) for name in names if name.startswith(_TRAINER_MODULES)]
+    return stubs + [(_SAFE_BUILTINS[name], name) for name in names if name in _SAFE_BUILTINS]
 
 
 def _has(names: Collection[str], text: OriginalText) -> bool:

@@ -29,12 +29,12 @@ def check_variant(folder: Path, parts: Iterable[str], variant: str | None) -> No
     Raises:
         ValueError: if it has not; the message lists the available files and variants.
     """
-    found = {part: _variants(folder / part) for part in parts}
-    known = sorted({str(each) for variants in found.values() for each in variants if each is not None})
-    if variant is not None and not any(variant in variants for variants in found.values()):
+    variants_of = {part: _variants(folder / part) for part in parts}
+    known = sorted({str(each) for variants in variants_of.values() for each in variants if each is not None})
+    if variant is not None and not any(variant in variants for variants in variants_of.values()):
         there = f"it has {', '.join(known)}" if known else "its files have none"
         raise ValueError(f"{folder} has no weights of the variant {variant!r}: {there}")
-    for part, variants in found.items():
+    for part, variants in variants_of.items():
         if variants and None not in variants and variant not in variants:
             files = ", ".join(sorted(file.name for each in variants.values() for file in each)[:3])
             choice = " or ".join(f"--variant {each}" for each in sorted(map(str, variants)))
@@ -46,8 +46,8 @@ def check_variant(folder: Path, parts: Iterable[str], variant: str | None) -> No
 
 
 def _variants(folder: Path) -> dict[str | None, list[Path]]:
-    found: dict[str | None, list[Path]] = {}
+    files_of: dict[str | None, list[Path]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         if match := _NAME.fullmatch(file.name):
-            found.setdefault(match[1] or match[2], []).append(file)
-    return found
+            files_of.setdefault(match[1] or match[2], []).append(file)
+    return files_of

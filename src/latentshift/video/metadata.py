@@ -31,9 +31,9 @@ def encode(path: object, metadata: Mapping[str, object], fps: float, num_frames:
         raise ValueError(f"{path} can't hold this metadata, because JSON can't say it: {error}") from error
 
 
-def recorded(found: Mapping[str, Any]) -> tuple[float, int]:
+def recorded(metadata: Mapping[str, Any]) -> tuple[float, int]:
     """Frame rate and number of frames as recorded, or (8, 0)."""
-    record = found.get(RECORD)
+    record = metadata.get(RECORD)
     fps, num_frames = (record.get("fps"), record.get("frames")) if isinstance(record, dict) else (None, None)
     if isinstance(fps, float) and math.isfinite(fps) and fps > 0 and isinstance(num_frames, int):
         return fps, num_frames
@@ -57,10 +57,10 @@ def read_text(path: Path) -> dict[str, Any]:
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             text = container.metadata.get("comment")
     try:
-        found = parse_json_bounded(text.decode() if isinstance(text, bytes) else str(text or "{}"), "the comment")
+        values = parse_json_bounded(text.decode() if isinstance(text, bytes) else str(text or "{}"), "the comment")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def reason(error: Exception) -> str:

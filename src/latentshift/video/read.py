@@ -39,8 +39,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: where there is nothing.
         ValueError: for what can't be decoded.
     """
-    found = _decode(path, read_text)
-    return {key: value for key, value in found.items() if key != RECORD}
+    metadata = _decode(path, read_text)
+    return {key: value for key, value in metadata.items() if key != RECORD}
 
 
 def _decode(path: str | os.PathLike[str], read: Callable[[Path], T]) -> T:

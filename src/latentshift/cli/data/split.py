@@ -57,9 +57,9 @@ def split(
         with tqdm(total=len(manifest), desc="split", unit="video", disable=not sys.stderr.isatty()) as bar:
 
             def entries() -> Iterator[Entry]:
-                for _, found in split_rows(manifest, shortest, longest, threshold, limits):
+                for _, scenes in split_rows(manifest, shortest, longest, threshold, limits):
                     bar.update()
-                    yield from found
+                    yield from scenes
 
             cut = Path(folder) / "rows.jsonl"
             rows = write_manifest(cut, entries(), rejected.add)

@@ -30,7 +30,7 @@ def find_scenes(row: Row, threshold: float) -> list[tuple[float, float]]:
     for number, (shown, end, picture) in enumerate(each_frame(row, _SIDE)):  # noqa: B007
         times.append(shown)
         # The detector counts frames; their spacing in time is irrelevant.
-        found = detector.process_frame(FrameTimecode(number, fps=25.0), picture[..., ::-1])
-        edges += [times[each.frame_num] for each in found]
+        cuts = detector.process_frame(FrameTimecode(number, fps=25.0), picture[..., ::-1])
+        edges += [times[each.frame_num] for each in cuts]
     edges = [times[0], *(edge for edge in edges if edge > times[0]), end]
     return list(pairwise(edges))

@@ -44,13 +44,13 @@ def read_folder(
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    found = [each for each in _LISTS if (folder / each).is_file()]
-    if len(found) > 1:
-        raise ValueError(f"{folder} holds {' and '.join(found)}: keep the one that has the captions")
-    if not found:
+    lists = [each for each in _LISTS if (folder / each).is_file()]
+    if len(lists) > 1:
+        raise ValueError(f"{folder} holds {' and '.join(lists)}: keep the one that has the captions")
+    if not lists:
         return _beside(folder, name, ignore)
-    rows = {"metadata.csv": _csv, "metadata.jsonl": _jsonl, "videos.txt": _line_by_line}[found[0]]
-    return _listed(folder, found[0], rows(folder), name, allow_outside, ignore)
+    rows = {"metadata.csv": _csv, "metadata.jsonl": _jsonl, "videos.txt": _line_by_line}[lists[0]]
+    return _listed(folder, lists[0], rows(folder), name, allow_outside, ignore)
 
 
 def _listed(
@@ -118,11 +118,11 @@ def _listed(
             continue
         yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
     unless = f", or it is one of the {unnamed} that can't be read" if unnamed else ""
-    for found in _files(folder, ignore):
-        if isinstance(found, RejectedRow):
-            yield found
-        elif is_media(found) and found not in named:
-            yield RejectedRow(found, "missing-caption", f"{list_name} has no row for it{unless}")
+    for file in _files(folder, ignore):
+        if isinstance(file, RejectedRow):
+            yield file
+        elif is_media(file) and file not in named:
+            yield RejectedRow(file, "missing-caption", f"{list_name} has no row for it{unless}")
 
 
 def _beside(folder: Path, name: str, ignore: _Ignore) -> Iterator[Entry]:
@@ -220,8 +220,8 @@ def _walk(
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

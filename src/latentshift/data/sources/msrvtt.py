@@ -65,8 +65,8 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
 def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     content = load_json_bounded(path, _MAX_BYTES)
     for key in ("videos", "sentences"):
-        found = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        items = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise ValueError(f"{path} is not MSR-VTT's: it must hold the lists videos and sentences")
     videos, sentences = content["videos"], content["sentences"]
     if not all(isinstance(video.get("video_id"), str) for video in videos):

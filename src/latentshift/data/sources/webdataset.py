@@ -167,10 +167,10 @@ def _caption(content: bytes, suffix: str) -> str:
         raise ValueError("it is not UTF-8 text") from None
     if suffix == "json":
         values = parse_json_bounded(text, "it")
-        found = [values[key] for key in _CAPTION_KEYS if isinstance(values, dict) and isinstance(values.get(key), str)]
-        if not found:
+        texts = [values[key] for key in _CAPTION_KEYS if isinstance(values, dict) and isinstance(values.get(key), str)]
+        if not texts:
             raise ValueError(f"it has no {' or '.join(_CAPTION_KEYS)} that is a sentence")
-        text = found[0]
+        text = texts[0]
     if wrong := not_text(text):
         raise ValueError(wrong)
     if not text.strip():
