@@ -1,8 +1,8 @@
 """How long it takes until there is an answer: mistakes, help and imports, each in a fresh process.
 
 Processor time (user and system) of the process, the median of rounds in which all commands take turns, and its ratio to
-an empty Python and to ``import torch`` of the same rounds; for the pipeline also to torch with transformers' CLIP.
-Imports no torch.
+an empty Python, to ``import torch``, to torch with transformers' CLIP, and to diffusers' own pipeline of the same
+rounds. Imports no torch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from latentshift.benchmarks.report import Result
 HEAVY = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "accelerate", "scipy")
 
 EMPTY, TORCH, TORCH_AND_CLIP = "python -c pass", "import torch", "import torch, transformers.models.clip"
+STOCK = "from diffusers import StableDiffusionPipeline"
 _CODE = {
     EMPTY: "pass",
-    TORCH: "import torch",
-    TORCH_AND_CLIP: "import torch, transformers.models.clip",
+    TORCH: TORCH,
+    TORCH_AND_CLIP: TORCH_AND_CLIP,
+    STOCK: STOCK,
     "import latentshift": "import latentshift",
     "from latentshift import install": "from latentshift import install",
     "from latentshift import LatentShiftPipeline": "from latentshift import LatentShiftPipeline",
@@ -63,6 +65,7 @@ def bench_startup(quick: bool = False) -> Iterator[Result]:
             "to_empty_python": seconds / medians[EMPTY],
             "to_import_torch": seconds / medians[TORCH],
             "to_torch_and_clip": seconds / medians[TORCH_AND_CLIP],
+            "to_stock_pipeline": seconds / medians[STOCK],
         }
 
 
