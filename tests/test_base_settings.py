@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import diffusers
 import numpy as np
@@ -23,6 +24,7 @@ from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, SAMPLERS, bound_to_
 from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
 from latentshift.models.base_settings import check_components
 from latentshift.models.meta_init import meta_components
+from latentshift.settings import Weighting
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import load_recipe
 from latentshift.training.stages.video import VideoStage
@@ -159,7 +161,7 @@ def test_training_is_on_the_bases_schedule(case: str) -> None:
     velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
     wanted = {"epsilon": noise, "v_prediction": velocity, "sample": clean}[base.config.prediction_type]
     torch.testing.assert_close(target, wanted)
-    for weighting in ("uniform", "min_snr", "debiased"):
+    for weighting in get_args(Weighting):
         assert torch.isfinite(timestep_weight(ours, steps, weighting, 5.0)).all()
 
 

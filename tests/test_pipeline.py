@@ -262,7 +262,11 @@ def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None
     clean, noise = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.randn(6, 3, 4, 4, dtype=torch.float64)
     wrong = clean + 0.1 * torch.randn_like(clean)  # what a network takes the picture for
     steps = torch.tensor([0, 10, 300, 500, 900, 999])
-    of_picture = {"min_snr": lambda snr: snr.clamp(max=2.0), "debiased": torch.sqrt}
+    of_picture = {
+        "min_snr": lambda snr: snr.clamp(max=2.0),
+        "debiased": torch.sqrt,
+        "edm": lambda snr: (1 / snr + 0.25**2) / (1 / snr * 0.25**2),  # λ(σ) with σ² = 1 / SNR
+    }
     for kind in ("epsilon", "v_prediction", "sample"):
         scheduler = paper_scheduler(kind)
         scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
@@ -277,7 +281,7 @@ def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None
         for weighting, weight in of_picture.items():
             snr = (alpha / sigma).flatten().square()
             expected = weight(snr) * (wrong - clean).square().flatten(1).mean(dim=1)
-            torch.testing.assert_close(timestep_weight(scheduler, steps, weighting, 2.0) * error, expected)
+            torch.testing.assert_close(timestep_weight(scheduler, steps, weighting, 2.0, 0.25) * error, expected)
 
 
 def test_a_text_that_frames_share_is_a_text_repeated_for_each_frame(ldm_folder) -> None:

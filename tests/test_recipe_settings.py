@@ -76,6 +76,10 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
     with pytest.raises(ValueError, match="channels names 3 levels and attention 1"):
         load_recipe(tmp_path / "levels.yaml")
+    levels["unet"] |= {"attention": [False, True, False], "layers_per_block": [1, 2]}
+    (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
+    with pytest.raises(ValueError, match="channels names 3 levels and layers_per_block 2"):
+        load_recipe(tmp_path / "levels.yaml")
 
 
 @pytest.mark.parametrize(

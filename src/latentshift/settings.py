@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Padding = Literal["zeros", "circular"]
 Direction = Literal["first_from_past", "first_from_future"]
-Weighting = Literal["uniform", "min_snr", "debiased"]  # of a timestep in the loss
+Weighting = Literal["uniform", "min_snr", "debiased", "edm"]  # of a timestep in the loss
 
 METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models

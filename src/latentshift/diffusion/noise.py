@@ -66,19 +66,30 @@ def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
     return alphas / (1 - alphas)
 
 
-def timestep_weight(scheduler: DDPMScheduler, timesteps: Tensor, weighting: Weighting, gamma: float) -> Tensor:
+def timestep_weight(
+    scheduler: DDPMScheduler,
+    timesteps: Tensor,
+    weighting: Weighting,
+    gamma: float = 5.0,
+    sigma_data: float = 1.0,
+) -> Tensor:
     """The weight of the squared error at a timestep, shape (B,).
 
     ``"uniform"`` is 1, the paper's. For noise prediction ``"min_snr"`` is min(SNR, γ) / SNR (Hang et al. 2023,
     Sec. 3.4): nearly clean timesteps no longer outweigh the rest; ``"debiased"`` is 1 / √SNR (Yu et al. 2023, "Debias
     the Training of Diffusion Models"): the noisiest timesteps, whose noise is easy to predict however wrong the picture
-    is, weigh more as well. For velocity prediction both are SNR / (SNR + 1) times that, for the prediction of the clean
-    latents SNR times: the picture's error then has the same weight.
+    is, weigh more as well; ``"edm"`` is 1 + 1 / (SNR σ_data²) (Karras et al. 2022, Table 1), with σ_data the spread of
+    the clean latents: an error as large as the smaller of that spread and the noise weighs the same at every timestep.
+    At σ_data = 1 it is uniform for velocity prediction. For velocity prediction all three are SNR / (SNR + 1) times
+    that, for the prediction of the clean latents SNR times: the picture's error then has the same weight.
     """
     snr = signal_to_noise(scheduler, timesteps)
     if weighting == "uniform":
         return torch.ones_like(snr)
-    of_picture = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
+    if weighting == "edm":
+        of_picture = snr + sigma_data**-2
+    else:
+        of_picture = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
     kind = scheduler.config.prediction_type
     if kind == "sample":
         return of_picture

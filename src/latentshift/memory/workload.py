@@ -86,7 +86,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
     if recipe.stage == "autoencoder":
         with torch.device("meta"):
             autoencoder = new_autoencoder(recipe.model, recipe.data.size)
-        autoencoder_loss = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight)
+        autoencoder_loss = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight, recipe.mse_weight)
         return _of_autoencoder(autoencoder_loss, recipe.data.size, recipe.latent_shape, count)
     pipeline = _meta_pipeline(recipe)
     text_encoded = has_encoded_text(recipe.all_data) and not pipeline.sentences.is_trained
@@ -95,6 +95,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         text_encoded=text_encoded,
         loss_weight=recipe.loss_weight,
         min_snr_gamma=recipe.min_snr_gamma,
+        sigma_data=recipe.sigma_data,
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
     )
     if recipe.adapter is not None:

@@ -57,7 +57,7 @@ def new_image_model(
     text_encoder, tokenizer = text_model
     autoencoder.requires_grad_(False)
     with torch.device("meta") if meta else nullcontext():
-        new_unet = _build_unet(unet, int(text_encoder.config.hidden_size), autoencoder)
+        new_unet = build_unet(unet, int(text_encoder.config.hidden_size), autoencoder)
     pipeline = LatentShiftPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
@@ -113,6 +113,7 @@ def build_objective(
     text_encoded: bool,
     loss_weight: Weighting = "uniform",
     min_snr_gamma: float = 5.0,
+    sigma_data: float = 1.0,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
 ) -> DenoisingLoss:
@@ -123,6 +124,7 @@ def build_objective(
         text_encoded: whether every batch brings its text encoded; the objective has no text encoders then.
         loss_weight: of a timestep.
         min_snr_gamma: where ``loss_weight`` is ``min_snr``: its γ.
+        sigma_data: where ``loss_weight`` is ``edm``: the spread of the clean latents.
         gradient_checkpointing: whether the U-Net's activations are recomputed in the backward pass.
         compiled: whether the U-Net is compiled.
     """
@@ -136,6 +138,7 @@ def build_objective(
         pipeline.scheduler,
         loss_weight,
         min_snr_gamma,
+        sigma_data,
         pipeline.temporal,
         pipeline.vae_scale_factor,
         pipeline.config.noise_share,
@@ -156,7 +159,7 @@ def _set_size(pipeline: LatentShiftPipeline, size: int) -> None:
     pipeline.unet.register_to_config(sample_size=size // scale)
 
 
-def _build_unet(model: UNetModel, text_width: int, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
+def build_unet(model: UNetModel, text_width: int, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
     down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in model.attention]
     return UNet2DConditionModel(
         sample_size=autoencoder.config.sample_size // 2 ** (len(autoencoder.config.block_out_channels) - 1),

@@ -43,25 +43,29 @@ class LatentBatch:
 
 
 class AutoencoderLoss(nn.Module):
-    """L1 reconstruction of frames and of their edges, and a small KL divergence (Rombach et al. 2022, App. G)."""
+    """L1 and squared error of frames, L1 of their edges, and a small KL divergence (Rombach et al. 2022, App. G)."""
 
-    def __init__(self, autoencoder: AutoencoderKL, kl_weight: float, edge_weight: float) -> None:
+    def __init__(
+        self, autoencoder: AutoencoderKL, kl_weight: float, edge_weight: float, mse_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.kl_weight = kl_weight
         self.edge_weight = edge_weight
+        self.mse_weight = mse_weight
 
     def forward(self, batch: FrameBatch) -> dict[str, Tensor]:
         posterior = self.autoencoder.encode(batch.frames).latent_dist
         restored = self.autoencoder.decode(posterior.mean + posterior.std * batch.noise).sample.float()
         difference = restored - batch.frames
         reconstruction = difference.abs().mean()
+        squared = difference.square().mean()
         edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
         divergence = posterior.kl().float().mean() / batch.noise[0].numel()
         return {
-            "loss": reconstruction + self.edge_weight * edges + self.kl_weight * divergence,
+            "loss": reconstruction + self.mse_weight * squared + self.edge_weight * edges + self.kl_weight * divergence,
             "kl": divergence,
-            "psnr": -10 * torch.log10(difference.square().mean() / 4),  # the range [-1, 1] is 2 wide
+            "psnr": -10 * torch.log10(squared / 4),  # the range [-1, 1] is 2 wide
         }
 
 
@@ -75,6 +79,7 @@ class DenoisingLoss(nn.Module):
         scheduler: DDPMScheduler,
         weighting: Weighting = "uniform",
         min_snr_gamma: float = 5.0,
+        sigma_data: float = 1.0,
         temporal: nn.Module | None = None,
         pixels: int = 8,
         noise_share: float = 0.0,
@@ -87,6 +92,7 @@ class DenoisingLoss(nn.Module):
         self.scheduler = scheduler
         self.weighting = weighting
         self.min_snr_gamma = min_snr_gamma
+        self.sigma_data = sigma_data
         self.noise_share = noise_share  # of the frames of a clip; without effect on images
 
     def train(self, mode: bool = True) -> DenoisingLoss:
@@ -108,5 +114,5 @@ class DenoisingLoss(nn.Module):
         text = text.with_sizes((height, width, 0, 0, height, width))
         predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
         error = (predicted - target).square().flatten(1).mean(dim=1)
-        weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma)
+        weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma, self.sigma_data)
         return {"loss": (error * weight).mean(), "error": error.mean().detach()}

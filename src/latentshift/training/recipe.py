@@ -235,6 +235,7 @@ class AutoencoderRecipe(RunSettings):
     model: AutoencoderModel = AutoencoderModel()
     kl_weight: float = Field(1e-6, ge=0, description="weight of the mean KL divergence of a latent value")
     edge_weight: float = Field(0.0, ge=0, description="weight of the L1 distance of neighbouring pixels' differences")
+    mse_weight: float = Field(0.0, ge=0, description="weight of the mean squared error, beside the L1 distance")
     latent_std: float = Field(
         1.0, gt=0, description="standard deviation of scaled latents; below 1 all timesteps are noisier"
     )
@@ -276,9 +277,10 @@ class DiffusionSettings(RunSettings):
         None, description="the U-Net's prediction target; none: the base's, or epsilon (the paper's) for a new one"
     )
     loss_weight: Weighting = Field(
-        "uniform", description="weight of a timestep in the loss: uniform (the paper's), min_snr or debiased"
+        "uniform", description="weight of a timestep in the loss: uniform (the paper's), min_snr, debiased or edm"
     )
     min_snr_gamma: float = Field(5.0, gt=0, description="γ of min_snr")
+    sigma_data: float = Field(1.0, gt=0, description="σ_data of edm: the standard deviation of the latents")
     compile: MayChange[bool] = Field(
         False, description="torch.compile the U-Net: takes minutes at the start, faster steps"
     )

@@ -180,7 +180,7 @@ class UNetModel(Settings):
 
     channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=1)
     attention: tuple[bool, ...] = (True, True, True, False)
-    layers_per_block: int = Field(2, ge=1)
+    layers_per_block: PositiveInt | tuple[PositiveInt, ...] = Field(2, description="of all levels, or of each")
     heads: int = Field(8, ge=1)
     norm_groups: int = Field(32, ge=1)
 
@@ -188,6 +188,9 @@ class UNetModel(Settings):
     def _levels_agree(self) -> UNetModel:
         if len(self.channels) != len(self.attention):
             raise ValueError(f"channels names {len(self.channels)} levels and attention {len(self.attention)}")
+        layers = self.layers_per_block
+        if not isinstance(layers, int) and len(layers) != len(self.channels):
+            raise ValueError(f"channels names {len(self.channels)} levels and layers_per_block {len(layers)}")
         return self
 
 

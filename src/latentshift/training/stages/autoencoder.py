@@ -39,7 +39,7 @@ class AutoencoderStage:
         context = FramesContext(recipe.output, recipe.batch_size, recipe.loading, recipe.seed, rank, ranks)
         self.frames = open_frames(recipe.data, context)
         self.autoencoder = new_autoencoder(recipe.model, recipe.data.size)
-        self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight)
+        self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight, recipe.mse_weight)
         self.latent_shape = recipe.latent_shape
 
     @property

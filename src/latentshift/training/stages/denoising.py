@@ -110,6 +110,7 @@ def build_parts(
         text_encoded=text_encoded,
         loss_weight=recipe.loss_weight,
         min_snr_gamma=recipe.min_snr_gamma,
+        sigma_data=recipe.sigma_data,
         gradient_checkpointing=compute.gradient_checkpointing,
         compiled=recipe.compile,
     )
