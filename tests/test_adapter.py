@@ -63,10 +63,15 @@ def check_same(one: LatentShiftPipeline, other: LatentShiftPipeline) -> None:
     assert one.method == other.method and one.sample_size == other.sample_size
 
 
-@pytest.mark.parametrize("method", ["latent-shift", "latent-vdm"])
-def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Path) -> None:
-    tune(sd1_folder, tmp_path, f"method={method}", LORA, "exports=[lora, delta, model]", "size=32")
+@pytest.mark.parametrize(
+    "words", [("method=latent-shift",), ("method=latent-shift", "shift.padding=replicate"), ("method=latent-vdm",)]
+)
+def test_base_and_file_are_the_model(words: tuple[str, ...], sd1_folder: Path, tmp_path: Path) -> None:
+    tune(sd1_folder, tmp_path, *words, LORA, "exports=[lora, delta, model]", "size=32")
     tuned = LatentShiftPipeline.from_pretrained(tmp_path / "model")
+    padding = "replicate" if "shift.padding=replicate" in words else "zeros"
+    assert tuned.method == words[0].removeprefix("method=")
+    assert tuned.config.shift is None or tuned.config.shift["padding"] == padding
     before, after = weights(LatentShiftPipeline.from_pretrained(sd1_folder)), weights(tuned)
     moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
     assert any("conv1" in name for name in moved) and any("attn1.to_q" in name for name in moved)
@@ -84,7 +89,7 @@ def test_base_and_file_are_the_model(method: str, sd1_folder: Path, tmp_path: Pa
     again = LatentShiftPipeline.from_pretrained(sd1_folder)
     size = again.sample_size
     load_adapter(again, old)
-    assert again.sample_size == size and again.method == method
+    assert again.sample_size == size and again.method == tuned.method and again.config.shift == tuned.config.shift
 
 
 def test_a_lora_run_resumes_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:

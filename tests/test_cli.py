@@ -152,7 +152,7 @@ MISTAKES = [
     (("init", "--random-weights", "-o", "new", "--base", "x"), "--random-weights needs --family"),
     (("init", "--family", "sd1", "--base", "x", "-o", "new"), "give either --base FOLDER_OR_HUB_ID or --family"),
     (("init", "--base", MODEL, "-o", "empty/.."), "exists already"),
-    (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be "zeros" or "circular"'),
+    (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be one of "zeros", "circular", "replicate"'),
     (("train", "none.yaml"), "cannot read the recipe none.yaml"),
     (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: unknown setting"),
     (("evaluate", MODEL, "--seen", "-1"), "must be 0 or more"),
@@ -218,6 +218,22 @@ def test_init_makes_a_pipeline_of_an_image_model(cli, sd1_folder: Path) -> None:
     assert cli("generate", "red", "--model", "mine", "--steps", 2, "-o", "clip.mp4")[0] == 0
 
 
+def test_init_keeps_the_image_model_with_replicate(cli, sd1_folder: Path) -> None:
+    assert cli("init", "--base", sd1_folder, "-o", "kept", "--padding", "replicate")[0] == 0
+    assert json.loads(cli("info", "kept", "--json")[1])["shift"]["padding"] == "replicate"
+    assert cli("init", "--base", sd1_folder, "-o", "images", "--method", "none")[0] == 0
+    pictures = []
+    for model in ("kept", "images", sd1_folder):  # the last gets the paper's zeros
+        words = ("--model", model, "--frames", 1, "--steps", 2, "--seed", 1)
+        assert cli("generate", "red", *words, "-o", "picture.png")[0] == 0
+        pictures.append(read_video(Path("picture.png"))[0])
+    kept, image, zeros = pictures
+    assert np.array_equal(kept, image) and not np.array_equal(kept, zeros)
+    assert cli("init", "--base", "kept", "-o", "again", "--fold", 4)[0] == 0
+    facts = json.loads(cli("info", "again", "--json")[1])
+    assert facts["shift"] == {"fold": 4, "padding": "replicate", "direction": "first_from_past"}
+
+
 def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
     assert cli("init", "--base", sd1_folder, "-o", "vdm", "--frames", 3, "--method", "latent-vdm")[0] == 0
     facts = json.loads(cli("info", "vdm", "--json")[1])
@@ -238,8 +254,10 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
 
 
 def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path: Path) -> None:
-    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", f"model={sprites_model}", "steps=6000", "--dry-run")
+    words = (f"model={sprites_model}", "steps=6000", "shift.padding=replicate")
+    code, out, _ = cli("train", RECIPES / "sprites-video.yaml", *words, "--dry-run")
     assert code == 0 and "steps: 6000\n" in out and "train_text_encoder: true\n" in out
+    assert "shift:\n  fold: 3\n  padding: replicate\n" in out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -171,6 +171,12 @@ def test_memory_is_of_what_is_trained_and_where_it_lies(model: Path) -> None:
     assert eight.moments[STEP]["optimizer"] == 2 * trained
 
 
+def test_the_shift_is_the_same_work_with_any_padding(model: Path) -> None:
+    zeros, replicate = (estimate_of(f"model={model}", f"shift.padding={each}") for each in ("zeros", "replicate"))
+    assert (zeros.parts, zeros.flops) == (replicate.parts, replicate.flops)
+    assert replicate.total == pytest.approx(zeros.total, rel=0.02)
+
+
 def test_samples_take_all_parts_and_no_gradients(model: Path) -> None:
     words = (f"model={model}", "train_text_encoder=false")
     found = estimate_of(*words)

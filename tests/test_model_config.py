@@ -93,6 +93,7 @@ WRONG = [
     ("model_index.json", {"num_frames": 0}, "num_frames must be a whole number"),
     ("model_index.json", {"fps": True}, "fps must be a number"),
     ("model_index.json", {"shift": {"fold": 1}}, "shift: fold must be a whole number from 3 to"),
+    ("model_index.json", {"shift": {"padding": "mirror"}}, "shift: padding must be one of zeros, circular, replicate"),
     ("model_index.json", {"shift": "yes"}, "shift must be a group of settings, or null, not 'yes'"),
     ("model_index.json", {"unet": None}, "unet must be [library, class], not None"),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps must be a whole number"),

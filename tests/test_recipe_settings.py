@@ -45,6 +45,7 @@ def test_overrides_go_down_levels() -> None:
         ("steps.more=1", "steps is a single value"),
         ("data=[", "is not YAML"),
         ("shift.fold=2", "shift: the shift's fold must be"),
+        ("shift.padding=mirror", 'shift: the shift\'s padding must be one of "zeros", "circular", "replicate"'),
         ("shift.pad=2", "shift: the shift has the settings"),
         (
             "steps=100",
@@ -98,6 +99,7 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
         ("seed=1", False),
         ("shift.fold=4", False),
         ("noise_share=1", False),
+        ("shift.padding=replicate", False),
         ("lora.rank=2", False),
     ],
 )

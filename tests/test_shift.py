@@ -12,6 +12,7 @@ from peft import LoraConfig
 from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.frame_context import default_frames, frame_context, frames_independent
 from latentshift.models.families import FAMILIES, unet_config
+from latentshift.settings import PADDINGS, Padding
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
 
 
@@ -28,6 +29,8 @@ def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
             source = i + offset
             if config.padding == "circular":
                 source %= frames
+            elif config.padding == "replicate":
+                source = min(max(source, 0), frames - 1)
             if 0 <= source < frames:
                 shifted[i, c] = video[source, c]
     return shifted
@@ -35,7 +38,7 @@ def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
 
 CONFIGS = [
     ShiftConfig(padding=padding, direction=direction, fold=fold)
-    for padding in ("zeros", "circular")
+    for padding in PADDINGS
     for direction in ("first_from_past", "first_from_future")
     for fold in (3, 4)
 ]
@@ -52,12 +55,13 @@ def test_shift_is_equation_3(config: ShiftConfig, num_frames: int, channels: int
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_any_dtype_and_memory_format(dtype: torch.dtype, memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_any_dtype_and_memory_format(dtype: torch.dtype, memory_format: torch.memory_format, padding: Padding) -> None:
     x = (torch.randn(8, 7, 4, 4) * 100).to(dtype).contiguous(memory_format=memory_format)
-    before = x.clone()
-    shifted = temporal_shift(x, 4)
+    before, config = x.clone(), ShiftConfig(padding=padding)
+    shifted = temporal_shift(x, 4, config)
     assert shifted.dtype == dtype and shifted.is_contiguous(memory_format=memory_format)
-    assert torch.equal(shifted, torch.cat([eq3(video, ShiftConfig()) for video in before.split(4)]))
+    assert torch.equal(shifted, torch.cat([eq3(video, config) for video in before.split(4)]))
     assert torch.equal(x, before)
 
 
@@ -67,22 +71,57 @@ def test_320_channels_are_106_108_106() -> None:
     assert middle.tolist() == [1.0] * 106 + [2.0] * 108 + [3.0] * 106
 
 
-@pytest.mark.parametrize("config", CONFIGS[:4], ids=str)
-def test_gradient(config: ShiftConfig) -> None:
-    x = torch.randn(6, 5, 2, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda z: temporal_shift(z, 3, config), x)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_gradient_is_the_transposed_shift(
+    config: ShiftConfig, num_frames: int, memory_format: torch.memory_format
+) -> None:
+    shape = (num_frames, 5, 2, 2)
+    size = 20 * num_frames
+    units = torch.eye(size, dtype=torch.float64).reshape(size, *shape)
+    matrix = torch.stack([eq3(unit, config).flatten() for unit in units], dim=1)
+    x = torch.randn(shape, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
+    weight = torch.randint(-9, 10, shape).double()  # whole numbers: their sums are exact
+    (temporal_shift(x, num_frames, config) * weight).sum().backward()
+    assert torch.equal(x.grad.flatten(), matrix.T @ weight.flatten())
 
 
-def test_shift_exports_and_compiles_to_the_same() -> None:
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_shift_exports_and_compiles_to_the_same(padding: Padding, memory_format: torch.memory_format) -> None:
+    config = ShiftConfig(padding=padding)
+
     class Shift(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return temporal_shift(x, 4)
+            return temporal_shift(x, 4, config)
 
-    x = torch.randn(8, 6, 4, 4)
+    x = torch.randn(8, 6, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
+    expected, weight = temporal_shift(x, 4, config), torch.randn(8, 6, 4, 4)
     exported = torch.export.export(Shift(), (x,)).module()
-    assert torch.equal(exported(x), temporal_shift(x, 4))
-    compiled = torch.compile(Shift(), backend="aot_eager", fullgraph=True)
-    assert torch.equal(compiled(x), temporal_shift(x, 4))
+    assert torch.equal(exported(x), expected)
+    compiled = torch.compile(Shift(), backend="aot_eager", fullgraph=True)(x)
+    assert torch.equal(compiled, expected)
+    wanted = torch.autograd.grad((expected * weight).sum(), x)
+    assert torch.equal(*torch.autograd.grad((compiled * weight).sum(), x), *wanted)
+
+
+@pytest.mark.parametrize("padding", ["replicate", "circular"])
+def test_one_frame_and_equal_frames_are_not_changed_unless_zeros_stand_beyond_the_ends(padding: Padding) -> None:
+    config, frame = ShiftConfig(padding=padding), torch.randn(1, 7, 2, 2)
+    for count in (1, 2, 5):
+        video = frame.repeat(count, 1, 1, 1)
+        assert torch.equal(temporal_shift(video, count, config), video)
+        assert not torch.equal(temporal_shift(video, count), video)
+
+
+def test_replicate_changes_a_frame_only_where_a_neighbour_differs() -> None:
+    video = torch.randn(2, 7, 2, 2).repeat_interleave(4, dim=0)  # a picture, and another one after a cut
+    shifted = temporal_shift(video, 8, ShiftConfig(padding="replicate"))
+    changed = (shifted != video).flatten(1).any(dim=1).nonzero().flatten()
+    assert changed.tolist() == [3, 4]
+    circular = temporal_shift(video, 8, ShiftConfig(padding="circular"))  # whose ends are neighbours
+    assert (circular != video).flatten(1).any(dim=1).nonzero().flatten().tolist() == [0, 3, 4, 7]
 
 
 @pytest.mark.parametrize(("batch", "frames", "channels"), [(7, 2, 6), (4, 0, 6), (4, 2, 2)])
@@ -259,10 +298,14 @@ def test_deep_copies_do_not_share_the_frame_count() -> None:
     assert torch.equal(call(remove(twin), x), call(remove(unet), x))
 
 
-def test_gradient_checkpointing_recomputes_with_the_frame_count() -> None:
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_gradient_checkpointing_recomputes_with_the_frame_count(
+    padding: Padding, memory_format: torch.memory_format
+) -> None:
     gradients = []
     for checkpointing in (False, True):
-        unet = install(tiny_unet()).train()
+        unet = install(tiny_unet(), ShiftConfig(padding=padding)).train().to(memory_format=memory_format)
         if checkpointing:
             unet.enable_gradient_checkpointing()
         torch.manual_seed(0)

@@ -15,12 +15,13 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from conftest import tiny_unet, tiny_vae
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites, held_out_triples
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
+from latentshift.settings import Padding
 from latentshift.shift import install
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.distributed import make_accelerator
@@ -76,6 +77,9 @@ def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
     words = ("video", runs, f"model={tmp_path}/loop", f"data.latents={tmp_path}/latents")
     assert VideoStage(tiny(*words), CPU).pipeline.config.shift["padding"] == "circular"
     assert VideoStage(tiny(*words, "shift.fold=4"), CPU).pipeline.config.shift["fold"] == 4
+    replicate = VideoStage(tiny(*words, "shift.padding=replicate"), CPU)
+    assert replicate.pipeline.config.shift == ShiftConfig(padding="replicate").to_dict()
+    assert json.loads(replicate.fingerprint["shift"])["padding"] == "replicate"
     base.set_shift(None)
     base.save_pretrained(tmp_path / "loop")
     with pytest.raises(ValueError, match="method=latent-shift or method=latent-vdm or method=none"):
@@ -184,9 +188,10 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_unet_has_the_gradients_of_the_eager_one() -> None:
+@pytest.mark.parametrize("padding", ["zeros", "replicate"])
+def test_a_compiled_unet_has_the_gradients_of_the_eager_one(padding: Padding) -> None:
     # torch 2.13 gave none below an upsampler, under CPU autocast: see compile_for_training.
-    unet = install(tiny_unet())
+    unet = install(tiny_unet(), ShiftConfig(padding=padding))
     latents, text = torch.randn(1, 3, 4, 8, 8), TextCondition(torch.randn(1, 5, unet.config.cross_attention_dim))
 
     def gradients() -> dict[str, torch.Tensor]:

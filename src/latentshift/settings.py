@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Padding = Literal["zeros", "circular"]
+Padding = Literal["zeros", "circular", "replicate"]
 Direction = Literal["first_from_past", "first_from_future"]
 Weighting = Literal["uniform", "min_snr", "debiased", "edm"]  # of a timestep in the loss
 
+PADDINGS: tuple[Padding, ...] = get_args(Padding)  # of the temporal shift
 METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
@@ -31,8 +32,9 @@ class ShiftConfig:
     Attributes:
         fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). If C
             is not divisible, the remainder stays in the middle: 320 channels are 106 + 108 + 106.
-        padding: values beyond the ends: ``"zeros"`` (Eq. 3), or ``"circular"``: the last frame precedes the first
-            (for seamless loops).
+        padding: values beyond the ends: ``"zeros"`` (Eq. 3); ``"circular"``: the last frame precedes the first (for
+            seamless loops); ``"replicate"``: the end frame itself, so that a single frame, and each of F equal frames,
+            goes through the image model unchanged.
         direction: whether the first channels come from the previous frame (Eq. 3) or from the next.
 
     Raises:
@@ -46,8 +48,9 @@ class ShiftConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.fold, int) or self.fold < 3:
             raise ValueError(f"the shift's fold must be a whole number of 3 or more, not {self.fold!r}")
-        if self.padding not in ("zeros", "circular"):
-            raise ValueError(f'the shift\'s padding must be "zeros" or "circular", not {self.padding!r}')
+        if self.padding not in PADDINGS:
+            known = ", ".join(f'"{each}"' for each in PADDINGS)
+            raise ValueError(f"the shift's padding must be one of {known}, not {self.padding!r}")
         if self.direction not in ("first_from_past", "first_from_future"):
             raise ValueError(
                 f'the shift\'s direction must be "first_from_past" or "first_from_future", not {self.direction!r}'

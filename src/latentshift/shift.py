@@ -32,7 +32,7 @@ def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig
 
     Returns:
         A new tensor of the same shape, dtype and memory format. With F = 1 and zero padding only the middle channels
-        are left.
+        are left. With any other padding a single frame, and each of F equal frames, has the values of ``x``.
 
     Raises:
         ValueError: if the batch does not divide into videos of ``num_frames``, or there are fewer channels than folds.
@@ -58,13 +58,18 @@ def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig
 
 
 def _from_past(z: Tensor, padding: Padding) -> Tensor:
-    edge = z[:, -1:] if padding == "circular" else torch.zeros_like(z[:, :1])
-    return torch.cat([edge, z[:, :-1]], dim=1)
+    return torch.cat([_beyond(z[:, :1], z[:, -1:], padding), z[:, :-1]], dim=1)
 
 
 def _from_future(z: Tensor, padding: Padding) -> Tensor:
-    edge = z[:, :1] if padding == "circular" else torch.zeros_like(z[:, :1])
-    return torch.cat([z[:, 1:], edge], dim=1)
+    return torch.cat([z[:, 1:], _beyond(z[:, -1:], z[:, :1], padding)], dim=1)
+
+
+def _beyond(end: Tensor, other_end: Tensor, padding: Padding) -> Tensor:
+    """What stands beyond one end of the videos, (B, 1, …)."""
+    if padding == "zeros":
+        return torch.zeros_like(end)
+    return end if padding == "replicate" else other_end
 
 
 class ShiftedGroupNorm(nn.GroupNorm):

@@ -36,7 +36,10 @@ def init(
         None, "--fold", help="1/fold of the channels come from each neighbouring frame. Default: the base's, or 3."
     ),
     padding: str | None = typer.Option(
-        None, "--padding", help="zeros (the paper's) or circular. Default: the base's, or zeros."
+        None,
+        "--padding",
+        help="Beyond a video's ends: zeros (the paper's), circular (for loops) or replicate (the end frame, so that "
+        "one frame, or equal frames, go through the image model unchanged). Default: the base's, or zeros.",
     ),
     direction: str | None = typer.Option(
         None,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latentshift.settings import MOST_NOISE_SHARE
+from latentshift.settings import MOST_NOISE_SHARE, PADDINGS
 
 _MOST_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
@@ -82,7 +82,7 @@ PIPELINE = {
 SHIFT = {
     "direction": _one_of("first_from_past", "first_from_future"),
     "fold": _integer(3, 2**20),
-    "padding": _one_of("zeros", "circular"),
+    "padding": _one_of(*PADDINGS),
 }
 UNET = {
     "act_fn": _WORD,

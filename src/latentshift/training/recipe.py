@@ -411,7 +411,9 @@ class VideoRecipe(DiffusionSettings):
         "the base's, or latent-shift for an image model",
     )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
-        None, description="settings of the temporal shift; none: the base's, or the paper's for an image model"
+        None,
+        description="settings of the temporal shift: fold, padding (zeros, circular or replicate), direction; those "
+        "left out are the paper's; none: the base's, or the paper's for an image model",
     )
     noise_share: float | None = Field(
         None,
