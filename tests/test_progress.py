@@ -11,6 +11,9 @@ import pytest
 
 from latentshift import progress
 from latentshift.cli.app import app
+from latentshift.training.recipe import load_recipe
+from latentshift.training.run import run
+from tiny_runs import RECIPES
 
 
 class Terminal(io.StringIO):
@@ -88,3 +91,21 @@ def test_a_new_model_shows_its_progress(sd1_folder: Path, tmp_path: Path, monkey
     app(["init", "--base", str(sd1_folder), "-o", str(tmp_path / "new")], standalone_mode=False)
     shown = terminal.getvalue()
     assert shown.index(f"loading {sd1_folder}") < shown.index("writing the model")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_training_shows_each_of_its_parts_or_nothing(
+    quiet: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = open_terminal(monkeypatch)
+    words = [f"output={tmp_path}/run", f"model={model}", "data={source: sprites, options: {clips: 4}}", "steps=1"]
+    words += ["batch_size=2", "sample_steps=2", "sample_prompts=[red]", "validation={every: 1, clips: 1, bands: 1}"]
+    words += ["trackers=[]", "optimizer={warmup_steps: 0}", "compute={device: cpu, threads: 1}"]
+    run(load_recipe(RECIPES / "finetune-folder.yaml", words), quiet=quiet)
+    shown = terminal.getvalue()
+    if quiet:
+        assert all(line.startswith("warning: ") for line in shown.splitlines())
+    else:
+        parts = [shown.index(each) for each in ("preparing", "encode", "video", "validation", "samples", "exporting")]
+        assert parts == sorted(parts)
+    assert progress.is_shown()

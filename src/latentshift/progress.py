@@ -25,6 +25,17 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+@contextmanager
+def quiet_inside(quiet: bool = True) -> Iterator[None]:
+    """Turn progress off inside the block, if ``quiet``."""
+    before = _quiet
+    set_quiet(before or quiet)
+    try:
+        yield
+    finally:
+        set_quiet(before)
+
+
 def is_shown() -> bool:
     """Whether progress is shown: standard error is a terminal, and quiet is off."""
     return not _quiet and sys.stderr.isatty()

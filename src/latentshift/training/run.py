@@ -8,7 +8,7 @@ import sys
 from accelerate import Accelerator
 
 from latentshift.error_text import printable
-from latentshift.progress import status
+from latentshift.progress import quiet_inside, status
 from latentshift.training.distributed import complete_last_collective, drain_process_group, make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
@@ -25,6 +25,10 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
 
     On several processes (``torchrun``, ``accelerate launch``) each of them is to call it.
 
+    Args:
+        recipe: of the run.
+        quiet: no progress and no summary of the data is printed; warnings are.
+
     Raises:
         ValueError: for a base or a run's folder that does not fit the recipe, or that another run is using.
         MemoryError, torch.OutOfMemoryError: if memory runs out.
@@ -34,7 +38,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
     # Before the stage: it sets the threads that building uses.
     accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
     try:
-        with lock_run(recipe.output, accelerator):
+        with quiet_inside(quiet), lock_run(recipe.output, accelerator):
             shown = not quiet and accelerator.is_main_process
             # The main process first: the others find what it has encoded.
             with accelerator.main_process_first(), status("preparing the model and the data", shown=shown):
