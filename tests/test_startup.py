@@ -59,6 +59,12 @@ MISTAKES = {
     "train recipe.yaml shift.fold=2": "fold must be",
     "train recipe.yaml model=nowhere": "there is no folder nowhere",
     "train recipe.yaml data=nowhere": "nowhere is no folder",
+    "train recipe.yaml": "clips holds no video or image with a caption; ",
+    "train recipe.yaml data=stills": "stills holds no clips; it has images, and image_share is 0 (1)",
+    "train recipe.yaml data=sprites validation.data=stills": "stills holds no clips; it has images, and validation is",
+    "train image.yaml": "clips holds no video or image with a caption; ",
+    "train autoencoder.yaml data=clips": "clips holds no video or image",
+    "data encode clips -o shards": "clips holds no video or image with a caption; ",
     "train recipe.yaml validation.data=nowhere": "nowhere is no folder",
     "train autoencoder.yaml data=nowhere": "nowhere is no folder",
     "train image.yaml tokenizer=nowhere": "there is no folder nowhere",
@@ -111,6 +117,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     folder = tmp_path_factory.mktemp("startup")
     (folder / "clips").mkdir()
     (folder / "clips" / "note.txt").write_text("no clip")
+    (folder / "stills").mkdir()
+    (folder / "stills" / "a.txt").write_text("a star")
+    (folder / "stills" / "a.png").touch()
     (folder / "other").mkdir()
     (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     (folder / "recipe.yaml").write_text(RECIPE)

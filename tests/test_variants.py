@@ -17,6 +17,7 @@ from latentshift.models.weight_files import weight_files
 from latentshift.video import read_video
 
 UNET = "diffusion_pytorch_model"
+SPRITES = ("sprites", "clips=4", "--seconds", 2)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
         "info": ("info", fp16_folder, "--json"),
         "init": ("init", "--base", fp16_folder, "-o", "new"),
         "generate": (*made, "--model", fp16_folder, "-o", "clip.gif"),
+        "evaluate": ("evaluate", fp16_folder, "--seen=0", "--held-out=0", "--images=0", "--shift-off=0", "-o", "study"),
+        "encode": ("data", "encode", *SPRITES, "--model", fp16_folder, "-o", "shards", "--device", "cpu", "--size", 64),
     }
     for command in commands.values():
         code, _, err = cli(*command)
@@ -40,7 +43,7 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
         assert (
             code == 1
             and f"{UNET}.fp16.safetensors" in said
-            and "use --variant fp16 with generate, info or init" in said
+            and "use --variant fp16, or variant=fp16 in a recipe" in said
         )
         assert cli(*command, "--variant", "fp16")[0] == 0
     assert cli(*made, "--model", "new", "-o", "same.gif")[0] == 0  # init's folder needs no variant
@@ -51,10 +54,23 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
     assert code == 1 and "its files have none" in err
     code, _, err = cli("init", "--family", "sd1", "--random-weights", "--variant", "fp16", "-o", "other")
     assert code == 1 and "--variant has no effect with --random-weights" in err
+
+
+def test_a_variant_is_trained_as_the_same_weights_without_one(cli, fp16_folder: Path, sd1_folder: Path) -> None:
+    """The autoencoder and text encoder too, which are read again for samples: the shards have text."""
+    encode = ("data", "encode", *SPRITES, "-o", "shards", "--device", "cpu", "--size", 16)
+    assert cli(*encode, "--model", sd1_folder)[0] == 0
     recipe = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
-    words = ("output=run", f"model={fp16_folder}", "data={source: sprites, options: {clips: 4}}", "batch_size=2")
-    code, _, err = cli("train", recipe, *words, "compute={device: cpu}")
-    assert code == 1 and "latentshift init --base" in err and not Path("run/model").exists()
+    words = ["data=shards", "batch_size=2", "steps=1", "optimizer.warmup_steps=0", "optimizer.decay_steps=0"]
+    words += ["sample_steps=2", "sample_prompts=[red]", "exports=[model, delta]", "compute={device: cpu}"]
+    code, _, err = cli("train", recipe, "output=run", f"model={fp16_folder}", *words)
+    assert code == 1 and "use --variant fp16, or variant=fp16 in a recipe" in err and not Path("run/model").exists()
+    assert cli("train", recipe, "output=run", f"model={fp16_folder}", "variant=fp16", *words)[0] == 0
+    assert cli("train", recipe, "output=same", f"model={sd1_folder}", *words)[0] == 0
+    assert Path("run/samples/step-00000001.mp4").read_bytes() == Path("same/samples/step-00000001.mp4").read_bytes()
+    for file in ("delta.safetensors", f"model/unet/{UNET}.safetensors"):
+        ours, expected = load_file(Path("run", file)), load_file(Path("same", file))
+        assert ours.keys() == expected.keys() and all(torch.equal(value, expected[key]) for key, value in ours.items())
 
 
 def test_a_part_with_one_variant_beside_parts_without(sd1_folder: Path, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _COMMANDS = (
     "generate star --size 60",
     "info nowhere",
     "train recipe.yaml steps=many",
+    "train recipe.yaml",
     "data inspect nowhere",
     "init --family sd9 -o new",
 )
@@ -51,6 +52,7 @@ def bench_startup(quick: bool = False) -> Iterator[Result]:
         commands[f"latentshift {words}"] = [sys.executable, "-m", "latentshift", *arguments]
     spent: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "clips").mkdir()  # without a clip
         (Path(folder) / "recipe.yaml").write_text(_RECIPE, encoding="utf-8")
         for counted in (False, *[True] * (1 if quick else 5)):
             for name, command in commands.items():

@@ -55,7 +55,7 @@ def bench_train(quick: bool = False) -> Iterator[Result]:
 def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBatch]:
     """One step of a recipe's model as the loop takes it, and the batch that it takes: noise in the shape of latents."""
     accelerator = make_accelerator(recipe.compute)
-    pipeline = open_pipeline(recipe.model)
+    pipeline = open_pipeline(recipe.model, variant=recipe.variant)
     prepare_video_model(recipe, pipeline)
     objective = build_objective(
         pipeline,

@@ -14,6 +14,9 @@ from latentshift.model_paths import BUNDLED
 
 def evaluate(
     model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
+    variant: str | None = typer.Option(
+        None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
+    ),
     output: Path = typer.Option(
         Path("outputs/study"), "--output", "-o", help="Folder for readings, report and pictures."
     ),
@@ -39,7 +42,7 @@ def evaluate(
     check_writable(output / "report.json")
     from latentshift.cli.models import load_pipeline, pick_device
 
-    pipeline = load_pipeline(model, pick_device(device), dtype)
+    pipeline = load_pipeline(model, pick_device(device), dtype, variant)
     from latentshift.diffusion.samplers import make_sampler
     from latentshift.evaluation.study import Study
 

@@ -70,6 +70,21 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
             parse_source(source.source, source.options)
 
 
+def check_data(recipe: AnyRecipe) -> None:
+    """Check that each source of a recipe lists something that it can use; encoded clips are checked when opened.
+
+    Raises:
+        ValueError: for a source that can't be listed or offers nothing.
+    """
+    from latentshift.data.latents.spec import index_path
+    from latentshift.data.sources import check_not_empty, parse_source
+
+    for source in recipe.all_sources:
+        if not index_path(Path(source.source)).is_file():
+            listed = parse_source(source.source, source.options)
+            check_not_empty(listed, captioned=source.captioned, no_images=recipe.no_images(source))
+
+
 def check_generation(
     model: str,
     device: str,

@@ -32,7 +32,7 @@ def train(
     ),
 ) -> None:
     """Train by a recipe; the same command resumes an interrupted run."""
-    from latentshift.cli.preflight import check_recipe
+    from latentshift.cli.preflight import check_data, check_recipe
     from latentshift.training.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
@@ -52,6 +52,7 @@ def train(
     validate_run(
         resolved, int(os.environ.get("WORLD_SIZE", "1"))
     )  # before the libraries are loaded, which takes seconds
+    check_data(resolved)
     from latentshift.cli.models import pick_device, quiet_libraries
 
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):

@@ -21,7 +21,7 @@ from latentshift.models.explain_failure import explain_failure
 from latentshift.models.families import Family
 from latentshift.models.model_config import check_config_files
 from latentshift.models.saved_pipeline import check_parts, check_settings, find_family
-from latentshift.models.weight_files import check_variant
+from latentshift.models.weight_files import check_variant, has_variant
 
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
 
@@ -118,18 +118,20 @@ def load_image_components(saved: SavedPipeline, family: Family, options: Mapping
     return parts
 
 
-def load_part(path: str, name: str, kind: Any) -> nn.Module:
+def load_part(path: str, name: str, kind: Any, variant: str | None = None) -> nn.Module:
     """Load one component of a latentshift pipeline or a stock image pipeline.
 
     Args:
         path: a folder or hub id.
         name: e.g. ``text_encoder``.
         kind: its class.
+        variant: of the weight files; a component in a folder without it has files of none.
     """
     family = find_family(path)
-    part: nn.Module = kind.from_pretrained(
-        path, subfolder=name if family is None else family.parts[name], use_safetensors=True
-    )
+    subfolder = name if family is None else family.parts[name]
+    if Path(path).is_dir() and not has_variant(Path(path) / subfolder, variant):
+        variant = None
+    part: nn.Module = kind.from_pretrained(path, subfolder=subfolder, use_safetensors=True, variant=variant)
     return part
 
 

@@ -18,6 +18,11 @@ def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
     return variants.get(variant) or variants.get(None, [])
 
 
+def has_variant(folder: Path, variant: str | None) -> bool:
+    """Whether a component has weight files of the variant."""
+    return variant in _variants(folder)
+
+
 def check_variant(folder: Path, parts: Iterable[str], variant: str | None) -> None:
     """Check that a folder has weight files of the requested variant.
 
@@ -39,9 +44,9 @@ def check_variant(folder: Path, parts: Iterable[str], variant: str | None) -> No
             files = ", ".join(sorted(file.name for each in variants.values() for file in each)[:3])
             choice = " or ".join(f"--variant {each}" for each in sorted(map(str, variants)))
             raise ValueError(
-                f"{folder / part} has weights of a variant only ({files}): use {choice} with generate, info or init "
-                f"(variant=… in Python); for other commands, latentshift init --base {folder} {choice} -o DIR makes "
-                "a folder without variants"
+                f"{folder / part} has weights of a variant only ({files}): use {choice}, or "
+                f"{choice.replace('--variant ', 'variant=')} in a recipe and in Python; latentshift init --base "
+                f"{folder} {choice} -o DIR makes a folder without variants"
             )
 
 

@@ -30,7 +30,7 @@ from latentshift.models.fingerprint import model_fingerprint, weights_fingerprin
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.training.precision import Precision, encoding_dtype
-from latentshift.training.settings import DataSettings, LoadingSettings
+from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings, LoadingSettings
 
 _FOR_ENCODED = {"source", "weight"}  # settings that a folder of latents can have
 _MOST_REASONS = 3  # of refusals, in the message that everything was refused
@@ -96,7 +96,7 @@ class DataSource:
         name: str,
         context: DataContext,
         *,
-        no_images: str = "image_share is 0",
+        no_images: str = NO_IMAGE_SHARE,
     ) -> None:
         self.settings = settings
         self.no_images = no_images

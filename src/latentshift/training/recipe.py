@@ -23,6 +23,8 @@ from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.error_text import format_validation_error
 from latentshift.settings import MOST_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, Weighting
 from latentshift.training.settings import (
+    CLIPS_ALONE,
+    NO_IMAGE_SHARE,
     AutoencoderModel,
     ComputeSettings,
     DataSettings,
@@ -111,6 +113,10 @@ class RunSettings(Settings):
     def all_sources(self) -> tuple[DataSettings | FrameSourceSettings, ...]:
         """The sources of training and of validation."""
         return ()
+
+    def no_images(self, source: DataSettings | FrameSourceSettings) -> str:
+        """Why images of one of the sources are not used; empty: they are."""
+        return ""
 
     @property
     def last_full_rate_step(self) -> int | None:
@@ -405,6 +411,11 @@ class VideoRecipe(DiffusionSettings):
         min_length=1,
         description="the model to fine-tune: the run of stage (b), a pipeline's folder, a hub id, or bundled",
     )
+    variant: MayChange[str | None] = Field(
+        None,
+        min_length=1,
+        description="of the model's weight files, as fp16 for model.fp16.safetensors; none: no variant",
+    )
     method: Literal["latent-shift", "latent-vdm", "none"] | None = Field(
         None,
         description="temporal method: latent-shift, latent-vdm (the paper's baseline) or none; default: "
@@ -444,6 +455,11 @@ class VideoRecipe(DiffusionSettings):
     @property
     def share_of_images(self) -> float:
         return self.image_share
+
+    def no_images(self, source: DataSettings | FrameSourceSettings) -> str:
+        if source in self.held_out_data:
+            return CLIPS_ALONE
+        return "" if self.image_share else NO_IMAGE_SHARE
 
     @property
     def exported_files(self) -> tuple[str, ...]:

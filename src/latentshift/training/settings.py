@@ -6,7 +6,7 @@ Knows nothing of how a stage is trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
@@ -46,8 +46,15 @@ class Settings(BaseModel):
         return values
 
 
+NO_IMAGE_SHARE = "image_share is 0"
+CLIPS_ALONE = "validation is of clips alone"
+"""Why the images of a source are not used."""
+
+
 class DataSettings(Settings):
     """One source of captioned clips, and how they are taken from it."""
+
+    captioned: ClassVar[bool] = True  # whether entries without a caption are rejected
 
     source: MayChange[str] = Field(
         min_length=1,
@@ -73,6 +80,8 @@ class DataSettings(Settings):
 
 class FrameSourceSettings(Settings):
     """One source of single frames; captions are not needed."""
+
+    captioned: ClassVar[bool] = False
 
     source: MayChange[str] = Field(min_length=1, description="a folder, a manifest (.jsonl), sprites, or kind:PATH")
     options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")

@@ -26,11 +26,10 @@ from latentshift.training.datasets import TrainingData, open_sources, replaced_c
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.precision import autocast_dtype
-from latentshift.training.settings import DataSettings, ValidationSettings
+from latentshift.training.settings import CLIPS_ALONE, DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 _REPLACED = "replaced_in_validation"  # in data.json
-_NO_IMAGES = "validation is of clips alone"
 
 
 def validation_id(settings: ValidationSettings, digests: Sequence[str]) -> str:
@@ -141,7 +140,7 @@ def open_validation(
         validation = Validation(settings, training.sources, context, held_out=False)
     else:
         images = context.num_frames == 1
-        sources = open_sources(settings.data, output / "validation", context, images=images, no_images=_NO_IMAGES)
+        sources = open_sources(settings.data, output / "validation", context, images=images, no_images=CLIPS_ALONE)
         validation = Validation(settings, sources, context, held_out=True)
     restore_replaced(validation.loader, output, _REPLACED)
     return validation

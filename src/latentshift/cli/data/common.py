@@ -26,6 +26,9 @@ SHORT = typer.Option(
     "--short",
     help="For shorter clips: refuse them, hold the last frame, or shorten the window (refuse, hold, shorten).",
 )
+VARIANT = typer.Option(
+    None, "--variant", help="Variant of the model's weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
+)
 WORKERS = typer.Option(2, "--workers", help="Number of decoding processes.")
 TIME_LIMIT = typer.Option(60.0, "--time-limit", help="Time limit for one clip, in seconds.")
 MEMORY_LIMIT = typer.Option(4.0, "--memory-limit", help="Memory limit for one clip, in GiB.")

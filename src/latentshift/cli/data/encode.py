@@ -23,6 +23,7 @@ from latentshift.cli.data.common import (
     SHORT,
     SOURCE,
     TIME_LIMIT,
+    VARIANT,
     WORKERS,
     limits_of,
     one_of,
@@ -61,6 +62,7 @@ def encode(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,
     model: str = typer.Option(BUNDLED, "--model", help="Model with the encoders: bundled, a folder, or a hub id."),
+    variant: str | None = VARIANT,
     output: Path = typer.Option(..., "--output", "-o", help="The folder for the shards."),
     seconds: float = typer.Option(2.0, "--seconds", help="Duration of a clip in seconds."),
     size: int | None = typer.Option(None, "--size", help="Side of the frames in pixels. Default: the model's."),
@@ -90,6 +92,7 @@ def encode(
     from latentshift.data.footage.window import PLACES, Window
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
     from latentshift.data.latents.spec import LatentSpec
+    from latentshift.data.sources import check_not_empty
     from latentshift.files import check_writable
 
     one_of("--engine", engine, ENGINES)
@@ -117,6 +120,7 @@ def encode(
 
     spec(1, 64 if size is None else size, "", "")  # refuses values that are invalid for any model
     check_writable(output / "index.json")
+    check_not_empty(chosen)
     from accelerate import PartialState
     from tqdm import tqdm
 
@@ -127,7 +131,7 @@ def encode(
     from latentshift.models.caption_length import count_cut
 
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
-    encoders = Encoders(model, str(state.device) if device == "auto" else device)
+    encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
     side = encoders.size if size is None else size
     latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
     with state.main_process_first():
@@ -135,7 +139,7 @@ def encode(
     if engine == "ray":
         from latentshift.cli.data.ray_engine import encode_with_ray
 
-        progress = encode_with_ray(output, model, device, limits, actors)
+        progress = encode_with_ray(output, model, variant, device, limits, actors)
     else:
         part = (state.process_index, state.num_processes)
         progress = encode_shards(output, encoders.frames, encoders.text, limits, part)

@@ -13,13 +13,14 @@ class Encoders:
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ….
+        variant: of the weight files.
 
     Raises:
         ValueError: if it can't be loaded, or the device is not available.
     """
 
-    def __init__(self, model: str, device: str) -> None:
-        pipeline = load_pipeline(model, pick_device(device), "float32")
+    def __init__(self, model: str, device: str, variant: str | None = None) -> None:
+        pipeline = load_pipeline(model, pick_device(device), "float32", variant)
         self.size = pipeline.sample_size
         self.num_frames = int(pipeline.config.num_frames)
         self.autoencoder_digest = weights_fingerprint(pipeline.vae)

@@ -20,6 +20,7 @@ from latentshift.cli.data.common import (
     SHORT,
     SOURCE,
     TIME_LIMIT,
+    VARIANT,
     WORKERS,
     limits_of,
     one_of,
@@ -46,6 +47,7 @@ def inspect(
         "--model",
         help="Also count captions that this model truncates: bundled, a folder, or a hub id.",
     ),
+    variant: str | None = VARIANT,
     workers: int = WORKERS,
     time_limit: float = TIME_LIMIT,
     memory_limit: float = MEMORY_LIMIT,
@@ -93,7 +95,7 @@ def inspect(
         report = inspection.to_dict(manifest)
         report["ignored"] = ignored
         if model is not None:
-            report["captions"]["cut"] = _count_cut(model, manifest)
+            report["captions"]["cut"] = _count_cut(model, variant, manifest)
         refused = inspection.rejected.first(MAX_SHOWN)
     if json_file is not None:
         atomic_write_text(json_file, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
@@ -107,11 +109,11 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _count_cut(model: str, rows: Iterable[Row]) -> dict[str, Any]:
+def _count_cut(model: str, variant: str | None, rows: Iterable[Row]) -> dict[str, Any]:
     from latentshift.cli.models import load_pipeline
     from latentshift.models.caption_length import count_cut
 
-    sentences = load_pipeline(model, "cpu", "float32").sentences
+    sentences = load_pipeline(model, "cpu", "float32", variant).sentences
     counts = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
     return {"model": model, **asdict(counts), "sentence": str(counts)}
 

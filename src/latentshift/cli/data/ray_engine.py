@@ -14,13 +14,14 @@ from latentshift.data.worker_pool import WorkerLimits
 
 
 def encode_with_ray(
-    folder: Path, model: str, device: str, limits: WorkerLimits, actors: int
+    folder: Path, model: str, variant: str | None, device: str, limits: WorkerLimits, actors: int
 ) -> Generator[int, None, None]:
     """Make the missing shards of a folder; yields the number of newly finished rows.
 
     Args:
         folder: prepared by :func:`latentshift.data.latents.resolve.resolve_source`.
         model: with the encoders.
+        variant: of its weight files.
         device: of each actor.
         limits: of each actor's decoding.
         actors: number of actors, each with a model.
@@ -40,8 +41,8 @@ def encode_with_ray(
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"with --engine ray, --device is auto, cpu or cuda, not {device}: Ray deals out the GPUs")
     shards = num_shards(LatentSpec.read(folder), Manifest(manifest_path(folder)))
-    if not ray.is_initialized():
-        ray.init(logging_level="error", log_to_driver=False)
+    if is_own := not ray.is_initialized():
+        ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
     if device == "auto":
         device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
     if Path(model).is_dir():
@@ -50,22 +51,26 @@ def encode_with_ray(
     numbers = ray.data.range(shards, override_num_blocks=shards)
     made = numbers.map(
         _ShardActor,
-        fn_constructor_args=(str(folder.absolute()), model, device, limits),
+        fn_constructor_args=(str(folder.absolute()), model, variant, device, limits),
         concurrency=actors,
         num_gpus=int(device == "cuda"),
     )
-    for row in made.iter_rows():
-        yield int(row["rows"])
+    try:
+        for row in made.iter_rows():
+            yield int(row["rows"])
+    finally:
+        if is_own:
+            ray.shutdown()
 
 
 class _ShardActor:
     """An actor: encoders and a pool, loaded once, for one shard after another."""
 
-    def __init__(self, folder: str, model: str, device: str, limits: WorkerLimits) -> None:
+    def __init__(self, folder: str, model: str, variant: str | None, device: str, limits: WorkerLimits) -> None:
         from latentshift.cli.data.encoders import Encoders
 
         self.folder = Path(folder)
-        self.encoders = Encoders(model, device)
+        self.encoders = Encoders(model, device, variant)
         self.limits = limits
 
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:

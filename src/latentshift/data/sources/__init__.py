@@ -164,6 +164,49 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
         ) from None
 
 
+def check_not_empty(source: Source, *, captioned: bool = True, no_images: str = "") -> None:
+    """Refuse a source without anything usable, as far as its list says so: entries are read up to the first usable one.
+
+    Args:
+        source: to check.
+        captioned: as for :func:`list_source`.
+        no_images: why images are not used; empty: they are.
+
+    Raises:
+        ValueError: if there is none; the message says why.
+    """
+    reasons, images = _Reasons(), 0
+    for entry in source.entries() if captioned else uncaptioned_entries(source):
+        if isinstance(entry, RejectedRow):
+            reasons.add(entry)
+        elif no_images and entry.is_image:
+            images += 1
+        else:
+            return
+    if images:
+        raise ValueError(f"{source.path} holds no clips; it has images, and {no_images} ({images})")
+    raise ValueError(_empty(source, reasons, captioned))
+
+
+class _Reasons:
+    """The first reasons why entries were rejected, each with the first name."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def add(self, rejected: RejectedRow) -> None:
+        if len(self._names) < _MOST_REASONS:
+            self._names.setdefault(rejected.reason, rejected.name)
+
+    def __str__(self) -> str:
+        return "".join(f"; {name}: {reason}" for reason, name in sorted(self._names.items()))
+
+
+def _empty(source: Source, reasons: _Reasons, captioned: bool) -> str:
+    what = "video or image with a caption" if captioned else "video or image"
+    return f"{source.path} holds no {what}{reasons}"
+
+
 def list_source(
     target: Path,
     source: Source,
@@ -186,18 +229,15 @@ def list_source(
     Raises:
         ValueError: if the source has no usable clip.
     """
-    reasons: dict[str, str] = {}  # reason -> first name
+    reasons = _Reasons()
 
     def note(rejected: RejectedRow) -> None:
-        if len(reasons) < _MOST_REASONS:
-            reasons.setdefault(rejected.reason, rejected.name)
+        reasons.add(rejected)
         reject(rejected)
 
     entries = source.entries() if captioned else uncaptioned_entries(source)
     if not write_manifest(target, _measured(entries, hashed) if measured else entries, note):
-        examples = "".join(f"; {name}: {reason}" for reason, name in sorted(reasons.items()))
-        what = "video or image with a caption" if captioned else "video or image"
-        raise ValueError(f"{source.path} holds no {what}{examples}")
+        raise ValueError(_empty(source, reasons, captioned))
     return Manifest(target)
 
 

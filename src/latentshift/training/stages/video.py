@@ -40,8 +40,8 @@ class VideoStage(DenoisingStage):
 
     def __init__(self, recipe: VideoRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
         torch.manual_seed(recipe.seed)
-        model = recipe.model
-        pipeline = _open_base(model)
+        model, variant = recipe.model, recipe.variant
+        pipeline = _open_base(model, variant)
         own_temporal = pipeline.temporal
         prepare_video_model(recipe, pipeline)
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
@@ -49,7 +49,7 @@ class VideoStage(DenoisingStage):
         base = model_fingerprint(*{**pipeline.components, "temporal": temporal}.values())
 
         def load(name: str, kind: type[nn.Module]) -> nn.Module:
-            return load_part(resolve_model(model), name, kind)
+            return load_part(resolve_model(model), name, kind, variant)
 
         num_frames = pipeline.config.num_frames
         self.batch_spec = clips_and_images(recipe.batch_size, num_frames, recipe.image_share)
@@ -61,7 +61,8 @@ class VideoStage(DenoisingStage):
             caption_dropout=recipe.caption_dropout,
             sample_prompts=recipe.sample_prompts,
         )
-        self.model, self.lora, self.exported_files = model, recipe.lora, recipe.exported_files
+        self.model, self.variant = model, variant
+        self.lora, self.exported_files = recipe.lora, recipe.exported_files
         self.weights, self.guidance_scale = recipe.weights, recipe.guidance_scale
         if recipe.lora is not None:
             add_lora(pipeline.unet, lora_of(recipe.lora))
@@ -80,7 +81,7 @@ class VideoStage(DenoisingStage):
             if exports != ("lora",):
                 merge_lora(pipeline.unet)
         if "delta" in exports:
-            save_delta(pipeline, open_pipeline(self.model), output / "delta.safetensors")
+            save_delta(pipeline, open_pipeline(self.model, variant=self.variant), output / "delta.safetensors")
         if "model" not in exports:
             return
         for part in (pipeline, pipeline.unet, pipeline.vae, pipeline.temporal):
@@ -109,9 +110,9 @@ def clips_and_images(clips: int, num_frames: int, image_share: float) -> Callabl
     return batch_spec
 
 
-def _open_base(model: str) -> LatentShiftPipeline:
+def _open_base(model: str, variant: str | None) -> LatentShiftPipeline:
     try:
-        return open_pipeline(model)
+        return open_pipeline(model, variant=variant)
     except ValueError as error:
         is_there = model == BUNDLED or Path(model).exists()
         hint = "" if is_there else "; train stage (b) first if it is a run"
