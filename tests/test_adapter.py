@@ -35,7 +35,10 @@ def recipe_for(base: Path, output: Path, *more: str) -> VideoRecipe:
         "train_text_encoder=false",
         "ema_decay=0.5",
         "optimizer={learning_rate: 1e-2, warmup_steps: 0}",
+        "num_frames=4",
         "sample_steps=2",
+        "sample_prompts=[red]",
+        "trackers=[]",
         "weights=float32",
         "compute={device: cpu}",
     ]

@@ -48,6 +48,7 @@ def test_the_comparison_is_one_command(cli, base: Path, tmp_path: Path) -> None:
         f"-o{tmp_path}/methods",
         "--seen=2",
         "--images=1",
+        "--dtype=float32",
         "--json=m.json",
     ]
     code, out, err = cli(*words, "--steps=2")
@@ -61,7 +62,7 @@ def test_the_comparison_is_one_command(cli, base: Path, tmp_path: Path) -> None:
         assert LatentShiftPipeline.from_pretrained(tmp_path / "methods" / method / "model").method == method
         assert f"| {method:36} |" in out
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "methods").glob("*/model/unet/*.safetensors")}
-    code, _, err = cli(*words, "--steps=2")
+    code, _, err = cli(*words, "--steps=2", "--quick")
     assert code == 0, err
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # what is trained is not trained again
     code, _, err = cli(*words, "--steps=2", "seed=5")

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.training.recipe import load_recipe
 from latentshift.training.stages.video import VideoStage
 from latentshift.video import as_clip, write_video
+from launch import Processes, command_line, finish
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -152,25 +152,9 @@ def test_encoding_by_several_processes_or_by_ray_makes_the_same_shards(cli, clip
     words += ["--device", "cpu"]
     assert cli(*words, "-o", "alone")[0] == 0
     expected = {path.name: path.read_bytes() for path in Path("alone").iterdir()}
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    run = subprocess.run(
-        [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "latentshift", *words, "-o", "together"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("kept 5 of 7") == 1
+    with Processes(command_line, *words, "-o", "together", processes=2) as processes:
+        finish(processes)
+    assert processes.printed().count("kept 5 of 7") == 1
     assert {path.name: path.read_bytes() for path in Path("together").iterdir()} == expected
     code, out, err = cli(*words, "-o", "ray", "--engine", "ray", "--actors", 2)
     assert code == 0, err
@@ -188,6 +172,8 @@ def tiny_run(model: Path, *words: object) -> list[object]:
         "steps=3",
         "batch_size=2",
         "sample_steps=2",
+        "sample_prompts=[a red star]",
+        "trackers=[]",
         "save_every=2",
         "optimizer={learning_rate: 1e-3, warmup_steps: 1}",
         "compute={precision: fp32, device: cpu}",
@@ -287,7 +273,7 @@ def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.
     add_clip(Path("clips"), "a.mp4", "a red star")
     assert cli("data", "encode", "clips", "-o", "shards", "--model", folder, "--seconds", 1)[0] == 0
     words = [f"model={folder}", "data=shards", "output=run", "train_text_encoder=false", "batch_size=1"]
-    words += ["sample_steps=2", "sample_prompts=[a red star]", "weights=float32", "compute.device=cpu"]
+    words += ["sample_steps=2", "sample_prompts=[a red star]", "weights=float32", "compute={device: cpu}"]
     recipe = load_recipe(RECIPES / "finetune-folder.yaml", words)
     stage = VideoStage(recipe, torch.device("cpu"))
     pipeline, encoders = stage.pipeline, stage.pipeline.sentences.encoders

@@ -114,7 +114,10 @@ def test_it_is_trained_by_the_same_recipe(sdxl_folder: Path, tmp_path: Path, tra
         f"train_text_encoder={str(trained).lower()}",
         "optimizer.warmup_steps=0",
         "optimizer.decay_steps=0",
+        "num_frames=4",
         "sample_steps=2",
+        "sample_prompts=[red]",
+        "trackers=[]",
         "weights=float32",
         "compute={device: cpu}",
     ]

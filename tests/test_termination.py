@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -40,23 +37,20 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
     nothing_is_lost(tmp_path / "run")
 
 
+def torchrun(*words: str) -> None:
+    from torch.distributed.run import main
+
+    main(list(words))
+
+
 def test_sigterm_to_torchrun_saves_too(tmp_path: Path) -> None:
-    """In fresh interpreters, as users launch them."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    launch += [f"--log-dir={tmp_path}/logs", "-m", "latentshift"]
-    process = subprocess.Popen(
-        [*launch, "train", *ENDLESS, f"output={tmp_path}/run"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    log = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and (not log.exists() or log.read_text().count("\n") < 3):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)  # torchrun hands it on, and ends with a code of its own
-    _, err = process.communicate(timeout=60)
-    assert process.returncode != 0 and "ended by SIGTERM after step" in err
+    """Its processes are fresh interpreters, as users launch them."""
+    launch = ["--standalone", "--nproc-per-node=2", f"--log-dir={tmp_path}/logs", "-m", "latentshift"]
+    with Processes(torchrun, *launch, "train", *ENDLESS, f"output={tmp_path}/run") as process:
+        wait_for_steps(process, tmp_path / "run", 3)
+        process.terminate()  # torchrun hands it on, and ends with a code of its own
+        (code,) = process.ended(60)
+    assert code != 0 and "ended by SIGTERM after step" in process.errors()
     nothing_is_lost(tmp_path / "run")
 
 
