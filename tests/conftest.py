@@ -92,9 +92,9 @@ TINY_BERT = {
 }
 
 
-def tiny_bert(seed: int = 0) -> LDMBertModel:
+def tiny_bert(seed: int = 0, **changes: object) -> LDMBertModel:
     torch.manual_seed(seed)
-    return LDMBertModel(LDMBertConfig(**TINY_BERT)).eval()
+    return LDMBertModel(LDMBertConfig(**{**TINY_BERT, **changes})).eval()
 
 
 def tiny_clip(seed: int = 0, kind: type[torch.nn.Module] = CLIPTextModel) -> torch.nn.Module:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import ONE_LEVEL, tiny_unet
+from conftest import ONE_LEVEL, tiny_bert, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
@@ -55,7 +55,6 @@ def test_two_processes_learn_what_one_learns_and_a_run_moves_between_them(
 
 
 VIDEO = [
-    "data={source: sprites, options: {clips: 4}}",
     "steps=3",
     "num_frames=4",
     "batch_size=4",
@@ -88,7 +87,8 @@ CASES = {
 
 def words_of(case: str, folder: Path) -> list[str]:
     recipe = str(RECIPES / "finetune-folder.yaml")
-    return [recipe, f"model={folder}/base", *VIDEO, f"output={folder}/shares/{case}", *CASES[case]]
+    data = f"data={{source: sprites, options: {{clips: 4}}, latents: {folder}/latents}}"  # encoded once for all cases
+    return [recipe, f"model={folder}/base", data, *VIDEO, f"output={folder}/shares/{case}", *CASES[case]]
 
 
 def train_all(folder: Path) -> None:
@@ -100,12 +100,12 @@ def train_all(folder: Path) -> None:
 def shares(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every case on two processes, one after the other.
 
-    The first step in shares takes torch a time that grows with the square of the number of weights: they are few.
+    The first step in shares takes torch a time that grows with the square of the number of tensors: they are few.
     """
     folder = tmp_path_factory.mktemp("shares")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
-    pipeline.register_modules(unet=tiny_unet(**ONE_LEVEL))
-    pipeline.text_encoder.config.dropout = 0.0  # it would differ between one process and two
+    text_encoder = tiny_bert(encoder_layers=1, dropout=0.0)  # which would differ between one process and two
+    pipeline.register_modules(unet=tiny_unet(**ONE_LEVEL, mid_block_type=None), text_encoder=text_encoder)
     pipeline.save_pretrained(folder / "base")
     finish(Processes(train_all, folder, processes=2))
     return folder
