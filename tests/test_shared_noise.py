@@ -20,11 +20,13 @@ from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
+from latentshift.evaluation.study import Study
 from latentshift.models.meta_init import meta_components
+from latentshift.settings import MOST_NOISE_SHARE
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 
-SHARES = [0.0, 0.5, 1.0, 2.0, 30.0]
+SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MOST_NOISE_SHARE]
 
 
 def covariance(frames: int, share: float) -> np.ndarray:
@@ -60,6 +62,15 @@ def test_the_order_of_frames_does_not_matter_and_equal_frames_stay_equal() -> No
     torch.testing.assert_close(mix_noise(noise, 2.0)[:, order], mix_noise(noise[:, order], 2.0), atol=1e-14, rtol=0)
     still = mix_noise(noise[:, :1].expand_as(noise), 2.0)
     assert torch.equal(still, still[:, :1].expand_as(still))
+
+
+def test_the_largest_share_holds_in_single_precision() -> None:
+    noise = torch.randn(2, 16, 3, 4, 4, generator=seeded(0)[0])
+    mixed = mix_noise(noise, MOST_NOISE_SHARE)
+    exact = mix_noise(noise.double(), MOST_NOISE_SHARE)
+    torch.testing.assert_close(mixed.double(), exact, atol=1e-6, rtol=1e-6)
+    back = unmix_noise(mixed, MOST_NOISE_SHARE)
+    torch.testing.assert_close(mix_noise(back, MOST_NOISE_SHARE), mixed, atol=2e-6, rtol=0)
 
 
 def test_one_frame_and_independent_noise_are_left_as_they_are() -> None:
@@ -258,7 +269,7 @@ def test_a_scheduler_that_clips_is_refused_and_serves_for_images(setting: str) -
     pipeline("red star", num_inference_steps=2, num_frames=1)
 
 
-@pytest.mark.parametrize("share", [-1, float("nan"), float("inf"), "much", None, True])
+@pytest.mark.parametrize("share", [-1, 1001, float("nan"), float("inf"), "much", None, True])
 def test_a_noise_share_that_is_none_is_refused(share: Any) -> None:
     with pytest.raises(ValueError, match="noise_share must be a number from 0"):
         pipeline_with(share)
@@ -283,6 +294,12 @@ def test_it_is_kept_with_the_model(sd1_folder: Path, tmp_path: Path) -> None:
     del settings["noise_share"]  # a folder of before
     index.write_text(json.dumps(settings))
     assert LatentShiftPipeline.from_pretrained(tmp_path / "model").config.noise_share == 0
+
+
+def test_a_study_is_of_one_share(tmp_path: Path) -> None:
+    Study(pipeline_with(0.0), "model", tmp_path, 2)
+    with pytest.raises(ValueError, match="noise_share was None and is now 1"):
+        Study(pipeline_with(1.0), "model", tmp_path, 2)
 
 
 def test_the_command_line_sets_and_shows_it(cli: Any, sd1_folder: Path) -> None:

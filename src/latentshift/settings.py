@@ -22,7 +22,7 @@ PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPi
 DTYPES = ("float32", "bfloat16", "float16")
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 TRAIN_TIMESTEPS = 1000  # T of the paper
-MOST_NOISE_SHARE = 1e6  # beyond it frames' own noise is lost in rounding
+MOST_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ def _scales(noise_share: float, frames: int) -> tuple[float, float]:
 
 
 def _scaled(values: Tensor, own: float, mean: float) -> Tensor:
-    # Sums frame by frame, point by point: reductions may add in another order in a larger batch.
-    total = reduce(torch.add, values.unbind(_FRAMES)).unsqueeze(_FRAMES)
-    return own * values + (mean - own) / values.shape[_FRAMES] * total
+    middle = _mean(values)
+    differing = values - middle
+    differing = differing - _mean(differing)  # what rounding left of the mean, which 1 / s would enlarge
+    return own * differing + mean * middle
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Of the frames, which are added one by one: a reduction may add in another order in a larger batch."""
+    return reduce(torch.add, values.unbind(_FRAMES)).unsqueeze(_FRAMES) / values.shape[_FRAMES]

@@ -60,6 +60,8 @@ class Study:
             "device": pipeline.device.type,
             "dtype": str(pipeline.dtype),
         }
+        if pipeline.config.noise_share > 0:  # left out at 0, as in studies from before there was one
+            self.settings["noise_share"] = pipeline.config.noise_share
         check_or_write_settings(output, self.settings)
 
     def scores(self, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
