@@ -22,7 +22,7 @@ from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 from latentshift.evaluation.study import Study
 from latentshift.models.meta_init import meta_components
-from latentshift.settings import MOST_NOISE_SHARE
+from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MOST_NOISE_SHARE, ShiftConfig
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 
@@ -344,3 +344,33 @@ def test_training_on_single_frames_and_without_sharing_is_as_it_was() -> None:
     assert torch.equal(loss(1), loss(1, noise_share=2.0))
     assert torch.equal(loss(3), loss(3, noise_share=0.0))
     assert not torch.equal(loss(3), loss(3, noise_share=2.0))
+
+
+def test_a_kept_image_model_draws_its_image_in_every_frame_as_the_share_grows() -> None:
+    """With a → ∞ all frames have one noise, √F times the mean of the draws; what differs falls as 1 / a."""
+    replicate = {**ShiftConfig().to_dict(), "padding": "replicate"}
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+
+    def run(latents: Tensor, share: float, shift: dict | None) -> Tensor:
+        pipeline = pipeline_with(share, scheduler=make_sampler("ddim", paper_scheduler()), shift=shift)
+        options = {"num_inference_steps": 5, "output_type": "latent", "num_frames": latents.shape[1]}
+        return pipeline("red star", latents=latents, **options).frames
+
+    image = run(noise.mean(dim=1, keepdim=True) * 3**0.5, 0.0, None)
+    away = [float((run(noise, share, replicate) - image).square().mean().sqrt()) for share in (0.0, 16.0, 64.0, 1000.0)]
+    assert away[0] > 5 * away[1] and away[2] == pytest.approx(away[1] / 4, rel=0.1)
+    assert away[3] == pytest.approx(away[2] * 0.064, rel=0.1)
+
+
+def test_init_keeps_the_image_model(cli: Any, sd1_folder: Path) -> None:
+    assert cli("init", "--base", sd1_folder, "--keep-image", "-o", "kept")[0] == 0
+    facts = json.loads(cli("info", "kept", "--json")[1])
+    assert (facts["shift"]["padding"], facts["noise_share"]) == ("replicate", KEEP_IMAGE_NOISE_SHARE)
+    assert cli("init", "--base", sd1_folder, "--keep-image", "--noise-share", 1, "--fold", 4, "-o", "one")[0] == 0
+    facts = json.loads(cli("info", "one", "--json")[1])
+    assert (facts["shift"]["padding"], facts["shift"]["fold"], facts["noise_share"]) == ("replicate", 4, 1)
+    assert cli("init", "--base", sd1_folder, "--keep-image", "--method", "latent-vdm", "-o", "vdm")[0] == 0
+    facts = json.loads(cli("info", "vdm", "--json")[1])
+    assert (facts["method"], facts["shift"], facts["noise_share"]) == ("latent-vdm", None, KEEP_IMAGE_NOISE_SHARE)
+    code, _, err = cli("init", "--base", sd1_folder, "--keep-image", "--padding", "zeros", "-o", "wrong")
+    assert code == 1 and "--keep-image needs --padding replicate, not zeros" in err and not Path("wrong").exists()

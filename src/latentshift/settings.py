@@ -22,6 +22,7 @@ PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPi
 DTYPES = ("float32", "bfloat16", "float16")
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 TRAIN_TIMESTEPS = 1000  # T of the paper
+KEEP_IMAGE_NOISE_SHARE = 4.0  # docs/method.md says why
 MOST_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
 
 

@@ -9,7 +9,7 @@ import typer
 from latentshift.error_text import printable
 from latentshift.model_paths import check_model
 from latentshift.progress import status
-from latentshift.settings import FAMILIES, METHODS, ShiftConfig, check_noise_share
+from latentshift.settings import FAMILIES, KEEP_IMAGE_NOISE_SHARE, METHODS, ShiftConfig, check_noise_share
 
 
 def init(
@@ -51,6 +51,12 @@ def init(
         "--noise-share",
         help="How much of the noise frames share, 0 or more; 0: none (the paper's). Default: the base's, or 0.",
     ),
+    keep_image: bool = typer.Option(
+        False,
+        "--keep-image",
+        help="Keep what the image model draws: before any training a video is that image, nearly still. Sets --padding "
+        f"replicate, and --noise-share {KEEP_IMAGE_NOISE_SHARE:g} unless it is given.",
+    ),
     frames: int | None = typer.Option(None, "--frames", help="Frames per video. Default: the base's, or 16."),
     fps: int | None = typer.Option(None, "--fps", help="Frames per second. Default: the base's, or 8."),
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
@@ -71,6 +77,10 @@ def init(
             raise ValueError(f"{option} must be 1 or more, not {number}")
     if noise_share is not None:
         check_noise_share(noise_share, "--noise-share")
+    if keep_image:
+        if padding not in (None, "replicate"):
+            raise ValueError(f"--keep-image needs --padding replicate, not {padding}; leave one of them out")
+        noise_share = KEEP_IMAGE_NOISE_SHARE if noise_share is None else noise_share
     chosen = {"fold": fold, "padding": padding, "direction": direction}
     given = {name: value for name, value in chosen.items() if value is not None}
     ShiftConfig(**given)  # type: ignore[arg-type]  # refuses invalid values before anything is loaded
@@ -105,6 +115,8 @@ def init(
         )
     if method is not None:
         pipeline.set_method(method)
+    if keep_image and pipeline.config.shift is not None:
+        given["padding"] = "replicate"
     if given:
         pipeline.set_shift({**(pipeline.config.shift or {}), **given})
     if noise_share is not None:
