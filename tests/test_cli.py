@@ -285,6 +285,11 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     seen, _, images, _ = report["parts"]
     assert [part["n"] for part in report["parts"]] == [2, 1, 2, 1]
     assert images["motion"] is None and seen["reader_on_true_clips"]["joint"] >= 0.99
+    rendered, reconstructed = seen["true_clips"]["rendered"], seen["true_clips"]["through_autoencoder"]
+    assert rendered["n"] == reconstructed["n"] == 2 and rendered["joint"] == 1.0
+    assert rendered["colour_drift"] == {"mean": 0.0, "standard_error": 0.0, "n": 2, "missing": 0}
+    assert "true clips rendered (2): background 100.0  colour 100.0" in out and "colour drift 0.0" in out
+    assert sum(each["n"] for each in seen["motions"].values()) == 2 and "motions" not in images
     log = Path("study/readings/seen.jsonl")
     first = log.read_text()
     log.write_text(first + first.splitlines()[0][:20])  # a kill in the middle of a line

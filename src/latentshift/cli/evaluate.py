@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,30 @@ def evaluate(
 
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts):
-        print(_line(part, scores))
+        for line in _lines(part, scores):
+            print(line)
     print(printable(output / "report.json", 4096))
 
 
-def _line(name: str, scores: dict[str, Any]) -> str:
+def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
+    """A part's scores, the same of true clips, and those of each motion."""
+    yield f"{name} ({scores['n']}): {_text(scores)}"
+    yield f"  reader on true clips: {_text(scores['reader_on_true_clips'])}"
+    for kind, of_true in scores["true_clips"].items():
+        yield f"  true clips {kind.replace('_', ' ')} ({of_true['n']}): {_text(of_true)}"
+    for motion, of_motion in scores.get("motions", {}).items():
+        yield f"  {motion} ({of_motion['n']}): {_text(of_motion)}"
+
+
+def _text(scores: dict[str, Any]) -> str:
+    """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
+    from latentshift.evaluation.sprites_study import STABILITY_FIELDS
     from latentshift.evaluation.study import SCORES
 
-    def shares(of: dict[str, Any]) -> str:
-        return "  ".join(f"{key} {100 * of[key]:.1f}" for key in SCORES if of[key] is not None)
-
-    reader = shares(scores["reader_on_true_clips"])
-    return f"{name} ({scores['n']}): {shares(scores)} %\n  reader on true clips: {reader} %"
+    text = "  ".join(f"{key} {100 * scores[key]:.1f}" for key in SCORES if scores[key] is not None) + " %"
+    for key in STABILITY_FIELDS:
+        if key in scores:
+            mean, missing = scores[key]["mean"], scores[key]["missing"]
+            shown = "none" if mean is None else f"{mean:.1f}"
+            text += f"  {key.replace('_', ' ')} {shown}" + (f" (nothing to measure in {missing})" if missing else "")
+    return text

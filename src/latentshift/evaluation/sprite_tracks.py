@@ -82,6 +82,16 @@ class Tracks:
 
 
 @dataclass(frozen=True, eq=False)
+class Segments:
+    """Where the thing of a clip is in each frame, and what colour it has."""
+
+    masks: np.ndarray  # (F, S, S) how much of each pixel the thing covers, 0 … 1, sharpened; 0 in frames without one
+    seen: np.ndarray  # (F,) frames with exactly one thing
+    crowded: np.ndarray  # (F,) frames with two or more
+    colours: np.ndarray  # (8,) share of the thing's pixels that each of COLOURS has
+
+
+@dataclass(frozen=True, eq=False)
 class _Bank:
     """Rendered masks at unit area, centroid in the middle: per thing, blurs times angles."""
 
@@ -131,6 +141,23 @@ def _distance(video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return offset, np.sqrt(np.einsum("fhwc,fhwc->fhw", offset, offset))
 
 
+def segment(video: np.ndarray) -> Segments:
+    """Find the thing of a clip in each frame.
+
+    Args:
+        video: uint8 RGB (F, S, S, 3), S >= 32; one frame is an image.
+
+    Raises:
+        ValueError: for another dtype or shape.
+    """
+    check_video(video)
+    cover, core = _cover(video)
+    masks, seen, crowded = _largest_pieces(cover)
+    colours, others = _colours(video, core, masks)
+    crowded |= seen & (others > CROWD_SHARE * masks.sum(axis=(1, 2)))
+    return Segments(masks, seen & ~crowded, crowded, colours)
+
+
 def track(video: np.ndarray) -> Tracks:
     """Segment and track the thing of a clip.
 
@@ -140,13 +167,9 @@ def track(video: np.ndarray) -> Tracks:
     Raises:
         ValueError: for another dtype or shape.
     """
-    check_video(video)
+    segments = segment(video)
+    masks, seen, crowded, colours = segments.masks, segments.seen, segments.crowded, segments.colours
     frames, size = video.shape[:2]
-    cover, core = _cover(video)
-    masks, seen, crowded = _largest_pieces(cover)
-    colours, others = _colours(video, core, masks)
-    crowded |= seen & (others > CROWD_SHARE * masks.sum(axis=(1, 2)))
-    seen &= ~crowded
 
     def over_all(values: np.ndarray) -> np.ndarray:
         column = np.full(frames, np.nan)

@@ -12,15 +12,26 @@ import numpy as np
 import torch
 
 from latentshift.contact_sheet import contact_sheet
-from latentshift.evaluation.sprites_study import PARTS, Part, check_or_write_settings, prompts_of, read_part, score_part
+from latentshift.evaluation.sprites_study import (
+    PARTS,
+    Part,
+    check_or_write_settings,
+    prompts_of,
+    read_part,
+    score_log,
+    score_part,
+    true_clip,
+)
 from latentshift.files import atomic_write_text
 from latentshift.frame_context import frames_independent
+from latentshift.models.autoencoder import mean_latents
 from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar, status
-from latentshift.video import as_clip, write_video
+from latentshift.video import as_clip, to_uint8, to_unit, write_video
 
 _SHEET_ROWS = 16
+_TRUE_CLIPS = 128  # at most: those that go through the autoencoder take a while
 SCORES = ("background", "colour", "motion", "thing", "joint")
 
 
@@ -97,7 +108,31 @@ class Study:
             first = [generate(prompt, seed) for _, prompt, seed in again]
         if len(first) == shown:
             write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in wanted], columns=16)[None])
-        return score_part(part, count, size, log)
+        return {
+            **score_part(part, count, size, log),
+            "true_clips": self._read_true_clips(part, min(count, _TRUE_CLIPS)),
+        }
+
+    def _read_true_clips(self, part: Part, count: int) -> dict[str, Any]:
+        """The scores of the true clips of a part's prompts, as they are rendered and through the autoencoder."""
+        size = self.pipeline.sample_size
+        # Parts that differ in how a model generates have the same true clips.
+        kind = "images" if part.image else "held_out" if part.held_out else "seen"
+
+        def rendered(_: str, seed: int) -> np.ndarray:
+            return true_clip(part, seed - part.first_seed, size)
+
+        def through_autoencoder(prompt: str, seed: int) -> np.ndarray:
+            return reconstruct(self.pipeline, rendered(prompt, seed))
+
+        scores = {}
+        for name, make in (("rendered", rendered), ("through_autoencoder", through_autoencoder)):
+            log = self.output / "readings" / f"true_{kind}_{name}.jsonl"
+            videos = read_part(part, count, size, make, log)
+            for _ in progress_bar(videos, total=count, text=f"{part.name}: true clips", unit="video", leave=False):
+                pass
+            scores[name] = score_log(part, count, size, log)
+        return scores
 
     def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:
         with nullcontext() if part.shift else frames_independent(self.pipeline.unet):
@@ -110,3 +145,15 @@ class Study:
                 return_dict=False,
             )[0]
         return as_clip(video)
+
+
+@torch.no_grad()
+def reconstruct(pipeline: LatentShiftPipeline, clip: np.ndarray) -> np.ndarray:
+    """A clip, uint8 (F, S, S, 3), through the autoencoder: the posterior's mean, decoded as a generated video is.
+
+    Raises:
+        NotFiniteError: if the autoencoder's output is not finite.
+    """
+    pixels = to_unit(torch.from_numpy(clip)).permute(0, 3, 1, 2).to(pipeline.device, pipeline.vae.dtype)
+    (frames,) = pipeline.decode(mean_latents(pipeline.vae, pixels)[None])
+    return to_uint8(frames.float().cpu().permute(0, 2, 3, 1).numpy())

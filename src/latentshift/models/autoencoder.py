@@ -57,6 +57,11 @@ def sample_moments(autoencoder: AutoencoderKL, moments: Tensor, noise: Tensor) -
     return normalize_latents(autoencoder, mean + (0.5 * log_variance.clamp(-30.0, 20.0)).exp() * noise)
 
 
+def mean_latents(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
+    """Scaled latents (M, C, h, w) of frames (M, 3, S, S) in [-1, 1]: the mean of each posterior."""
+    return normalize_latents(autoencoder, encode_moments(autoencoder, frames).chunk(2, dim=1)[0])
+
+
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None) -> Tensor:
     """Frames (M, 3, S, S) in about [-1, 1] from scaled latents (M, C, h, w), ``chunk_size`` at a time (none: all)."""
     scaling = autoencoder.config.scaling_factor
