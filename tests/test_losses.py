@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from latentshift.diffusion.noise import add_noise, paper_scheduler
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.training.build import build_unet
 from latentshift.training.losses import AutoencoderLoss, FrameBatch
@@ -32,3 +33,14 @@ def test_a_u_net_has_as_many_layers_at_each_level_as_its_recipe_says() -> None:
     unet = build_unet(model, 8, autoencoder)
     assert [len(block.resnets) for block in unet.down_blocks] == [1, 3, 2]
     assert [len(block.resnets) for block in unet.up_blocks] == [3, 4, 2]
+
+
+def test_a_schedule_with_zero_terminal_snr_ends_in_noise_alone() -> None:
+    scheduler = paper_scheduler("v_prediction", zero_terminal_snr=True)
+    clean, noise, last = torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.tensor([999, 999])
+    noisy, target = add_noise(scheduler, clean, noise, last)
+    assert torch.equal(noisy, noise)
+    torch.testing.assert_close(target, -clean)
+    usual = paper_scheduler().alphas_cumprod.sqrt()
+    scaled = scheduler.alphas_cumprod.sqrt()
+    torch.testing.assert_close(scaled, (usual - usual[-1]) * usual[0] / (usual[0] - usual[-1]), rtol=1e-3, atol=1e-5)

@@ -81,6 +81,8 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
     with pytest.raises(ValueError, match="channels names 3 levels and layers_per_block 2"):
         load_recipe(tmp_path / "levels.yaml")
+    with pytest.raises(ValueError, match="set prediction_type to v_prediction"):
+        load_recipe(RECIPES / "sprites-image.yaml", ["zero_terminal_snr=true", "prediction_type=epsilon"])
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,15 @@ BETA_START = 8.5e-4
 BETA_END = 1.2e-2
 
 
-def paper_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
+def paper_scheduler(prediction_type: str = "epsilon", *, zero_terminal_snr: bool = False) -> DDPMScheduler:
     """The paper's schedule and sampler: T = 1000, "quad" β from 8.5e-4 to 1.2e-2, DDPM with a fixed variance.
 
     Respaced timesteps run evenly from the last to the first, both included.
+
+    Args:
+        prediction_type: what the U-Net predicts.
+        zero_terminal_snr: rescale β so that nothing of the clean latents is left at the last timestep (Lin et al. 2024,
+            Algorithm 1); the prediction of noise can't be learned there.
     """
     return DDPMScheduler(
         num_train_timesteps=TRAIN_TIMESTEPS,
@@ -30,6 +35,7 @@ def paper_scheduler(prediction_type: str = "epsilon") -> DDPMScheduler:
         clip_sample=False,
         prediction_type=prediction_type,
         timestep_spacing="linspace",
+        rescale_betas_zero_snr=zero_terminal_snr,
     )
 
 

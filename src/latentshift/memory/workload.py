@@ -197,6 +197,7 @@ def _meta_pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
         text_model,
         recipe.prediction_type or "epsilon",
         autoencoder,
+        zero_terminal_snr=recipe.zero_terminal_snr,
         train_text_encoder=recipe.train_text_encoder,
         meta=True,
     )

@@ -41,6 +41,7 @@ def new_image_model(
     prediction_type: str,
     autoencoder: AutoencoderKL,
     *,
+    zero_terminal_snr: bool = False,
     train_text_encoder: bool = True,
     meta: bool = False,
 ) -> LatentShiftPipeline:
@@ -51,6 +52,7 @@ def new_image_model(
         text_model: its text encoder and tokenizer (:func:`latentshift.training.text_model.build_text_model`).
         prediction_type: what the U-Net learns to predict.
         autoencoder: of stage (a); it is frozen.
+        zero_terminal_snr: whether its schedule ends in noise alone.
         train_text_encoder: whether the text encoder is trained along.
         meta: the U-Net lies on torch's meta device, without weights.
     """
@@ -63,7 +65,7 @@ def new_image_model(
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=new_unet,
-        scheduler=paper_scheduler(prediction_type),
+        scheduler=paper_scheduler(prediction_type, zero_terminal_snr=zero_terminal_snr),
     )
     pipeline.sentences.requires_grad_(train_text_encoder)
     return pipeline

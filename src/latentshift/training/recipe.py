@@ -375,6 +375,9 @@ class ImageRecipe(DiffusionSettings):
         "image pipeline's folder; none: a new one",
     )
     train_text_encoder: bool = Field(True, description="false: a pretrained one is frozen")
+    zero_terminal_snr: bool = Field(
+        False, description="rescale the noise schedule so that its last timestep is noise alone (the paper's is not)"
+    )
 
     @property
     def bases(self) -> tuple[str | Path, ...]:
@@ -396,6 +399,15 @@ class ImageRecipe(DiffusionSettings):
             raise ValueError("text_encoder brings its own tokenizer, and tokenizer is set; leave one of them out")
         if self.text_encoder is None and not self.train_text_encoder:
             raise ValueError("train_text_encoder is false, and a new text encoder knows nothing; set text_encoder")
+        return self
+
+    @model_validator(mode="after")
+    def _last_timestep_is_learned(self) -> ImageRecipe:
+        if self.zero_terminal_snr and self.prediction_type != "v_prediction":
+            raise ValueError(
+                "zero_terminal_snr leaves nothing to learn at the last timestep by the prediction of noise; set "
+                "prediction_type to v_prediction"
+            )
         return self
 
 

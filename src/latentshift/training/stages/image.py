@@ -39,6 +39,7 @@ class ImageStage(DenoisingStage):
             text_model,
             recipe.prediction_type or "epsilon",
             autoencoder,
+            zero_terminal_snr=recipe.zero_terminal_snr,
             train_text_encoder=recipe.train_text_encoder,
         )
         if recipe.has_sprites_vocabulary and not list_checkpoints(recipe.output / "checkpoints"):
