@@ -85,10 +85,10 @@ def test_base_and_file_are_the_model(words: tuple[str, ...], sd1_folder: Path, t
         check_same(again, tuned)
         assert not any("lora" in name for name in again.unet.state_dict())
     with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()["latentshift"])
-    del told["settings"]["sample_size"]  # as in the first files
+        content = json.loads(file.metadata()["latentshift"])
+    del content["settings"]["sample_size"]  # as in the first files
     old = tmp_path / "old.safetensors"
-    save_file(load_file(tmp_path / "lora.safetensors"), old, metadata={"latentshift": json.dumps(told)})
+    save_file(load_file(tmp_path / "lora.safetensors"), old, metadata={"latentshift": json.dumps(content)})
     again = LatentShiftPipeline.from_pretrained(sd1_folder)
     size = again.sample_size
     load_adapter(again, old)
@@ -124,10 +124,10 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
     save_file({"unet.x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(lora.read_bytes()[:40])
     with safe_open(lora, framework="pt") as file:
-        told = json.loads(file.metadata()["latentshift"])
-    told["lora"]["targets"] = ["to_q"]
-    save_file(load_file(lora), tmp_path / "other.safetensors", metadata={"latentshift": json.dumps(told)})
-    for model, option, path, said in (
+        content = json.loads(file.metadata()["latentshift"])
+    content["lora"]["targets"] = ["to_q"]
+    save_file(load_file(lora), tmp_path / "other.safetensors", metadata={"latentshift": json.dumps(content)})
+    for model, option, path, message in (
         (sd1_folder, "--lora", delta, "is a delta and no lora"),
         (sd1_folder, "--lora", tmp_path / "foreign.safetensors", "was not made by latentshift"),
         (sd1_folder, "--lora", tmp_path / "broken.safetensors", "can't be read"),
@@ -137,7 +137,7 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
         (tmp_path / "model", "--delta", delta, "made of another base"),
     ):
         code, _, err = cli("generate", "red", "--model", model, option, path, "-o", "clip.gif")
-        assert code == 1 and said in err.splitlines()[-1] and "Traceback" not in err, err
+        assert code == 1 and message in err.splitlines()[-1] and "Traceback" not in err, err
 
 
 def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path) -> None:
@@ -148,24 +148,24 @@ def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path)
     save_lora(pipeline, lora, tmp_path / "lora.safetensors")
     tensors = load_file(tmp_path / "lora.safetensors")
     with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()["latentshift"])
+        content = json.loads(file.metadata()["latentshift"])
     file = tmp_path / "wrong.safetensors"
-    temporal, settings = told["temporal"], told["settings"]
-    for change, said in (
+    temporal, settings = content["temporal"], content["settings"]
+    for change, message in (
         ([1], "must be a group of settings"),
         ({"kind": "both"}, "kind must be one of lora, delta"),
         ({"settings": {**settings, "num_frames": "sixteen"}}, "settings: num_frames must be a whole number"),
         ({"settings": {**settings, "shift": {"fold": 1}}}, "shift: fold must be a whole number"),
         ({"settings": {}}, "settings: num_frames is missing"),
-        ({"lora": {**told["lora"], "rank": 10**9}}, "lora: rank must be a whole number"),
-        ({"lora": {**told["lora"], "colour": 1}}, "lora: there is no setting 'colour'"),
+        ({"lora": {**content["lora"], "rank": 10**9}}, "lora: rank must be a whole number"),
+        ({"lora": {**content["lora"], "colour": 1}}, "lora: there is no setting 'colour'"),
         ({"temporal": {**temporal, "max_distance": 2**16}}, "is damaged: its temporal layers do not match"),
         ({"temporal": {**temporal, "widths": [2**20] * 4}}, "is damaged: its temporal layers do not match"),
         ({"temporal": {"widths": 3}}, "temporal: heads is missing"),
     ):
-        wrong = change if isinstance(change, list) else {**told, **change}
+        wrong = change if isinstance(change, list) else {**content, **change}
         save_file(tensors, file, metadata={"latentshift": json.dumps(wrong)})
-        with pytest.raises(ValueError, match=said) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             load_adapter(LatentShiftPipeline.from_pretrained(sd1_folder), file)
         assert str(file) in str(caught.value) and "\n" not in str(caught.value)
     save_file(tensors, file, metadata={"latentshift": "[" * 100_000})
@@ -174,7 +174,7 @@ def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ((LORA, "train_text_encoder=true"), "lora trains the U-Net alone"),
         (("lora={rank: 0}",), "lora.rank"),
@@ -182,8 +182,8 @@ def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path)
         ((LORA, "lora.targets=[nothing]"), "nothing"),
     ],
 )
-def test_settings_that_do_not_hold(words: tuple[str, ...], said: str, sd1_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_do_not_hold(words: tuple[str, ...], message: str, sd1_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
         tune(sd1_folder, tmp_path, *words)
 
 
@@ -240,13 +240,13 @@ def test_the_tensors_of_a_file_are_read_alike_whatever_their_alpha(sd1_folder: P
     assert moved > 8
     # A file of before: alpha is told, and the tensors are as trained.
     with safe_open(tmp_path / "lora.safetensors", framework="pt") as file:
-        told = json.loads(file.metadata()["latentshift"])
-    told["lora"]["alpha"] = 10.0
+        content = json.loads(file.metadata()["latentshift"])
+    content["lora"]["alpha"] = 10.0
     tensors = {
         name: value / 2.5 if "lora_B" in name else value
         for name, value in load_file(tmp_path / "lora.safetensors").items()
     }
-    save_file(tensors, tmp_path / "before.safetensors", metadata={"latentshift": json.dumps(told)})
+    save_file(tensors, tmp_path / "before.safetensors", metadata={"latentshift": json.dumps(content)})
     before = LatentShiftPipeline.from_pretrained(sd1_folder)
     load_adapter(before, tmp_path / "before.safetensors")
     for name, value in expected.items():

@@ -138,9 +138,9 @@ def test_a_sampler_keeps_the_bases_schedule_or_is_refused(case: str, name: str) 
         a, s = alpha.sqrt(), (1 - alpha).sqrt()
         guess = (scaled - a * clean) / s
         kind = made.config.prediction_type
-        told = {"epsilon": guess, "v_prediction": a * guess - s * clean, "sample": clean}[kind]
+        output = {"epsilon": guess, "v_prediction": a * guess - s * clean, "sample": clean}[kind]
         options = {"generator": generator} if "generator" in made.step.__code__.co_varnames else {}
-        latents = made.step(told, timestep, latents, **options).prev_sample
+        latents = made.step(output, timestep, latents, **options).prev_sample
     assert torch.isfinite(latents).all()
     torch.testing.assert_close(latents, clean, atol=0.06, rtol=0)
 
@@ -370,9 +370,9 @@ def test_a_guidance_distilled_unet_is_given_its_guidance(sd1_folder: Path, tmp_p
     ours, stock = both(tmp_path / "base")
     for each in (ours, stock):
         each.scheduler = make_sampler("ddim", ours.scheduler)
-    found = [ours("red star", num_frames=1, num_inference_steps=2, guidance_scale=scale, output_type="latent",
+    results = [ours("red star", num_frames=1, num_inference_steps=2, guidance_scale=scale, output_type="latent",
                   latents=NOISE[:, None]).frames for scale in (2.0, 8.0)]  # fmt: skip
-    assert not torch.equal(*found)
+    assert not torch.equal(*results)
     with pytest.raises(ValueError, match="negative_prompt has no effect"):
         ours("red star", negative_prompt="black")
     with pytest.raises(ValueError, match="can't be trained: its U-Net is guidance-distilled"):
@@ -542,5 +542,5 @@ def test_thresholds_are_of_whole_videos(sd1_folder: Path) -> None:
 
 def test_sdxl_is_a_pipeline_of_two_encoders(sdxl_folder: Path) -> None:
     assert isinstance(DiffusionPipeline.from_pretrained(sdxl_folder), StableDiffusionXLPipeline)
-    found = LatentShiftPipeline.from_pretrained(sdxl_folder)
-    assert found.config.force_zeros_for_empty_prompt
+    loaded = LatentShiftPipeline.from_pretrained(sdxl_folder)
+    assert loaded.config.force_zeros_for_empty_prompt

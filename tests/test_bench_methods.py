@@ -71,7 +71,7 @@ def test_the_comparison_is_one_command(cli, base: Path, tmp_path: Path) -> None:
 
 def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: Path, tmp_path: Path) -> None:
     words = ["bench", "methods", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/methods"]
-    for changed, said in (
+    for changed, message in (
         (["--steps=0"], "num_inference_steps must lie between"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
@@ -80,7 +80,7 @@ def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: 
         (["num_frames=8"], "the reader reads clips of 16 frames, and these would have 8"),
     ):
         code, _, err = cli(*words, *changed)
-        assert code != 0 and said in err and "Traceback" not in err
+        assert code != 0 and message in err and "Traceback" not in err
     assert not (tmp_path / "methods").exists()
 
 
@@ -88,8 +88,8 @@ def test_a_shift_of_ones_own_is_the_shifts_alone(base: Path, tmp_path: Path) -> 
     recipe = load_recipe(RECIPE, [*TINY, f"model={base}", "shift={fold: 4}"])
     comparison = MethodComparison(recipe, tmp_path, {}, 2, "cpu", torch.float32)
     comparison.check()
-    told = {each.method: each.shift for each in comparison._recipes()}
-    assert told["latent-shift"].fold == 4 and told["latent-vdm"] is told["none"] is None
+    shift_of = {each.method: each.shift for each in comparison._recipes()}
+    assert shift_of["latent-shift"].fold == 4 and shift_of["latent-vdm"] is shift_of["none"] is None
     for each in comparison._recipes():
         pipeline = LatentShiftPipeline.from_pretrained(base)
         prepare_video_model(each, pipeline)

@@ -36,9 +36,9 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
         save(tmp_path, step)
     (tmp_path / ".0123.part").mkdir()  # a save that was killed
     drop_checkpoints(tmp_path, keep=1, always=(2, None))
-    found = list_checkpoints(tmp_path)
-    assert [checkpoint_step(path) for path in found] == [2, 3] and len(list(tmp_path.iterdir())) == 2
-    newest = load_checkpoint(found[-1])
+    kept = list_checkpoints(tmp_path)
+    assert [checkpoint_step(path) for path in kept] == [2, 3] and len(list(tmp_path.iterdir())) == 2
+    newest = load_checkpoint(kept[-1])
     assert newest.step == 3 and newest.values == {"note": 3} and newest.tensors["weights"]["w"].tolist() == [3.0] * 20
 
 

@@ -76,7 +76,7 @@ def test_settings_make_the_video_that_they_make_in_python(
     words: tuple[object, ...], settings: dict[str, Any], cli, model: Path
 ) -> None:
     plain = ("generate", "red", "--model", model, "--steps", 3, "--seed", 1)
-    assert cli(*plain, *words, "-o", "told")[0] == 0
+    assert cli(*plain, *words, "-o", "by-command")[0] == 0
     assert cli(*plain, "-o", "plain")[0] == 0
 
     settings = {"dtype": torch.float32, "sampler": None, "shift": {}, **settings}
@@ -85,9 +85,9 @@ def test_settings_make_the_video_that_they_make_in_python(
     pipeline.set_shift({**pipeline.config.shift, **settings.pop("shift")})
     seed = torch.Generator().manual_seed(1)
     video = pipeline("red", num_inference_steps=3, generator=seed, output_type="pil", **settings).frames[0]
-    told = read_video(Path("told"))[0]
-    assert np.array_equal(told, np.stack([np.asarray(frame) for frame in video]))
-    assert np.array_equal(told, read_video(Path("plain"))[0]) == (words == ())
+    by_command = read_video(Path("by-command"))[0]
+    assert np.array_equal(by_command, np.stack([np.asarray(frame) for frame in video]))
+    assert np.array_equal(by_command, read_video(Path("plain"))[0]) == (words == ())
 
 
 def test_frames_a_second_are_those_of_the_file(cli, model: Path) -> None:
@@ -244,13 +244,13 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
     assert cli("init", "--base", "vdm", "-o", "shifted", "--method", "latent-shift")[0] == 0
     facts = json.loads(cli("info", "shifted", "--json")[1])
     assert facts["method"] == "latent-shift" and facts["parameters"]["temporal"] == 0
-    for words, told in (
+    for words, message in (
         (("--method", "vdm"), "unknown method 'vdm'"),
         (("--method", "latent-vdm", "--fold", 4), "--fold needs --method latent-shift, not latent-vdm"),
         (("--base", "vdm", "--fold", 4), "--fold needs the temporal shift, which vdm does not use (latent-vdm)"),
     ):
         code, _, err = cli("init", "--base", sd1_folder, "-o", "wrong", *words)
-        assert code == 1 and told in err and not Path("wrong").exists()
+        assert code == 1 and message in err and not Path("wrong").exists()
 
 
 def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path: Path) -> None:

@@ -201,13 +201,13 @@ def agree(path: Path) -> None:
         (ends - 1.51, 6, 1.5),
         (0.77 * ends, 1, 1),
     ):
-        found, when = read_numbers(path, start, num_frames, seconds)
+        read, when = read_numbers(path, start, num_frames, seconds)
         moments = start + np.arange(num_frames) * seconds / num_frames
-        for number, time, moment in zip(found, when, moments, strict=True):
-            assert number in on_screen(times, numbers, moment), (start, found)
+        for number, time, moment in zip(read, when, moments, strict=True):
+            assert number in on_screen(times, numbers, moment), (start, read)
             assert number in on_screen(times, numbers, time), (
                 start,
-                found,
+                read,
                 when,
             )  # its time is its own
 
@@ -221,10 +221,10 @@ def test_frames_are_those_that_are_on_screen(name: str, tmp_path: Path) -> None:
 def test_scenes_are_found_over_every_frame(name: str, tmp_path: Path) -> None:
     path = made(tmp_path, name)
     times, numbers = by_program(path)
-    found = [(when, number_of(picture)) for when, _, picture in each_frame(row(path, start=1.0, end=3.0), SIDE)]
+    read = [(when, number_of(picture)) for when, _, picture in each_frame(row(path, start=1.0, end=3.0), SIDE)]
     inside = (times > 1.0 - 1e-3) & (times < 3.0 - 1e-3)
-    assert [number for _, number in found] == numbers[inside].tolist()
-    assert np.allclose([when for when, _ in found], times[inside], atol=SLACK)
+    assert [number for _, number in read] == numbers[inside].tolist()
+    assert np.allclose([when for when, _ in read], times[inside], atol=SLACK)
 
 
 def test_a_stream_that_begins_between_keyframes_begins_where_it_can_be_decoded(tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_joined_recordings_are_never_half_in_silence(kind: str, tmp_path: Path) 
     assert refused.value.kind == "no-times"
     assert [number_of(frame) for frame in read_video(joined)[0]] == list(range(FRAMES))
     ffmpeg("-v", "error", "-i", joined, tmp_path / "whole.mp4")
-    found, _ = read_numbers(tmp_path / "whole.mp4", 2.52, 4, 2.0)
-    assert np.abs(np.array(found) - [50, 60, 70, 80]).max() <= 3  # the program leaves a few frames' room between them
+    read, _ = read_numbers(tmp_path / "whole.mp4", 2.52, 4, 2.0)
+    assert np.abs(np.array(read) - [50, 60, 70, 80]).max() <= 3  # the program leaves a few frames' room between them
 
 
 def test_presentation_times_that_are_decoding_times_are_not_believed(tmp_path: Path) -> None:
@@ -266,8 +266,8 @@ def test_presentation_times_that_are_decoding_times_are_not_believed(tmp_path: P
     for name in ("h264-b.avi", "copied.mp4"):
         for start in (0.0, 2.52, 4.48):
             expected = (np.floor((start + np.arange(6) / 4) * FPS + 1e-6)).astype(int).tolist()
-            found, when = read_numbers(tmp_path / name, start, 6, 1.5)
-            assert found == expected and np.allclose(when * FPS, expected)
+            read, when = read_numbers(tmp_path / name, start, 6, 1.5)
+            assert read == expected and np.allclose(when * FPS, expected)
         assert read_numbers(tmp_path / name, 0.16, 1, 1.0)[0] == [3]
 
 
@@ -286,8 +286,8 @@ def test_a_picture_that_stands_still_in_theora(tmp_path: Path) -> None:
     """Frames that repeat the one before are empty packets there."""
     path = written(tmp_path / "a.ogv", (*THEORA, "-vf", "loop=loop=40:size=1:start=30", *MANY))
     agree(path)
-    found, when = read_numbers(path, 1.72, 4, 1.0)
-    assert len(set(found)) == 1 and np.allclose(when, 1.7 + np.arange(4) / 4)
+    read, when = read_numbers(path, 1.72, 4, 1.0)
+    assert len(set(read)) == 1 and np.allclose(when, 1.7 + np.arange(4) / 4)
     still = written(tmp_path / "b.ogv", (*THEORA, "-vf", "loop=loop=40:size=1:start=119", *MANY))
     assert probe(row(still)).seconds == pytest.approx(8.0)
     assert len(set(read_numbers(still, 6.5, 4, 1.5)[0])) == 1

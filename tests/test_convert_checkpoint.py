@@ -310,7 +310,7 @@ def test_averaged_weights_are_taken_unless_told_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda tensors: tensors.pop("model.diffusion_model.out.2.bias"), "U-Net is incomplete: conv_out.bias"),
         (lambda tensors: tensors.update({"control_model.x": torch.zeros(1)}), "no part of the model that is known"),
@@ -325,22 +325,22 @@ def test_averaged_weights_are_taken_unless_told_otherwise() -> None:
         (lambda tensors: tensors.update({"cond_stage_model.transformer.x": torch.zeros(1)}), "of this family has no"),
     ],
 )
-def test_what_does_not_fit_is_named(change: Any, told: str) -> None:
+def test_what_does_not_fit_is_named(change: Any, message: str) -> None:
     tensors = original(tiny_family())
     change(tensors)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         convert_tensors(tensors, tiny_family())
 
 
 def test_families_that_the_tensors_do_not_tell() -> None:
     with torch.device("meta"):
         tensors = original(FAMILIES["sd2"])
-    for wanted, told in (
+    for wanted, message in (
         (None, "fit sd2 and sd2-base alike; choose one with family"),
         ("sd1", "of sd2 or sd2-base, not of sd1"),
         ("sd3", "unknown family 'sd3'"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             find_original_family(tensors, wanted)
     with pytest.raises(ValueError, match="not all tensors of a known image model"):
         find_original_family({"lora_unet_down.weight": 0})
@@ -410,7 +410,7 @@ def test_files_that_cannot_be_converted(files: Path, cli: Any, tmp_path: Path) -
     (files / "broken.safetensors").write_bytes((files / "model.safetensors").read_bytes()[:5000])
     torch.save({"epoch": 3}, files / "empty.ckpt")
     words = ("--tokenizer", files / "words")
-    for name, more, told in (
+    for name, more, message in (
         ("evil.ckpt", words, "can't be opened as tensors alone"),
         ("evil2.ckpt", words, "can't be opened as tensors alone"),
         ("broken.safetensors", words, "can't be read as safetensors"),
@@ -421,7 +421,7 @@ def test_files_that_cannot_be_converted(files: Path, cli: Any, tmp_path: Path) -
         ("model.ckpt", (*words, "--dtype", "int8"), "unknown dtype 'int8'"),
     ):
         code, _, err = cli("convert", files / name, "-o", "new", *more)
-        assert code == 1 and told in err and err.count("\n") == 1, err
+        assert code == 1 and message in err and err.count("\n") == 1, err
         assert not Path("new").exists()
     assert not (tmp_path / "touched").exists()
     code, _, err = cli("generate", "red", "--model", files / "model.safetensors")

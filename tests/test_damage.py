@@ -57,11 +57,11 @@ def sound() -> bytes:
 
 def endless(content: bytes, ticks: int) -> bytes:
     """The header of the movie, its track and its media claim another length."""
-    found = bytearray(content)
+    changed = bytearray(content)
     for box, offset in ((b"mvhd", 20), (b"mdhd", 20), (b"tkhd", 24)):
-        place = found.find(box) + offset
-        found[place : place + 4] = ticks.to_bytes(4, "big")
-    return bytes(found)
+        place = changed.find(box) + offset
+        changed[place : place + 4] = ticks.to_bytes(4, "big")
+    return bytes(changed)
 
 
 def damaged(folder: Path) -> dict[str, bytes]:
@@ -104,12 +104,12 @@ def report(folder: Path, names: list[str], workers: int) -> dict[str, ClipInfo |
     write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
     rejected = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
     rejected.clear()
-    inspection, found = Inspection(rejected), {}
+    inspection, results = Inspection(rejected), {}
     for finding in inspect_rows(Manifest(manifest), WINDOW, FRAMING, WorkerLimits(workers), pictures=len(names)):
         inspection.add(finding)
-        found[Path(finding.row.file).name] = finding.result
+        results[Path(finding.row.file).name] = finding.result
     assert inspection.total == len(names) and len(rejected) == inspection.total - inspection.kept
-    return found
+    return results
 
 
 def decoded_from_the_start(path: Path) -> np.ndarray:
@@ -140,17 +140,17 @@ def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
     assert len(names) == 501
     names = sorted({*names[::every], "whole.mp4"})
     given = Counter(name.split("-")[0] for name in names)
-    found = report(folder, names, workers=2)
-    assert list(found) == names
-    said = {name: str(each) if isinstance(each, Rejected) else "" for name, each in found.items()}
-    whole = found["whole.mp4"]
+    results = report(folder, names, workers=2)
+    assert list(results) == names
+    reasons = {name: str(each) if isinstance(each, Rejected) else "" for name, each in results.items()}
+    whole = results["whole.mp4"]
     assert isinstance(whole, ClipInfo)
-    kept = [name for name, reason in said.items() if not reason]
+    kept = [name for name, reason in reasons.items() if not reason]
     counts = Counter(name.split("-")[0] for name in kept)
     # Every one that can't be used is refused. What is kept of cut and mislabelled files is what the whole one holds.
     assert not set(counts) - {"whole.mp4", "cut", "flipped", "mkv", "endless"}
     for name in kept:
-        facts = found[name]
+        facts = results[name]
         assert isinstance(facts, ClipInfo) and facts.frames.shape == (4, 32, 32, 3)
         if not name.startswith("flipped"):
             assert whole.seconds - facts.seconds < 0.25, name
@@ -170,7 +170,7 @@ def test_five_hundred_damaged_files(every: int, folder: Path) -> None:
     headless = [name for name in names if name.startswith("cut-mp4") and int(name.split("-")[2][:-4]) <= index]
     assert len(headless) > 50 // every and not set(headless) & set(kept)
     assert counts["flipped"] < given["flipped"] / 2
-    assert not any("Traceback" in reason or "\n" in reason for reason in said.values())
+    assert not any("Traceback" in reason or "\n" in reason for reason in reasons.values())
 
 
 def test_the_report_is_the_same_on_every_run(folder: Path) -> None:

@@ -233,8 +233,8 @@ def test_what_validation_can_not_use_is_told(cli, clips: Path, model: Path) -> N
     code, out, err = cli(*tiny_run(model, "output=run", "steps=2", held_out))
     assert code == 0, err
     assert "validation: clips: 4 clips, 1 images not used, since validation is of clips alone, 2 refused\n" in out
-    (told,) = json.loads(Path("run/data.json").read_text())["validation"]
-    assert {Path(each["name"]).name for each in told["refused"]} >= {"text.mp4"}
+    (report,) = json.loads(Path("run/data.json").read_text())["validation"]
+    assert {Path(each["name"]).name for each in report["refused"]} >= {"text.mp4"}
 
 
 def test_what_is_encoded_is_not_taken_in_another_way(cli, clips: Path, model: Path) -> None:

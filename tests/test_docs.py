@@ -41,8 +41,8 @@ def commands() -> list[list[str]]:
 
 def headings(path: Path) -> set[str]:
     """The anchors of a document, as code hosts make them of its headings."""
-    found = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in found}
+    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in titles}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -60,9 +60,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_commands_are_understood() -> None:
     group = typer.main.get_command(app)
-    found = commands()
-    assert {words[1] for words in found} >= {"generate", "train", "info", "init", "evaluate", "data", "bench"}
-    for words in found:
+    all_words = commands()
+    assert {words[1] for words in all_words} >= {"generate", "train", "info", "init", "evaluate", "data", "bench"}
+    for words in all_words:
         command, rest = group, words[1:]
         while isinstance(command, click.Group) and rest and rest[0] in command.commands:
             command, rest = command.commands[rest[0]], rest[1:]
@@ -85,9 +85,9 @@ def test_every_recipe_is_told_of() -> None:
 
 
 def test_python_is_python_and_imports_what_there_is() -> None:
-    found = blocks("python")
-    assert found
-    for _, block in found:
+    examples = blocks("python")
+    assert examples
+    for _, block in examples:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(str(node.module))

@@ -128,9 +128,9 @@ def test_a_member_of_a_larger_file_is_read_where_it_lies(tmp_path: Path) -> None
 
 
 def test_what_a_file_is(tmp_path: Path) -> None:
-    found = probe(row(ramp(tmp_path / "a.mp4", 24)))
-    assert (found.height, found.width, found.codec) == (SIDE, SIDE, "h264")
-    assert found.seconds == pytest.approx(4.0, abs=0.05) and found.fps == pytest.approx(24, abs=0.1)
+    info = probe(row(ramp(tmp_path / "a.mp4", 24)))
+    assert (info.height, info.width, info.codec) == (SIDE, SIDE, "h264")
+    assert info.seconds == pytest.approx(4.0, abs=0.05) and info.fps == pytest.approx(24, abs=0.1)
 
 
 def test_files_that_are_no_clips(tmp_path: Path) -> None:

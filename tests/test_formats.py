@@ -49,9 +49,9 @@ def read(path: Path, height: int = 48, width: int = 64) -> Clip:
     return read_clip(row, Window(4, 1.0), Framing(height, width), np.random.default_rng(0))
 
 
-def close(found: np.ndarray, expected: np.ndarray) -> bool:
+def close(frames: np.ndarray, expected: np.ndarray) -> bool:
     """Within a few levels but for the edges, which the colours' coarser grid blurs."""
-    return bool((np.abs(found.astype(int) - expected).max(axis=-1) < 12).mean() > 0.85)
+    return bool((np.abs(frames.astype(int) - expected).max(axis=-1) < 12).mean() > 0.85)
 
 
 @pytest.mark.parametrize(

@@ -243,9 +243,9 @@ def test_files_are_told_apart_by_their_content(tmp_path: Path) -> None:
     manifests = []
     for text in (b"one", b"two", b"one"):
         path.write_bytes(text)
-        found = list_source(tmp_path / "m.jsonl", parse_source(str(tmp_path), {}), print, measured=True, hashed=True)
-        assert isinstance(found, Manifest)
-        manifests.append(found.digest)
+        manifest = list_source(tmp_path / "m.jsonl", parse_source(str(tmp_path), {}), print, measured=True, hashed=True)
+        assert isinstance(manifest, Manifest)
+        manifests.append(manifest.digest)
         os.utime(path, (0, len(manifests)))
     assert manifests[0] != manifests[1] and manifests[0] == manifests[2]
 

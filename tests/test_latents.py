@@ -117,10 +117,10 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, manifest: Manifest) ->
     for draw in range(40):
         for number, index in enumerate(kept):
             sample = clips.request(2, number, (draw,)).read()
-            found = [np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index]]
-            assert sum(found) == 1 and sample.caption in manifest[index].captions
+            equal = [np.array_equal(sample.content, frames(view).astype(np.float16)) for view in written[index]]
+            assert sum(equal) == 1 and sample.caption in manifest[index].captions
             assert sample.text.tokens[0, 0] == len(sample.caption) and sample.empty.tokens[0, 0] == 0
-            seen_views.add((index, found.index(True)))
+            seen_views.add((index, equal.index(True)))
             seen_captions.add((index, sample.caption))
     assert len(seen_views) == 3 * len(kept) and len(seen_captions) == sum(1 + index % 2 for index in kept)
     for number, index in enumerate(IMAGES):

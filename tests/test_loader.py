@@ -102,9 +102,9 @@ def test_each_epoch_shows_everything_once(order: list[list[tuple]]) -> None:
     clips = [place for step, batch in enumerate(order, 1) if step % 3 for *_, place in batch]
     assert len(clips) == 128 and sum(place[1] == 0 for place in clips) == 96
     for which, size in ((0, 23), (1, 7)):
-        found = [place[2:] for place in clips if place[1] == which]
-        for epoch in range(len(found) // size):
-            assert sorted(index for e, index in found if e == epoch) == list(range(size))
+        of_this = [place[2:] for place in clips if place[1] == which]
+        for epoch in range(len(of_this) // size):
+            assert sorted(index for e, index in of_this if e == epoch) == list(range(size))
     other = steps(Loader(SETS, take, seed=6, weights=WEIGHTS), 1, 25)
     assert other != order
 
@@ -112,14 +112,14 @@ def test_each_epoch_shows_everything_once(order: list[list[tuple]]) -> None:
 def test_clips_that_cannot_be_used_are_replaced_and_named() -> None:
     sets = [Numbered("a", 23, bad=(3, 4, 5), fatal=(11,))]
     loader = Loader(sets, take, 5, limits=WorkerLimits(2))
-    found = steps(loader, 1, 7)
+    batches = steps(loader, 1, 7)
     rejected = {"a 3", "a 4", "a 5", "a 11"}
-    assert {name for name, *_ in itertools.chain(*found)} == {f"a {k}" for k in range(23)} - rejected
+    assert {name for name, *_ in itertools.chain(*batches)} == {f"a {k}" for k in range(23)} - rejected
     assert set(loader.rejected) == rejected and loader.rejected["a 11"].kind == "crashed"
     again = Loader(sets, take, 5, limits=WorkerLimits(1))
-    assert steps(again, 1, 7) == found
+    assert steps(again, 1, 7) == batches
     whole = steps(Loader([Numbered("a", 23)], take, 5), 1, 7)
-    for batch, complete in zip(found, whole, strict=True):  # all others are where they were
+    for batch, complete in zip(batches, whole, strict=True):  # all others are where they were
         for one, other in zip(batch, complete, strict=True):
             assert one == other or other[0] in rejected
 
@@ -140,12 +140,12 @@ def test_data_that_cannot_be_learned_from() -> None:
 def test_a_mixture_keeps_its_weights_over_any_stretch() -> None:
     weights = integer_weights([0.5, 2, 0, 1.25])
     assert weights == [2, 8, 0, 5]
-    found = [interleaved(position, weights) for position in range(3000)]
+    order = [interleaved(position, weights) for position in range(3000)]
     for which, weight in enumerate(weights):
-        places = [place for stream, place in found if stream == which]
+        places = [place for stream, place in order if stream == which]
         assert places == list(range(len(places)))
         share = weight / sum(weights)
-        counts = np.cumsum([stream == which for stream, _ in found])
+        counts = np.cumsum([stream == which for stream, _ in order])
         assert np.abs(counts - share * np.arange(1, 3001)).max() < 2
 
 

@@ -74,14 +74,14 @@ class Chain(nn.Module):
 def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> None:
     with fake_tensors():
         chain, rows = Chain(), torch.empty(ROWS, WIDTH)
-        found = trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=gathered)
+        trace = trace_step(lambda: chain(rows), list(chain.parameters()), nullcontext, gathered=gathered)
     # At the peak the last layer but one goes back: the inputs of three layers (the first one's was there before), the
     # gradients of its output and of its input, which makes five, and of its weight; the loss and its gradient. The last
     # layer's weight has its gradient.
-    assert found.gradients == (LAYERS * WEIGHT if gathered else WEIGHT)
-    assert found.activations == 5 * ROW_BYTES + WEIGHT + 2 * 4
+    assert trace.gradients == (LAYERS * WEIGHT if gathered else WEIGHT)
+    assert trace.activations == 5 * ROW_BYTES + WEIGHT + 2 * 4
     product = 2 * ROWS * WIDTH**2
-    assert found.flops == LAYERS * product + (2 * LAYERS - 1) * product  # the rows need no gradient
+    assert trace.flops == LAYERS * product + (2 * LAYERS - 1) * product  # the rows need no gradient
 
 
 def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
@@ -100,9 +100,9 @@ def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
         big, small = nn.Linear(WIDTH, 100 * WIDTH, bias=False), nn.Linear(100 * WIDTH, 1, bias=False)
         rows = torch.empty(2, WIDTH)
         trained = [*big.parameters(), *small.parameters()]
-        found = trace_step(lambda: small(big(rows)).sum(), trained, nullcontext, gathered=False)
-    assert found.gradients + found.activations >= 100 * WEIGHT  # the first layer's gradient comes last
-    assert found.gradients == 4 * 100 * WIDTH  # when the other's is there
+        trace = trace_step(lambda: small(big(rows)).sum(), trained, nullcontext, gathered=False)
+    assert trace.gradients + trace.activations >= 100 * WEIGHT  # the first layer's gradient comes last
+    assert trace.gradients == 4 * 100 * WIDTH  # when the other's is there
 
 
 def test_what_is_let_go_does_not_count() -> None:
@@ -116,7 +116,7 @@ def test_what_is_let_go_does_not_count() -> None:
 
 def test_torchs_private_modules_are_imported_in_one_file() -> None:
     package = Path(latentshift.__file__).parent
-    found = set()
+    importing = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
@@ -124,8 +124,8 @@ def test_torchs_private_modules_are_imported_in_one_file() -> None:
             else:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if any(name.startswith("torch.") and "._" in name for name in names):
-                found.add(path.relative_to(package).as_posix())
-    assert found == {"memory/fake_tensors.py"}
+                importing.add(path.relative_to(package).as_posix())
+    assert importing == {"memory/fake_tensors.py"}
 
 
 @pytest.mark.parametrize("base", ["ldm_folder", "sd1_folder", "sd2_folder", "sdxl_folder", "model"])
@@ -179,9 +179,9 @@ def test_the_shift_is_the_same_work_with_any_padding(model: Path) -> None:
 
 def test_samples_take_all_parts_and_no_gradients(model: Path) -> None:
     words = (f"model={model}", "train_text_encoder=false")
-    found = estimate_of(*words)
-    trained, everything = (4 * sum(getattr(part, name) for part in found.parts) for name in ("trained", "parameters"))
-    samples = found.moments[SAMPLES]
+    result = estimate_of(*words)
+    trained, everything = (4 * sum(getattr(part, name) for part in result.parts) for name in ("trained", "parameters"))
+    samples = result.moments[SAMPLES]
     assert samples["weights"] == everything and samples["weights put aside"] == trained and "gradients" not in samples
     unguided = estimate_of(*words, "guidance_scale=1").moments[SAMPLES]  # one prediction in place of two
     assert unguided["activations"] < samples["activations"]
@@ -193,15 +193,15 @@ def test_samples_take_all_parts_and_no_gradients(model: Path) -> None:
 
 
 def test_the_fullest_moment_is_the_one_that_counts() -> None:
-    found = Estimate((), {STEP: {"weights": 1, "activations": 2}, SAMPLES: {"weights": 4}}, flops=0)
-    assert (found.fullest, found.total, found.memory) == (SAMPLES, 4, {"weights": 4})
-    assert found.held(STEP) == 3
+    result = Estimate((), {STEP: {"weights": 1, "activations": 2}, SAMPLES: {"weights": 4}}, flops=0)
+    assert (result.fullest, result.total, result.memory) == (SAMPLES, 4, {"weights": 4})
+    assert result.held(STEP) == 3
 
 
 def test_footage_for_validation_keeps_the_autoencoder_at_work(model: Path) -> None:
     given = "{source: sprites, options: {clips: 4, seed: 1}, encode: false}"
-    found = estimate_of(f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
-    assert {part.name: part for part in found.parts}["autoencoder"].at_work and ENCODING in found.moments
+    result = estimate_of(f"model={model}", f"validation={{every: 1, clips: 1, data: [{given}]}}")
+    assert {part.name: part for part in result.parts}["autoencoder"].at_work and ENCODING in result.moments
     assert ENCODING not in estimate_of(f"model={model}").moments
 
 
@@ -304,9 +304,9 @@ def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Pa
 
 
 def test_advice_where_nothing_helps_is_to_train_less(model: Path) -> None:
-    said = advice(recipe_of(f"model={model}"), CPU, limit=1000)
-    assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in said
-    assert said.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
+    text = advice(recipe_of(f"model={model}"), CPU, limit=1000)
+    assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in text
+    assert text.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
     lora = recipe_of(f"model={model}", "train_text_encoder=false", "lora.rank=1")
     assert advice(lora, CPU, limit=1000).endswith("smaller or fewer frames")
 
@@ -358,9 +358,9 @@ def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_
     (line,) = [line for line in process.errors().splitlines() if line.startswith("error:")]
     assert line.startswith("error: out of memory: the run takes about") and "with micro_batch_size=1" in line
     assert line.endswith("; nothing was saved yet")
-    said = float(line.split("about ")[1].split()[0])
+    reported = float(line.split("about ")[1].split()[0])
     expected = estimate(load_recipe(FOLDER, words), CPU, base=0).total / 2**30
-    assert expected < said < expected + 1.5  # Python and its libraries, and not the run once more
+    assert expected < reported < expected + 1.5  # Python and its libraries, and not the run once more
     assert "Traceback" not in process.errors()
 
 

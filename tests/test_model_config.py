@@ -58,8 +58,8 @@ def test_no_setting_takes_what_it_cannot_be(folder: Path) -> None:
             put(folder, file, **{setting: value})
             with pytest.raises(ValueError, match=f"{setting} must be") as caught:
                 check_config_files(folder)
-            said = str(caught.value)
-            assert said.startswith(str(folder / file)) and "\n" not in said and len(said) < 600
+            message = str(caught.value)
+            assert message.startswith(str(folder / file)) and "\n" not in message and len(message) < 600
         (folder / file).write_text(before)
     check_config_files(folder)
 
@@ -184,9 +184,9 @@ def test_a_tokenizer_of_another_text_encoder_is_refused(cli, folder: Path) -> No
     file.write_text(json.dumps(tokenizer))
     for command in (("info", folder), ("generate", "red", "--model", folder, "-o", "clip.mp4")):
         code, _, err = cli(*command)
-        said = err.splitlines()[-1]
-        assert code == 1 and "the tokenizer does not belong to its text encoder" in said and "vocab_size" in said
-        assert str(folder) in said and "x" * 50 not in said
+        message = err.splitlines()[-1]
+        assert code == 1 and "the tokenizer does not belong to its text encoder" in message and "vocab_size" in message
+        assert str(folder) in message and "x" * 50 not in message
 
 
 def test_a_prompt_of_another_encoding_is_refused(cli, model: Path) -> None:

@@ -261,7 +261,7 @@ def test_what_cannot_be_a_text_model_is_refused(
     cli, clips: Path, autoencoder: Path, sdxl_folder: Path, model: Path, tmp_path: Path
 ) -> None:
     words = [*TINY, *TINY_UNET, *TINY_TEXT, f"output={tmp_path}/run", f"autoencoder={autoencoder}", f"data={clips}"]
-    for changed, said in (
+    for changed, message in (
         (["text_encoder=gone"], "text_encoder brings its own tokenizer, and tokenizer is set"),
         (["tokenizer=null", "text_encoder=gone"], "there is no folder gone"),
         (["tokenizer=gone"], "there is no folder gone"),
@@ -272,4 +272,4 @@ def test_what_cannot_be_a_text_model_is_refused(
         (["tokenizer=sprites"], "words that the sprites' vocabulary does not know (dog, the, asleep, cat, "),
     ):
         code, _, err = cli("train", RECIPES / "image-folder.yaml", *words, *changed)
-        assert code != 0 and said in err and "Traceback" not in err, (changed, err)
+        assert code != 0 and message in err and "Traceback" not in err, (changed, err)

@@ -117,11 +117,11 @@ def test_two_processes_make_the_video_model_that_one_makes(case: str, shares: Pa
     ours, whole = shares / "shares" / case, tmp_path / "whole"
     train_here(*words_of(case, shares), f"output={whole}", "compute.parallel=ddp")
     np.testing.assert_allclose(losses(ours), losses(whole), rtol=1e-4)
-    told = [
+    errors = [
         [json.loads(line)["error"] for line in (output / "validation.jsonl").read_text().splitlines()]
         for output in (ours, whole)
     ]
-    np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
+    np.testing.assert_allclose(errors[0], errors[1], rtol=1e-3)
     assert (ours / "samples" / "step-00000002.mp4").exists()
     files = sorted(path.relative_to(whole) for path in (whole / "model").rglob("*.safetensors"))
     assert len(files) == (4 if "method=latent-vdm" in CASES[case] else 3)
@@ -154,9 +154,9 @@ def test_settings_that_do_not_go_with_shares_are_named(tmp_path: Path) -> None:
         load_recipe(AUTOENCODER, [*TINY, "steps=2", "compute.parallel=fsdp", "compute.channels_last=true"])
 
 
-def refused(processes: Processes, told: str) -> None:
+def refused(processes: Processes, message: str) -> None:
     """That all of the processes end in an error, and one of them says this."""
-    assert 0 not in processes.ended() and told in processes.errors()
+    assert 0 not in processes.ended() and message in processes.errors()
 
 
 def is_first() -> bool:

@@ -52,13 +52,13 @@ def test_frames_are_those_that_the_ffmpeg_program_decodes(name: str) -> None:
     row = Row(str(clip(name)), ("a clip",), "test")
     size = probe(row)
     for seed in range(2):
-        found = read_clip(row, Window(), Framing(size.height, size.width), np.random.default_rng(seed))
-        times, frames = by_ffmpeg(clip(name), found.times[0] - 0.1, found.times[-1] + 0.1)
-        for when, picture in zip(found.times, found.frames, strict=True):
+        read = read_clip(row, Window(), Framing(size.height, size.width), np.random.default_rng(seed))
+        times, frames = by_ffmpeg(clip(name), read.times[0] - 0.1, read.times[-1] + 0.1)
+        for when, picture in zip(read.times, read.frames, strict=True):
             nearest = int(np.abs(times - when).argmin())
             assert abs(times[nearest] - when) < 1e-3
             differences = [mean_difference(frame, picture) for frame in frames]
             assert differences[nearest] < 2.5  # levels: the two blow up the colours' halves in their own ways
             assert differences[nearest] == min(differences)
-        moments = found.times[0] + np.arange(16) / 8
-        assert np.abs(found.times - moments).max() < 1 / size.fps + 1e-3
+        moments = read.times[0] + np.arange(16) / 8
+        assert np.abs(read.times - moments).max() < 1 / size.fps + 1e-3

@@ -39,10 +39,10 @@ def test_what_a_look_lacks_is_made_up_for(runs: Path, tmp_path: Path) -> None:
     picture = tmp_path / "run" / "samples" / "step-00000002.png"
     picture.unlink()
     log = tmp_path / "run" / "validation.jsonl"
-    told = log.read_text()
+    before = log.read_text()
     log.write_text("")
     run(tiny(*words), quiet=True)
-    assert picture.exists() and log.read_text().startswith(told)
+    assert picture.exists() and log.read_text().startswith(before)
 
 
 def test_moments_of_eight_bits_survive(runs: Path, tmp_path: Path) -> None:

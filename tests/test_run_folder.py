@@ -70,8 +70,8 @@ def test_what_an_earlier_run_had_replaced_is_not_taken_up_by_a_new_one(runs: Pat
     (tmp_path / "run" / "data.json").write_text(json.dumps(left))
     (tmp_path / "run" / "recipe.yaml").write_text(dump_recipe(recipe))
     run(recipe, quiet=True)
-    told = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert told["replaced"] == told["short"] == []
+    report = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert report["replaced"] == report["short"] == []
 
 
 def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal(

@@ -44,6 +44,6 @@ def test_ten_million_rows_fit_in_one_gibibyte(tmp_path: Path) -> None:
                 f"{number},https://example.org/{number}.mp4,PT00H00M12S,{number // 1000:06d},clip {number} of many\n"
             )
     run = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=True)
-    said = json.loads(run.stdout)
-    assert said["rows"] == ROWS and said["seen"] > 7900
-    assert said["before"] + (said["peak"] - said["before"]) / ROWS * 10_000_000 < 2**30, said
+    output = json.loads(run.stdout)
+    assert output["rows"] == ROWS and output["seen"] > 7900
+    assert output["before"] + (output["peak"] - output["before"]) / ROWS * 10_000_000 < 2**30, output

@@ -167,8 +167,8 @@ def test_ucf101(tmp_path: Path) -> None:
 
 
 def test_every_class_of_ucf101_has_a_sentence_of_its_own() -> None:
-    said = load_sentences()
-    assert len(said) == len(set(said.values())) == 101
+    sentence_of = load_sentences()
+    assert len(sentence_of) == len(set(sentence_of.values())) == 101
     assert (
         class_words("ApplyEyeMakeup") == "apply eye makeup" and class_words("HandstandPushups") == "handstand pushups"
     )

@@ -39,8 +39,8 @@ def video(tmp_path: Path) -> Row:
 
 def test_scenes_begin_where_they_do(video: Row) -> None:
     edges = [number / FPS for number in SCENES]
-    found = find_scenes(video, THRESHOLD)
-    assert np.allclose(found, list(itertools.pairwise(edges)), atol=1e-3)
+    scenes = find_scenes(video, THRESHOLD)
+    assert np.allclose(scenes, list(itertools.pairwise(edges)), atol=1e-3)
 
 
 def test_a_video_becomes_rows_that_hold_one_scene_each(video: Row) -> None:

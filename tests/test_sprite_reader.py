@@ -308,7 +308,7 @@ def test_short_clips_have_no_motion():
 
 
 def test_scores_count_each_word_and_all_at_once():
-    asked = Sprite("red", "star", "growing", "navy")
+    sprite = Sprite("red", "star", "growing", "navy")
     right = Reading("navy", "red", "star", "growing", frames=16)
     readings = [
         right,
@@ -316,11 +316,11 @@ def test_scores_count_each_word_and_all_at_once():
         dataclasses.replace(right, colour="blue", thing=None),
         dataclasses.replace(right, motion=None, frames=1),
     ]
-    scores = score(readings, [asked] * 4)
+    scores = score(readings, [sprite] * 4)
     expected = {"n": 4, "background": 1.0, "colour": 0.75, "thing": 0.75, "motion": 2 / 3, "joint": 0.5}
     assert scores.to_dict() == pytest.approx(expected)
-    assert score(readings[3:], [asked]).to_dict()["motion"] is None
-    for readings, sprites in (([], []), ([right], [asked, asked])):
+    assert score(readings[3:], [sprite]).to_dict()["motion"] is None
+    for readings, sprites in (([], []), ([right], [sprite, sprite])):
         with pytest.raises(ValueError, match="as many readings as sprites"):
             score(readings, sprites)
     with pytest.raises(ValueError, match="as many readings as sprites"):

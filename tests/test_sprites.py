@@ -95,9 +95,9 @@ def test_captions_follow_one_grammar_of_known_words():
     for index in range(200):
         sprite = Sprites(seed=2).describe(index)[0]
         moving, still = sprite.caption(), sprite.caption(with_motion=False)
-        found = CAPTION.fullmatch(moving)
-        assert found
-        assert found.group(1, 2, 4, 5) == (sprite.colour, sprite.thing, sprite.motion, sprite.background)
+        match = CAPTION.fullmatch(moving)
+        assert match
+        assert match.group(1, 2, 4, 5) == (sprite.colour, sprite.thing, sprite.motion, sprite.background)
         assert CAPTION.fullmatch(still)
         assert sprite.motion not in still
         assert set(moving.split()) | set(still.split()) <= known

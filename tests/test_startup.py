@@ -94,22 +94,22 @@ from latentshift.cli import main
 ended = {}
 for command in commands:
     sys.argv = ["latentshift", *shlex.split(command)]
-    before, said, code = set(sys.modules), io.StringIO(), 0
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    before, errors, code = set(sys.modules), io.StringIO(), 0
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         try:
             main()
         except SystemExit as end:
             code = end.code
-    ended[command] = [code, said.getvalue(), [name for name in heavy if name in sys.modules and name not in before]]
+    ended[command] = [code, errors.getvalue(), [name for name in heavy if name in sys.modules and name not in before]]
 print(json.dumps(ended))
 """
 
 
 def run(commands: list[str], folder: Path) -> dict[str, tuple[int, str, list[str]]]:
     words = [sys.executable, "-c", _RUN, json.dumps(HEAVY), json.dumps(commands)]
-    found = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout)
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +133,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
 def test_a_mistake_is_refused_in_a_sentence_before_anything_heavy_is_imported(
     command: str, ended: dict[str, tuple[int, str, list[str]]]
 ) -> None:
-    code, said, imported = ended[command]
-    assert code in (1, 2) and "Traceback" not in said, said
-    assert MISTAKES[command] in said, said
+    code, errors, imported = ended[command]
+    assert code in (1, 2) and "Traceback" not in errors, errors
+    assert MISTAKES[command] in errors, errors
     assert not imported
 
 

@@ -95,11 +95,11 @@ def test_sigterm_does_not_wait_for_data_of_one_of_several_processes(tmp_path: Pa
 def train_and_tell_of_samples(sign: Path, *words: str) -> None:
     sample = VideoStage.sample
 
-    def told(self: VideoStage, folder: Path, step: int) -> None:
+    def sample_after_sign(self: VideoStage, folder: Path, step: int) -> None:
         sign.touch()
         sample(self, folder, step)
 
-    VideoStage.sample = told
+    VideoStage.sample = sample_after_sign
     command_line("train", *words)
 
 

@@ -41,8 +41,8 @@ def predict(unet: torch.nn.Module, **kwargs: int) -> torch.Tensor:
 
 def gradients(unet: UNet2DConditionModel, predicted: torch.Tensor) -> list[torch.Tensor]:
     parameters = [*unet.parameters()]
-    found = torch.autograd.grad(predicted.square().mean(), parameters, allow_unused=True)
-    return [each for each in found if each is not None]
+    computed = torch.autograd.grad(predicted.square().mean(), parameters, allow_unused=True)
+    return [each for each in computed if each is not None]
 
 
 def not_checkpointed(unet: UNet2DConditionModel) -> None:
@@ -94,8 +94,8 @@ def test_a_call_with_another_count_may_come_between_forward_and_backward(method:
     for frames, predicted in ((4, four), (2, two)):
         unet.zero_grad()
         predicted.square().mean().backward()
-        found = [each.grad for each in unet.parameters() if each.grad is not None]
-        torch.testing.assert_close(found, expected[frames], rtol=1e-4, atol=1e-6)
+        computed = [each.grad for each in unet.parameters() if each.grad is not None]
+        torch.testing.assert_close(computed, expected[frames], rtol=1e-4, atol=1e-6)
 
 
 def test_independent_frames_stay_so_when_they_are_recomputed() -> None:
@@ -157,8 +157,8 @@ def test_two_threads_train_one_unet_with_different_counts(method: Callable) -> N
 
     expected = [train(frames, 1)[0] for frames in (4, 2)]
     for rounds, one in zip(together(partial(train, 4, 20), partial(train, 2, 20)), expected, strict=True):
-        for found in rounds:
-            torch.testing.assert_close(found, one)
+        for computed in rounds:
+            torch.testing.assert_close(computed, one)
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.0, "4", float("nan")])

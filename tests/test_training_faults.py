@@ -88,7 +88,7 @@ def test_samples_that_are_not_finite_are_told_of_and_end_nothing(
     tensors["decoder.conv_out.bias"] += torch.inf  # training has no use for the decoder
     save_file(tensors, file, metadata={"format": "pt"})
     run(tiny("video", tmp_path, "data.options.clips=2", "sample_every=3"), quiet=True)
-    told = capsys.readouterr().err
-    assert told.count("warning: there are no samples of step") == 2  # steps 3 and 4
-    assert "the autoencoder made values that are not finite" in told
+    err = capsys.readouterr().err
+    assert err.count("warning: there are no samples of step") == 2  # steps 3 and 4
+    assert "the autoencoder made values that are not finite" in err
     assert (tmp_path / "video" / "model").is_dir() and not list((tmp_path / "video" / "samples").glob("*"))

@@ -29,9 +29,9 @@ def test_tensorboard_is_told_the_metrics_and_shown_the_samples(tmp_path: Path) -
     output = tmp_path / "autoencoder"
     (file,) = (output / "tensorboard").rglob("events.*")
     events = EventAccumulator(str(file)).Reload()
-    told = [(each.step, each.value) for each in events.Scalars("loss")]
+    tracked = [(each.step, each.value) for each in events.Scalars("loss")]
     logged = [(line["step"], pytest.approx(line["loss"])) for line in read_jsonl(output / "metrics.jsonl")]
-    assert told == logged and len(logged) == 4
+    assert tracked == logged and len(logged) == 4
     (images,) = events.Tags()["images"]
     assert [each.step for each in events.Images(images)] == [3, 4]
 
@@ -89,14 +89,14 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
     assert len((tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(("capability", "told"), [("AVX2", 1), ("AVX512", 0)])
+@pytest.mark.parametrize(("capability", "warnings"), [("AVX2", 1), ("AVX512", 0)])
 def test_a_cpu_that_is_slow_in_bf16_is_told_of(
-    capability: str, told: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capability: str, warnings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     for precision in ("bf16", "fp32"):
         run(tiny("autoencoder", tmp_path / precision, "steps=1", f"compute.precision={precision}"))
-    assert capsys.readouterr().err.count("this CPU has no instructions for bf16") == told
+    assert capsys.readouterr().err.count("this CPU has no instructions for bf16") == warnings
 
 
 def test_a_tracker_that_cannot_begin_is_named(tmp_path: Path) -> None:

@@ -245,11 +245,11 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
     assert set(shapes) == {(2, 4), (8, 1)}  # the same number of frames either way
     assert shapes.count((8, 1)) == 60
     for shape in set(shapes):  # neither leaves any sample out
-        starts = [take.start for take, found in zip(takes, shapes, strict=True) if found == shape]
+        starts = [take.start for take, its_shape in zip(takes, shapes, strict=True) if its_shape == shape]
         assert starts == list(range(0, shape[0] * len(starts), shape[0]))
     motion = _motion_tokens(stage)
     for frames in (1, 4):
-        batch = batch_of(stage, 1 + next(k for k, (_, found) in enumerate(shapes) if found == frames))
+        batch = batch_of(stage, 1 + next(k for k, (_, its_shape) in enumerate(shapes) if its_shape == frames))
         assert batch.latents.shape[:2] == (8 // frames, frames)
         assert [bool(set(row[0].tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
 

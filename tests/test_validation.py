@@ -47,8 +47,8 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
         "weights=float32",
     ]
     run(tiny(*words), quiet=True)
-    told = [json.loads(line) for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()]
-    best = min(told, key=lambda line: line["error"])["step"]
+    log = [json.loads(line) for line in (tmp_path / "run" / "validation.jsonl").read_text().splitlines()]
+    best = min(log, key=lambda line: line["error"])["step"]
     assert best < 4  # such a rate spoils it
     kept = tmp_path / "run" / "checkpoints" / f"step-{best:08d}"
     last, expected = (load_file(kept.with_name(f"step-{step:08d}") / "average.safetensors") for step in (4, best))
@@ -65,26 +65,26 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
 
 def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
     settings = ValidationSettings(every=1, clips=2)
-    asked = validation_id(settings, ["digest"])
-    assert asked != validation_id(settings, ["of other data"])
+    its_id = validation_id(settings, ["digest"])
+    assert its_id != validation_id(settings, ["of other data"])
     here, there, other = (
         ValidationSettings.model_validate({"clips": 2, "data": {"source": name, "seconds": seconds}})
         for name, seconds in (("here", 2.0), ("there", 2.0), ("here", 1.0))
     )
     assert validation_id(here, ["digest"]) == validation_id(there, ["digest"]) != validation_id(other, ["digest"])
     assert (
-        asked
+        its_id
         == validation_id(ValidationSettings(every=7, clips=2), ["digest"])
         != validation_id(ValidationSettings(clips=3), ["digest"])
     )
-    lines = [(1, float("nan"), asked), (2, 0.5, asked), (3, 0.4, asked), (4, 0.1, "another"), (5, 0.2, asked)]
+    lines = [(1, float("nan"), its_id), (2, 0.5, its_id), (3, 0.4, its_id), (4, 0.1, "another"), (5, 0.2, its_id)]
     (tmp_path / "validation.jsonl").write_text(
         "".join(json.dumps({"step": step, "error": error, "asked": of}) + "\n" for step, error, of in lines)
     )
-    assert best_step(tmp_path, asked) is None  # none has a checkpoint
+    assert best_step(tmp_path, its_id) is None  # none has a checkpoint
     for step in (1, 2, 3):
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
-    assert best_step(tmp_path, asked) == 3
+    assert best_step(tmp_path, its_id) == 3
 
 
 def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_validation_data_is_written_down_by_the_main_process_and_reported(
     validation = f"validation={{every: 2, clips: 2, bands: 2, data: {held_out}}}"
     recipe = tiny("video", runs, f"output={tmp_path}/run", validation)
     run(recipe)
-    told = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert [each["clips"] for each in told["validation"]] == [3] and told["replaced_in_validation"] == []
+    report = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert [each["clips"] for each in report["validation"]] == [3] and report["replaced_in_validation"] == []
     assert "validation: sprites: 3 clips\n" in capsys.readouterr().out
     (manifest,) = (tmp_path / "run" / "validation").rglob("manifest.jsonl")
     before = manifest.stat().st_mtime_ns
     VideoStage(recipe, CPU, rank=1, ranks=2)
     assert manifest.stat().st_mtime_ns == before
-    told["replaced_in_validation"] = [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}]
-    (tmp_path / "run" / "data.json").write_text(json.dumps(told))
-    assert VideoStage(recipe, CPU).data_issues()["replaced_in_validation"] == told["replaced_in_validation"]
+    report["replaced_in_validation"] = [{"name": "gone.mp4", "kind": "damaged", "reason": "it is"}]
+    (tmp_path / "run" / "data.json").write_text(json.dumps(report))
+    assert VideoStage(recipe, CPU).data_issues()["replaced_in_validation"] == report["replaced_in_validation"]

@@ -39,11 +39,11 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
     }
     for command in commands.values():
         code, _, err = cli(*command)
-        said = err.splitlines()[-1]
+        message = err.splitlines()[-1]
         assert (
             code == 1
-            and f"{UNET}.fp16.safetensors" in said
-            and "use --variant fp16, or variant=fp16 in a recipe" in said
+            and f"{UNET}.fp16.safetensors" in message
+            and "use --variant fp16, or variant=fp16 in a recipe" in message
         )
         assert cli(*command, "--variant", "fp16")[0] == 0
     assert cli(*made, "--model", "new", "-o", "same.gif")[0] == 0  # init's folder needs no variant

@@ -57,17 +57,17 @@ def digest(path: Path) -> dict[str, str]:
 def local_palettes(gif: bytes) -> list[bool]:
     """Which frames of a .gif bring a palette of their own."""
     position = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
-    found = []
+    local = []
     while gif[position] != 0x3B:
         if gif[position] == 0x2C:  # a frame: place, size, flags, code size, data
-            found.append(bool(gif[position + 9] & 0x80))
+            local.append(bool(gif[position + 9] & 0x80))
             position += 11
         else:  # an extension: label, data
             position += 2
         while gif[position]:
             position += gif[position] + 1
         position += 1
-    return found
+    return local
 
 
 # --- uint8 <-> [-1, 1]
