@@ -83,7 +83,8 @@ MISTAKES = {
     "data encode clips -o shards --engine cloud": "--engine must be one of",
     "data encode clips -o shards --device tpu": "the device 'tpu' cannot be used",
     "bench memory nothing.yaml": "cannot read the recipe nothing.yaml",
-    "bench methods recipe.yaml stage=image": "is required",
+    "bench ladder recipe.yaml stage=image": "is required",
+    "bench ladder recipe.yaml --rungs best": "there is no rung 'best'",
     "paint star": "No such command",
 }
 

@@ -20,7 +20,7 @@ _PACKAGE = "latentshift"
 # Old module -> the modules that hold its content now, all below the package; a package's submodules one by one.
 MODULES: dict[str, tuple[str, ...]] = {
     "benchmarks.compare": ("benchmarks.timing",),
-    "benchmarks.ladder": ("benchmarks.methods",),
+    "benchmarks.methods": ("benchmarks.ladder",),
     "benchmarks.training": ("benchmarks.train",),
     "clip": ("frame_context",),
     "complaints": ("error_text",),
@@ -79,6 +79,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 # Module as it is called now ("" is the package itself) -> old name -> new name.
 NAMES: dict[str, dict[str, str]] = {
     "": {"frames_apart": "frames_independent"},
+    "benchmarks.ladder": {
+        "MethodComparison": "Ladder",
+        "MethodResult": "RungResult",
+        "bench_methods": "bench_ladder",
+    },
     "benchmarks.timing": {"in_turns": "interleaved_timing"},
     "data.dataset": {"ClipSet": "ClipDataset", "Footage": "FootageDataset"},
     "data.inspection.examine": {"Facts": "ClipInfo", "Question": "ExamineTask"},

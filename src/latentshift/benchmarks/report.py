@@ -9,6 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,23 +17,33 @@ import torch
 from latentshift import __version__
 from latentshift.files import atomic_write_text
 
-Value = str | int | float
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+Value = str | int | float | Estimate | None  # None: nothing to show
 Result = dict[str, Value]
 
-_TEXT_WIDTH, _NUMBER_WIDTH = 36, 9
+_TEXT_WIDTH, _NUMBER_WIDTH, _ESTIMATE_WIDTH = 36, 9, 20
 
 
 def table(rows: Iterable[Result]) -> Iterator[str]:
     """Lines of Markdown, one per row and as early as it comes; a new heading where the names change."""
-    names: list[str] = []
+    widths: dict[str, int] = {}
     for row in rows:
-        if list(row) != names:
-            if names:
+        if list(row) != list(widths):
+            if widths:
                 yield ""
-            names = list(row)
-            yield _line(name.replace("_", " ").ljust(_width(name, row[name])) for name in names)
-            yield _line("-" * (_width(name, row[name]) - 1) + _rule_end(row[name]) for name in names)
-        yield _line(_cell(name, value) for name, value in row.items())
+            widths = {name: _width(name, value) for name, value in row.items()}
+            yield _line(name.replace("_", " ").ljust(width) for name, width in widths.items())
+            yield _line("-" * (width - 1) + _rule_end(row[name]) for name, width in widths.items())
+        yield _line(_cell(value, widths[name]) for name, value in row.items())
 
 
 def to_json(name: str, rows: Iterable[Result]) -> str:
@@ -45,7 +56,7 @@ def to_json(name: str, rows: Iterable[Result]) -> str:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    return json.dumps({"benchmark": name, "machine": machine, "rows": list(rows)}, indent=1) + "\n"
+    return json.dumps({"benchmark": name, "machine": machine, "rows": list(rows)}, indent=1, default=asdict) + "\n"
 
 
 def report(name: str, rows: Iterable[Result], json_file: Path | None = None) -> list[Result]:
@@ -66,19 +77,23 @@ def report(name: str, rows: Iterable[Result], json_file: Path | None = None) -> 
 
 
 def _width(name: str, value: Value) -> int:
-    return max(len(name), _TEXT_WIDTH if isinstance(value, str) else _NUMBER_WIDTH)
+    least = {str: _TEXT_WIDTH, Estimate: _ESTIMATE_WIDTH}.get(type(value), _NUMBER_WIDTH)
+    return max(len(name), least)
 
 
 def _rule_end(value: Value) -> str:
     return "-" if isinstance(value, str) else ":"  # Markdown sets numbers flush right
 
 
-def _cell(name: str, value: Value) -> str:
-    width = _width(name, value)
+def _cell(value: Value, width: int) -> str:
     return value.ljust(width) if isinstance(value, str) else _number(value).rjust(width)
 
 
-def _number(value: int | float) -> str:
+def _number(value: int | float | Estimate | None) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Estimate):
+        return f"{_number(value.value)} [{_number(value.low)}, {_number(value.high)}]"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) < 1:

@@ -5,13 +5,16 @@ Every command makes rows, which one function prints and writes (:mod:`latentshif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from latentshift.files import check_writable
+
+if TYPE_CHECKING:
+    from latentshift.benchmarks.rungs import Rung
 
 bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
 
@@ -103,36 +106,104 @@ def memory(
     _report("memory", rows, json_file)
 
 
-@bench.command("ladder", hidden=True)  # the name of before
-@bench.command("methods")
-def methods(
-    recipe: Path = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run."),
+_LADDER_RECIPE = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run.")
+_LADDER_OUTPUT = typer.Option(Path("outputs/ladder"), "--output", "-o", help="Folder for the runs and the studies.")
+_SEEN = typer.Option(128, "--seen", min=1, help="Videos of (colour, thing, motion) triples, of each run.")
+_STEPS = typer.Option(100, "--steps", help="Steps of the sampler.")
+_DTYPE = "Of the videos: auto, float32, bfloat16 or float16."
+
+
+@bench.command("ladder")
+def ladder(
+    recipe: Path = _LADDER_RECIPE,
     overrides: list[str] | None = _OVERRIDES,
-    output: Path = typer.Option(Path("outputs/ladder"), "--output", "-o", help="Folder for the runs and the studies."),
-    seen: int = typer.Option(128, "--seen", min=1, help="Videos of (colour, thing, motion) triples, of each method."),
-    images: int = typer.Option(0, "--images", min=0, help="One-frame images, of each method."),
-    steps: int = typer.Option(100, "--steps", help="Steps of the sampler."),
-    dtype: str = typer.Option("bfloat16", "--dtype", help="Of the videos: float32, bfloat16 or float16."),
+    output: Path = _LADDER_OUTPUT,
+    rungs: str | None = typer.Option(
+        None,
+        "--rungs",
+        help="Some of zeros-independent (the paper's), replicate-independent, zeros-shared-1, replicate-shared-1, "
+        "zeros-shared-2, replicate-shared-2, latent-vdm and none, with commas. Default: all.",
+    ),
+    seeds: int = typer.Option(1, "--seeds", min=1, help="Training seeds of each rung."),
+    seen: int = _SEEN,
+    images: int = typer.Option(64, "--images", min=0, help="One-frame images, of each run and of the image stage."),
+    steps: int = _STEPS,
+    sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
+    dtype: str = typer.Option("auto", "--dtype", help=_DTYPE),
     quick: bool = _QUICK,
     json_file: Path | None = _JSON,
 ) -> None:
-    """Latent-Shift, Latent-VDM and no temporal module, trained from one image model by one recipe, and compared."""
+    """Temporal methods, paddings and shared noise, trained from one image model at equal budget, and scored."""
+    from latentshift.benchmarks.rungs import RUNGS, check_overrides, parse_rungs
+
+    chosen = tuple(RUNGS.values()) if rungs is None else parse_rungs(rungs)
+    check_overrides(overrides or [])
+    counts = {"seen": seen, "images": images}
+    _ladder(recipe, overrides, output, chosen, seeds, counts, steps, sampler, dtype, quick, json_file)
+
+
+@bench.command("methods", hidden=True)  # the name of before
+def methods(
+    recipe: Path = _LADDER_RECIPE,
+    overrides: list[str] | None = _OVERRIDES,
+    output: Path = _LADDER_OUTPUT,
+    seen: int = _SEEN,
+    images: int = typer.Option(0, "--images", min=0, help="One-frame images, of each method."),
+    steps: int = _STEPS,
+    dtype: str = typer.Option("bfloat16", "--dtype", help=_DTYPE),
+    quick: bool = _QUICK,
+    json_file: Path | None = _JSON,
+) -> None:
+    """The old name of bench ladder: the three methods with the recipe's own settings."""
+    from latentshift.benchmarks.rungs import METHOD_RUNGS
+
+    typer.echo(
+        "warning: bench methods is called bench ladder now, which compares settings too; the old name goes in the next "
+        "release",
+        err=True,
+    )
+    counts = {"seen": seen, "images": images}
+    _ladder(recipe, overrides, output, METHOD_RUNGS, 1, counts, steps, None, dtype, quick, json_file)
+
+
+def _ladder(
+    recipe: Path,
+    overrides: list[str] | None,
+    output: Path,
+    rungs: Sequence[Rung],
+    seeds: int,
+    counts: dict[str, int],
+    steps: int,
+    sampler: str | None,
+    dtype: str,
+    quick: bool,
+    json_file: Path | None,
+) -> None:
     from latentshift.training.recipe import VideoRecipe, load_recipe
 
     settings = load_recipe(recipe, overrides or [])
     if not isinstance(settings, VideoRecipe):
-        raise ValueError(f"{recipe} is of stage {settings.stage}, and bench methods trains stage video")
+        raise ValueError(f"{recipe} is of stage {settings.stage}, and bench ladder trains stage video")
 
     def rows() -> Iterable[dict[str, Any]]:
-        from latentshift.benchmarks.methods import MethodComparison, bench_methods
+        from latentshift.benchmarks.ladder import bench_ladder
         from latentshift.cli.models import load_dtype, pick_device
 
         device = pick_device(settings.compute.device)
-        counts = {"seen": seen, "images": images}
-        comparison = MethodComparison(settings, output, counts, steps, device, load_dtype(dtype, device))
-        return bench_methods(comparison, quick)
+        return bench_ladder(
+            settings,
+            output,
+            counts,
+            steps,
+            device,
+            load_dtype(dtype, device),
+            quick,
+            rungs=rungs,
+            seeds=seeds,
+            sampler=sampler,
+        )
 
-    _report("methods", rows, json_file)
+    _report("ladder", rows, json_file)
 
 
 def _report(name: str, rows: Callable[[], Iterable[dict[str, Any]]], json_file: Path | None) -> None:

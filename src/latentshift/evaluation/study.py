@@ -31,7 +31,6 @@ from latentshift.progress import progress_bar, status
 from latentshift.video import as_clip, to_uint8, to_unit, write_video
 
 _SHEET_ROWS = 16
-_TRUE_CLIPS = 128  # at most: those that go through the autoencoder take a while
 SCORES = ("background", "colour", "motion", "thing", "joint")
 
 
@@ -44,19 +43,28 @@ class Study:
         output: the folder.
         steps: of the sampler.
         guidance: scale; None: the model's default.
+        true_clips: at most so many true clips of each part are scored too, rendered and through the autoencoder.
 
     Raises:
         ValueError: for invalid settings, or if the folder holds a study with other settings.
     """
 
     def __init__(
-        self, pipeline: LatentShiftPipeline, name: str, output: Path, steps: int, guidance: float | None = None
+        self,
+        pipeline: LatentShiftPipeline,
+        name: str,
+        output: Path,
+        steps: int,
+        guidance: float | None = None,
+        *,
+        true_clips: int = 128,
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
         self.name = name
         self.output = output
         self.steps = steps
+        self.true_clips = true_clips
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
         with status("reading the model's weights"):
@@ -110,11 +118,13 @@ class Study:
             write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in wanted], columns=16)[None])
         return {
             **score_part(part, count, size, log),
-            "true_clips": self._read_true_clips(part, min(count, _TRUE_CLIPS)),
+            "true_clips": self._read_true_clips(part, min(count, self.true_clips)),
         }
 
     def _read_true_clips(self, part: Part, count: int) -> dict[str, Any]:
         """The scores of the true clips of a part's prompts, as they are rendered and through the autoencoder."""
+        if not count:
+            return {}
         size = self.pipeline.sample_size
         # Parts that differ in how a model generates have the same true clips.
         kind = "images" if part.image else "held_out" if part.held_out else "seen"

@@ -97,7 +97,7 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     if recipe.shift is not None:
         pipeline.set_shift(recipe.shift.to_dict())
     if recipe.size is not None:
-        _set_size(pipeline, recipe.size)
+        set_frame_size(pipeline, recipe.size)
     of_videos = {"num_frames": recipe.num_frames, "fps": recipe.fps}
     pipeline.register_to_config(**{name: value for name, value in of_videos.items() if value is not None})
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
@@ -152,8 +152,12 @@ def lora_of(settings: LoraSettings) -> Lora:
     return Lora(**settings.model_dump())
 
 
-def _set_size(pipeline: LatentShiftPipeline, size: int) -> None:
-    """Let a pipeline make frames of a size in pixels from now on."""
+def set_frame_size(pipeline: LatentShiftPipeline, size: int) -> None:
+    """Let a pipeline make frames of a size in pixels from now on.
+
+    Raises:
+        ValueError: if the model does not support it.
+    """
     scale = pipeline.vae_scale_factor
     least = scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
     if size % least:

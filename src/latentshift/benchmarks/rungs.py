@@ -1,0 +1,91 @@
+"""The rungs of the ladder: how frames meet, and which settings differ from the recipe. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentshift.settings import METHODS, Padding
+from latentshift.training.recipe import VideoRecipe
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung.
+
+    Attributes:
+        name: also of its folder.
+        method: how frames meet.
+        padding: of the shift; None: the recipe's.
+        noise_share: a of the noise that frames share; None: the recipe's.
+    """
+
+    name: str
+    method: str
+    padding: Padding | None = None
+    noise_share: float | None = None
+
+    def recipe(self, recipe: VideoRecipe, folder: Path, seed: int) -> VideoRecipe:
+        """The recipe of this rung's run with a seed, in a folder beside those of the other runs.
+
+        Raises:
+            ValueError: for settings that do not go together.
+        """
+        settings = recipe.model_dump(mode="json")
+        shift = settings["shift"] if self.method == "latent-shift" else None
+        if self.padding is not None:
+            shift = {**(shift or {}), "padding": self.padding}
+        if self.noise_share is not None:
+            settings["noise_share"] = self.noise_share
+        name = self.name if seed == recipe.seed else f"{self.name}-seed-{seed}"
+        own = {"method": self.method, "shift": shift, "seed": seed, "output": str(folder / name)}
+        return VideoRecipe.model_validate({**settings, **own})
+
+
+_PADDINGS: tuple[Padding, ...] = ("zeros", "replicate")
+
+RUNGS = {
+    rung.name: rung
+    for rung in (
+        *(Rung(f"{padding}-independent", "latent-shift", padding, 0.0) for padding in _PADDINGS),  # zeros: the paper's
+        *(
+            Rung(f"{padding}-shared-{share}", "latent-shift", padding, float(share))
+            for share in (1, 2)
+            for padding in _PADDINGS
+        ),
+        Rung("latent-vdm", "latent-vdm", noise_share=0.0),
+        Rung("none", "none", noise_share=0.0),
+    )
+}
+METHOD_RUNGS = tuple(Rung(method, method) for method in METHODS)  # with the recipe's own settings
+
+# What the rungs decide in place of the recipe.
+OF_RUNGS = ("method", "noise_share", "shift.padding", "output")
+
+
+def parse_rungs(text: str) -> tuple[Rung, ...]:
+    """The rungs named in a list with commas, in that order.
+
+    Raises:
+        ValueError: for an unknown name, or one that is there twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in RUNGS:
+            raise ValueError(f"there is no rung {name!r}; choose from {', '.join(RUNGS)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a rung is named twice in {text!r}")
+    return tuple(RUNGS[name] for name in names)
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse settings on the command line that the rungs would replace.
+
+    Raises:
+        ValueError: for one of ``OF_RUNGS``.
+    """
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in OF_RUNGS or (key == "shift" and "padding" in value):
+            raise ValueError(f"{word} is what the rungs decide: leave it out, and choose them with --rungs")
