@@ -32,6 +32,7 @@ from latentshift.cli.data.common import (
 )
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED, check_model
+from latentshift.progress import progress_bar, status
 
 ENGINES = ("local", "ray")
 _TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
@@ -121,35 +122,37 @@ def encode(
     spec(1, 64 if size is None else size, "", "")  # refuses values that are invalid for any model
     check_writable(output / "index.json")
     check_not_empty(chosen)
-    from accelerate import PartialState
-    from tqdm import tqdm
+    with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
+        from accelerate import PartialState
 
-    from latentshift.cli.data.encoders import Encoders
-    from latentshift.data.latents.encode import encode_shards
-    from latentshift.data.latents.latent_dataset import LatentDataset
-    from latentshift.data.latents.resolve import resolve_source
-    from latentshift.models.caption_length import count_cut
+        from latentshift.cli.data.encoders import Encoders
+        from latentshift.data.latents.encode import encode_shards
+        from latentshift.data.latents.latent_dataset import LatentDataset
+        from latentshift.data.latents.resolve import resolve_source
+        from latentshift.models.caption_length import count_cut
 
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
     side = encoders.size if size is None else size
     latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
-    with state.main_process_first():
+    with state.main_process_first(), status("listing", shown=state.is_main_process):
         manifest = resolve_source(output, chosen, latent_spec, retry=retry and state.is_main_process)
     if engine == "ray":
         from latentshift.cli.data.ray_engine import encode_with_ray
 
-        progress = encode_with_ray(output, model, variant, device, limits, actors)
+        batches = encode_with_ray(output, model, variant, device, limits, actors)
     else:
         part = (state.process_index, state.num_processes)
-        progress = encode_shards(output, encoders.frames, encoders.text, limits, part)
+        batches = encode_shards(output, encoders.frames, encoders.text, limits, part)
     if text and state.is_main_process:
         captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
-        if cut := str(count_cut(encoders.sentences, captions)):
+        with status("counting the captions' tokens"):
+            cut = str(count_cut(encoders.sentences, captions))
+        if cut:
             print(f"warning: {cut}", file=sys.stderr)
-    hidden = not (sys.stderr.isatty() and state.is_main_process)
-    with tqdm(total=len(manifest), desc="encode", unit="clip", disable=hidden) as bar, closing(progress):
-        for done in progress:
+    bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)
+    with bar, closing(batches):
+        for done in batches:
             bar.update(done)
     state.wait_for_everyone()
     if not state.is_main_process:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.error_text import printable
+from latentshift.progress import progress_bar, status
 
 if TYPE_CHECKING:
     from latentshift.data.manifest import RejectedRow, Row
@@ -58,8 +58,6 @@ def inspect(
     strict: bool = typer.Option(False, "--strict", help="Exit with code 1 if any clip was refused."),
 ) -> None:
     """Decode every clip of a source once and report which can be used, which can't, and why."""
-    from tqdm import tqdm
-
     from latentshift.data.footage.framing import Framing
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
     from latentshift.data.footage.window import Window
@@ -82,12 +80,13 @@ def inspect(
         inspection = Inspection(RejectedList(Path(folder) / "left-out.jsonl"))
         listed = Path(folder) / "manifest.jsonl"
         ignored: list[str] = []
-        rows = write_manifest(listed, chosen.entries(ignored.append), inspection.rejected.add)
+        with status("listing"):
+            rows = write_manifest(listed, chosen.entries(ignored.append), inspection.rejected.add)
         if not rows and not inspection.rejected:
             raise ValueError(f"{source} holds no video and no image")
         manifest: Manifest | list[Row] = Manifest(listed) if rows else []
         findings = inspect_rows(manifest, window, framing, limits, pictures=_SAMPLES if html_file else 0)
-        for finding in tqdm(findings, total=rows, desc="inspect", unit="clip", disable=not sys.stderr.isatty()):
+        for finding in progress_bar(findings, total=rows, text="inspect", unit="clip"):
             inspection.add(finding)
             result, row = finding.result, finding.row
             if not isinstance(result, Rejected) and result.frames is not None:
@@ -114,7 +113,8 @@ def _count_cut(model: str, variant: str | None, rows: Iterable[Row]) -> dict[str
     from latentshift.models.caption_length import count_cut
 
     sentences = load_pipeline(model, "cpu", "float32", variant).sentences
-    counts = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
+    with status("counting the captions' tokens"):
+        counts = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
     return {"model": model, **asdict(counts), "sentence": str(counts)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.error_text import printable
+from latentshift.progress import progress_bar, status
 
 
 def split(
@@ -38,8 +38,6 @@ def split(
     memory_limit: float = MEMORY_LIMIT,
 ) -> None:
     """Split videos at scene changes into the rows of a manifest, which can be used as a source."""
-    from tqdm import tqdm
-
     from latentshift.data.inspection.split import split_rows
     from latentshift.data.manifest import Entry, write_manifest
     from latentshift.data.rejected_list import RejectedList
@@ -53,8 +51,9 @@ def split(
     chosen = source_of(source, options)
     with tempfile.TemporaryDirectory() as folder:
         rejected = RejectedList(Path(folder) / "left-out.jsonl")
-        manifest = list_source(Path(folder) / "manifest.jsonl", chosen, rejected.add)
-        with tqdm(total=len(manifest), desc="split", unit="video", disable=not sys.stderr.isatty()) as bar:
+        with status("listing"):
+            manifest = list_source(Path(folder) / "manifest.jsonl", chosen, rejected.add)
+        with progress_bar(total=len(manifest), text="split", unit="video") as bar:
 
             def entries() -> Iterator[Entry]:
                 for _, scenes in split_rows(manifest, shortest, longest, threshold, limits):
