@@ -58,6 +58,7 @@ MISTAKES = {
     "train recipe.yaml optimizer.learning_rat=1": "unknown setting",
     "train recipe.yaml shift.fold=2": "fold must be",
     "train recipe.yaml model=nowhere": "there is no folder nowhere",
+    "train recipe.yaml size=60": "size must be a multiple of 32",
     "train recipe.yaml data=nowhere": "nowhere is no folder",
     "train recipe.yaml": "clips holds no video or image with a caption; ",
     "train recipe.yaml data=stills": "stills holds no clips; it has images, and image_share is 0 (1)",

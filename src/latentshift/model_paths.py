@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
-from latentshift.settings import PIPELINES, check_frame_size, check_steps
+from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size
 
 BUNDLED = "bundled"
 
@@ -84,13 +84,38 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
     total = schedule.get("num_train_timesteps")
     if type(total) is int:
         check_steps(steps, {"num_train_timesteps": total})  # what else matters is the sampler's
+    sizes = _read_sizes(folder)
+    if sizes is not None:
+        scale, levels, side = sizes
+        check_frame_size(height or side, width or side, scale, levels)
+
+
+def check_size_to_train(folder: Path, size: int) -> None:
+    """Refuse a size of frames that a model can't be trained with, according to its configuration.
+
+    Args:
+        folder: from :func:`check_model`.
+        size: side of the frames in pixels.
+
+    Raises:
+        ValueError: with the valid values.
+    """
+    sizes = _read_sizes(folder)
+    if sizes is not None:
+        scale, levels, _ = sizes
+        check_training_size(size, scale, levels)
+
+
+def _read_sizes(folder: Path) -> tuple[int, int, int] | None:
+    """The autoencoder's downsampling factor, the U-Net's levels and the frames' side; None if they can't be read."""
     vae = _config(folder, "vae/config.json") or _config(folder, "vqvae/config.json")
     unet = _config(folder, "unet/config.json")
-    channels = vae.get("block_out_channels"), unet.get("block_out_channels"), unet.get("sample_size")
-    if isinstance(channels[0], list) and isinstance(channels[1], list) and type(channels[2]) is int:
-        scale = 2 ** (len(channels[0]) - 1)
-        side = channels[2] * scale
-        check_frame_size(height or side, width or side, scale, len(channels[1]))
+    vae_channels, unet_channels = vae.get("block_out_channels"), unet.get("block_out_channels")
+    latent_side = unet.get("sample_size")
+    if not isinstance(vae_channels, list) or not isinstance(unet_channels, list) or type(latent_side) is not int:
+        return None
+    scale = 2 ** (len(vae_channels) - 1)
+    return scale, len(unet_channels), latent_side * scale
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

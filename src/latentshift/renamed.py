@@ -144,7 +144,7 @@ NAMES: dict[str, dict[str, str]] = {
     "training.distributed": {"sharded": "shard_with_fsdp", "split": "split_batch", "whole_tensor": "full_tensor"},
     "training.losses": {"AutoencoderObjective": "AutoencoderLoss", "DenoisingObjective": "DenoisingLoss"},
     "training.preemption": {"Termination": "SigtermHandler"},
-    "training.recipe": {"SpritesSettings": "FramesSettings"},
+    "training.recipe": {"SpritesSettings": "FramesSettings", "conflicts_with_shares": "fsdp_conflicts"},
     "training.preflight": {"check_run": "validate_run"},
     "training.run": {"stage_of": "build_stage"},
     "training.run_folder": {"held": "lock_run"},

@@ -116,6 +116,22 @@ def check_noise_share(share: float, name: str = "noise_share") -> None:
         raise ValueError(f"{name} must be a number from 0 to {MOST_NOISE_SHARE:,.0f}, not {share}")
 
 
+def check_training_size(size: int, scale: int, levels: int) -> None:
+    """Refuse a size of square frames that does not halve evenly down to the U-Net's lowest level.
+
+    Args:
+        size: side of the frames in pixels.
+        scale: downsampling factor of the autoencoder.
+        levels: resolution levels of the U-Net.
+
+    Raises:
+        ValueError: with the valid sizes.
+    """
+    least = scale * 2 ** (levels - 1)
+    if size % least:
+        raise ValueError(f"size must be a multiple of {least} for this model, not {size}")
+
+
 def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:
     """Refuse a frame size that the autoencoder and the U-Net do not support.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentshift.files import check_writable
-from latentshift.model_paths import check_model, check_steps_and_size, resolve_model
+from latentshift.model_paths import check_model, check_size_to_train, check_steps_and_size, resolve_model
 from latentshift.settings import DTYPES, check_guidance
 
 if TYPE_CHECKING:
@@ -55,14 +55,17 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
         data: whether its data must exist on this machine.
 
     Raises:
-        ValueError: for an unknown device, a base or text encoder that is not a model, or a missing source.
+        ValueError: for an unknown device, a base or text encoder that is not a model, a size of frames that the base
+            can't have, or a missing source.
     """
     from latentshift.data.latents.spec import index_path
     from latentshift.data.sources import parse_source
 
     check_device_name(recipe.compute.device)
     if recipe.base_model is not None:
-        check_model(recipe.base_model)
+        folder = check_model(recipe.base_model)
+        if folder is not None and recipe.new_size is not None:
+            check_size_to_train(folder, recipe.new_size)
     for name in recipe.text_models:
         resolve_model(name)
     for source in recipe.all_sources if data else ():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from latentshift.memory.estimate import Estimate, estimate, process_size
-from latentshift.training.recipe import AnyRecipe, conflicts_with_shares
+from latentshift.training.recipe import AnyRecipe, fsdp_conflicts
 from latentshift.training.settings import ComputeSettings
 
 
@@ -35,8 +35,8 @@ def advice(
     overrides: list[str] = []
     best = before
     share = recipe.batch_size // processes
-    may_shard = processes > 1 and not conflicts_with_shares(recipe)
-    savings = _savings(recipe.compute, recipe.micro_batch_size or share, device, recipe.has_unet, may_shard)
+    can_shard = processes > 1 and not fsdp_conflicts(recipe)
+    savings = _savings(recipe.compute, recipe.micro_batch_size or share, device, recipe.has_unet, can_shard)
     for override, change in savings:
         if best.total <= limit and overrides:
             break
@@ -65,7 +65,7 @@ Change = Callable[[AnyRecipe], AnyRecipe]
 
 
 def _savings(
-    compute: ComputeSettings, micro_batch_size: int, device: torch.device, has_unet: bool, may_shard: bool
+    compute: ComputeSettings, micro_batch_size: int, device: torch.device, has_unet: bool, can_shard: bool
 ) -> Iterator[tuple[str, Change]]:
     if micro_batch_size > 1:
         yield "micro_batch_size=1", lambda given: given.model_copy(update={"micro_batch_size": 1})
@@ -73,7 +73,7 @@ def _savings(
         yield "compute.precision=bf16", _with_compute(precision="bf16")
     if has_unet and not compute.gradient_checkpointing:
         yield "compute.gradient_checkpointing=true", _with_compute(gradient_checkpointing=True)
-    if may_shard and compute.parallel == "ddp":
+    if can_shard and compute.parallel == "ddp":
         yield "compute.parallel=fsdp", _with_compute(parallel="fsdp")
     elif device.type != "cpu" and compute.ema_device != "cpu":
         yield "compute.ema_device=cpu", _with_compute(ema_device="cpu")

@@ -18,7 +18,7 @@ from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.settings import METHODS, Weighting
+from latentshift.settings import METHODS, Weighting, check_training_size
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.settings import AutoencoderModel, LoraSettings, UNetModel
@@ -159,9 +159,7 @@ def set_frame_size(pipeline: LatentShiftPipeline, size: int) -> None:
         ValueError: if the model does not support it.
     """
     scale = pipeline.vae_scale_factor
-    least = scale * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-    if size % least:
-        raise ValueError(f"size must be a multiple of {least} for this model, not {size}")
+    check_training_size(size, scale, len(pipeline.unet.config.block_out_channels))
     pipeline.unet.register_to_config(sample_size=size // scale)
 
 

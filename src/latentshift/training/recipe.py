@@ -105,6 +105,11 @@ class RunSettings(Settings):
         return None
 
     @property
+    def new_size(self) -> int | None:
+        """Side of the frames in pixels that the base is to have; None: its own."""
+        return None
+
+    @property
     def text_models(self) -> tuple[str, ...]:
         """Folders and hub ids of a pretrained tokenizer or text encoder."""
         return ()
@@ -194,20 +199,20 @@ class RunSettings(Settings):
             )
 
     @model_validator(mode="after")
-    def _shares_are_plain(self) -> RunSettings:
-        if self.compute.parallel == "fsdp" and (conflicts := conflicts_with_shares(self)):
+    def _check_fsdp(self) -> RunSettings:
+        if self.compute.parallel == "fsdp" and (conflicts := fsdp_conflicts(self)):
             raise ValueError(f"compute.parallel=fsdp does not go with {conflicts[0]}; leave one of them out")
         return self
 
     @model_validator(mode="after")
-    def _eight_bits_lie_in_order(self) -> RunSettings:
+    def _check_8bit_memory_format(self) -> RunSettings:
         # bitsandbytes makes weights contiguous at its first step, and its moments before that.
         if self.optimizer.kind == "adamw_8bit" and self.compute.channels_last:
             raise ValueError("optimizer.kind=adamw_8bit does not go with compute.channels_last; leave one of them out")
         return self
 
     @model_validator(mode="after")
-    def _rate_reaches_its_height(self) -> RunSettings:
+    def _check_schedule_length(self) -> RunSettings:
         optimizer = self.optimizer
         if optimizer.warmup_steps + optimizer.decay_steps > self.steps:
             raise ValueError(
@@ -217,8 +222,8 @@ class RunSettings(Settings):
         return self
 
 
-def conflicts_with_shares(recipe: RunSettings) -> list[str]:
-    """The settings of a recipe that weights in shares (``compute.parallel=fsdp``) do not go with."""
+def fsdp_conflicts(recipe: RunSettings) -> list[str]:
+    """The settings of a recipe that can't be combined with sharded weights (``compute.parallel=fsdp``)."""
     compute = recipe.compute
     settings = {
         "compute.channels_last": compute.channels_last,
@@ -262,7 +267,7 @@ class AutoencoderRecipe(RunSettings):
         return count_frames(self.data.sources) if self.data.sources else None
 
     @model_validator(mode="after")
-    def _size_divides(self) -> AutoencoderRecipe:
+    def _check_size(self) -> AutoencoderRecipe:
         factor = 2 ** (len(self.model.channels) - 1)
         if self.data.size % factor:
             raise ValueError(f"data.size {self.data.size} does not divide by {factor}, as the model's levels ask for")
@@ -349,7 +354,7 @@ class DiffusionSettings(RunSettings):
         return self.model_copy(update={"output": folder, "data": data, **samples})
 
     @model_validator(mode="after")
-    def _best_is_measured(self) -> DiffusionSettings:
+    def _check_export_from(self) -> DiffusionSettings:
         if self.export_from == "best" and self.validation is None:
             raise ValueError("export_from is best, and nothing says which step is; set validation")
         return self
@@ -394,7 +399,7 @@ class ImageRecipe(DiffusionSettings):
         return self.text_encoder is None and self.tokenizer in (None, "sprites")
 
     @model_validator(mode="after")
-    def _text_encoder_is_whole(self) -> ImageRecipe:
+    def _check_text_encoder(self) -> ImageRecipe:
         if self.text_encoder is not None and self.tokenizer is not None:
             raise ValueError("text_encoder brings its own tokenizer, and tokenizer is set; leave one of them out")
         if self.text_encoder is None and not self.train_text_encoder:
@@ -402,7 +407,7 @@ class ImageRecipe(DiffusionSettings):
         return self
 
     @model_validator(mode="after")
-    def _last_timestep_is_learned(self) -> ImageRecipe:
+    def _check_zero_terminal_snr(self) -> ImageRecipe:
         if self.zero_terminal_snr and self.prediction_type != "v_prediction":
             raise ValueError(
                 "zero_terminal_snr leaves nothing to learn at the last timestep by the prediction of noise; set "
@@ -486,8 +491,12 @@ class VideoRecipe(DiffusionSettings):
     def base_model(self) -> str | None:
         return self.model
 
+    @property
+    def new_size(self) -> int | None:
+        return self.size
+
     @model_validator(mode="after")
-    def _exports_are_trained(self) -> VideoRecipe:
+    def _check_exports(self) -> VideoRecipe:
         if self.lora is not None and self.train_text_encoder:
             raise ValueError("lora trains the U-Net alone, and train_text_encoder is set; leave one of them out")
         if self.exports is not None and "lora" in self.exports and self.lora is None:
@@ -495,7 +504,7 @@ class VideoRecipe(DiffusionSettings):
         return self
 
     @model_validator(mode="after")
-    def _shift_is_of_the_method(self) -> VideoRecipe:
+    def _check_shift_method(self) -> VideoRecipe:
         if self.shift is not None and self.method not in (None, "latent-shift"):
             raise ValueError(f"shift is of method latent-shift, and method is {self.method}; leave one of them out")
         return self
