@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from latentshift import __version__
+from latentshift.error_text import printable
 from latentshift.files import atomic_write_text
 
 
@@ -72,7 +73,7 @@ def report(name: str, rows: Iterable[Result], json_file: Path | None = None) -> 
         print(line, flush=True)
     if json_file is not None:
         atomic_write_text(json_file, to_json(name, kept))
-        print(json_file)
+        print(printable(json_file, 4096))
     return kept
 
 

@@ -54,8 +54,8 @@ class Loader:
     """Batches from one or more datasets, mixed by weight.
 
     Args:
-        sets: the datasets.
-        take: step (1, 2, …) -> its batch, over all ranks.
+        datasets: the datasets.
+        batch_spec: step (1, 2, …) -> its batch, over all ranks.
         seed: of the order and of all random streams.
         weights: of the datasets; equal by default. Datasets without samples of the requested kind are skipped.
         rank: of this process, 0 … ``ranks`` - 1.
@@ -69,24 +69,24 @@ class Loader:
 
     def __init__(
         self,
-        sets: Sequence[ClipDataset],
-        take: Callable[[int], BatchSpec],
+        datasets: Sequence[ClipDataset],
+        batch_spec: Callable[[int], BatchSpec],
         seed: int,
         weights: Sequence[float] | None = None,
         rank: int = 0,
         ranks: int = 1,
         limits: WorkerLimits | None = None,
     ) -> None:
-        self.sets = sets
-        self.take = take
+        self.datasets = datasets
+        self.batch_spec = batch_spec
         self.seed = seed
-        self.weights = integer_weights(weights or [1] * len(sets))
+        self.weights = integer_weights(weights or [1] * len(datasets))
         self.rank, self.ranks = rank, ranks
         self.limits = limits
         self.rejected: dict[str, Rejected] = {}
         self.short: set[str] = set()
-        if len(self.weights) != len(sets) or not sets or min(self.weights) <= 0:
-            raise ValueError(f"each set of clips has a weight above 0, not {weights}")
+        if len(self.weights) != len(datasets) or not datasets or min(self.weights) <= 0:
+            raise ValueError(f"each dataset has a weight above 0, not {weights}")
 
     def batches(self, step: int = 1) -> Generator[Batch]:
         """An endless iterator over this rank's batches, starting at ``step``.
@@ -98,7 +98,7 @@ class Loader:
             ValueError: if no dataset has samples of the requested kind, 32 clips in a row can't be used, or ``ranks``
                 does not divide a batch.
         """
-        if self.limits is None or all(each.encoded for each in self.sets):
+        if self.limits is None or all(each.encoded for each in self.datasets):
             yield from prefetch_if_slow(self._batches(step, _read_in_process, _read_in_process), _BATCHES_AHEAD)
             return
         with WorkerPool(read_request, self.limits, IMPORTS) as pool, _ReplacementPool(self.limits) as replacements:
@@ -113,15 +113,15 @@ class Loader:
         """``read`` decodes videos; encoded latents are read in this process."""
         places = self._places(step)
         results: Iterator[tuple[Request, Sample | Rejected]] = iter(())
-        if not all(each.encoded for each in self.sets):  # else nothing would consume the second iterator of the pair
+        if not all(each.encoded for each in self.datasets):  # else nothing would consume the second iterator
             places, later = itertools.tee(places)
-            footage = (each for each in later if not self.sets[each[1][1]].encoded)
+            footage = (each for each in later if not self.datasets[each[1][1]].encoded)
             results = read(self._request(num_frames, place) for num_frames, place in footage)
         for number in itertools.count(step):
             batch = Batch([], [], [])
-            for _ in range(self._rank_share(self.take(number))[1]):
+            for _ in range(self._rank_share(self.batch_spec(number))[1]):
                 num_frames, place = next(places)
-                if self.sets[place[1]].encoded:
+                if self.datasets[place[1]].encoded:
                     request = self._request(num_frames, place)
                     result = attempt(read_request, request)
                 else:
@@ -146,7 +146,7 @@ class Loader:
                 if result.short:
                     self.short.add(request.name)
                 return request, result
-            if self.sets[place[1]].encoded:  # it was usable when it was encoded
+            if self.datasets[place[1]].encoded:  # it was usable when it was encoded
                 raise ValueError(f"{request.name}: {result.reason}")
             self.rejected[request.name] = result
             request, result = next(iter(read_replacement(iter([self._request(num_frames, place, attempt_number)]))))
@@ -158,31 +158,31 @@ class Loader:
     def _places(self, step: int) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Number of frames and (kind, dataset, epoch, index) of every sample of this rank."""
         for number in itertools.count(step):
-            take = self.take(number)
-            first, count = self._rank_share(take)
-            kind = int(take.num_frames == 1)
-            sizes = [each.size(take.num_frames) for each in self.sets]
+            spec = self.batch_spec(number)
+            first, count = self._rank_share(spec)
+            kind = int(spec.num_frames == 1)
+            sizes = [each.size(spec.num_frames) for each in self.datasets]
             weights = [weight if size else 0 for weight, size in zip(self.weights, sizes, strict=True)]
             if not any(weights):
-                what = "single frames" if kind else f"clips of {take.num_frames} frames"
+                what = "single frames" if kind else f"clips of {spec.num_frames} frames"
                 raise ValueError(f"the data holds no {what}; latentshift data inspect says what it holds")
             for position in range(first, first + count):
                 which, within = interleaved(position, weights)
                 epoch, index = shuffled_index(within, sizes[which], self.seed, kind, which)
-                yield take.num_frames, (kind, which, epoch, index)
+                yield spec.num_frames, (kind, which, epoch, index)
 
-    def _rank_share(self, take: BatchSpec) -> tuple[int, int]:
+    def _rank_share(self, spec: BatchSpec) -> tuple[int, int]:
         """The first position and the number of samples of this rank."""
-        count, rest = divmod(take.samples, self.ranks)
+        count, rest = divmod(spec.samples, self.ranks)
         if rest:
-            raise ValueError(f"a batch of {take.samples} can't be shared evenly by {self.ranks} processes")
-        return take.start + self.rank * count, count
+            raise ValueError(f"a batch of {spec.samples} can't be shared evenly by {self.ranks} processes")
+        return spec.start + self.rank * count, count
 
     def _request(self, num_frames: int, place: tuple[int, ...], attempt: int = 0) -> Request:
         _, which, _, index = place
         if attempt:
-            index = int(rng_for(self.seed, *place, attempt, 0).integers(self.sets[which].size(num_frames)))
-        return self.sets[which].request(num_frames, index, (self.seed, *place, attempt))
+            index = int(rng_for(self.seed, *place, attempt, 0).integers(self.datasets[which].size(num_frames)))
+        return self.datasets[which].request(num_frames, index, (self.seed, *place, attempt))
 
 
 _Reading = Callable[[Iterator[Request]], Iterator[tuple[Request, Sample | Rejected]]]

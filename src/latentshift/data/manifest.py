@@ -60,7 +60,7 @@ class Row:
     @property
     def name(self) -> str:
         """Its name in reports."""
-        inside = printable(f"{self.file}/{self.member}" if self.member else self.file)
+        inside = escape_invalid_utf8(f"{self.file}/{self.member}" if self.member else self.file)
         if self.start is None and self.end is None:
             return inside
         return f"{inside} [{self.start or 0:g} s – {'end' if self.end is None else f'{self.end:g} s'}]"
@@ -93,8 +93,8 @@ class RejectedRow:
     caption: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", printable(self.name))
-        object.__setattr__(self, "reason", printable(self.reason))
+        object.__setattr__(self, "name", escape_invalid_utf8(self.name))
+        object.__setattr__(self, "reason", escape_invalid_utf8(self.reason))
 
 
 Entry = Row | RejectedRow
@@ -109,7 +109,7 @@ def not_text(caption: str) -> str:
     return ""
 
 
-def printable(name: str) -> str:
+def escape_invalid_utf8(name: str) -> str:
     """A file name with invalid UTF-8 escaped."""
     return name.encode(errors="backslashreplace").decode()
 

@@ -59,7 +59,7 @@ _NO_SAMPLE_PREDICTION = {"EulerAncestralDiscreteScheduler", "HeunDiscreteSchedul
 _SPACING = {"ddim": "trailing"}
 _FORMER_SETTINGS = {"tensor_format", "timestep_values"}  # of early versions of diffusers, without effect
 # The schedulers that know zero terminal SNR put ᾱ_T = 2^-24 in its place where they divide by it.
-_LEAST_ALPHA = 2.0**-24
+_MIN_ALPHA = 2.0**-24
 
 
 def bound_to_weights(kind: str, config: Mapping[str, Any]) -> str | None:
@@ -226,14 +226,12 @@ def _same_schedule(made: Any, scheduler: Any) -> bool:
     import torch
 
     ours, theirs = made.alphas_cumprod.cpu(), scheduler.alphas_cumprod.cpu()
-    return ours.shape == theirs.shape and bool(
-        torch.equal(ours.clamp(min=_LEAST_ALPHA), theirs.clamp(min=_LEAST_ALPHA))
-    )
+    return ours.shape == theirs.shape and bool(torch.equal(ours.clamp(min=_MIN_ALPHA), theirs.clamp(min=_MIN_ALPHA)))
 
 
 def _betas(scheduler: Any) -> list[float]:
     """The scheduler's betas; where they end in no signal at all, in as little as samplers can divide by."""
     betas, alphas = scheduler.betas.double().cpu().clone(), scheduler.alphas_cumprod.double().cpu()
     if betas[-1] == 1:
-        betas[-1] = 1 - _LEAST_ALPHA / alphas[-2]
+        betas[-1] = 1 - _MIN_ALPHA / alphas[-2]
     return [float(beta) for beta in betas]

@@ -13,7 +13,7 @@ from typing import Any
 
 from latentshift.settings import MOST_NOISE_SHARE, PADDINGS
 
-_MOST_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
+_MAX_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Kind:
     def or_null(self) -> Kind:
         return Kind(f"{self.words}, or null", lambda value: value is None or self.fits(value))
 
-    def or_list(self, longest: int = _MOST_LEVELS) -> Kind:
+    def or_list(self, longest: int = _MAX_LEVELS) -> Kind:
         several = self.listed(longest)
         return Kind(
             f"{self.words}, or a list of up to {longest:,} such", lambda value: self.fits(value) or several.fits(value)
         )
 
-    def listed(self, longest: int = _MOST_LEVELS) -> Kind:
+    def listed(self, longest: int = _MAX_LEVELS) -> Kind:
         def fits(values: Any) -> bool:
             return isinstance(values, (list, tuple)) and 1 <= len(values) <= longest and all(map(self.fits, values))
 

@@ -25,7 +25,7 @@ from latentshift.models.config_schema import (
     Kind,
 )
 
-_MOST_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
+_MAX_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
 _INDEX = "model_index.json"
 _NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of image pipelines
 
@@ -119,7 +119,7 @@ def _check(config: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> 
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = load_json_bounded(file, _MOST_BYTES)
+    content = load_json_bounded(file, _MAX_BYTES)
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold a group of settings, {{name: value}}, and not {_shown(content)}")
     return content

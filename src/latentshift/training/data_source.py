@@ -33,7 +33,7 @@ from latentshift.training.precision import Precision, encoding_dtype
 from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings, LoadingSettings
 
 _FOR_ENCODED = {"source", "weight"}  # settings that a folder of latents can have
-_MOST_REASONS = 3  # of refusals, in the message that everything was refused
+_MAX_REASONS = 3  # of refusals, in the message that everything was refused
 _FRAMES_FOR_IMAGES = 16  # so that what is encoded for images serves for clips later
 
 
@@ -164,7 +164,7 @@ class DataSource:
         """
         if self.clips.size(num_frames) or (images and self.clips.size(1)):
             return
-        why = [f"{each.name}: {each.reason}" for each in islice(self._rejected(), _MOST_REASONS)]
+        why = [f"{each.name}: {each.reason}" for each in islice(self._rejected(), _MAX_REASONS)]
         if self.clips.images:
             why.insert(0, f"it has images, and {self.no_images} ({self.clips.images})")
         elif self.clips.size(1):

@@ -155,7 +155,7 @@ class SourceFrames:
 
     def __init__(self, data: FramesSettings, context: FramesContext) -> None:
         self._names = [each.source for each in data.sources]
-        self._sets: list[FootageDataset] = []
+        self._datasets: list[FootageDataset] = []
         self._rejected: list[RejectedList] = []
         self.digests: dict[str, str] = {}
         for number, each in enumerate(data.sources, 1):
@@ -163,17 +163,19 @@ class SourceFrames:
             source = parse_source(each.source, each.options)
             manifest, rejected = list_rows(folder, source, write=context.rank == 0, captioned=False)
             framing = Framing(data.size, data.size, each.crop, each.flip)
-            self._sets.append(FootageDataset(manifest, Window(frames=1), framing))
+            self._datasets.append(FootageDataset(manifest, Window(frames=1), framing))
             self._rejected.append(rejected)
             self.digests[f"data {number}"] = manifest.digest
         self._weights = [each.weight for each in data.sources]
         self._limits = worker_limits(context.loading) if context.loading.workers else None
         self._seed, batch_size = context.seed, context.batch_size
 
-        def take(step: int) -> BatchSpec:
+        def batch_spec(step: int) -> BatchSpec:
             return BatchSpec(batch_size, 1, (step - 1) * batch_size)
 
-        self._loader = Loader(self._sets, take, self._seed, self._weights, context.rank, context.ranks, self._limits)
+        self._loader = Loader(
+            self._datasets, batch_spec, self._seed, self._weights, context.rank, context.ranks, self._limits
+        )
         restore_replaced(self._loader, context.output, "replaced")
 
     def batches(self, step: int) -> Generator[Frames]:
@@ -188,7 +190,7 @@ class SourceFrames:
     def preview(self, count: int) -> Iterator[np.ndarray]:
         # In another order than training's.
         loader = Loader(
-            self._sets, lambda step: BatchSpec(1, 1, step - 1), self._seed + 1, self._weights, limits=self._limits
+            self._datasets, lambda step: BatchSpec(1, 1, step - 1), self._seed + 1, self._weights, limits=self._limits
         )
         with closing(loader.batches(1)) as batches:
             for batch in itertools.islice(batches, count):
@@ -198,13 +200,13 @@ class SourceFrames:
         return {
             "sources": [
                 {"source": source, **self._counts(frames), "refused": [vars(each) for each in rejected]}
-                for source, frames, rejected in zip(self._names, self._sets, self._rejected, strict=True)
+                for source, frames, rejected in zip(self._names, self._datasets, self._rejected, strict=True)
             ]
         }
 
     def lines(self) -> list[str]:
         lines = []
-        for source, frames, rejected in zip(self._names, self._sets, self._rejected, strict=True):
+        for source, frames, rejected in zip(self._names, self._datasets, self._rejected, strict=True):
             counts = {**self._counts(frames), "refused": sum(1 for _ in rejected)}
             lines.append(f"{printable(source)}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
         return lines

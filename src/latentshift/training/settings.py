@@ -122,7 +122,7 @@ class FramesSettings(Settings):
         return value
 
     @model_validator(mode="after")
-    def _seed_is_of_sprites(self) -> FramesSettings:
+    def _check_seed(self) -> FramesSettings:
         if self.sources and self.seed:
             raise ValueError("seed is of the sprites world, and sources are named; the run's own seed is `seed`")
         return self
@@ -194,7 +194,7 @@ class UNetModel(Settings):
     norm_groups: int = Field(32, ge=1)
 
     @model_validator(mode="after")
-    def _levels_agree(self) -> UNetModel:
+    def _check_levels(self) -> UNetModel:
         if len(self.channels) != len(self.attention):
             raise ValueError(f"channels names {len(self.channels)} levels and attention {len(self.attention)}")
         layers = self.layers_per_block
@@ -213,7 +213,7 @@ class TextModel(Settings):
     words: int = Field(30_000, ge=1, description="size of the vocabulary for tokenizer: captions")
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> TextModel:
+    def _check_heads(self) -> TextModel:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
         return self

@@ -25,8 +25,8 @@ from latentshift.models.text import build_word_tokenizer, caption_words, check_v
 from latentshift.training.captions import training_captions
 from latentshift.training.settings import DataSettings, TextModel
 
-_MOST_NAMED = 5  # unknown words in a message
-_MOST_CHECKED = 30_000  # words of the captions
+_MAX_NAMED = 5  # unknown words in a message
+_MAX_CHECKED = 30_000  # words of the captions
 
 # By the configuration's model_type; of a whole CLIP its text encoder is taken.
 _PRETRAINED: dict[str, Any] = {
@@ -116,12 +116,12 @@ def check_known_words(tokenizer: PreTrainedTokenizerBase, data: Sequence[DataSet
     """
     if all(each.source == "sprites" for each in data):
         return
-    found = caption_words(training_captions(data), _MOST_CHECKED)
+    found = caption_words(training_captions(data), _MAX_CHECKED)
     unknown = [word for word in found if word not in tokenizer.get_vocab()]
     if 2 * len(unknown) > len(found):
         raise ValueError(
             f"the captions hold {len(unknown)} words that the sprites' vocabulary does not know "
-            f"({', '.join(unknown[:_MOST_NAMED])}…); set tokenizer=captions, a pretrained tokenizer, or a text_encoder"
+            f"({', '.join(unknown[:_MAX_NAMED])}…); set tokenizer=captions, a pretrained tokenizer, or a text_encoder"
         )
 
 

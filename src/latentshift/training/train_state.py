@@ -23,7 +23,7 @@ from latentshift.training.settings import ComputeSettings, OptimizerSettings
 
 _GRADIENT_CHECKS = 3  # steps of clips; at the first, what is behind weights that begin at zero has no gradient yet
 _FALSE_ALARM = 1e-6  # its probability: single frames reach no weight between frames
-_MOST_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
+_MAX_WITHOUT_GRADIENT = 0.1  # share of the weights; a text encoder may hold a head that nothing uses
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class TrainState:
         self.without_gradient -= {name for name, gradient in gradients.items() if full_tensor(gradient).any()}
         self.checks_left -= 1
         missing = self.without_gradient
-        if not self.checks_left and len(missing) > _MOST_WITHOUT_GRADIENT * len(self.trained):
+        if not self.checks_left and len(missing) > _MAX_WITHOUT_GRADIENT * len(self.trained):
             first = next(name for name in self.trained if name in missing)
             raise ValueError(
                 f"no gradient reaches {len(missing)} of {len(self.trained)} weights ({first}, …): they would not "

@@ -31,7 +31,7 @@ _DECODING_TIMES_ONLY = ("avi", "asf")  # their presentation times from FFmpeg ar
 _TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats without an exact seek
 _ENOUGH = 8  # packets needed to see whether presentation times differ from decoding times
 _NO_TIMES = "its frames do not say when they are shown"
-_MOST_BETWEEN = 10.0  # seconds from one frame to the next where a container counts anew; FFmpeg's dts_delta_threshold
+_MAX_GAP = 10.0  # seconds from one frame to the next where a container counts anew; FFmpeg's dts_delta_threshold
 
 Clock = Literal["presentation", "decoding", "order"]
 
@@ -205,7 +205,7 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
                 raise Rejected("no-times", _NO_TIMES)
             if before is not None and decoded is not None:
                 jumps = "back" if _goes_back(before, decoded, base) else ""
-                if counts_anew and float((decoded - before) * base) > _MOST_BETWEEN:
+                if counts_anew and float((decoded - before) * base) > _MAX_GAP:
                     jumps = "ahead"
                 if jumps and shown:
                     at = float((max(shown)[0] - min(shown)[0]) * base)

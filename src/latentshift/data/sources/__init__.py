@@ -27,7 +27,7 @@ from latentshift.error_text import format_validation_error
 
 Ignore = Callable[[str], object]
 
-_MOST_REASONS = 3
+_MAX_REASONS = 3
 # Absolute: workers may run in another directory.
 _Path = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
@@ -195,7 +195,7 @@ class _Reasons:
         self._names: dict[str, str] = {}
 
     def add(self, rejected: RejectedRow) -> None:
-        if len(self._names) < _MOST_REASONS:
+        if len(self._names) < _MAX_REASONS:
             self._names.setdefault(rejected.reason, rejected.name)
 
     def __str__(self) -> str:
