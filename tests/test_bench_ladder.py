@@ -144,10 +144,10 @@ def scores_of(right: int, n: int, drift: float) -> dict:
 
 def test_seeds_are_pooled_with_wilson_intervals() -> None:
     seeds = [scores_of(3, 10, 4.0) | {"motions": {"growing": scores_of(1, 2, 1.0)}}]
-    seeds += [scores_of(6, 20, 7.0) | {"motions": {"growing": scores_of(2, 2, 2.0)}}]
+    seeds += [scores_of(12, 20, 7.0) | {"motions": {"growing": scores_of(2, 2, 2.0)}}]
     pooled = pool_scores(seeds)
-    assert pooled["n"] == 30 and pooled["motion"] == 0.3
-    assert pooled["intervals"]["motion"] == list(wilson_interval(9, 30))
+    assert pooled["n"] == 30 and pooled["motion"] == 0.5
+    assert pooled["intervals"]["motion"] == list(wilson_interval(15, 30))
     assert pooled["colour_drift"]["mean"] == pytest.approx((9 * 4 + 19 * 7) / 28)
     assert (pooled["colour_drift"]["n"], pooled["colour_drift"]["missing"]) == (28, 2)
     assert pooled["motions"]["growing"]["joint"] == 0.75
