@@ -1,0 +1,154 @@
+"""Tables of a study's answers: majority votes, agreement, strengths, attention checks and a preference for a side."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from latentshift.evaluation.estimates import wilson_interval
+from latentshift.study.agreement import fleiss_kappa, krippendorff_alpha
+from latentshift.study.bradley_terry import bradley_terry
+from latentshift.study.store import Answer, Choice
+
+_CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One question about one pair of systems.
+
+    Attributes:
+        question: its name.
+        first, second: the systems.
+        first_wins: comparisons in which more than half of the raters chose the first system.
+        second_wins: likewise.
+        undecided: complete comparisons without such a majority.
+        incomplete: comparisons with some answers, but fewer than are wanted; in none of the counts above.
+        share: of the first system among decided comparisons, 0 … 1; None without one.
+        interval: its 95 % Wilson interval over comparisons.
+        kappa: Fleiss' kappa over complete comparisons; None where it is undefined.
+        alpha: Krippendorff's alpha over all answers; None where it is undefined.
+    """
+
+    question: str
+    first: str
+    second: str
+    first_wins: int
+    second_wins: int
+    undecided: int
+    incomplete: int
+    share: float | None
+    interval: tuple[float, float] | None
+    kappa: float | None
+    alpha: float | None
+
+
+def majority_table(answers: Iterable[Answer], raters_each: int) -> list[PairResult]:
+    """A row for each question and pair of systems, as Table 3 of the paper; attention checks are not counted.
+
+    Args:
+        answers: of a study (:meth:`latentshift.study.store.Store.answers`).
+        raters_each: wanted for each comparison.
+    """
+    votes: dict[tuple[str, str, str], dict[int, list[Choice]]] = defaultdict(lambda: defaultdict(list))
+    for each in answers:
+        if each.kind == "vote":
+            votes[each.question, each.first, each.second][each.comparison].append(each.choice)
+    return [_pair_result(*key, list(units.values()), raters_each) for key, units in votes.items()]
+
+
+def _pair_result(question: str, first: str, second: str, units: list[list[Choice]], raters_each: int) -> PairResult:
+    complete = [[unit.count(choice) for choice in _CHOICES] for unit in units if len(unit) == raters_each]
+    wins = [sum(2 * counts[choice] > raters_each for counts in complete) for choice in (0, 1)]
+    decided = sum(wins)
+    return PairResult(
+        question,
+        first,
+        second,
+        first_wins=wins[0],
+        second_wins=wins[1],
+        undecided=len(complete) - decided,
+        incomplete=len(units) - len(complete),
+        share=wins[0] / decided if decided else None,
+        interval=wilson_interval(wins[0], decided) if decided else None,
+        kappa=fleiss_kappa(complete) if complete and raters_each > 1 else None,
+        alpha=krippendorff_alpha(units),
+    )
+
+
+def system_strengths(answers: Iterable[Answer], question: str, systems: Sequence[str]) -> dict[str, float]:
+    """Bradley-Terry log strengths with mean 0 by one question's answers; "can't tell" is half a win for each.
+
+    Raises:
+        ValueError: where the answers don't determine them.
+    """
+    index = {name: number for number, name in enumerate(systems)}
+    wins = np.zeros((len(systems), len(systems)))
+    for each in answers:
+        if each.kind == "vote" and each.question == question:
+            first, second = index[each.first], index[each.second]
+            wins[first, second] += {"first": 1.0, "second": 0.0, "neither": 0.5}[each.choice]
+            wins[second, first] += {"first": 0.0, "second": 1.0, "neither": 0.5}[each.choice]
+    return dict(zip(systems, map(float, bradley_terry(wins, systems)), strict=True))
+
+
+@dataclass(frozen=True)
+class LeftShare:
+    """How often the left one of two was chosen; raters without a preference for a side give 0.5.
+
+    Attributes:
+        left: answers for the left video.
+        n: answers for either; "can't tell" is not among them.
+        interval: 95 % Wilson interval of left / n; None without answers.
+    """
+
+    left: int
+    n: int
+    interval: tuple[float, float] | None
+
+
+def left_share(answers: Iterable[Answer]) -> LeftShare:
+    """The share of answers, attention checks of one clip twice included, that chose the left video."""
+    chosen = [each for each in answers if each.choice != "neither" and each.kind != "broken"]
+    left = sum((each.choice == "second") == each.swapped for each in chosen)
+    return LeftShare(left, len(chosen), wilson_interval(left, len(chosen)) if chosen else None)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A rater's attention checks.
+
+    Attributes:
+        broken_passed, broken_shown: checks with a broken twin; passed where each question's answer is the intact clip.
+        identical_passed, identical_shown: checks with one clip twice; passed where each answer is "can't tell". Without
+            that choice nothing can be passed, and they tell a preference for a side alone.
+    """
+
+    broken_passed: int
+    broken_shown: int
+    identical_passed: int
+    identical_shown: int
+
+
+def check_table(answers: Iterable[Answer]) -> dict[str, CheckResult]:
+    """Attention checks by rater id; raters with none have zeros."""
+    right: dict[tuple[str, str, int], bool] = {}
+    raters: dict[str, None] = {}
+    for each in answers:
+        raters[each.rater] = None
+        if each.kind != "vote":
+            passed = each.choice == ("first" if each.kind == "broken" else "neither")
+            key = (each.rater, each.kind, each.comparison)
+            right[key] = right.get(key, True) and passed
+    shown = Counter(key[:2] for key in right)
+    good = Counter(key[:2] for key, passed in right.items() if passed)
+    return {
+        rater: CheckResult(
+            good[rater, "broken"], shown[rater, "broken"], good[rater, "identical"], shown[rater, "identical"]
+        )
+        for rater in raters
+    }
