@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from latentshift import settings
-from latentshift.benchmarks.startup import HEAVY
 from latentshift.models.families import FAMILIES
 from latentshift.training.recipe import VideoRecipe
 
+# What a mistake is refused without.
+HEAVY = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "accelerate", "scipy")
 RECIPE = "stage: video\noutput: run\nsteps: 400\nbatch_size: 1\nmodel: bundled\ndata: clips\n"
 
 # Command -> what its one sentence says.
@@ -29,23 +32,36 @@ MISTAKES = {
     "generate star --steps 5000": "must lie between 1 and 1000",
     "generate star --steps 0 --model someone/tiny": "--steps must be 1 or more",
     "generate star --guidance -1": "guidance_scale must be",
-    "generate star --frames 0": "--frames must be 1 or more",
+    "generate star --frames 0": "--frames must be from 1 to 100,000",
+    "generate star --frames 100000000": "--frames must be from 1 to 100,000, not 100,000,000",
+    "generate star --size 1000000": "16 frames of 1,000,000x1,000,000 pixels take 178,813 GiB and more",
+    "generate star --frames 100000 --size 1000000 --model someone/tiny": "take 1,117,587,089 GiB and more",
+    "generate star --variant nope": "has no weights of the variant 'nope': its files have none",
     "generate star --sampler best": "unknown sampler 'best'",
     "generate star --device tpu": "the device 'tpu' cannot be used",
     "generate star --dtype int4": "unknown dtype 'int4'",
     "generate star --lora nothing.safetensors": "there is no file nothing.safetensors",
+    "generate star --lora cut.safetensors": "cut.safetensors can't be read as safetensors",
+    "generate star --delta cut.safetensors": "cut.safetensors can't be read as safetensors",
+    "generate star --lora foreign.safetensors": "foreign.safetensors was not made by latentshift",
+    "generate star --lora delta.safetensors": "delta.safetensors is a delta and no lora",
     "generate star -o a.tiff": "a.tiff",
     "generate --prompts-file nothing.txt": "cannot read",
     "generate star --colour red": "No such option",
     "info nowhere": "there is no folder nowhere",
     "info clips": "holds no diffusers pipeline",
+    "info --variant nope": "has no weights of the variant 'nope'",
     "evaluate nowhere": "there is no folder nowhere",
     "evaluate --seen -1": "must be 0 or more",
     "evaluate --sampler best": "unknown sampler 'best'",
     "evaluate --steps 5000": "must lie between 1 and 1000",
+    "evaluate --variant nope": "has no weights of the variant 'nope'",
     "init -o new": "give either --base",
     "init --base nowhere -o new": "there is no folder nowhere",
     "init --base other -o new": "holds a FluxPipeline",
+    "init --base bundled --variant nope -o new": "has no weights of the variant 'nope'",
+    "init --base bundled --frames 100001 -o new": "--frames must be from 1 to 100,000, not 100,001",
+    "init --base bundled --fps 0 -o new": "--fps must be from 1 to 10,000, not 0",
     "init --family sd9 -o new": "unknown family 'sd9'",
     "init --family sd1 --fold 2 -o new": "fold must be",
     "init --family sd1 --method flow -o new": "unknown method 'flow'",
@@ -53,11 +69,15 @@ MISTAKES = {
     "init --family sd1 -o clips": "clips exists already",
     "convert nothing.ckpt -o new": "there is no file nothing.ckpt",
     "convert recipe.yaml --family sd9 -o new": "unknown family 'sd9'",
+    "convert recipe.yaml -o new": "recipe.yaml is damaged or no checkpoint: it begins like neither",
+    "convert cut.safetensors -o new": "cut.safetensors can't be read as safetensors",
+    "convert foreign.safetensors -o new": "foreign.safetensors: these are not all tensors of a known image model",
     "train nothing.yaml": "cannot read the recipe nothing.yaml",
     "train recipe.yaml steps=many": "steps: must be a whole number",
     "train recipe.yaml optimizer.learning_rat=1": "unknown setting",
     "train recipe.yaml shift.fold=2": "fold must be",
     "train recipe.yaml model=nowhere": "there is no folder nowhere",
+    "train recipe.yaml variant=nope": "has no weights of the variant 'nope'",
     "train recipe.yaml size=60": "size must be a multiple of 32",
     "train recipe.yaml data=nowhere": "nowhere is no folder",
     "train recipe.yaml": "clips holds no video or image with a caption; ",
@@ -78,6 +98,7 @@ MISTAKES = {
     "data split clips -o rows.csv": "-o must name a .jsonl file",
     "data encode nowhere -o shards": "nowhere",
     "data encode clips -o shards --model nowhere": "there is no folder nowhere",
+    "data encode sprites -o shards --variant nope": "has no weights of the variant 'nope'",
     "data encode clips -o shards --seconds 0": "a window lasts",
     "data encode clips -o shards --size 2": "frames are 8 pixels or more",
     "data encode clips -o shards --views 0": "views and clips a shard are 1 or more",
@@ -122,6 +143,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "stills").mkdir()
     (folder / "stills" / "a.txt").write_text("a star")
     (folder / "stills" / "a.png").touch()
+    (folder / "cut.safetensors").write_bytes(b"\xff\x00\x00\x00\x00\x00\x00\x00{")
+    save_file({"a": np.zeros(1)}, folder / "foreign.safetensors")
+    delta = {"settings": {"num_frames": 2, "prediction_type": "epsilon", "shift": None}, "temporal": None, "base": "b"}
+    metadata = {"latentshift": json.dumps({"kind": "delta", **delta})}
+    save_file({"a": np.zeros(1)}, folder / "delta.safetensors", metadata=metadata)
     (folder / "other").mkdir()
     (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
     (folder / "recipe.yaml").write_text(RECIPE)

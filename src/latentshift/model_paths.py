@@ -106,6 +106,13 @@ def check_size_to_train(folder: Path, size: int) -> None:
         check_training_size(size, scale, levels)
 
 
+def read_video_size(folder: Path) -> tuple[int | None, int | None]:
+    """The number of frames of a model's videos and their side in pixels; None where its configuration has none."""
+    frames = _config(folder, "model_index.json").get("num_frames")
+    sizes = _read_sizes(folder)
+    return (frames if type(frames) is int else None), (None if sizes is None else sizes[2])
+
+
 def _read_sizes(folder: Path) -> tuple[int, int, int] | None:
     """The autoencoder's downsampling factor, the U-Net's levels and the frames' side; None if they can't be read."""
     vae = _config(folder, "vae/config.json") or _config(folder, "vqvae/config.json")

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from latentshift.benchmarks.report import Result
 
-# What a mistake is refused without.
-HEAVY = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "accelerate", "scipy")
-
 EMPTY, TORCH, TORCH_AND_CLIP = "python -c pass", "import torch", "import torch, transformers.models.clip"
 STOCK = "from diffusers import StableDiffusionPipeline"
 _CODE = {

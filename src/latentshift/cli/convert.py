@@ -26,13 +26,12 @@ def convert(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Convert an original checkpoint (LDM, SD 1.x, SD 2.x, SDXL) to a pipeline, ready for fine-tuning on clips."""
-    from latentshift.cli.preflight import check_new_model
+    from latentshift.cli.preflight import check_new_model, check_original_checkpoint
     from latentshift.files import atomic_write
 
-    if not file.is_file():
-        raise ValueError(f"there is no file {file}")
     if family is not None and family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
+    check_original_checkpoint(file, family)
     check_new_model(output, dtype)
     from latentshift.cli.models import quiet_libraries
 

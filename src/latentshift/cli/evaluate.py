@@ -39,8 +39,14 @@ def evaluate(
     counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
-    check_generation(model, device, dtype, sampler, steps, guidance)
+    check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    print(
+        f"{sum(counts.values()):,} videos to make ({parts}), less those in {printable(output, 4096)} already; each "
+        "part's scores follow when it is done, and the same command resumes",
+        flush=True,
+    )
     from latentshift.cli.models import load_pipeline, pick_device
 
     pipeline = load_pipeline(model, pick_device(device), dtype, variant)

@@ -76,15 +76,15 @@ def generate(
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Generate videos or images from prompts."""
-    from latentshift.cli.preflight import check_generation
+    from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
     from latentshift.video import DEFAULT_FPS, check_output, write_video
 
     # Check all inputs before the minutes of work.
     sentences = _collect(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", _REMEDY)
     width, height = _parse_size(size)
-    if frames is not None and frames < 1:
-        raise ValueError(f"--frames must be 1 or more, not {frames}")
+    if frames is not None:
+        check_frame_count(frames)
     if loop and frames == 1:
         raise ValueError("--loop is for videos, and --frames 1 makes an image")
     if seed is not None and not 0 <= seed < 2**63 - len(sentences):
@@ -103,11 +103,11 @@ def generate(
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
-    check_generation(model, device, dtype, sampler, steps, guidance, height=height, width=width)
-    for adapter in (lora, delta):
-        if adapter is not None and not adapter.is_file():
-            raise ValueError(f"there is no file {adapter}")
-    pipeline = _prepare(model, device, dtype, sampler, loop, {"lora": lora, "delta": delta}, variant)
+    size_asked = {"frames": frames, "height": height, "width": width}
+    check_generation(model, device, dtype, sampler, steps, guidance, variant=variant, **size_asked)
+    adapters = {"lora": lora, "delta": delta}
+    check_adapters(adapters)
+    pipeline = _prepare(model, device, dtype, sampler, loop, adapters, variant)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)

@@ -19,9 +19,9 @@ def info(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
-    from latentshift.model_paths import check_model
+    from latentshift.cli.preflight import check_model_files
 
-    check_model(model)
+    check_model_files(model, variant)
     from latentshift.cli.models import load_pipeline
     from latentshift.models.families import family_of
     from latentshift.models.text import vocabulary_words

@@ -7,9 +7,15 @@ from pathlib import Path
 import typer
 
 from latentshift.error_text import printable
-from latentshift.model_paths import check_model
 from latentshift.progress import status
-from latentshift.settings import FAMILIES, KEEP_IMAGE_NOISE_SHARE, METHODS, ShiftConfig, check_noise_share
+from latentshift.settings import (
+    FAMILIES,
+    KEEP_IMAGE_NOISE_SHARE,
+    MAX_FPS,
+    METHODS,
+    ShiftConfig,
+    check_noise_share,
+)
 
 
 def init(
@@ -62,7 +68,7 @@ def init(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Install the temporal shift on an image model and save it, ready for fine-tuning on clips."""
-    from latentshift.cli.preflight import check_new_model
+    from latentshift.cli.preflight import check_frame_count, check_model_files, check_new_model
     from latentshift.files import atomic_write
 
     if (base is None) == (family is None):
@@ -72,9 +78,10 @@ def init(
     if random_weights and variant is not None:
         raise ValueError("--variant has no effect with --random-weights")
     check_new_model(output, dtype)
-    for option, number in (("--frames", frames), ("--fps", fps)):
-        if number is not None and number < 1:
-            raise ValueError(f"{option} must be 1 or more, not {number}")
+    if frames is not None:
+        check_frame_count(frames)
+    if fps is not None and not 1 <= fps <= MAX_FPS:
+        raise ValueError(f"--fps must be from 1 to {MAX_FPS:,}, not {fps:,}")
     if noise_share is not None:
         check_noise_share(noise_share, "--noise-share")
     if keep_image:
@@ -91,7 +98,7 @@ def init(
     if family is not None and family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
     if base is not None:
-        check_model(base)
+        check_model_files(base, variant)
     from latentshift.cli.models import load_pipeline, quiet_libraries
 
     quiet_libraries()

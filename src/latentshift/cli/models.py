@@ -103,9 +103,6 @@ def load_adapted(
     files = {kind: path for kind, path in adapters.items() if path is not None}
     if not files:
         return load_pipeline(model, device, dtype, variant)
-    for path in files.values():
-        if not path.is_file():
-            raise ValueError(f"there is no file {path}")
     quiet_libraries()
     from latentshift.models.adapter import load_adapter
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentshift.files import check_writable
-from latentshift.model_paths import check_model, check_size_to_train, check_steps_and_size, resolve_model
-from latentshift.settings import DTYPES, check_guidance
+from latentshift.machine_memory import machine_memory
+from latentshift.model_paths import (
+    check_model,
+    check_size_to_train,
+    check_steps_and_size,
+    read_video_size,
+    resolve_model,
+)
+from latentshift.settings import DTYPES, MAX_FRAMES, check_guidance
 
 if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe
@@ -35,6 +43,82 @@ def check_dtype_name(name: str, *, auto: bool = True) -> None:
         raise ValueError(f"unknown dtype {name!r}: choose from {', '.join(known)}")
 
 
+def check_frame_count(frames: int) -> None:
+    """Refuse a number of frames that no saved model may have.
+
+    Raises:
+        ValueError: with the valid range.
+    """
+    if not 1 <= frames <= MAX_FRAMES:
+        raise ValueError(f"--frames must be from 1 to {MAX_FRAMES:,}, not {frames:,}")
+
+
+def check_model_files(model: str, variant: str | None) -> Path | None:
+    """Refuse a model that can't be loaded, or that has no weights of the variant.
+
+    Args:
+        model: as for :func:`latentshift.model_paths.check_model`.
+        variant: of its weight files.
+
+    Returns:
+        Its folder; None for a hub id.
+
+    Raises:
+        ValueError: if it can't be loaded, as far as that shows without loading it.
+    """
+    from latentshift.models.model_config import saved_parts
+    from latentshift.models.weight_files import check_variant
+
+    folder = check_model(model)
+    if folder is not None:
+        check_variant(folder, saved_parts(folder), variant)
+    return folder
+
+
+def check_adapters(adapters: Mapping[str, Path | None]) -> None:
+    """Refuse adapter files whose headers are damaged, or of another kind.
+
+    Args:
+        adapters: ``lora`` or ``delta`` -> the file, None for none.
+
+    Raises:
+        ValueError: for the first such file, or one that is missing.
+    """
+    from latentshift.models.model_config import read_adapter_metadata
+
+    for kind, path in adapters.items():
+        if path is not None:
+            read_adapter_metadata(path, kind)
+
+
+def check_original_checkpoint(file: Path, family: str | None) -> None:
+    """Refuse a file that is no checkpoint in the original layout, as far as its header shows.
+
+    Args:
+        file: a ``.safetensors`` file, or a torch checkpoint, of which only the first bytes are looked at.
+        family: given by the user.
+
+    Raises:
+        ValueError: if it is missing or damaged, or if no family, several, or not the wanted one matches.
+    """
+    from latentshift.models.original_layout import find_original_family
+    from latentshift.models.safetensors_header import open_safetensors
+
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}")
+    if file.suffix == ".safetensors":
+        with open_safetensors(file) as tensors:
+            names = list(tensors.keys())
+        try:
+            find_original_family(names, family)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        return
+    with file.open("rb") as start:
+        if not start.read(4).startswith((b"PK", b"\x80")):
+            raise ValueError(f"{file} is damaged or no checkpoint: it begins like neither a zip file nor a pickle")
+
+
 def check_new_model(output: Path, dtype: str) -> None:
     """Check that a model can be written.
 
@@ -55,15 +139,16 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
         data: whether its data must exist on this machine.
 
     Raises:
-        ValueError: for an unknown device, a base or text encoder that is not a model, a size of frames that the base
-            can't have, or a missing source.
+        ValueError: for an unknown device, a base or text encoder that is not a model, a variant that the
+            base does not have, a size of frames that it can't have, or a missing source.
     """
     from latentshift.data.latents.spec import index_path
     from latentshift.data.sources import parse_source
+    from latentshift.training.recipe import VideoRecipe
 
     check_device_name(recipe.compute.device)
     if recipe.base_model is not None:
-        folder = check_model(recipe.base_model)
+        folder = check_model_files(recipe.base_model, recipe.variant if isinstance(recipe, VideoRecipe) else None)
         if folder is not None and recipe.new_size is not None:
             check_size_to_train(folder, recipe.new_size)
     for name in recipe.text_models:
@@ -96,10 +181,14 @@ def check_generation(
     steps: int,
     guidance: float | None,
     *,
+    variant: str | None = None,
+    frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> None:
     """Check the options of ``generate`` and ``evaluate`` as far as possible without loading the model.
+
+    ``frames``, ``height`` and ``width`` are the model's where they are None.
 
     Raises:
         ValueError: for the first invalid option.
@@ -112,8 +201,23 @@ def check_generation(
         raise ValueError(f"unknown sampler {sampler!r}: choose from {', '.join(SAMPLERS)}")
     if guidance is not None:
         check_guidance(guidance)
-    folder = check_model(model)
+    folder = check_model_files(model, variant)
     if folder is not None:
         check_steps_and_size(folder, steps, height, width)
+    own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
+    _check_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
     if steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
+
+
+def _check_memory(frames: int, height: int, width: int) -> None:
+    """Refuse a video whose finished frames, which are float32 before they are written, do not fit into memory.
+
+    They are always in the machine's memory, whatever the device; what making them takes comes on top.
+    """
+    needed, memory = frames * height * width * 3 * 4, machine_memory()
+    if needed > memory:
+        raise ValueError(
+            f"{frames:,} frames of {width:,}x{height:,} pixels take {needed // 2**30:,} GiB and more, and this "
+            f"machine has {memory / 2**30:,.1f} GiB; ask for fewer frames or a smaller size"
+        )

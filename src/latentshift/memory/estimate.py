@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from torch import nn
 
+from latentshift.machine_memory import machine_memory
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
@@ -24,7 +24,6 @@ STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples
 
 _FLOAT = 4  # bytes of a weight, a gradient, an average
 _MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of the optimizer's two averages, for each trained weight
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 Memory = dict[str, int]  # bytes by purpose
 
@@ -145,9 +144,7 @@ def memory_for_each(device: torch.device, processes: int) -> int:
         if not torch.cuda.is_available():
             raise ValueError("this machine has no GPU; give the memory of yours with --memory GIB")
         return int(torch.cuda.get_device_properties(device).total_memory)
-    total = int(psutil.virtual_memory().total)
-    limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.exists() else "max"
-    return (total if limit == "max" else min(total, int(limit))) // processes
+    return machine_memory() // processes
 
 
 def _resting(optimizer: str, compute: ComputeSettings, work: Workload, device: torch.device, processes: int) -> Memory:

@@ -15,20 +15,18 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.diffusion.samplers import check_linear
 from latentshift.files import atomic_write
 from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.model_config import check_adapter_metadata
+from latentshift.models.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.settings import LORA_TARGETS
 
 Kind = Literal["lora", "delta"]
-_KEY = "latentshift"
 _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _NAME = "latentshift"  # of the LoRA within the U-Net
 # The pipeline settings that an adapter contains.
@@ -107,18 +105,11 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
     Raises:
         ValueError: if the file can't be read, is of another kind, or was made from another base.
     """
+    metadata = read_adapter_metadata(path, kind)
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_KEY, "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}") from None
-    metadata = parse_json_bounded(text, str(path))
-    if metadata is None:
-        raise ValueError(f"{path} was not made by latentshift: it has no latentshift metadata")
-    check_adapter_metadata(metadata, str(path))
-    if kind is not None and metadata["kind"] != kind:
-        raise ValueError(f"{path} is a {metadata['kind']} and no {kind}; load it as such")
     noise_share = metadata["settings"].pop("noise_share", 0.0)  # missing in files from before there was one
     check_linear(pipeline.scheduler, noise_share)
     pipeline.own_weights()  # a pipeline that shares the weights is not changed
@@ -167,7 +158,7 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
     metadata = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
     halves = {name: _half(value.detach().cpu()) for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(halves, temporary, metadata={"format": "pt", _KEY: json.dumps(metadata)})
+        save_file(halves, temporary, metadata={"format": "pt", ADAPTER_KEY: json.dumps(metadata)})
 
 
 def _half(value: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latentshift.settings import MOST_NOISE_SHARE, PADDINGS
+from latentshift.settings import MAX_FPS, MAX_FRAMES, MOST_NOISE_SHARE, PADDINGS
 
 _MAX_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
@@ -71,8 +71,8 @@ _DTYPE = _one_of("float64", "float32", "float16", "bfloat16", "auto").or_null()
 
 PIPELINE = {
     "_class_name": _WORD,
-    "num_frames": _integer(1, 100_000),
-    "fps": _number(1e-3, 10_000),
+    "num_frames": _integer(1, MAX_FRAMES),
+    "fps": _number(1e-3, MAX_FPS),
     "guidance_scale": _number(0, 1e6),
     "noise_share": _number(0, MOST_NOISE_SHARE),
     "force_zeros_for_empty_prompt": _FLAG,

@@ -9,7 +9,7 @@ Weights are read from safetensors, and from a pickle only if that is requested.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.error_text import one_line
-from latentshift.models.families import FAMILIES, Family, OriginalText, unet_config, vae_config
+from latentshift.models.families import FAMILIES, Family, unet_config, vae_config
+from latentshift.models.original_layout import UNET_PREFIX, OriginalText, find_original_family
 from latentshift.models.text import check_vocabulary
 
-_UNET = "model.diffusion_model."
 _AVERAGE = "model_ema."
 _VAE = "first_stage_model."
 # Buffers of the noise schedule, and training state.
@@ -100,31 +100,6 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
     if not named:
         raise ValueError(f"{path} holds no tensors by name")
     return named
-
-
-def find_original_family(names: Collection[str], wanted: str | None = None) -> str:
-    """Detect the model family of a checkpoint.
-
-    Args:
-        names: of all its tensors.
-        wanted: the family given by the user; needed if the tensors are ambiguous.
-
-    Raises:
-        ValueError: if no family, several, or not the wanted one matches.
-    """
-    if wanted is not None and wanted not in FAMILIES:
-        raise ValueError(f"unknown family {wanted!r}: choose from {', '.join(FAMILIES)}")
-    fitting = [name for name, family in FAMILIES.items() if all(_has(names, text) for text in family.original)]
-    if not fitting or not any(each.startswith(_UNET) for each in names):
-        raise ValueError(
-            f"these are not all tensors of a known image model ({', '.join(FAMILIES)}): the first "
-            f"is {min(names, default='nothing')}"
-        )
-    if wanted is None and len(fitting) > 1:
-        raise ValueError(f"the tensors fit {' and '.join(fitting)} alike; choose one with family")
-    if wanted is not None and wanted not in fitting:
-        raise ValueError(f"these are the tensors of {' or '.join(fitting)}, not of {wanted}")
-    return wanted or fitting[0]
 
 
 def convert_tensors(tensors: dict[str, Tensor], family: Family, *, average: bool = True) -> dict[str, nn.Module]:
@@ -210,10 +185,6 @@ def _safe_globals(path: Path) -> list[Any]:
     return stubs + [(_SAFE_BUILTINS[name], name) for name in names if name in _SAFE_BUILTINS]
 
 
-def _has(names: Collection[str], text: OriginalText) -> bool:
-    return any(each.startswith(text.root + text.mark) for each in names)
-
-
 def _is_unused(name: str) -> bool:
     return (
         name in _SCHEDULE_KEYS
@@ -229,7 +200,7 @@ def _pop_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _pop_unet(tensors: dict[str, Tensor], *, average: bool) -> dict[str, Tensor]:
     """The U-Net's tensors, or their averages, whose names are stored without dots."""
-    plain, averages = _pop_prefix(tensors, _UNET), _pop_prefix(tensors, _AVERAGE)
+    plain, averages = _pop_prefix(tensors, UNET_PREFIX), _pop_prefix(tensors, _AVERAGE)
     if not averages or not average:
         return plain
     names = {name: _AVERAGE + "".join(name.split(".")[1:]) for name in plain}

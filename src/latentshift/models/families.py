@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -16,6 +16,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
+from latentshift.models.original_layout import ORIGINAL_TEXTS, OriginalText
 from latentshift.models.text import build_word_tokenizer
 
 # The public models' own sizes.
@@ -35,25 +36,6 @@ _VAE: dict[str, Any] = {
     "latent_channels": 4,
     "scaling_factor": 0.18215,
 }
-
-
-@dataclass(frozen=True)
-class OriginalText:
-    """A text encoder in checkpoint files of the original layout.
-
-    Attributes:
-        root: what its tensors' names begin with.
-        mark: how the rest of some of them begins, by which the family is known.
-        layout: of the names after the root.
-        tokenizer: the hub id of one that is right, for such files hold none.
-        pad: its padding token, where that is not the tokenizer's own.
-    """
-
-    root: str
-    mark: str
-    layout: Literal["x-transformers", "clip", "open-clip"]
-    tokenizer: str
-    pad: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +99,6 @@ _SD2_UNET: dict[str, Any] = {
     "cross_attention_dim": 1024,
     "use_linear_projection": True,
 }
-_CLIP_TOKENIZER = "openai/clip-vit-large-patch14"
-_SD2_TEXT = OriginalText("cond_stage_model.model.", "transformer.resblocks.", "open-clip", _CLIP_TOKENIZER, "!")
 
 FAMILIES: dict[str, Family] = {
     "ldm": Family(
@@ -129,7 +109,7 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 32, "attention_head_dim": 8, "cross_attention_dim": 1280},
         vae={"sample_size": 256},
         text_encoders=(TextModel(LDMBertModel, LDMBertConfig),),
-        original=(OriginalText("cond_stage_model.transformer.", "token_emb.", "x-transformers", "bert-base-uncased"),),
+        original=ORIGINAL_TEXTS["ldm"],
     ),
     "sd1": Family(
         pipeline="StableDiffusionPipeline",
@@ -139,7 +119,7 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768},
         vae={"sample_size": 512},
         text_encoders=(_clip(768, 12, 12, "quick_gelu"),),
-        original=(OriginalText("cond_stage_model.transformer.", "text_model.", "clip", _CLIP_TOKENIZER),),
+        original=ORIGINAL_TEXTS["sd1"],
     ),
     "sd2": Family(
         pipeline="StableDiffusionPipeline",
@@ -149,7 +129,7 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 96, **_SD2_UNET},
         vae={"sample_size": 768},
         text_encoders=(_clip(1024, 23, 16, "gelu"),),
-        original=(_SD2_TEXT,),
+        original=ORIGINAL_TEXTS["sd2"],
         prediction_type="v_prediction",
     ),
     "sd2-base": Family(
@@ -160,7 +140,7 @@ FAMILIES: dict[str, Family] = {
         unet={"sample_size": 64, **_SD2_UNET},
         vae={"sample_size": 512},
         text_encoders=(_clip(1024, 23, 16, "gelu"),),
-        original=(_SD2_TEXT,),
+        original=ORIGINAL_TEXTS["sd2-base"],
     ),
     "sdxl": Family(
         pipeline="StableDiffusionXLPipeline",
@@ -185,10 +165,7 @@ FAMILIES: dict[str, Family] = {
             _clip(768, 12, 12, "quick_gelu"),
             _clip(1280, 32, 20, "gelu", CLIPTextModelWithProjection),
         ),
-        original=(
-            OriginalText("conditioner.embedders.0.transformer.", "text_model.", "clip", _CLIP_TOKENIZER),
-            OriginalText("conditioner.embedders.1.model.", "transformer.resblocks.", "open-clip", _CLIP_TOKENIZER, "!"),
-        ),
+        original=ORIGINAL_TEXTS["sdxl"],
         settings={"force_zeros_for_empty_prompt": True},
     ),
 }

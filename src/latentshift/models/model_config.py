@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
+from latentshift.bounded_read import load_json_bounded, parse_json_bounded
 from latentshift.models.config_schema import (
     ADAPTER,
     ADAPTER_SETTINGS,
@@ -24,9 +24,11 @@ from latentshift.models.config_schema import (
     TEXT_ENCODER,
     Kind,
 )
+from latentshift.models.safetensors_header import open_safetensors
 
 _MAX_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
 _INDEX = "model_index.json"
+ADAPTER_KEY = "latentshift"  # of the metadata in the header of a LoRA or delta file
 _NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of image pipelines
 
 
@@ -75,6 +77,39 @@ def check_pipeline_settings(**settings: Any) -> None:
         ValueError: naming the first, its value and what it must be.
     """
     _check(settings, PIPELINE, "")
+
+
+def saved_parts(folder: Path) -> tuple[str, ...]:
+    """The subfolders of a saved pipeline's components, by its ``model_index.json``, without the scheduler.
+
+    Raises:
+        ValueError: if that can't be read.
+    """
+    index = _read(folder / _INDEX)
+    parts = (part for part in PARTS if part != "scheduler" and _is_entry(index.get(part)))
+    return tuple(part for part in parts if index[part][1] is not None)
+
+
+def read_adapter_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read and check the metadata in the header of a LoRA or delta file; its tensors are not read.
+
+    Args:
+        path: the file.
+        kind: the required kind, ``lora`` or ``delta``; None for any.
+
+    Raises:
+        ValueError: if the header can't be read or was not made by latentshift, a setting is missing or wrong, or the
+            file is of another kind.
+    """
+    with open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(ADAPTER_KEY, "null")
+    metadata: dict[str, Any] | None = parse_json_bounded(text, str(path))
+    if metadata is None:
+        raise ValueError(f"{path} was not made by latentshift: it has no latentshift metadata")
+    check_adapter_metadata(metadata, str(path))
+    if kind is not None and metadata["kind"] != kind:
+        raise ValueError(f"{path} is a {metadata['kind']} and no {kind}; load it as such")
+    return metadata
 
 
 def check_adapter_metadata(metadata: Any, where: str) -> None:

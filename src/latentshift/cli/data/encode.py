@@ -31,7 +31,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED, check_model
+from latentshift.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
 
 ENGINES = ("local", "ray")
@@ -88,7 +88,7 @@ def encode(
     actors: int = typer.Option(1, "--actors", help="With ray: number of actors, each with a model."),
 ) -> None:
     """Encode every clip of a source once; the same command resumes an interrupted run."""
-    from latentshift.cli.preflight import check_device_name
+    from latentshift.cli.preflight import check_device_name, check_model_files
     from latentshift.data.footage.framing import CROPS, Framing
     from latentshift.data.footage.window import PLACES, Window
     from latentshift.data.footage.window import SHORT as KNOWN_SHORT
@@ -104,7 +104,7 @@ def encode(
     if engine == "ray" and find_spec("ray") is None:
         raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
     check_device_name(device)
-    check_model(model)
+    check_model_files(model, variant)
 
     def spec(frames: int, side: int, autoencoder: str, text_encoder: str) -> LatentSpec:
         return LatentSpec(
