@@ -17,6 +17,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from latentshift.cli.app import app
+from latentshift.data.rejected import KINDS
 from latentshift.model_paths import bundled_model
 
 ROOT = Path(__file__).parent.parent
@@ -82,6 +83,12 @@ def test_every_recipe_is_told_of() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     recipes = [path.name for path in (ROOT / "recipes").glob("*.yaml")]
     assert recipes and not [name for name in recipes if name not in text and f"`{Path(name).stem}`" not in text]
+
+
+def test_every_kind_of_refused_clip_has_a_row_that_says_what_to_do() -> None:
+    _, _, section = (ROOT / "docs" / "your-own-videos.md").read_text(encoding="utf-8").partition("| kind |")
+    rows = [line.split("|")[1] for line in section.splitlines()[2:] if line.startswith("|")]
+    assert sorted(kind for cell in rows for kind in re.findall("`([a-z-]+)`", cell)) == sorted(KINDS)
 
 
 def test_python_is_python_and_imports_what_there_is() -> None:
