@@ -51,6 +51,10 @@ def tiny_unet(seed: int = 0, **changes: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
+TINY_VDM_PARAMETERS = sum(4 * width**2 + 3 * width + 2 * 31 for width in (8, 8, 8, 16))
+"""Of :func:`tiny_unet`'s temporal attention, in blocks of these widths: to_q, to_k, to_v and to_out, whose bias is one
+more width beside two of the norm, and biases of two heads for the distances -15 … 15."""
+
 ONE_LEVEL: dict[str, object] = {
     "block_out_channels": (8,),
     "down_block_types": ("CrossAttnDownBlock2D",),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import tiny_unet
+from conftest import TINY_VDM_PARAMETERS, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.ladder import Ladder
 from latentshift.benchmarks.ladder_table import ladder_rows
@@ -69,7 +69,7 @@ def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path)
     assert facts["seeds"] == [0, 1] and facts["sampler"] == "ddim" and facts["image_stage"]["n"] == 1
     assert facts["true_clips"]["seen"]["rendered"]["colour_drift"]["mean"] == 0.0
     shifted, attending = facts["rungs"]
-    assert shifted["temporal_parameters"] == 0 < attending["temporal_parameters"]
+    assert shifted["temporal_parameters"] == 0 and attending["temporal_parameters"] == TINY_VDM_PARAMETERS
     for each in facts["rungs"]:
         assert each["scores"]["seen"]["n"] == 4 and each["scores"]["images"]["n"] == 2
         assert each["seeds"].keys() == {"0", "1"} and each["seconds_a_step"] > 0

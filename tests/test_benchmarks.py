@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from latentshift.benchmarks import train
 from latentshift.benchmarks.report import report, table
+from latentshift.benchmarks.timing import interleaved_timing
 from latentshift.shift import temporal_shift
 
 
@@ -45,11 +47,45 @@ def test_rows_are_printed_as_they_come_and_kept_in_full(tmp_path: Path, capsys: 
     assert facts["machine"]["torch"] == torch.__version__
 
 
-def test_the_loops_side_by_side_are_timed(cli, tmp_path: Path) -> None:
+def test_calls_take_turns_and_their_first_round_is_not_counted() -> None:
+    now, taken = 0.0, []
+
+    def call(name: str, seconds: float) -> Callable[[int], None]:
+        def work(number: int) -> None:
+            nonlocal now
+            now += seconds if number else 1000.0
+            taken.append(f"{name}{number}")
+
+        return work
+
+    rates = interleaved_timing([call("a", 0.25), call("b", 2.0)], 3, clock=lambda: now)
+    assert rates == [4.0, 0.5] and taken == ["a0", "b0", "a1", "b1", "a2", "b2", "a3", "b3"]
+
+
+def test_the_loops_side_by_side_both_train(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[list[float]] = []
+    learn = torch.Tensor.backward
+
+    def backward(loss: torch.Tensor, *args: object, **kwargs: object) -> None:
+        losses[-1].append(loss.item())
+        learn(loss, *args, **kwargs)
+
+    def timing(calls: Sequence[Callable[[int], None]], rounds: int, clock: object) -> list[float]:
+        assert rounds == 1  # --quick
+        for call in calls:
+            losses.append([])
+            for number in range(2):
+                call(number)
+        return [6.0, 1.5]
+
+    monkeypatch.setattr(torch.Tensor, "backward", backward)
+    monkeypatch.setattr(train, "interleaved_timing", timing)
     code, out, err = cli("bench", "train", "--quick", "--json", tmp_path / "train.json")
     assert code == 0, err
     (row,) = json.loads((tmp_path / "train.json").read_text())["rows"]
-    assert row["unit"] == "steps/s" and row["ratio"] == pytest.approx(row["rate"] / row["peer"]) and row["what"] in out
+    assert {**row, "what": ""} == {"what": "", "unit": "steps/s", "rate": 6.0, "peer": 1.5, "ratio": 4.0}
+    assert row["what"].startswith("sprites video stage in ") and row["what"] in out
+    assert [len(each) for each in losses] == [2, 2] and all(each[0] > each[-1] for each in losses)
 
 
 def test_data_is_read_beside_a_bare_decode_and_a_bare_read(cli, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from conftest import TINY_VDM_PARAMETERS
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.video import read_metadata, read_video
@@ -115,8 +116,8 @@ MISTAKES = [
     (("generate",), "give a prompt"),
     (("generate", " "), "the prompt is empty"),
     (("generate", "red", "--prompts-file", "none.txt"), "cannot read the prompts file none.txt"),
-    (("generate", "red", "--frames", "0"), "--frames must be 1 or more, not 0"),
-    (("generate", "red", "--frames", "-3"), "--frames must be 1 or more, not -3"),
+    (("generate", "red", "--frames", "0"), "--frames must be from 1 to 100,000, not 0"),
+    (("generate", "red", "--frames", "-3"), "--frames must be from 1 to 100,000, not -3"),
     (("generate", "red", "--steps", "0", "--model", MODEL), "num_inference_steps must lie between"),
     (("generate", "red", "--steps", "1", "--model", MODEL), "num_inference_steps must lie between 2 and 1000, not 1"),
     (("generate", "red", "--loop", "--frames", "1"), "--loop is for videos"),
@@ -238,7 +239,8 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
     assert cli("init", "--base", sd1_folder, "-o", "vdm", "--frames", 3, "--method", "latent-vdm")[0] == 0
     facts = json.loads(cli("info", "vdm", "--json")[1])
     counts = facts["parameters"]
-    assert facts["method"] == "latent-vdm" and facts["shift"] is None and counts["temporal"] > 0
+    assert facts["method"] == "latent-vdm" and facts["shift"] is None
+    assert counts["temporal"] == TINY_VDM_PARAMETERS
     assert counts["total"] == sum(counts[name] for name in ("unet", "autoencoder", "text_encoder", "temporal"))
     assert cli("generate", "red", "--model", "vdm", "--steps", 2, "-o", "clip.mp4")[0] == 0
     assert cli("init", "--base", "vdm", "-o", "shifted", "--method", "latent-shift")[0] == 0
@@ -279,6 +281,7 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     words = ("evaluate", sprites_model, "--held-out", 1, "--images", 2, "--shift-off", 1, "--steps", 2, "-o", "study")
     code, out, err = cli(*words, "--seen", 2)
     assert (code, err) == (0, "")
+    assert out.startswith("6 videos to make (seen 2, held_out 1, images 2, shift_off 1), less those in study already;")
     parts = [line.split(" ")[0] for line in out.splitlines() if "%" in line and line[0] != " "]
     assert parts == ["seen", "held_out", "images", "shift_off"]
     report = json.loads(Path("study/report.json").read_text())

@@ -7,8 +7,10 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conftest import write_video_at
 from latentshift import progress
 from latentshift.cli.app import app
 from latentshift.training.recipe import load_recipe
@@ -91,6 +93,47 @@ def test_a_new_model_shows_its_progress(sd1_folder: Path, tmp_path: Path, monkey
     app(["init", "--base", str(sd1_folder), "-o", str(tmp_path / "new")], standalone_mode=False)
     shown = terminal.getvalue()
     assert shown.index(f"loading {sd1_folder}") < shown.index("writing the model")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    frames = [np.full((32, 32, 3), 5 * number, dtype=np.uint8) for number in range(20)]
+    write_video_at(folder / "a.mp4", np.arange(20) / 8, frames)
+    (folder / "a.txt").write_text("a red star")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "stages"),
+    [
+        (
+            "data inspect CLIPS --size 32 --model MODEL",
+            ("listing", "inspect", "loading MODEL", "counting the captions"),
+        ),
+        ("data split CLIPS -o OUT.jsonl", ("listing", "split")),
+        (
+            "data encode CLIPS -o OUT --model MODEL --device cpu",
+            ("loading libraries", "loading MODEL", "listing", "counting the captions", "encode"),
+        ),
+    ],
+    ids=["inspect", "split", "encode"],
+)
+def test_preparing_data_shows_its_progress(
+    words: str, stages: tuple[str, ...], model: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = open_terminal(monkeypatch)
+    named = {"CLIPS": clips, "MODEL": model, "OUT": tmp_path / "out"}
+
+    def filled(text: str) -> str:
+        for name, path in named.items():
+            text = text.replace(name, str(path))
+        return text
+
+    app(filled(words).split(), standalone_mode=False)
+    shown = terminal.getvalue()
+    places = [shown.index(f"\r{filled(stage)}") for stage in stages]
+    assert places == sorted(places) and "1/1 [" in shown
 
 
 @pytest.mark.parametrize("quiet", [False, True])

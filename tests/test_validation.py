@@ -63,28 +63,42 @@ def test_the_best_step_is_kept_and_becomes_the_model(runs: Path, tmp_path: Path)
         tiny("video", runs, "export_from=best")
 
 
-def test_an_error_that_is_no_number_or_of_another_question_is_not_the_best(tmp_path: Path) -> None:
-    settings = ValidationSettings(every=1, clips=2)
-    its_id = validation_id(settings, ["digest"])
-    assert its_id != validation_id(settings, ["of other data"])
-    here, there, other = (
-        ValidationSettings.model_validate({"clips": 2, "data": {"source": name, "seconds": seconds}})
-        for name, seconds in (("here", 2.0), ("there", 2.0), ("here", 1.0))
-    )
-    assert validation_id(here, ["digest"]) == validation_id(there, ["digest"]) != validation_id(other, ["digest"])
-    assert (
-        its_id
-        == validation_id(ValidationSettings(every=7, clips=2), ["digest"])
-        != validation_id(ValidationSettings(clips=3), ["digest"])
-    )
-    lines = [(1, float("nan"), its_id), (2, 0.5, its_id), (3, 0.4, its_id), (4, 0.1, "another"), (5, 0.2, its_id)]
+@pytest.mark.parametrize(
+    ("changed", "digests", "same"),
+    [
+        ({"every": 7}, ["digest"], True),
+        ({"data": {"source": "there", "seconds": 2.0}}, ["digest"], True),  # the digest tells other data
+        ({}, ["of other data"], False),
+        ({"clips": 3}, ["digest"], False),
+        ({"data": {"source": "here", "seconds": 1.0}}, ["digest"], False),
+    ],
+)
+def test_what_is_measured_is_known_by_what_changes_the_error(changed: dict, digests: list[str], same: bool) -> None:
+    settings = {"every": 1, "clips": 2, "data": {"source": "here", "seconds": 2.0}}
+    before, after = (ValidationSettings.model_validate(each) for each in (settings, settings | changed))
+    assert (validation_id(before, ["digest"]) == validation_id(after, digests)) is same
+
+
+@pytest.mark.parametrize(
+    ("lines", "best"),
+    [
+        ([(1, 0.5, "this"), (2, 0.4, "this"), (3, 0.6, "this")], 2),
+        ([(1, float("nan"), "this"), (2, 0.5, "this")], 2),
+        ([(1, 0.5, "this"), (2, 0.1, "another")], 1),
+        ([(1, 0.5, "this"), (4, 0.1, "this")], 1),  # step 4 has no checkpoint
+        ([(4, 0.1, "this")], None),
+    ],
+    ids=["least error", "no number", "other question", "no checkpoint", "none"],
+)
+def test_the_best_step_has_the_least_error_of_this_question_and_a_checkpoint(
+    lines: list[tuple[int, float, str]], best: int | None, tmp_path: Path
+) -> None:
+    for step in (1, 2, 3):
+        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
     (tmp_path / "validation.jsonl").write_text(
         "".join(json.dumps({"step": step, "error": error, "asked": of}) + "\n" for step, error, of in lines)
     )
-    assert best_step(tmp_path, its_id) is None  # none has a checkpoint
-    for step in (1, 2, 3):
-        (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
-    assert best_step(tmp_path, its_id) == 3
+    assert best_step(tmp_path, "this") == best
 
 
 def test_a_best_step_that_is_asked_for_late_is_measured(runs: Path, tmp_path: Path) -> None:
