@@ -1,0 +1,135 @@
+"""Kernel distances: KID unbiased at any N, CMMD's kernel, and agreement with sums written out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from latentshift.evaluation.metrics import kernel as module
+from latentshift.evaluation.metrics.kernel import (
+    GaussianKernel,
+    PolynomialKernel,
+    cmmd,
+    kernel_distance,
+    kernel_distance_of_subsets,
+    kernel_result,
+)
+from latentshift.evaluation.metrics.video_rows import VideoRows
+
+
+def by_hand(x: np.ndarray, y: np.ndarray, k, *, unbiased: bool) -> float:
+    def within(rows: np.ndarray) -> float:
+        pairs = [k(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j or not unbiased]
+        return sum(pairs) / len(pairs)
+
+    return within(x) + within(y) - 2 * np.mean([k(a, b) for a in x for b in y])
+
+
+def videos(rows: np.ndarray) -> VideoRows:
+    each = VideoRows()
+    for index, row in enumerate(rows):
+        each.add(index, row[None])
+    return each
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("block", [3, 1024])
+def test_distances_are_sums_over_pairs(unbiased: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK", block)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 4)), rng.normal(size=(5, 4)) + 0.5
+    for kernel, k in (
+        (PolynomialKernel(), lambda a, b: (sum(a * b) / 4 + 1) ** 3),
+        (PolynomialKernel(2, 0.0), lambda a, b: (sum(a * b) / 4) ** 2),
+        (GaussianKernel(2.0), lambda a, b: math.exp(-sum((a - b) ** 2) / 8)),
+    ):
+        expected = by_hand(x, y, k, unbiased=unbiased)
+        estimator = "unbiased" if unbiased else "biased"
+        assert kernel_distance(x, y, kernel=kernel, estimator=estimator) == pytest.approx(expected, rel=1e-12)
+        result = kernel_result("KID", videos(x), videos(y), kernel=kernel, estimator=estimator, scale=3.0)
+        assert result.value == pytest.approx(3 * expected, rel=1e-12)
+        assert result.interval is None and "too few for an interval" in result.warnings[0]
+
+
+def test_kid_is_unbiased_at_small_n_and_the_biased_estimator_is_not() -> None:
+    rng = np.random.default_rng(0)
+    draws = [(rng.normal(size=(4, 3)), rng.normal(size=(5, 3))) for _ in range(2000)]
+    kernel = PolynomialKernel()
+    unbiased = np.array([kernel_distance(x, y, kernel=kernel, estimator="unbiased") for x, y in draws])
+    biased = np.array([kernel_distance(x, y, kernel=kernel, estimator="biased") for x, y in draws])
+    error = unbiased.std() / math.sqrt(len(draws))
+    assert abs(unbiased.mean()) < 4 * error
+    assert biased.mean() > 10 * error and biased.min() > 0 > unbiased.min()
+
+
+def test_a_known_distance() -> None:
+    """Normal x against x + m, Gaussian kernel of width s, D dimensions: 2 (s²/(s²+2))^(D/2) (1 - e^(-m²/2(s²+2)))."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(3000, 2)), rng.normal(size=(3000, 2)) + np.array([1.5, 0.0])
+    expected = 2 * (4 / 6) * (1 - math.exp(-(1.5**2) / 12))
+    assert kernel_distance(x, y, kernel=GaussianKernel(2.0), estimator="unbiased") == pytest.approx(expected, rel=0.05)
+
+
+def test_cmmd_is_a_thousand_times_the_distance_of_unit_features_with_width_10() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 8)), rng.normal(size=(4, 8)) + 1
+    a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
+    expected = 1000 * by_hand(a, b, lambda p, q: math.exp(-sum((p - q) ** 2) / 200), unbiased=False)
+    assert cmmd(x, y) == pytest.approx(expected, rel=1e-9)
+    assert cmmd(7 * x, y) == pytest.approx(expected, rel=1e-9) and cmmd(x, x) == pytest.approx(0, abs=1e-9)
+    assert cmmd(x, y, estimator="unbiased") < expected
+    same = kernel_result(
+        "CMMD", videos(x), videos(y), kernel=GaussianKernel(), estimator="biased", scale=1000, unit=True
+    )
+    assert same.value == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="norm 0"):
+        cmmd(np.zeros((2, 8)), y)
+
+
+def test_subsets_are_drawn_by_their_seed() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), rng.normal(size=(30, 3))
+
+    def kid(seed: int, size: int = 20) -> tuple[float, float]:
+        return kernel_distance_of_subsets(x, y, kernel=PolynomialKernel(), subsets=8, size=size, seed=seed)
+
+    assert kid(0) == kid(0) != kid(1)
+    whole = kernel_distance(x[:30], y, kernel=PolynomialKernel(), estimator="unbiased")
+    mean, deviation = kernel_distance_of_subsets(x[:30], y, kernel=PolynomialKernel(), subsets=3, size=30, seed=0)
+    assert (mean, deviation) == (pytest.approx(whole), pytest.approx(0, abs=1e-12))
+    one = kernel_distance_of_subsets(x, y, kernel=PolynomialKernel(), subsets=1, size=9, seed=0)
+    assert one[1] == 0.0
+    with pytest.raises(ValueError, match="8 subsets of 31 can't be drawn from 40 and 30"):
+        kid(0, size=31)
+
+
+def test_an_interval_holds_the_value_and_a_repeated_video_is_no_pair_with_itself() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 40)) * 3, rng.normal(size=(20, 40)) * 3
+    settings = {"kernel": PolynomialKernel(), "estimator": "unbiased"}
+    found = kernel_result("KID", videos(x), videos(y), **settings)
+    assert found.interval is not None and found.interval[0] < found.value < found.interval[1]
+    again = kernel_result("KID", videos(x), videos(y), **settings)
+    assert again == found
+    # k(x, x) is so much larger than k(x, y) here that pairs with themselves would show in the width.
+    values = [
+        kernel_distance(x[np.unique(rng.integers(20, size=20))], y, kernel=PolynomialKernel(), estimator="unbiased")
+        for _ in range(300)
+    ]
+    assert found.interval[1] - found.interval[0] < 3 * (np.quantile(values, 0.975) - np.quantile(values, 0.025))
+
+
+def test_what_has_no_distance_is_refused() -> None:
+    rows = np.ones((3, 2))
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        kernel_distance(rows[:1], rows, kernel=PolynomialKernel(), estimator="unbiased")
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        kernel_result("KID", videos(rows[:1]), videos(rows), kernel=PolynomialKernel(), estimator="unbiased")
+    with pytest.raises(ValueError, match="unbiased or biased"):
+        kernel_distance(rows, rows, kernel=PolynomialKernel(), estimator="u")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="same features"):
+        kernel_distance(rows, np.ones((3, 1)), kernel=PolynomialKernel(), estimator="biased")
+    with pytest.raises(ValueError, match="not finite"):
+        kernel_distance(rows, rows * np.nan, kernel=PolynomialKernel(), estimator="biased")
