@@ -37,6 +37,14 @@ def test_rows_of_any_split_and_order_are_the_same_bit_by_bit(limit: int | None) 
             np.testing.assert_array_equal(ours, theirs)
 
 
+def test_rows_stay_as_they_were_added() -> None:
+    buffer = np.ones((2, 3))
+    each = VideoRows()
+    each.add(0, buffer)
+    buffer[:] = 7
+    np.testing.assert_array_equal(each.by_video()[0], np.ones((2, 3)))
+
+
 def test_a_limit_keeps_a_uniform_sample() -> None:
     rows = [np.array([[float(video)]]) for video in range(40)]
     kept = np.zeros(40)
