@@ -120,7 +120,7 @@ def test_strengths_that_no_answers_determine_are_refused() -> None:
 
 
 def test_a_study_needs_no_torch() -> None:
-    modules = ["agreement", "bradley_terry", "database", "design", "result", "seeded", "settings", "store"]
+    modules = ["agreement", "bradley_terry", "database", "design", "result", "seeded", "settings", "store", "make"]
     lines = [
         *(f"import latentshift.study.{name}" for name in modules),
         "import sys",

@@ -109,6 +109,7 @@ def _sync(path: Path) -> None:
 def _open_to_others(path: Path) -> None:
     """Give files the permissions of new files: safetensors creates them readable by the owner only."""
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    files = [each for each in files if not each.is_symlink()]  # what a link leads to is another's
     closed = [each for each in files if not stat.S_IMODE(each.stat().st_mode) & 0o077]
     if closed:
         probe = path.with_name(f".{uuid.uuid4().hex}.part")  # the umask can't be read without being changed

@@ -14,6 +14,7 @@ from latentshift.bounded_read import read_text_bounded
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import is_shown, status
+from latentshift.prompt_slug import prompt_slug
 from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from latentshift.pipeline import LatentShiftPipeline
 
-_SLUG_LENGTH = 60
 _REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_PROMPTS_FILE = 2**22  # bytes
 _MAX_PATH = 4096
@@ -199,12 +199,7 @@ def _targets(
             f"-o must be a folder for several videos, or a file of prompts, not {output}; their kind goes into --suffix"
         )
     folder = output or Path("outputs")
-    return [folder / f"{_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
-
-
-def _slug(sentence: str) -> str:
-    words = "".join(letter if letter.isalnum() else " " for letter in sentence.lower()).split()
-    return "-".join(words)[:_SLUG_LENGTH].strip("-") or "video"
+    return [folder / f"{prompt_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 
 
 def _random_seed() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -35,6 +35,7 @@ def write_design(
     prompts: Sequence[str],
     suffixes: Mapping[str, Mapping[str, str]],
     *,
+    twin_suffix: Callable[[str], str] = str,
     broken: int = 0,
     identical: int = 0,
 ) -> list[ClipFile]:
@@ -45,6 +46,7 @@ def write_design(
         settings: of the study.
         prompts: all different.
         suffixes: of the file of each system and prompt; the order of systems is the study's.
+        twin_suffix: of a file's suffix, that of its broken twin.
         broken: number of attention checks with a broken twin.
         identical: number of attention checks with one clip twice.
 
@@ -61,8 +63,9 @@ def write_design(
     twins = [(system, prompt, True) for system, prompt, _ in chosen[:broken]]
     order = sorted([*wanted, *twins], key=lambda clip: seeded(seed, "file", *clip))
     numbers = {clip: number for number, clip in enumerate(order, 1)}
+    suffix_of = (lambda suffix: suffix, twin_suffix)
     clips = [
-        ClipFile(system, prompt, twin, f"{number:05}{suffixes[system][prompt]}")
+        ClipFile(system, prompt, twin, f"{number:05}{suffix_of[twin](suffixes[system][prompt])}")
         for (system, prompt, twin), number in numbers.items()
     ]
     pairs = [

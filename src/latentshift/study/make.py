@@ -1,0 +1,137 @@
+"""Make the folder of a study from folders of clips: a database, and the clips under names that tell nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+from latentshift.error_text import printable
+from latentshift.files import atomic_write, check_writable
+from latentshift.progress import progress_bar
+from latentshift.study.broken_twin import twin_suffix, write_broken_twin
+from latentshift.study.clip_folder import ClipInfo, find_clips, inspect_clip
+from latentshift.study.database import create_database
+from latentshift.study.design import write_design
+from latentshift.study.seeded import seeded
+from latentshift.study.settings import StudySettings
+
+CLIPS = "clips"
+_DEFAULTS = StudySettings()
+
+
+@dataclass(frozen=True)
+class MadeStudy:
+    """What was made.
+
+    Attributes:
+        comparisons: pairs of clips to vote on.
+        votes: answered pairs that are wanted: ``comparisons`` by the raters of each.
+        notes: sentences on what is unlike between the clips, and on clips that were left out; for the user to read.
+    """
+
+    comparisons: int
+    votes: int
+    notes: list[str] = field(default_factory=list)
+
+
+def make_study(
+    systems: Mapping[str, Path],
+    prompts: Sequence[str],
+    output: Path,
+    settings: StudySettings = _DEFAULTS,
+    *,
+    broken: int = 2,
+    identical: int = 2,
+    link: bool = False,
+) -> MadeStudy:
+    """Make a study; a failure leaves nothing behind.
+
+    Args:
+        systems: folder of each system's clips, one for each prompt.
+        prompts: what the clips were made for.
+        output: a new folder: ``study.db``, and ``clips/``.
+        settings: of the study.
+        broken: number of attention checks with a broken twin.
+        identical: number of attention checks with one clip twice.
+        link: link to the clips rather than copying them; they must then stay where they are.
+
+    Raises:
+        ValueError: for fewer than two systems, missing or repeated prompts, and folders or clips that don't serve.
+        FileExistsError: if the output exists.
+        OSError: if it can't be written.
+    """
+    _check_names(systems, prompts)
+    if output.exists():
+        raise FileExistsError(f"{output} exists already: name a new folder for the study")
+    check_writable(output)
+    paths: dict[str, dict[str, Path]] = {}
+    notes: list[str] = []
+    for system, folder in systems.items():
+        paths[system], unused = find_clips(folder, prompts)
+        if unused:
+            names = printable(", ".join(path.name for path in unused), 200)
+            notes.append(f"{system}: {len(unused):,} clips of {folder} are of none of the prompts: {names}")
+    each = [(system, prompt) for system in systems for prompt in prompts]
+    bar = progress_bar(each, total=len(each), text="reading clips", unit="clip", leave=False)
+    clips = {(system, prompt): inspect_clip(paths[system][prompt]) for system, prompt in bar}
+    notes += _differences(list(systems), prompts, clips)
+    suffixes = {
+        system: {prompt: path.suffix.lower() for prompt, path in found.items()} for system, found in paths.items()
+    }
+    with atomic_write(output) as temporary:
+        (temporary / CLIPS).mkdir(parents=True)
+        database = create_database(temporary)
+        try:
+            files = write_design(
+                database, settings, prompts, suffixes, twin_suffix=twin_suffix, broken=broken, identical=identical
+            )
+        finally:
+            database.close()
+        for file in files:
+            source, target = paths[file.system][file.prompt], temporary / CLIPS / file.file
+            if file.broken:
+                write_broken_twin(source, target, seeded(settings.seed, "broken", file.system, file.prompt))
+            elif link:
+                os.symlink(source.resolve(), target)
+            else:
+                shutil.copyfile(source, target)
+    comparisons = len(prompts) * len(list(combinations(systems, 2)))
+    return MadeStudy(comparisons, comparisons * settings.raters_each, notes)
+
+
+def _check_names(systems: Mapping[str, Path], prompts: Sequence[str]) -> None:
+    if len(systems) < 2:
+        raise ValueError(f"a study compares two systems or more, not {len(systems)}")
+    if not all(name.strip() for name in systems):
+        raise ValueError("each system of a study needs a name")
+    if not prompts:
+        raise ValueError("a study needs one prompt or more, and the list of prompts is empty")
+    (prompt, times) = Counter(prompts).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f'the prompt "{printable(prompt, 120)}" is given {times} times, and a study takes it once')
+
+
+def _differences(
+    systems: Sequence[str], prompts: Sequence[str], clips: Mapping[tuple[str, str], ClipInfo]
+) -> list[str]:
+    """Sentences on clips of a system, or of systems, that are unlike in length or size."""
+    notes = []
+    common = {}
+    for system in systems:
+        kinds = Counter(_kind(clips[system, prompt]) for prompt in prompts)
+        common[system] = kinds.most_common(1)[0][0]
+        if len(kinds) > 1:
+            counted = ", ".join(f"{count:,} of {kind}" for kind, count in kinds.most_common(4))
+            notes.append(f"{system}: the clips are not alike: {counted}{', …' if len(kinds) > 4 else ''}")
+    if len(set(common.values())) > 1:
+        notes.append(f"the systems are not alike: {', '.join(f'{name}: {kind}' for name, kind in common.items())}")
+    return notes
+
+
+def _kind(clip: ClipInfo) -> str:
+    return f"{clip.frames} frames of {clip.width}x{clip.height} in {clip.frames / clip.fps:.2f} s"
