@@ -80,6 +80,17 @@ def test_each_comparison_gets_exactly_its_raters(tmp_path: Path) -> None:
     assert set(Counter(each.comparison for each in answers if each.swapped).values()) == {1, 2}
 
 
+def test_the_tables_themselves_refuse_a_second_row_for_a_rater(tmp_path: Path) -> None:
+    make(tmp_path, raters_each=2)
+    with Store(tmp_path) as store:
+        store.add_raters(1)
+    database = sqlite3.connect(tmp_path / FILE)
+    with pytest.raises(sqlite3.IntegrityError, match=r"assignments.comparison, assignments.rater"):
+        database.execute("UPDATE assignments SET rater = 1 WHERE comparison = 1")
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        database.execute("UPDATE assignments SET answered = 1")
+
+
 def test_comparisons_with_fewest_raters_come_first(tmp_path: Path) -> None:
     make(tmp_path, prompts=9, raters_each=2)
     with Store(tmp_path) as store:

@@ -54,8 +54,7 @@ def find_clips(folder: Path, prompts: Sequence[str]) -> tuple[dict[str, Path], l
     found: dict[str, list[Path]] = {prompt: [] for prompt in prompts}
     unused: list[Path] = []
     for path in files:
-        prompt = _prompt_of(path, by_slug)
-        found.get(prompt or "", unused).append(path)
+        found.get(_prompt_of(path, by_slug) or "", unused).append(path)
     missing = [prompt for prompt, paths in found.items() if not paths]
     if missing:
         rest = f" (nor of {len(missing) - 1:,} others)" if len(missing) > 1 else ""
