@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from latentshift.preemption import EXIT_CODE
 from latentshift.training.checkpoint import load_newest_checkpoint
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
-from latentshift.training.preemption import EXIT_CODE
 from latentshift.training.recipe import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.video import VideoStage

@@ -53,7 +53,7 @@ def main() -> None:
     A user's mistake (ValueError, OSError) ends in one sentence and exit code 1 (2 for a wrong option). Any other error
     is a fault of this program, and shows its traceback.
     """
-    from latentshift.training.preemption import EXIT_CODE, Terminated  # imports nothing heavy
+    from latentshift.preemption import EXIT_CODE, Terminated  # imports nothing heavy
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing optional libraries
     try:

@@ -62,8 +62,8 @@ def train(
 
         from latentshift.memory.advice import advice
         from latentshift.memory.estimate import memory_for_each, process_size
+        from latentshift.preemption import Terminated
         from latentshift.training.checkpoint_paths import list_checkpoints
-        from latentshift.training.preemption import Terminated
         from latentshift.training.run import run
 
     base = process_size()

@@ -23,7 +23,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from latentshift.training.preemption import SigtermHandler
+from latentshift.preemption import SigtermHandler
 from latentshift.training.settings import ComputeSettings
 
 # By class name: what all diffusers U-Nets and autoencoders, and the text encoders, are built from.

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
 from latentshift.training.collaborators import build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
-from latentshift.training.preemption import Terminated
 from latentshift.training.recipe import AnyRecipe, dump_recipe
 from latentshift.training.run_folder import write_run_info
 from latentshift.training.run_log import load_best_checkpoint

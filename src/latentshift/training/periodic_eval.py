@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from latentshift.error_text import printable
 from latentshift.pipeline import NotFiniteError
+from latentshift.preemption import SigtermHandler, Terminated
 from latentshift.training.metric_logger import MetricLogger
-from latentshift.training.preemption import SigtermHandler, Terminated
 from latentshift.training.run_log import validation_errors
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState

@@ -43,7 +43,7 @@ def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**arguments: Any) -> None:
-        from latentshift.training.preemption import SigtermHandler, Terminated  # imports nothing heavy
+        from latentshift.preemption import SigtermHandler, Terminated  # imports nothing heavy
 
         resumes = f"{arguments['output']} keeps the encoded clips, and the same command resumes from there"
         try:
