@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from latentshift.training.checkpoint_paths import list_checkpoints
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from latentshift import LatentShiftPipeline
 from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.distributed import make_accelerator
-from latentshift.training.recipe import VideoRecipe, load_recipe
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.video import VideoStage
 from latentshift.training.train_state import TrainState

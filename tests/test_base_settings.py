@@ -26,7 +26,7 @@ from latentshift.models.base_settings import check_components
 from latentshift.models.meta_init import meta_components
 from latentshift.settings import Weighting
 from latentshift.training.build import prepare_video_model
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.video import VideoStage
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))

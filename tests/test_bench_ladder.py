@@ -18,7 +18,8 @@ from latentshift.evaluation.estimates import wilson_interval
 from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.settings import METHODS, ShiftConfig
 from latentshift.training.build import prepare_video_model
-from latentshift.training.recipe import VideoRecipe, load_recipe
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.recipe_file import load_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentshift.out_of_memory import is_out_of_memory
-from latentshift.training import recipe as recipe_module
+from latentshift.training import recipe_file
 
 HUGE = 10**15  # bytes: more than any address space grants
 SPRITES = Path(__file__).parent.parent / "recipes" / "sprites-autoencoder.yaml"
@@ -41,7 +41,7 @@ def words_of_memory() -> None:
 
 @pytest.mark.parametrize("allocate", [allocate_in_torch, allocate_in_python])
 def test_memory_that_runs_out_is_a_sentence(allocate: Callable[[], None], cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_module, "load_recipe", lambda *words: allocate())
+    monkeypatch.setattr(recipe_file, "load_recipe", lambda *words: allocate())
     code, _, err = cli("train", SPRITES)
     assert code == 1 and err.startswith("error: the machine has too little memory for this")
     assert "Traceback" not in err
@@ -49,7 +49,7 @@ def test_memory_that_runs_out_is_a_sentence(allocate: Callable[[], None], cli, m
 
 @pytest.mark.parametrize("fail", [key_error, assertion_error, runtime_error, words_of_memory])
 def test_a_fault_of_ours_shows_its_traceback(fail: Callable[[], None], cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe_module, "load_recipe", lambda *words: fail())
+    monkeypatch.setattr(recipe_file, "load_recipe", lambda *words: fail())
     code, _, err = cli("train", SPRITES)
     assert code == 1 and err.startswith("Traceback") and f"in {fail.__name__}" in err
     assert "please report this with the traceback above" in err.splitlines()[-1]

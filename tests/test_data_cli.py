@@ -18,7 +18,7 @@ from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.contact_sheet import side_by_side
 from latentshift.data.latents.latent_dataset import LatentDataset
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.video import VideoStage
 from latentshift.video import as_clip, write_video
 from launch import Processes, command_line, finish

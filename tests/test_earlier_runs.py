@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.training.checkpoint_paths import list_checkpoints
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 
 EARLIER = Path(__file__).parent / "data" / "runs-2026-11"

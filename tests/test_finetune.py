@@ -15,7 +15,7 @@ from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.models.autoencoder import decode_latents, encode_moments
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.video import to_unit
 from test_real_footage import clip

@@ -25,7 +25,7 @@ from latentshift.data.sources import list_source, parse_source
 from latentshift.error_text import printable
 from latentshift.files import explain_full_disk
 from latentshift.preemption import Terminated
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.video import read_metadata, write_video
 
 

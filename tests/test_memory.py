@@ -24,7 +24,7 @@ from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estim
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.meta_init import meta_components
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from launch import Processes, command_line
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"

@@ -17,7 +17,7 @@ from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.models.text import build_word_tokenizer, caption_words
 from latentshift.training.captions import training_captions
-from latentshift.training.recipe import dump_recipe, load_recipe
+from latentshift.training.recipe_file import dump_recipe, load_recipe
 from latentshift.training.run import run
 from latentshift.training.settings import DataSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage

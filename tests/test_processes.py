@@ -17,7 +17,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
 from latentshift.training.distributed import make_accelerator
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.train_state import TrainState

@@ -13,7 +13,7 @@ import pytest
 from conftest import write_video_at
 from latentshift import progress
 from latentshift.cli.app import app
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from tiny_runs import RECIPES
 

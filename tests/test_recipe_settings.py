@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from latentshift.training.recipe import dump_recipe, load_recipe
+from latentshift.training.recipe_file import dump_recipe, load_recipe
 from tiny_runs import RECIPES
 
 

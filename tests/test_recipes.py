@@ -15,7 +15,8 @@ from conftest import write_video_at
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.models.families import random_weights
 from latentshift.training.build import prepare_video_model
-from latentshift.training.recipe import VideoRecipe, load_recipe
+from latentshift.training.recipe import VideoRecipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.training import run_folder as run_folder_module
-from latentshift.training.recipe import dump_recipe
+from latentshift.training.recipe_file import dump_recipe
 from latentshift.training.run import run
 from tiny_runs import tiny
 

@@ -16,7 +16,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.denoiser import denoise
 from latentshift.models.encoders import caption_encoder
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from latentshift.preemption import EXIT_CODE
 from latentshift.training.checkpoint import load_newest_checkpoint
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.video import VideoStage
 from launch import AUTOENCODER, RECIPES, TINY, Processes, command_line, train, wait_for_steps, wait_until

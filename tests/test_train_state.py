@@ -11,7 +11,8 @@ from accelerate import Accelerator
 
 from latentshift.training.checkpoint import load_checkpoint, save_checkpoint
 from latentshift.training.distributed import make_accelerator
-from latentshift.training.recipe import AutoencoderRecipe, load_recipe
+from latentshift.training.recipe import AutoencoderRecipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.train_state import TrainState
 

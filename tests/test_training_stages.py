@@ -27,7 +27,7 @@ from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.optimizer import learning_rate
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.settings import OptimizerSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.losses import FrameBatch, LatentBatch
-from latentshift.training.recipe import load_recipe
+from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage

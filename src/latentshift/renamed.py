@@ -145,7 +145,8 @@ NAMES: dict[str, dict[str, str]] = {
     "training.checkpoint": {"set_aside": "quarantine_after"},
     "training.distributed": {"sharded": "shard_with_fsdp", "split": "split_batch", "whole_tensor": "full_tensor"},
     "training.losses": {"AutoencoderObjective": "AutoencoderLoss", "DenoisingObjective": "DenoisingLoss"},
-    "training.recipe": {"SpritesSettings": "FramesSettings", "conflicts_with_shares": "fsdp_conflicts"},
+    "training.recipe": {"SpritesSettings": "FramesSettings"},
+    "training.run_settings": {"conflicts_with_shares": "fsdp_conflicts"},
     "training.preflight": {"check_run": "validate_run"},
     "training.run": {"stage_of": "build_stage"},
     "training.run_folder": {"held": "lock_run"},
@@ -163,6 +164,13 @@ MOVED: dict[str, dict[str, str]] = {
         "check_settings": "models.saved_pipeline",
         "find_family": "models.saved_pipeline",
         "load_part": "models.load_pipeline",
+    },
+    "training.datasets": {"count_samples": "training.sample_counts"},
+    "training.frames": {"count_frames": "training.sample_counts"},
+    "training.recipe": {
+        "dump_recipe": "training.recipe_file",
+        "fsdp_conflicts": "training.run_settings",
+        "load_recipe": "training.recipe_file",
     },
 }
 

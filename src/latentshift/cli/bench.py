@@ -92,7 +92,7 @@ def memory(
     json_file: Path | None = _JSON,
 ) -> None:
     """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects."""
-    from latentshift.training.recipe import load_recipe
+    from latentshift.training.recipe_file import load_recipe
 
     settings = load_recipe(recipe, overrides or [])
 
@@ -179,7 +179,8 @@ def _ladder(
     quick: bool,
     json_file: Path | None,
 ) -> None:
-    from latentshift.training.recipe import VideoRecipe, load_recipe
+    from latentshift.training.recipe import VideoRecipe
+    from latentshift.training.recipe_file import load_recipe
 
     settings = load_recipe(recipe, overrides or [])
     if not isinstance(settings, VideoRecipe):

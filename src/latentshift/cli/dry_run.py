@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from latentshift.error_text import printable
@@ -26,7 +25,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
         ValueError: if the run could not start, or its base model can't be read.
     """
     from latentshift.training.preflight import validate_run
-    from latentshift.training.recipe import dump_recipe
+    from latentshift.training.recipe_file import dump_recipe
 
     print(dump_recipe(recipe), end="", flush=True)
     name = recipe.compute.device
@@ -50,7 +49,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
         advised = advice(recipe, device, limit, processes, base, before=needs)
         print(f"warning: {printable(advised, 2000)}", file=sys.stderr)
     samples_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
-    epoch = _epoch(recipe.count_samples, samples_a_step, elsewhere=memory is not None)
+    epoch = _epoch(recipe, samples_a_step, elsewhere=memory is not None)
     print(f"# {'steps an epoch':26}{epoch}")
 
 
@@ -67,10 +66,12 @@ def _table(needs: Estimate) -> list[str]:
     return lines
 
 
-def _epoch(count_samples: Callable[[], int | None], samples_a_step: float, *, elsewhere: bool) -> str:
+def _epoch(recipe: AnyRecipe, samples_a_step: float, *, elsewhere: bool) -> str:
     """Steps an epoch; the data may be missing if the run is for another machine."""
+    from latentshift.training.sample_counts import count_offered
+
     try:
-        count = count_samples()
+        count = count_offered(recipe)
     except ValueError as error:
         if not elsewhere:
             raise

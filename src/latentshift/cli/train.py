@@ -33,7 +33,7 @@ def train(
 ) -> None:
     """Train by a recipe; the same command resumes an interrupted run."""
     from latentshift.cli.preflight import check_data, check_recipe
-    from latentshift.training.recipe import load_recipe
+    from latentshift.training.recipe_file import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
     check_recipe(resolved, data=not dry)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from latentshift.memory.estimate import Estimate, estimate, process_size
-from latentshift.training.recipe import AnyRecipe, fsdp_conflicts
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.run_settings import fsdp_conflicts
 from latentshift.training.settings import ComputeSettings
 
 

@@ -89,6 +89,8 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         autoencoder_loss = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight, recipe.mse_weight)
         return _of_autoencoder(autoencoder_loss, recipe.data.size, recipe.latent_shape, count)
     pipeline = _meta_pipeline(recipe)
+    if recipe.adapter is not None:
+        add_lora(pipeline.unet, lora_of(recipe.adapter))
     text_encoded = has_encoded_text(recipe.all_data) and not pipeline.sentences.is_trained
     objective = build_objective(
         pipeline,
@@ -98,8 +100,6 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         sigma_data=recipe.sigma_data,
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
     )
-    if recipe.adapter is not None:
-        add_lora(pipeline.unet, lora_of(recipe.adapter))
     return _of_denoiser(
         pipeline,
         objective,

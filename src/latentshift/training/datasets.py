@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
-from latentshift.data.latents.latent_dataset import LatentDataset
 from latentshift.data.latents.spec import LatentSpec, index_path
 from latentshift.data.loader import BatchSpec, Loader
-from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
-from latentshift.data.sources import parse_source
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.settings import DataSettings
@@ -132,30 +129,3 @@ def has_encoded_text(settings: Sequence[DataSettings]) -> bool:
     """Whether all sources are folders of latents with their captions encoded too."""
     folders = [Path(each.source) for each in settings]
     return all(index_path(folder).is_file() and LatentSpec.read(folder).text is not None for folder in folders)
-
-
-def count_samples(training: Sequence[DataSettings], validation: Sequence[DataSettings], *, images: bool) -> int:
-    """How many samples the sources of training offer before any is opened; some may turn out to be of no use.
-
-    Args:
-        training: sources that are counted.
-        validation: sources that are listed alone.
-        images: whether images count, beside clips.
-
-    Raises:
-        ValueError: for a source that can't be listed, or sources that offer nothing.
-    """
-    counts = [_count_samples(each, images) for each in (*training, *validation)]
-    count = sum(counts[: len(training)])
-    if not count:
-        raise ValueError(f"the data offers no {'clip or image' if images else 'clip'}")
-    return count
-
-
-def _count_samples(settings: DataSettings, images: bool) -> int:
-    folder = Path(settings.source)
-    if index_path(folder).is_file():
-        latents = LatentDataset(folder)
-        return latents.size(1) - (0 if images else latents.images)
-    entries = parse_source(settings.source, settings.options).entries()
-    return sum(isinstance(entry, Row) and (images or not entry.is_image) for entry in entries)

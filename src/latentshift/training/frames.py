@@ -6,7 +6,7 @@ Legend of shapes: B frames of a batch, S side of a frame in pixels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,13 @@ from latentshift.data.dataset import FootageDataset
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.loader import BatchSpec, Loader
-from latentshift.data.manifest import Row
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import parse_source, uncaptioned_entries
+from latentshift.data.sources import parse_source
 from latentshift.data.sprites import Sprites
 from latentshift.error_text import printable
 from latentshift.training.data_source import list_rows, worker_limits
 from latentshift.training.datasets import replaced_clips, restore_replaced
-from latentshift.training.settings import FrameSourceSettings, FramesSettings, LoadingSettings
+from latentshift.training.settings import FramesSettings, LoadingSettings
 
 _FIRST_UNSEEN = 2**40  # of the sprites' endless stream: training does not reach it
 
@@ -96,22 +95,6 @@ def open_frames(data: FramesSettings, context: FramesContext) -> FrameData:
         ValueError: for a source that can't be read or holds nothing of use.
     """
     return SourceFrames(data, context) if data.sources else SpriteFrames(data, context)
-
-
-def count_frames(sources: Sequence[FrameSourceSettings]) -> int:
-    """How many videos and images sources offer before any is opened.
-
-    Raises:
-        ValueError: for a source that can't be listed, or one that offers nothing.
-    """
-    total = 0
-    for each in sources:
-        entries = uncaptioned_entries(parse_source(each.source, each.options))
-        count = sum(isinstance(entry, Row) for entry in entries)
-        if not count:
-            raise ValueError(f"{each.source} holds no video or image")
-        total += count
-    return total
 
 
 class SpriteFrames:

@@ -21,7 +21,8 @@ from latentshift.training.collaborators import build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
-from latentshift.training.recipe import AnyRecipe, dump_recipe
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe_file import dump_recipe
 from latentshift.training.run_folder import write_run_info
 from latentshift.training.run_log import load_best_checkpoint
 from latentshift.training.stages.base import Stage

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from latentshift.files import check_writable
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
-from latentshift.training.recipe import AnyRecipe, load_recipe
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe_file import load_recipe
 
 # What a run would overwrite, and never makes before its recipe.
 _MADE_AFTER_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import build_objective
 from latentshift.training.collate import Collator
 from latentshift.training.data_source import DataContext
-from latentshift.training.datasets import TrainingData, open_data
-from latentshift.training.losses import DenoisingLoss, LatentBatch
+from latentshift.training.datasets import open_data
+from latentshift.training.losses import LatentBatch
 from latentshift.training.offload import OffloadedParts, PartLoader
 from latentshift.training.precision import encoding_dtype
 from latentshift.training.previews import Previews
@@ -30,133 +29,105 @@ _PREVIEW_PROMPTS = 8
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
-@dataclass(frozen=True)
-class DenoisingParts:
-    """What a denoising stage works with.
+class DenoisingStage:
+    """A :class:`latentshift.training.stages.base.Stage`; a subclass opens its model and exports it.
+
+    Args:
+        recipe: the stage's.
+        pipeline: the model as it is before the first step, with all that is trained.
+        num_frames: of a sample.
+        batch_spec: step (1, 2, …) -> which samples it takes.
+        load_part: reads a part of the base again from its files.
+        base_fingerprint: of the base.
+        pipeline_settings: that a checkpoint belongs to, by name.
+        device: where it is trained.
+        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
+        ranks: how many processes share each batch.
 
     Attributes:
-        pipeline: the model as it is before the first step.
+        pipeline: the model.
         data: of training.
         validation: None: there is none.
         collate: from samples to a batch.
         objective: from a batch to a loss.
         offloaded: what training does not use of the pipeline.
         previews: of the pipeline.
-    """
-
-    pipeline: LatentShiftPipeline
-    data: TrainingData
-    validation: Validation | None
-    collate: Collator
-    objective: DenoisingLoss
-    offloaded: OffloadedParts
-    previews: Previews
-
-
-def build_parts(
-    recipe: DiffusionSettings,
-    pipeline: LatentShiftPipeline,
-    num_frames: int,
-    batch_spec: Callable[[int], BatchSpec],
-    load_part: PartLoader,
-    device: torch.device,
-    rank: int = 0,
-    ranks: int = 1,
-) -> DenoisingParts:
-    """Open the data, and build what turns its samples into a loss.
-
-    Args:
-        recipe: the stage's.
-        pipeline: the model as it is before the first step.
-        num_frames: of a sample.
-        batch_spec: step (1, 2, …) -> which samples it takes.
-        load_part: reads a part of the base again from its files.
-        device: where it is trained.
-        rank: which share of each batch is this process's, 0 … ``ranks`` - 1.
-        ranks: how many processes share each batch.
+        fingerprint: what the run started from, by name.
+        caption_dropout: the share of captions that are dropped in training.
+        sample_prompts: of the previews; empty: captions of the data.
 
     Raises:
         ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
     """
-    compute, output = recipe.compute, recipe.output
-    context = DataContext(
-        pipeline,
-        num_frames,
-        device,
-        compute.precision,
-        recipe.loading,
-        motion_captions=recipe.motion_captions,
-        seed=recipe.seed,
-        rank=rank,
-        ranks=ranks,
-    )
-    images = num_frames == 1 or recipe.share_of_images > 0
-    data = open_data(recipe.data, output, context, batch_spec, images=images)
-    validation = None if recipe.validation is None else open_validation(recipe.validation, data, output, context)
-
-    text_encoded = data.text_encoded and not pipeline.sentences.is_trained
-    text_encoded &= validation is None or validation.text_encoded
-    collate = Collator(
-        pipeline.vae,
-        pipeline.sentences,
-        timesteps=int(pipeline.scheduler.config.num_train_timesteps),
-        seed=recipe.seed,
-        text_encoded=text_encoded,
-        device=device,
-        dtype=encoding_dtype(compute.precision),
-    )
-    objective = build_objective(
-        pipeline,
-        text_encoded=text_encoded,
-        loss_weight=recipe.loss_weight,
-        min_snr_gamma=recipe.min_snr_gamma,
-        sigma_data=recipe.sigma_data,
-        gradient_checkpointing=compute.gradient_checkpointing,
-        compiled=recipe.compile,
-    )
-    unused = [] if recipe.decodes_at_each_step else ["vae"]
-    if text_encoded:
-        unused += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
-    offloaded = OffloadedParts(pipeline, unused, load_part)
-    previews = Previews(
-        pipeline,
-        offloaded,
-        device,
-        num_frames=num_frames,
-        num_inference_steps=recipe.sample_steps,
-        guidance_scale=recipe.guidance_scale,
-    )
-    return DenoisingParts(pipeline, data, validation, collate, objective, offloaded, previews)
-
-
-class DenoisingStage:
-    """A :class:`latentshift.training.stages.base.Stage`; a subclass opens its model and exports it.
-
-    Args:
-        parts: of the stage.
-        fingerprint: what the run started from, by name.
-        caption_dropout: the share of captions that are dropped in training.
-        sample_prompts: of the previews; empty: captions of the data.
-    """
 
     def __init__(
         self,
-        parts: DenoisingParts,
-        fingerprint: Mapping[str, str],
+        recipe: DiffusionSettings,
+        pipeline: LatentShiftPipeline,
+        num_frames: int,
+        batch_spec: Callable[[int], BatchSpec],
+        load_part: PartLoader,
         *,
-        caption_dropout: float,
-        sample_prompts: tuple[str, ...],
+        base_fingerprint: str,
+        pipeline_settings: Mapping[str, str] | None = None,
+        device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
-        self.pipeline = parts.pipeline
-        self.data = parts.data
-        self.validation = parts.validation
-        self.collate = parts.collate
-        self.objective = parts.objective
-        self.offloaded = parts.offloaded
-        self.previews = parts.previews
-        self.fingerprint = fingerprint
-        self.caption_dropout = caption_dropout
-        self.sample_prompts = sample_prompts
+        compute, output = recipe.compute, recipe.output
+        context = DataContext(
+            pipeline,
+            num_frames,
+            device,
+            compute.precision,
+            recipe.loading,
+            motion_captions=recipe.motion_captions,
+            seed=recipe.seed,
+            rank=rank,
+            ranks=ranks,
+        )
+        images = num_frames == 1 or recipe.share_of_images > 0
+        self.pipeline = pipeline
+        self.data = open_data(recipe.data, output, context, batch_spec, images=images)
+        self.validation: Validation | None = None
+        if recipe.validation is not None:
+            self.validation = open_validation(recipe.validation, self.data, output, context)
+        self.fingerprint = {"base": base_fingerprint, **self.data.digests, **(pipeline_settings or {})}
+        self.caption_dropout = recipe.caption_dropout
+        self.sample_prompts = recipe.sample_prompts
+
+        text_encoded = self.data.text_encoded and not pipeline.sentences.is_trained
+        text_encoded &= self.validation is None or self.validation.text_encoded
+        self.collate = Collator(
+            pipeline.vae,
+            pipeline.sentences,
+            timesteps=int(pipeline.scheduler.config.num_train_timesteps),
+            seed=recipe.seed,
+            text_encoded=text_encoded,
+            device=device,
+            dtype=encoding_dtype(compute.precision),
+        )
+        self.objective = build_objective(
+            pipeline,
+            text_encoded=text_encoded,
+            loss_weight=recipe.loss_weight,
+            min_snr_gamma=recipe.min_snr_gamma,
+            sigma_data=recipe.sigma_data,
+            gradient_checkpointing=compute.gradient_checkpointing,
+            compiled=recipe.compile,
+        )
+        unused = [] if recipe.decodes_at_each_step else ["vae"]
+        if text_encoded:
+            unused += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
+        self.offloaded = OffloadedParts(pipeline, unused, load_part)
+        self.previews = Previews(
+            pipeline,
+            self.offloaded,
+            device,
+            num_frames=num_frames,
+            num_inference_steps=recipe.sample_steps,
+            guidance_scale=recipe.guidance_scale,
+        )
 
     def batches(self, step: int) -> Generator[LatentBatch]:
         with closing(self.data.loader.batches(step)) as batches:

@@ -16,7 +16,7 @@ from latentshift.models.fingerprint import model_fingerprint
 from latentshift.training.build import new_image_model
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe
-from latentshift.training.stages.denoising import DenoisingStage, build_parts
+from latentshift.training.stages.denoising import DenoisingStage
 from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder
 
 
@@ -56,12 +56,8 @@ class ImageStage(DenoisingStage):
             # A text encoder is offloaded only where it is frozen, and so pretrained.
             return load_text_encoder(text_encoder) if name == "text_encoder" else _load_autoencoder(run)
 
-        parts = build_parts(recipe, pipeline, 1, batch_spec, load_part, device, rank, ranks)
         super().__init__(
-            parts,
-            {"base": base, **parts.data.digests},
-            caption_dropout=recipe.caption_dropout,
-            sample_prompts=recipe.sample_prompts,
+            recipe, pipeline, 1, batch_spec, load_part, base_fingerprint=base, device=device, rank=rank, ranks=ranks
         )
 
     def export(self, output: Path) -> None:

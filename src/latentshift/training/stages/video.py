@@ -20,7 +20,7 @@ from latentshift.models.load_pipeline import load_part
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
-from latentshift.training.stages.denoising import DenoisingStage, build_parts
+from latentshift.training.stages.denoising import DenoisingStage
 
 _SETTINGS = ("shift", "num_frames", "noise_share")  # of the pipeline, that a checkpoint belongs to
 
@@ -47,25 +47,29 @@ class VideoStage(DenoisingStage):
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
         temporal = own_temporal if pipeline.temporal is own_temporal else None
         base = model_fingerprint(*{**pipeline.components, "temporal": temporal}.values())
+        if recipe.lora is not None:
+            add_lora(pipeline.unet, lora_of(recipe.lora))  # after the fingerprint, which is of the base alone
 
         def load(name: str, kind: type[nn.Module]) -> nn.Module:
             return load_part(resolve_model(model), name, kind, variant)
 
         num_frames = pipeline.config.num_frames
         self.batch_spec = clips_and_images(recipe.batch_size, num_frames, recipe.image_share)
-        parts = build_parts(recipe, pipeline, num_frames, self.batch_spec, load, device, rank, ranks)
-        settings = {name: json.dumps(pipeline.config[name], sort_keys=True) for name in _SETTINGS}
         super().__init__(
-            parts,
-            {"base": base, **parts.data.digests, **settings},
-            caption_dropout=recipe.caption_dropout,
-            sample_prompts=recipe.sample_prompts,
+            recipe,
+            pipeline,
+            num_frames,
+            self.batch_spec,
+            load,
+            base_fingerprint=base,
+            pipeline_settings={name: json.dumps(pipeline.config[name], sort_keys=True) for name in _SETTINGS},
+            device=device,
+            rank=rank,
+            ranks=ranks,
         )
         self.model, self.variant = model, variant
         self.lora, self.exported_files = recipe.lora, recipe.exported_files
         self.weights, self.guidance_scale = recipe.weights, recipe.guidance_scale
-        if recipe.lora is not None:
-            add_lora(pipeline.unet, lora_of(recipe.lora))
 
     def export(self, output: Path) -> None:
         with self.offloaded.loaded():
