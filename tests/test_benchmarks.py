@@ -100,7 +100,7 @@ def test_what_shows_through_the_last_timestep_grows_with_the_latents(cli, tmp_pa
     code, _, err = cli("bench", "signal", "--quick", "--json", tmp_path / "signal.json")
     assert code == 0, err
     *rows, bundled = json.loads((tmp_path / "signal.json").read_text())["rows"]
-    share_of = {row["latent_std"]: row["told_from_its_reverse"] for row in rows}
+    share_of = {row["latent_std"]: row["discrimination_accuracy"] for row in rows}
     assert sorted(share_of.values()) == [share_of[std] for std in sorted(share_of)]
     assert all(0.5 < each <= 1 for each in share_of.values())
     assert bundled["latent_std"] == pytest.approx(0.25, rel=0.1)  # its recipe's latent_std

@@ -122,7 +122,7 @@ def test_the_sum_is_that_of_a_block_with_a_temporal_layer_in_it() -> None:
     plain = next(module for module in twin.modules() if type(module).__name__ == "BasicTransformerBlock")
     x = torch.randn(6, 16, 8, dtype=torch.float64)
     text = torch.randn(6, TOKENS, TEXT_WIDTH, dtype=torch.float64)
-    with torch.no_grad(), frame_context(unet).calling(num_frames=3):
+    with torch.no_grad(), frame_context(unet).with_num_frames(num_frames=3):
         h = x + plain.attn1(plain.norm1(x))
         h = h + temporal.layers[0](h, 3)
         h = h + plain.attn2(plain.norm2(h), encoder_hidden_states=text)

@@ -237,7 +237,7 @@ def test_the_sprites_world_is_a_source_like_any_other(tmp_path: Path) -> None:
     spec = LatentSpec("", "a", "float32", None, window, framing)
     assert len(resolve_source(folder, source, spec)) == 5
     assert sum(encode_shards(folder, frames, None, WorkerLimits(workers=1))) == 5
-    clips, world = LatentDataset(folder, still_share=0.5), Sprites(size=32, seed=3)
+    clips, world = LatentDataset(folder, first_frame_share=0.5), Sprites(size=32, seed=3)
     captions = set()
     for index in range(5):
         pixels, sprite = world[index]

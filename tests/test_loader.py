@@ -42,7 +42,7 @@ class Ask:
     source: Numbered
     num_frames: int
     index: int
-    draws: tuple[int, ...]
+    rng_key: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class Ask:
             raise Rejected("damaged", "it is damaged")
         if self.index in self.source.fatal:
             os.kill(os.getpid(), signal.SIGSEGV)
-        value = rng_for(*self.draws).integers(256, dtype=np.uint8)
+        value = rng_for(*self.rng_key).integers(256, dtype=np.uint8)
         return Sample(np.full((self.num_frames, 1, 1, 3), value), self.name)
 
 

@@ -264,7 +264,7 @@ def test_a_change_travels_one_frame_a_block_both_ways_where_no_skip_joins() -> N
         z = torch.cat([z, z], dim=1)
         return blocks[2](blocks[1](z, time), time)
 
-    with torch.no_grad(), frame_context(unet).calling(num_frames=11):
+    with torch.no_grad(), frame_context(unet).with_num_frames(num_frames=11):
         difference = (chain(changed) - chain(x)).abs().amax(dim=(1, 2, 3))
     assert difference.nonzero().flatten().tolist() == list(range(5 - 3, 5 + 3 + 1))
 

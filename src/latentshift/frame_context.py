@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
 import torch
@@ -66,7 +66,7 @@ class FrameContext:
             raise RuntimeError(
                 "a layer of this U-Net runs outside a call of the U-Net, so its number of frames is not known; for "
                 "activation checkpointing of your own use latentshift.frame_context.checkpoint_with_frames(unet), for "
-                "a layer by itself frame_context(unet).calling(num_frames)"
+                "a layer by itself frame_context(unet).with_num_frames(num_frames)"
             )
         return num_frames
 
@@ -91,7 +91,7 @@ class FrameContext:
         self._thread.residual = value
 
     @contextmanager
-    def calling(self, num_frames: int, frames_independent: bool = False) -> Iterator[None]:
+    def with_num_frames(self, num_frames: int, frames_independent: bool = False) -> Iterator[None]:
         """Inside, layers work in this thread as in a call of the U-Net with ``num_frames``."""
         thread = self._thread
         before = thread.num_frames, thread.frames_independent
@@ -100,6 +100,11 @@ class FrameContext:
             yield
         finally:
             thread.num_frames, thread.frames_independent = before
+
+    def calling(self, num_frames: int, frames_independent: bool = False) -> AbstractContextManager[None]:
+        """The old name of ``with_num_frames``."""
+        warn_renamed("FrameContext.calling", "FrameContext.with_num_frames")
+        return self.with_num_frames(num_frames, frames_independent)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"installed": self.installed}  # a copy begins outside any call
@@ -233,7 +238,7 @@ class _CheckpointWithFrames:
         num_frames, frames_independent = context.num_frames, context.frames_independent
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            with context.calling(num_frames, frames_independent):
+            with context.with_num_frames(num_frames, frames_independent):
                 return block(*args, **kwargs)
 
         return self.checkpoint_fn(run, *args, **kwargs)

@@ -136,6 +136,7 @@ NAMES: dict[str, dict[str, str]] = {
     "memory.workload": {"RunWork": "Workload", "work_of": "workload_of"},
     "model_paths": {"locate_model": "resolve_model", "trained_autoencoder": "autoencoder_folder"},
     "models.adapter": {"TARGETS": "LORA_TARGETS"},
+    "models.config_schema": {"Kind": "Constraint"},
     "models.convert_checkpoint": {"read_original": "load_original_checkpoint"},
     "models.fingerprint": {"model_digest": "model_fingerprint", "weights_digest": "weights_fingerprint"},
     "models.meta_init": {"skeleton": "meta_components"},
@@ -151,6 +152,7 @@ NAMES: dict[str, dict[str, str]] = {
     "training.run": {"stage_of": "build_stage"},
     "training.run_folder": {"held": "lock_run"},
     "training.run_log": {"add_line": "append_jsonl", "forget_after": "truncate_after", "read_lines": "read_jsonl"},
+    "training.settings": {"CLIPS_ALONE": "VALIDATION_IS_CLIPS_ONLY"},
     "training.train_state": {"Learned": "StepResult"},
     "video.pixels": {"careful": "accurate_interpolation"},
 }

@@ -83,7 +83,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     Raises:
         ValueError: for a base or data that can't be used, or a machine that does not tell what a process takes.
     """
-    recipe = recipe.for_trial(folder)
+    recipe = recipe.for_memory_benchmark(folder)
     validate_run(recipe, 1)
     accelerator = make_accelerator(recipe.compute)
     device = accelerator.device

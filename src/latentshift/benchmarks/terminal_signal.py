@@ -45,5 +45,5 @@ def bench_terminal_signal(quick: bool = False) -> Iterator[Result]:
             "latents": "of the bundled model" if std == own else "",
             "latent_std": std,
             "terminal_snr": float(snr),
-            "told_from_its_reverse": float(probability.mean()),
+            "discrimination_accuracy": float(probability.mean()),
         }

@@ -80,7 +80,7 @@ def generate(
     from latentshift.video import DEFAULT_FPS, check_output, write_video
 
     # Check all inputs before the minutes of work.
-    sentences = _collect(prompts or [], prompts_file)
+    sentences = _read_prompts(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", _REMEDY)
     width, height = _parse_size(size)
     if frames is not None:
@@ -107,7 +107,7 @@ def generate(
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant, **size_asked)
     adapters = {"lora": lora, "delta": delta}
     check_adapters(adapters)
-    pipeline = _prepare(model, device, dtype, sampler, loop, adapters, variant)
+    pipeline = _load_pipeline(model, device, dtype, sampler, loop, adapters, variant)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
@@ -117,7 +117,7 @@ def generate(
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
         which = f"video {number + 1} of {len(sentences)}: " if several else ""
         pipeline.set_progress_bar_config(disable=not is_shown(), leave=False, desc=f"{which}sampling")
-        video = _make(
+        video = _generate_video(
             pipeline,
             sentence,
             first_seed + number,
@@ -161,7 +161,7 @@ def generate(
         print(printable(contact_sheet, _MAX_PATH))
 
 
-def _collect(prompts: list[str], file: Path | None) -> list[str]:
+def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     sentences = list(prompts)
     if file is not None:
         text = read_text_bounded(file, _MAX_PROMPTS_FILE, "the prompts file")
@@ -208,7 +208,7 @@ def _random_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def _prepare(
+def _load_pipeline(
     model: str,
     device: str,
     dtype: str,
@@ -247,7 +247,7 @@ def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> N
         print(f"warning: the model was not trained on {words}; its vocabulary: {known}", file=sys.stderr)
 
 
-def _make(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
+def _generate_video(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
     import torch
 
     from latentshift.video import as_clip

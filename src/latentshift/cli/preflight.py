@@ -170,7 +170,9 @@ def check_data(recipe: AnyRecipe) -> None:
     for source in recipe.all_sources:
         if not index_path(Path(source.source)).is_file():
             listed = parse_source(source.source, source.options)
-            check_not_empty(listed, captioned=source.captioned, no_images=recipe.no_images(source))
+            check_not_empty(
+                listed, captioned=source.captioned, images_unused_reason=recipe.images_unused_reason(source)
+            )
 
 
 def check_generation(

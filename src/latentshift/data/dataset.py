@@ -81,16 +81,16 @@ class FootageDataset:
         manifest: the rows.
         window: of frames taken from each video.
         framing: size and crop of the frames.
-        still_share: share of single frames of videos that are the first of their window, with the clip's caption.
+        first_frame_share: share of single frames of videos that are the first of their window, with the clip's caption.
     """
 
     encoded = False
 
-    def __init__(self, manifest: Manifest, window: Window, framing: Framing, still_share: float = 0.0) -> None:
+    def __init__(self, manifest: Manifest, window: Window, framing: Framing, first_frame_share: float = 0.0) -> None:
         self.manifest = manifest
         self.window = window
         self.framing = framing
-        self.still_share = still_share
+        self.first_frame_share = first_frame_share
         pictures = np.fromiter((row.is_image for row in manifest), bool, len(manifest))
         self._order = np.argsort(pictures, kind="stable")  # videos first
         self._videos = int((~pictures).sum())
@@ -109,7 +109,7 @@ class FootageDataset:
 
     def request(self, num_frames: int, index: int, place: tuple[int, ...]) -> FootageRequest:
         row = self.manifest[int(self._order[index])]
-        return FootageRequest(row, self.window, self.framing, num_frames, place, self.still_share)
+        return FootageRequest(row, self.window, self.framing, num_frames, place, self.first_frame_share)
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ class FootageRequest:
     window: Window
     framing: Framing
     num_frames: int
-    draws: tuple[int, ...]
-    still_share: float
+    rng_key: tuple[int, ...]
+    first_frame_share: float
 
     @property
     def name(self) -> str:
         return self.row.name
 
     def read(self) -> Sample:
-        rng = LazyRng(self.draws)
+        rng = LazyRng(self.rng_key)
         window, frames = self.window, self.window.frames
-        first, clip_caption = choose_frames(rng, frames, self.num_frames, self.still_share)
+        first, clip_caption = choose_frames(rng, frames, self.num_frames, self.first_frame_share)
         captions = self.row.captions + self.row.image_captions
         caption = captions[choose_caption(rng, len(self.row.captions), len(captions), clip_caption)]
         if 1 < self.num_frames < frames:  # fewer frames at the same frame rate
@@ -140,13 +140,13 @@ class FootageRequest:
         return Sample(clip.frames, caption, short=clip.short)
 
 
-def choose_frames(rng: LazyRng, available: int, wanted: int, still_share: float) -> tuple[int, bool]:
+def choose_frames(rng: LazyRng, available: int, wanted: int, first_frame_share: float) -> tuple[int, bool]:
     """The first frame to take, and whether the clip's own caption goes with it.
 
     A single frame with a clip's caption is the first of the clip, where the motion begins. Otherwise an image model
     could not tell "left" from "right" and would map both words to one embedding, which a video model cannot undo.
     """
-    clip_caption = wanted > 1 or rng.bernoulli(still_share)
+    clip_caption = wanted > 1 or rng.bernoulli(first_frame_share)
     latest = 0 if wanted == 1 and clip_caption else available - wanted
     return rng.below(latest + 1), clip_caption
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from latentshift.data.dataset import ClipDataset, Request, Sample
 from latentshift.data.footage.decode import IMPORTS
@@ -34,6 +35,22 @@ class BatchSpec:
     start: int
 
 
+class Place(NamedTuple):
+    """Where a sample stands in the order of the data; its numbers, in this order, are the key of its random stream.
+
+    Attributes:
+        kind: 1 for single frames, else 0.
+        dataset: its number, 0, 1, ….
+        epoch: of its dataset, 0, 1, ….
+        sample_index: in the dataset.
+    """
+
+    kind: int
+    dataset: int
+    epoch: int
+    sample_index: int
+
+
 @dataclass(frozen=True)
 class Batch:
     """The samples of one rank in one step.
@@ -41,13 +58,12 @@ class Batch:
     Attributes:
         samples: all of the same number of frames; each holds frames or latent moments, as its dataset does.
         requests: that they were read from.
-        places: (kind, dataset, epoch, index) of each, with kind 1 for single frames: the key of the sample's random
-            stream.
+        places: of each.
     """
 
     samples: list[Sample]
     requests: list[Request]
-    places: list[tuple[int, ...]]
+    places: list[Place]
 
 
 class Loader:
@@ -115,13 +131,16 @@ class Loader:
         results: Iterator[tuple[Request, Sample | Rejected]] = iter(())
         if not all(each.encoded for each in self.datasets):  # else nothing would consume the second iterator
             places, later = itertools.tee(places)
-            footage = (each for each in later if not self.datasets[each[1][1]].encoded)
-            results = read(self._request(num_frames, place) for num_frames, place in footage)
+            results = read(
+                self._request(num_frames, place)
+                for num_frames, place in later
+                if not self.datasets[place.dataset].encoded
+            )
         for number in itertools.count(step):
             batch = Batch([], [], [])
             for _ in range(self._rank_share(self.batch_spec(number))[1]):
                 num_frames, place = next(places)
-                if self.datasets[place[1]].encoded:
+                if self.datasets[place.dataset].encoded:
                     request = self._request(num_frames, place)
                     result = attempt(read_request, request)
                 else:
@@ -137,7 +156,7 @@ class Loader:
         request: Request,
         result: Sample | Rejected,
         num_frames: int,
-        place: tuple[int, ...],
+        place: Place,
         read_replacement: _Reading,
     ) -> tuple[Request, Sample]:
         """The sample and its request, or the first usable random replacement for it."""
@@ -146,7 +165,7 @@ class Loader:
                 if result.short:
                     self.short.add(request.name)
                 return request, result
-            if self.datasets[place[1]].encoded:  # it was usable when it was encoded
+            if self.datasets[place.dataset].encoded:  # it was usable when it was encoded
                 raise ValueError(f"{request.name}: {result.reason}")
             self.rejected[request.name] = result
             request, result = next(iter(read_replacement(iter([self._request(num_frames, place, attempt_number)]))))
@@ -155,8 +174,8 @@ class Loader:
             "says what is wrong with which"
         )
 
-    def _places(self, step: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Number of frames and (kind, dataset, epoch, index) of every sample of this rank."""
+    def _places(self, step: int) -> Iterator[tuple[int, Place]]:
+        """Number of frames and place of every sample of this rank."""
         for number in itertools.count(step):
             spec = self.batch_spec(number)
             first, count = self._rank_share(spec)
@@ -169,7 +188,7 @@ class Loader:
             for position in range(first, first + count):
                 which, within = interleaved(position, weights)
                 epoch, index = shuffled_index(within, sizes[which], self.seed, kind, which)
-                yield spec.num_frames, (kind, which, epoch, index)
+                yield spec.num_frames, Place(kind, which, epoch, index)
 
     def _rank_share(self, spec: BatchSpec) -> tuple[int, int]:
         """The first position and the number of samples of this rank."""
@@ -178,11 +197,11 @@ class Loader:
             raise ValueError(f"a batch of {spec.samples} can't be shared evenly by {self.ranks} processes")
         return spec.start + self.rank * count, count
 
-    def _request(self, num_frames: int, place: tuple[int, ...], attempt: int = 0) -> Request:
-        _, which, _, index = place
+    def _request(self, num_frames: int, place: Place, attempt: int = 0) -> Request:
+        dataset, index = self.datasets[place.dataset], place.sample_index
         if attempt:
-            index = int(rng_for(self.seed, *place, attempt, 0).integers(self.datasets[which].size(num_frames)))
-        return self.datasets[which].request(num_frames, index, (self.seed, *place, attempt))
+            index = int(rng_for(self.seed, *place, attempt, 0).integers(dataset.size(num_frames)))
+        return dataset.request(num_frames, index, (self.seed, *place, attempt))
 
 
 _Reading = Callable[[Iterator[Request]], Iterator[tuple[Request, Sample | Rejected]]]

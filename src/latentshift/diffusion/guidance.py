@@ -39,8 +39,8 @@ def with_guidance(
                 predictions.append(denoiser(some, timestep, positive))
                 continue
             both = denoiser(torch.cat([some, some]), timestep, TextCondition.cat([opposite, positive]))
-            away, towards = both.chunk(2)
-            predictions.append(away + scale * (towards - away))
+            uncond, cond = both.chunk(2)
+            predictions.append(uncond + scale * (cond - uncond))
         return torch.cat(predictions)
 
     return predict

@@ -93,10 +93,10 @@ def timestep_weight(
     if weighting == "uniform":
         return torch.ones_like(snr)
     if weighting == "edm":
-        of_picture = snr + sigma_data**-2
+        x0_weight = snr + sigma_data**-2
     else:
-        of_picture = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
+        x0_weight = snr.clamp(max=gamma) if weighting == "min_snr" else snr.sqrt()
     kind = scheduler.config.prediction_type
     if kind == "sample":
-        return of_picture
-    return of_picture / (snr + 1 if kind == "v_prediction" else snr)
+        return x0_weight
+    return x0_weight / (snr + 1 if kind == "v_prediction" else snr)

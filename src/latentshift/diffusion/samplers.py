@@ -35,12 +35,12 @@ _INTERCHANGEABLE = {
     "PNDMScheduler",
 }
 # Schedulers that scale what the network is given and what it returns: networks are trained, or distilled, for them.
-_OF_THE_WEIGHTS = {"EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "LCMScheduler", "TCDScheduler"}
-KNOWN_SCHEDULERS = frozenset(_INTERCHANGEABLE | _OF_THE_WEIGHTS)
+_WEIGHT_BOUND_SCHEDULERS = {"EDMDPMSolverMultistepScheduler", "EDMEulerScheduler", "LCMScheduler", "TCDScheduler"}
+KNOWN_SCHEDULERS = frozenset(_INTERCHANGEABLE | _WEIGHT_BOUND_SCHEDULERS)
 # Its noise comes from a process of its own, without a seed of the video's.
 _UNSEEDED = {"DPMSolverSDEScheduler"}
 # They divide by √ᾱ_T as it is.
-_DIVIDING = {"DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"}
+_DIVIDES_BY_TERMINAL_ALPHA = {"DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler"}
 
 _SCHEDULE = (
     "num_train_timesteps",
@@ -69,7 +69,7 @@ def bound_to_weights(kind: str, config: Mapping[str, Any]) -> str | None:
         kind: class name of the scheduler.
         config: its configuration.
     """
-    if kind in _OF_THE_WEIGHTS:
+    if kind in _WEIGHT_BOUND_SCHEDULERS:
         return f"its network was made for {kind}"
     if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
         return f"its {kind} is set to flow matching"
@@ -174,7 +174,7 @@ def check_sampling(scheduler: Any, noise_share: float = 0.0) -> None:
     """
     check_linear(scheduler, noise_share)
     kind, config = type(scheduler).__name__, scheduler.config
-    if kind in _DIVIDING and config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
+    if kind in _DIVIDES_BY_TERMINAL_ALPHA and config.rescale_betas_zero_snr and config.prediction_type == "epsilon":
         raise ValueError(
             f"{kind} can't begin at zero terminal SNR (rescale_betas_zero_snr) with the prediction of noise; choose "
             "the sampler euler, euler-a, heun, dpm++ or unipc"

@@ -17,53 +17,53 @@ _MAX_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
 
 @dataclass(frozen=True)
-class Kind:
+class Constraint:
     """The allowed values of a setting.
 
     Attributes:
         words: that, for a message.
-        fits: whether a value is of the kind.
+        fits: whether a value is one of them.
     """
 
     words: str
     fits: Callable[[Any], bool]
 
-    def or_null(self) -> Kind:
-        return Kind(f"{self.words}, or null", lambda value: value is None or self.fits(value))
+    def or_null(self) -> Constraint:
+        return Constraint(f"{self.words}, or null", lambda value: value is None or self.fits(value))
 
-    def or_list(self, longest: int = _MAX_LEVELS) -> Kind:
+    def or_list(self, longest: int = _MAX_LEVELS) -> Constraint:
         several = self.listed(longest)
-        return Kind(
+        return Constraint(
             f"{self.words}, or a list of up to {longest:,} such", lambda value: self.fits(value) or several.fits(value)
         )
 
-    def listed(self, longest: int = _MAX_LEVELS) -> Kind:
+    def listed(self, longest: int = _MAX_LEVELS) -> Constraint:
         def fits(values: Any) -> bool:
             return isinstance(values, (list, tuple)) and 1 <= len(values) <= longest and all(map(self.fits, values))
 
-        return Kind(f"a list of 1 to {longest:,} values, each {self.words}", fits)
+        return Constraint(f"a list of 1 to {longest:,} values, each {self.words}", fits)
 
 
-def _integer(least: int, most: int) -> Kind:
-    return Kind(
+def _integer(least: int, most: int) -> Constraint:
+    return Constraint(
         f"a whole number from {least:,} to {most:,}", lambda value: type(value) is int and least <= value <= most
     )
 
 
-def _number(least: float, most: float) -> Kind:
+def _number(least: float, most: float) -> Constraint:
     def fits(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value) and least <= value <= most
 
-    return Kind(f"a number from {least:,} to {most:,}", fits)
+    return Constraint(f"a number from {least:,} to {most:,}", fits)
 
 
-def _one_of(*words: str) -> Kind:
-    return Kind(f"one of {', '.join(words)}", lambda value: isinstance(value, str) and value in words)
+def _one_of(*words: str) -> Constraint:
+    return Constraint(f"one of {', '.join(words)}", lambda value: isinstance(value, str) and value in words)
 
 
-_YES_NO = Kind("true or false", lambda value: type(value) is bool)
-_FLAG = Kind("true or false", lambda value: value is None or type(value) is bool)  # null is false in many files
-_WORD = Kind("a word", lambda value: isinstance(value, str) and len(value) <= 200)
+_YES_NO = Constraint("true or false", lambda value: type(value) is bool)
+_FLAG = Constraint("true or false", lambda value: value is None or type(value) is bool)  # null is false in many files
+_WORD = Constraint("a word", lambda value: isinstance(value, str) and len(value) <= 200)
 _WIDTH, _COUNT, _KERNEL = _integer(1, 2**20), _integer(1, 4096), _integer(1, 31)
 _SHARE, _FACTOR, _SCALE = _number(0, 1), _number(-1e6, 1e6), _number(1e-6, 1e6)
 _TOKEN = _integer(-1, 2**31)
@@ -77,7 +77,7 @@ PIPELINE = {
     "noise_share": _number(0, MOST_NOISE_SHARE),
     "force_zeros_for_empty_prompt": _FLAG,
     "requires_safety_checker": _YES_NO,
-    "shift": Kind("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
+    "shift": Constraint("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
 }
 SHIFT = {
     "direction": _one_of("first_from_past", "first_from_future"),
@@ -190,7 +190,7 @@ BERT = {**TEXT_ENCODER, "eos_token_id": _TOKEN.or_null()}  # which ends nothing 
 TOKENIZER = {
     "do_lower_case": _YES_NO,
     # Tokenizers that know no bound say 10^30.
-    "model_max_length": Kind(
+    "model_max_length": Constraint(
         "a whole number of 1 or more",
         lambda value: (type(value) is int and value >= 1) or (type(value) is float and value >= 1e6),
     ),
@@ -218,7 +218,7 @@ SCHEDULER = {
     "final_sigmas_type": _one_of("zero", "sigma_min"),
     "flow_shift": _number(0, 1e6),
     "interpolation_type": _one_of("linear", "log_linear"),
-    "lambda_min_clipped": Kind("a number", lambda value: type(value) is float or _FACTOR.fits(value)),
+    "lambda_min_clipped": Constraint("a number", lambda value: type(value) is float or _FACTOR.fits(value)),
     "lower_order_final": _FLAG,
     "num_train_timesteps": _integer(1, 100_000),
     "original_inference_steps": _integer(1, 100_000),
@@ -247,7 +247,7 @@ SCHEDULER = {
     "use_lu_lambdas": _FLAG,
     "variance_type": _WORD.or_null(),
 }
-_GROUP = Kind("a group of settings", lambda value: isinstance(value, Mapping))
+_GROUP = Constraint("a group of settings", lambda value: isinstance(value, Mapping))
 ADAPTER = {
     "base": _WORD,
     "kind": _one_of("lora", "delta"),
@@ -267,7 +267,7 @@ LORA = {
     "targets": _WORD.listed(4096),
 }
 # The parts' folders, under our names and those of the paper's pipeline.
-PARTS: dict[str, tuple[str, Mapping[str, Kind]]] = {
+PARTS: dict[str, tuple[str, Mapping[str, Constraint]]] = {
     "unet": ("config.json", UNET),
     "vae": ("config.json", VAE),
     "vqvae": ("config.json", VAE),

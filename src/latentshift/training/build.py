@@ -98,8 +98,8 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
         pipeline.set_shift(recipe.shift.to_dict())
     if recipe.size is not None:
         set_frame_size(pipeline, recipe.size)
-    of_videos = {"num_frames": recipe.num_frames, "fps": recipe.fps}
-    pipeline.register_to_config(**{name: value for name, value in of_videos.items() if value is not None})
+    video_settings = {"num_frames": recipe.num_frames, "fps": recipe.fps}
+    pipeline.register_to_config(**{name: value for name, value in video_settings.items() if value is not None})
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     if recipe.prediction_type is not None:
         pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)

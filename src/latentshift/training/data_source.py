@@ -77,7 +77,7 @@ class DataSource:
         output: folder for what is listed and encoded: the run's.
         name: of this source's folder there, if the recipe has several.
         context: of the run.
-        no_images: why images are not used, where they are not.
+        images_unused_reason: why images are not used, where they are not.
 
     Attributes:
         clips: the samples.
@@ -96,10 +96,10 @@ class DataSource:
         name: str,
         context: DataContext,
         *,
-        no_images: str = NO_IMAGE_SHARE,
+        images_unused_reason: str = NO_IMAGE_SHARE,
     ) -> None:
         self.settings = settings
-        self.no_images = no_images
+        self.images_unused_reason = images_unused_reason
         self.short: list[str] = []
         self.clips: ClipDataset
         self._rejected: Callable[[], Iterator[RejectedRow]]
@@ -137,12 +137,12 @@ class DataSource:
         counts = self._counts(num_frames, images)
         return {"source": self.settings.source, **counts, "refused": [vars(each) for each in self._rejected()]}
 
-    def line(self, num_frames: int, *, images: bool) -> str:
+    def summary(self, num_frames: int, *, images: bool) -> str:
         """The same in a line."""
         counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._rejected())}
         phrases = {
             "images": f"{counts['images']} images",
-            "unused_images": f"{counts['unused_images']} images not used, since {self.no_images}",
+            "unused_images": f"{counts['unused_images']} images not used, since {self.images_unused_reason}",
             "refused": f"{counts['refused']} refused",
         }
         parts = [f"{counts['clips']} clips", *(phrase for name, phrase in phrases.items() if counts[name])]
@@ -166,7 +166,7 @@ class DataSource:
             return
         why = [f"{each.name}: {each.reason}" for each in islice(self._rejected(), _MAX_REASONS)]
         if self.clips.images:
-            why.insert(0, f"it has images, and {self.no_images} ({self.clips.images})")
+            why.insert(0, f"it has images, and {self.images_unused_reason} ({self.clips.images})")
         elif self.clips.size(1):
             why.insert(0, "its clips have fewer frames than the model makes")
         what = f"clips of {num_frames} frames" if num_frames > 1 else "clips or images"

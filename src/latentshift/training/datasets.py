@@ -53,9 +53,9 @@ class TrainingData:
         """Of each source what is used and what is not, as JSON values."""
         return [each.describe(self._num_frames, images=self._images) for each in self.sources]
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """The same, a line for each source."""
-        return [each.line(self._num_frames, images=self._images) for each in self.sources]
+        return [each.summary(self._num_frames, images=self._images) for each in self.sources]
 
     def issues(self) -> dict[str, list[Any]]:
         """What was replaced so far, and which clips were shorter than the window."""

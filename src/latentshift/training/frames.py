@@ -6,7 +6,7 @@ Legend of shapes: B frames of a batch, S side of a frame in pixels.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class Frames:
     """
 
     pixels: np.ndarray
-    places: list[tuple[int, ...]]
+    places: Sequence[tuple[int, ...]]
     names: Callable[[], list[str]]
 
 
@@ -60,7 +60,7 @@ class FrameData(Protocol):
     def describe(self) -> dict[str, Any]:
         """What is used and what is not, as JSON values."""
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """The same in short, a line for each source."""
 
     def issues(self) -> dict[str, list[Any]]:
@@ -123,7 +123,7 @@ class SpriteFrames:
     def describe(self) -> dict[str, Any]:
         return {"sources": [{"source": "sprites", "refused": []}]}
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         return []
 
     def issues(self) -> dict[str, list[Any]]:
@@ -187,7 +187,7 @@ class SourceFrames:
             ]
         }
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         lines = []
         for source, frames, rejected in zip(self._names, self._datasets, self._rejected, strict=True):
             counts = {**self._counts(frames), "refused": sum(1 for _ in rejected)}

@@ -12,7 +12,7 @@ from latentshift.training.recipe import AnyRecipe
 from latentshift.training.recipe_file import load_recipe
 
 # What a run would overwrite, and never makes before its recipe.
-_MADE_AFTER_RECIPE = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
+_RUN_OUTPUTS = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
 
 
 def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> None:
@@ -59,7 +59,7 @@ def check_folder(output: Path, bases: Sequence[str | Path]) -> None:
     for base in bases:
         if Path(base).resolve() in (output.resolve(), (output / "model").resolve()):
             raise ValueError(f"{output} holds the model that the run begins from, {base}; choose another output")
-    for name in () if (output / "recipe.yaml").exists() else _MADE_AFTER_RECIPE:
+    for name in () if (output / "recipe.yaml").exists() else _RUN_OUTPUTS:
         if (output / name).exists():
             raise ValueError(
                 f"{output} holds {name}, and no recipe.yaml that says of which run; put it back, or choose another "

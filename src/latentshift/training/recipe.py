@@ -13,8 +13,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from latentshift.settings import MOST_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, Weighting
 from latentshift.training.run_settings import RunSettings
 from latentshift.training.settings import (
-    CLIPS_ALONE,
     NO_IMAGE_SHARE,
+    VALIDATION_IS_CLIPS_ONLY,
     AutoencoderModel,
     DataSettings,
     FrameSourceSettings,
@@ -132,7 +132,7 @@ class DiffusionSettings(RunSettings):
     def is_compiled(self) -> bool:
         return self.compile
 
-    def for_trial(self, folder: Path) -> Self:
+    def for_memory_benchmark(self, folder: Path) -> Self:
         data = tuple(each.model_copy(update={"latents": None}) for each in self.data)
         samples = {"sample_steps": 2, "sample_prompts": ("a clip",)}
         return self.model_copy(update={"output": folder, "data": data, **samples})
@@ -257,9 +257,9 @@ class VideoRecipe(DiffusionSettings):
     def share_of_images(self) -> float:
         return self.image_share
 
-    def no_images(self, source: DataSettings | FrameSourceSettings) -> str:
+    def images_unused_reason(self, source: DataSettings | FrameSourceSettings) -> str:
         if source in self.held_out_data:
-            return CLIPS_ALONE
+            return VALIDATION_IS_CLIPS_ONLY
         return "" if self.image_share else NO_IMAGE_SHARE
 
     @property

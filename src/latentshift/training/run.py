@@ -44,7 +44,7 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
             with accelerator.main_process_first(), status("preparing the model and the data", shown=shown):
                 stage = build_stage(recipe, accelerator)
             if shown:
-                for line in stage.data_lines():
+                for line in stage.data_summary():
                     print(printable(line, 2000))
                 if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
                     print(

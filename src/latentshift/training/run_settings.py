@@ -98,7 +98,7 @@ class RunSettings(Settings):
         """The sources of training and of validation."""
         return ()
 
-    def no_images(self, source: DataSettings | FrameSourceSettings) -> str:
+    def images_unused_reason(self, source: DataSettings | FrameSourceSettings) -> str:
         """Why images of one of the sources are not used; empty: they are."""
         return ""
 
@@ -141,7 +141,7 @@ class RunSettings(Settings):
         """Whether torch.compile is used."""
         return False
 
-    def for_trial(self, folder: Path) -> Self:
+    def for_memory_benchmark(self, folder: Path) -> Self:
         """A copy that writes into another folder alone, and makes one sample in few steps."""
         return self.model_copy(update={"output": folder})
 

@@ -47,7 +47,7 @@ class Settings(BaseModel):
 
 
 NO_IMAGE_SHARE = "image_share is 0"
-CLIPS_ALONE = "validation is of clips alone"
+VALIDATION_IS_CLIPS_ONLY = "validation is of clips alone"
 """Why the images of a source are not used."""
 
 

@@ -84,8 +84,8 @@ def load_text_encoder(name: str, *, meta: bool = False) -> PreTrainedModel:
         values, _ = PretrainedConfig.get_config_dict(where, subfolder=part)
         kind = _PRETRAINED.get(values.get("model_type", ""))
         if kind is None:
-            found = values.get("model_type") or "model of no known type"
-            raise ValueError(f"text_encoder {name} is a {found}; a CLIP, BERT or LDM-BERT is needed")
+            model_type = values.get("model_type") or "model of no known type"
+            raise ValueError(f"text_encoder {name} is a {model_type}; a CLIP, BERT or LDM-BERT is needed")
         config = kind.config_class.from_pretrained(where, subfolder=part)
         for setting in config.to_dict():
             if "dropout" in setting and isinstance(getattr(config, setting), float):
@@ -116,9 +116,9 @@ def check_known_words(tokenizer: PreTrainedTokenizerBase, data: Sequence[DataSet
     """
     if all(each.source == "sprites" for each in data):
         return
-    found = caption_words(training_captions(data), _MAX_CHECKED)
-    unknown = [word for word in found if word not in tokenizer.get_vocab()]
-    if 2 * len(unknown) > len(found):
+    caption_vocabulary = caption_words(training_captions(data), _MAX_CHECKED)
+    unknown = [word for word in caption_vocabulary if word not in tokenizer.get_vocab()]
+    if 2 * len(unknown) > len(caption_vocabulary):
         raise ValueError(
             f"the captions hold {len(unknown)} words that the sprites' vocabulary does not know "
             f"({', '.join(unknown[:_MAX_NAMED])}…); set tokenizer=captions, a pretrained tokenizer, or a text_encoder"

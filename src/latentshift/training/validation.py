@@ -26,7 +26,7 @@ from latentshift.training.datasets import TrainingData, open_sources, replaced_c
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.precision import autocast_dtype
-from latentshift.training.settings import CLIPS_ALONE, DataSettings, ValidationSettings
+from latentshift.training.settings import VALIDATION_IS_CLIPS_ONLY, DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 _REPLACED = "replaced_in_validation"  # in data.json
@@ -76,9 +76,11 @@ class Validation:
         sources = [each.describe(self._num_frames, images=self._num_frames == 1) for each in self._held_out]
         return {"validation": sources} if sources else {}
 
-    def lines(self) -> list[str]:
+    def summary_lines(self) -> list[str]:
         """The same, a line for each source."""
-        return [f"validation: {each.line(self._num_frames, images=self._num_frames == 1)}" for each in self._held_out]
+        return [
+            f"validation: {each.summary(self._num_frames, images=self._num_frames == 1)}" for each in self._held_out
+        ]
 
     def issues(self) -> dict[str, list[Any]]:
         """The clips that could not be used, for which others were taken, and why."""
@@ -140,7 +142,9 @@ def open_validation(
         validation = Validation(settings, training.sources, context, held_out=False)
     else:
         images = context.num_frames == 1
-        sources = open_sources(settings.data, output / "validation", context, images=images, no_images=CLIPS_ALONE)
+        sources = open_sources(
+            settings.data, output / "validation", context, images=images, images_unused_reason=VALIDATION_IS_CLIPS_ONLY
+        )
         validation = Validation(settings, sources, context, held_out=True)
     restore_replaced(validation.loader, output, _REPLACED)
     return validation

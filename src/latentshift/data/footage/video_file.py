@@ -41,7 +41,7 @@ def probe_video(row: Row) -> Probe:
         first = next(frames_from(row, container, stream, timeline, timeline.start), None)
         if first is None:
             raise Rejected("damaged", "no frame of it can be decoded")
-        height, width = _as_seen(first.frame, stream)
+        height, width = _display_size(first.frame, stream)
         fps = float(stream.average_rate or stream.guessed_rate or 0)
         return Probe(timeline.start, timeline.end, fps, height, width, stream.codec_context.name)
 
@@ -82,15 +82,15 @@ def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.nda
         some = False
         for timed in frames_from(row, container, stream, timeline, first + begin):
             frame, shown = timed.frame, timed.time - first
-            if shown < begin - _length(frame, stream) / 2:
+            if shown < begin - _frame_duration(frame, stream) / 2:
                 continue
             if shown >= finish:
                 break
-            height, width = _as_seen(frame, stream)
+            height, width = _display_size(frame, stream)
             scale = short_side / min(height, width)
             cut = Cut(max(1, round(height * scale)), max(1, round(width * scale)))
             some = True
-            yield shown, min(shown + _length(frame, stream), finish), _converted(frame, stream, cut)
+            yield shown, min(shown + _frame_duration(frame, stream), finish), _to_rgb(frame, stream, cut)
         if not some:
             raise Rejected("too-short", f"it has no frame between {begin:g} s and {finish:.2f} s")
 
@@ -105,7 +105,7 @@ def _take_frames(
 
     def take(shown: TimedFrame) -> None:
         still = times and times[-1] == shown.time  # the same frame again: no second conversion
-        taken.append(taken[-1] if still else _converted(shown.frame, stream, cut))
+        taken.append(taken[-1] if still else _to_rgb(shown.frame, stream, cut))
         times.append(shown.time)
 
     shown: TimedFrame | None = None
@@ -120,7 +120,7 @@ def _take_frames(
     else:
         if shown is None:
             raise Rejected("damaged", f"no frame can be decoded at {targets[0] - first:.2f} s")
-        ends = shown.time + _length(shown.frame, stream)
+        ends = shown.time + _frame_duration(shown.frame, stream)
         while len(taken) < len(targets):
             if targets[len(taken)] > max(ends, shown.time) + tick and ends < timeline.end - tick:
                 raise Rejected(
@@ -131,9 +131,9 @@ def _take_frames(
     return Clip(np.stack(taken), np.array(times) - first)
 
 
-def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
+def _to_rgb(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
     """A decoded frame as (height, width, 3) uint8, resized by swscale with antialiasing."""
-    height, width = cut.scaled(*_as_seen(frame, stream))
+    height, width = cut.scaled(*_display_size(frame, stream))
     turned = frame.rotation % 180 != 0
     with_alpha = any(component.is_alpha for component in frame.format.components)
     pixels = frame.to_ndarray(
@@ -150,7 +150,7 @@ def _converted(frame: VideoFrame, stream: VideoStream, cut: Cut) -> np.ndarray:
     return np.ascontiguousarray(cut.cut(np.rot90(pixels, frame.rotation // 90)))
 
 
-def _as_seen(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+def _display_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
     """Displayed height and width, with square pixels; rejects frames that would be converted wrongly."""
     if frame.interlaced_frame:
         raise Rejected("interlaced", "it is interlaced")
@@ -177,7 +177,7 @@ def _mirrored(frame: VideoFrame) -> bool:
     return a * d - b * c < 0
 
 
-def _length(frame: VideoFrame, stream: VideoStream) -> float:
+def _frame_duration(frame: VideoFrame, stream: VideoStream) -> float:
     """The duration of a frame, in seconds."""
     if frame.duration and frame.time_base is not None:
         return float(frame.duration * frame.time_base)

@@ -25,7 +25,7 @@ class LatentDataset:
 
     Args:
         folder: of finished shards; ``short`` names the clips whose video is shorter than the window.
-        still_share: share of single frames of clips that are the clip's first, with the clip's caption.
+        first_frame_share: share of single frames of clips that are the clip's first, with the clip's caption.
         pooled_width: of the text encoders' pooled embedding, to unpack the captions' embeddings; None if it has none.
 
     Raises:
@@ -34,9 +34,9 @@ class LatentDataset:
 
     encoded = True
 
-    def __init__(self, folder: Path, still_share: float = 0.0, pooled_width: int | None = None) -> None:
+    def __init__(self, folder: Path, first_frame_share: float = 0.0, pooled_width: int | None = None) -> None:
         self.folder = folder
-        self.still_share = still_share
+        self.first_frame_share = first_frame_share
         self.pooled_width = pooled_width
         self.spec = LatentSpec.read(folder)
         manifest = Manifest(manifest_path(folder))
@@ -132,7 +132,7 @@ class LatentRequest:
     place: int
     image: bool
     num_frames: int
-    draws: tuple[int, ...]
+    rng_key: tuple[int, ...]
 
     @property
     def name(self) -> str:
@@ -147,9 +147,11 @@ class LatentRequest:
         """
         shard = self.dataset.shard(self.number)
         entry = shard.entry(self.place, self.image)
-        rng = LazyRng(self.draws)
+        rng = LazyRng(self.rng_key)
         view = rng.below(self.dataset.spec.views)
-        first, clip_caption = choose_frames(rng, shard.num_frames(entry), self.num_frames, self.dataset.still_share)
+        first, clip_caption = choose_frames(
+            rng, shard.num_frames(entry), self.num_frames, self.dataset.first_frame_share
+        )
         captions, image_captions = shard.captions(entry)
         number = choose_caption(rng, len(captions), len(captions) + len(image_captions), clip_caption)
         return Sample(

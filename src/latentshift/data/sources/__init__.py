@@ -164,13 +164,13 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
         ) from None
 
 
-def check_not_empty(source: Source, *, captioned: bool = True, no_images: str = "") -> None:
+def check_not_empty(source: Source, *, captioned: bool = True, images_unused_reason: str = "") -> None:
     """Refuse a source without anything usable, as far as its list says so: entries are read up to the first usable one.
 
     Args:
         source: to check.
         captioned: as for :func:`list_source`.
-        no_images: why images are not used; empty: they are.
+        images_unused_reason: why images are not used; empty: they are.
 
     Raises:
         ValueError: if there is none; the message says why.
@@ -179,12 +179,12 @@ def check_not_empty(source: Source, *, captioned: bool = True, no_images: str = 
     for entry in source.entries() if captioned else uncaptioned_entries(source):
         if isinstance(entry, RejectedRow):
             reasons.add(entry)
-        elif no_images and entry.is_image:
+        elif images_unused_reason and entry.is_image:
             images += 1
         else:
             return
     if images:
-        raise ValueError(f"{source.path} holds no clips; it has images, and {no_images} ({images})")
+        raise ValueError(f"{source.path} holds no clips; it has images, and {images_unused_reason} ({images})")
     raise ValueError(_empty(source, reasons, captioned))
 
 

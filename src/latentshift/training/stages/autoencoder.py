@@ -59,8 +59,8 @@ class AutoencoderStage:
     def describe_data(self) -> dict[str, Any]:
         return self.frames.describe()
 
-    def data_lines(self) -> list[str]:
-        return self.frames.lines()
+    def data_summary(self) -> list[str]:
+        return self.frames.summary_lines()
 
     def data_issues(self) -> dict[str, list[Any]]:
         return self.frames.issues()

@@ -29,7 +29,7 @@ class Stage(Protocol):
     def describe_data(self) -> dict[str, Any]:
         """Which data is used and which is not, as JSON values; the same throughout the run."""
 
-    def data_lines(self) -> list[str]:
+    def data_summary(self) -> list[str]:
         """The same in short, a line for each source."""
 
     def data_issues(self) -> dict[str, list[Any]]:

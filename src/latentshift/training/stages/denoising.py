@@ -138,8 +138,8 @@ class DenoisingStage:
         held_out = {} if self.validation is None else self.validation.describe()
         return {"sources": self.data.describe(), **held_out}
 
-    def data_lines(self) -> list[str]:
-        return [*self.data.lines(), *([] if self.validation is None else self.validation.lines())]
+    def data_summary(self) -> list[str]:
+        return [*self.data.summary_lines(), *([] if self.validation is None else self.validation.summary_lines())]
 
     def data_issues(self) -> dict[str, list[Any]]:
         return {**self.data.issues(), **({} if self.validation is None else self.validation.issues())}
