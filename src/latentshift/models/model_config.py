@@ -22,7 +22,7 @@ from latentshift.models.config_schema import (
     SHIFT,
     TEMPORAL,
     TEXT_ENCODER,
-    Kind,
+    Constraint,
 )
 from latentshift.models.safetensors_header import open_safetensors
 
@@ -124,7 +124,7 @@ def check_adapter_metadata(metadata: Any, where: str) -> None:
     """
     if not isinstance(metadata, dict):
         raise ValueError(f"{where}: its metadata must be a group of settings, not {_shown(metadata)}")
-    groups: list[tuple[str, Any, Mapping[str, Kind], tuple[str, ...]]] = [
+    groups: list[tuple[str, Any, Mapping[str, Constraint], tuple[str, ...]]] = [
         ("", metadata, ADAPTER, ("kind", "settings", "temporal")),
         ("settings", metadata.get("settings"), ADAPTER_SETTINGS, ("num_frames", "prediction_type", "shift")),
         ("shift", (metadata.get("settings") or {}).get("shift"), SHIFT, ()),
@@ -146,7 +146,7 @@ def check_adapter_metadata(metadata: Any, where: str) -> None:
         raise ValueError(f"{where}: {needed_for} is missing")
 
 
-def _check(config: Mapping[str, Any], kinds: Mapping[str, Kind], where: str) -> None:
+def _check(config: Mapping[str, Any], kinds: Mapping[str, Constraint], where: str) -> None:
     for setting, kind in kinds.items():
         if setting in config and not kind.fits(config[setting]):
             place = f"{where}: {setting}" if where else setting
