@@ -161,6 +161,8 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
 def check_data(recipe: AnyRecipe) -> None:
     """Check that each source of a recipe lists something that it can use; encoded clips are checked when opened.
 
+    Each list is read up to the first usable entry; the run lists it in full, when it holds the lock of its folder.
+
     Raises:
         ValueError: for a source that can't be listed or offers nothing.
     """

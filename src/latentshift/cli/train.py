@@ -49,9 +49,8 @@ def train(
         )
     from latentshift.training.preflight import validate_run
 
-    validate_run(
-        resolved, int(os.environ.get("WORLD_SIZE", "1"))
-    )  # before the libraries are loaded, which takes seconds
+    # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
+    validate_run(resolved, int(os.environ.get("WORLD_SIZE", "1")))
     check_data(resolved)
     from latentshift.cli.models import pick_device, quiet_libraries
 
