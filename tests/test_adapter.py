@@ -110,7 +110,7 @@ def test_a_lora_run_resumes_and_writes_the_file_alone(cli: Any, sd1_folder: Path
     assert Path("tuned.gif").read_bytes() != Path("base.gif").read_bytes()
 
 
-def test_all_weights_may_be_told_by_their_difference(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
+def test_a_delta_restores_all_weights(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
     tune(sd1_folder, tmp_path, "exports=[delta, model]", "train_text_encoder=true")
     again = LatentShiftPipeline.from_pretrained(sd1_folder)
     load_adapter(again, tmp_path / "delta.safetensors")

@@ -70,7 +70,7 @@ def damaged(folder: Path) -> Iterator[str]:
         file.write_bytes(right)
 
 
-def test_what_is_not_as_it_was_written_is_named_and_the_one_before_is_loaded(pair: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(pair: Path) -> None:
     for damage in damaged(pair):
         checkpoint, complaints = load_newest_checkpoint(pair)
         assert checkpoint is not None and checkpoint.step == 1, damage
@@ -83,7 +83,7 @@ def test_what_is_not_as_it_was_written_is_named_and_the_one_before_is_loaded(pai
         assert checkpoint is None and len(complaints) == 2
 
 
-def test_a_disk_that_fails_is_told_of_and_nothing_is_lost(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_reported_and_older_checkpoints_stay(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -136,7 +136,7 @@ def test_what_is_deleted_is_never_there_in_part(pair: Path, monkeypatch: pytest.
     assert [path.name for path in pair.iterdir()] == ["step-00000002"]
 
 
-def test_a_full_disk_is_told_of_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_older_checkpoints_stay(tmp_path: Path) -> None:
     mount = shutil.which("mount")
     made = mount and subprocess.run(
         [mount, "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(tmp_path)], capture_output=True, check=False

@@ -23,7 +23,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp", "frames"])
-def test_generate_writes_every_kind_with_its_making(cli, model: Path, name: str) -> None:
+def test_generate_writes_every_file_type_with_metadata(cli, model: Path, name: str) -> None:
     code, out, err = cli("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7, "-o", f"new/{name}")
     assert (code, err) == (0, "")
     assert out == f"new/{name}  (seed 7)\n"

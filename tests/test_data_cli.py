@@ -228,7 +228,7 @@ def test_training_names_what_is_wrong_with_the_data(cli, clips: Path, model: Pat
     assert (code, out) == (1, "") and message in err and err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_what_validation_can_not_use_is_told(cli, clips: Path, model: Path) -> None:
+def test_clips_unused_by_validation_are_reported(cli, clips: Path, model: Path) -> None:
     held_out = "validation={every: 2, clips: 1, bands: 1, data: {source: clips, seconds: 1}}"
     code, out, err = cli(*tiny_run(model, "output=run", "steps=2", held_out))
     assert code == 0, err
@@ -237,7 +237,7 @@ def test_what_validation_can_not_use_is_told(cli, clips: Path, model: Path) -> N
     assert {Path(each["name"]).name for each in report["refused"]} >= {"text.mp4"}
 
 
-def test_what_is_encoded_is_not_taken_in_another_way(cli, clips: Path, model: Path) -> None:
+def test_encoded_clips_refuse_settings_of_how_clips_are_taken(cli, clips: Path, model: Path) -> None:
     assert cli("data", "encode", "clips", "-o", "shards", "--model", model, "--seconds", 1)[0] == 0
     words = tiny_run(model, "output=run")
     words[3] = "data=shards"

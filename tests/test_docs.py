@@ -79,7 +79,7 @@ def test_recipes_that_are_named_exist() -> None:
             assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
-def test_every_recipe_is_told_of() -> None:
+def test_every_recipe_is_documented() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     recipes = [path.name for path in (ROOT / "recipes").glob("*.yaml")]
     assert recipes and not [name for name in recipes if name not in text and f"`{Path(name).stem}`" not in text]
@@ -91,7 +91,7 @@ def test_every_kind_of_refused_clip_has_a_row_that_says_what_to_do() -> None:
     assert sorted(kind for cell in rows for kind in re.findall("`([a-z-]+)`", cell)) == sorted(KINDS)
 
 
-def test_python_is_python_and_imports_what_there_is() -> None:
+def test_python_examples_parse_and_their_imports_exist() -> None:
     examples = blocks("python")
     assert examples
     for _, block in examples:

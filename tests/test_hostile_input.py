@@ -304,7 +304,7 @@ def test_a_prompt_that_is_not_utf8() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk")
-def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"^the disk of .*shards is full \(.* MiB free\): free some space; go on$"):  # noqa: SIM117
         with explain_full_disk(tmp_path / "shards", "go on"), open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")

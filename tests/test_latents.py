@@ -97,7 +97,9 @@ def test_a_shard_holds_its_rows(tmp_path: Path, manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("stop", range(1, ROWS + 1))
 @pytest.mark.parametrize("torn", [0, 1, 5, 300])
-def test_what_was_broken_off_ends_as_what_was_not(tmp_path: Path, manifest: Manifest, stop: int, torn: int) -> None:
+def test_interrupted_encoding_resumes_to_the_same_shards(
+    tmp_path: Path, manifest: Manifest, stop: int, torn: int
+) -> None:
     make(tmp_path / "whole", manifest)
     make(tmp_path / "broken", manifest, stop=stop)
     for partial in (tmp_path / "broken").glob("*.partial"):

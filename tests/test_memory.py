@@ -84,7 +84,7 @@ def test_a_chain_of_layers_takes_what_its_closed_form_says(gathered: bool) -> No
     assert trace.flops == LAYERS * product + (2 * LAYERS - 1) * product  # the rows need no gradient
 
 
-def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
+def test_recomputed_activations_are_calculated_twice_and_kept_once() -> None:
     with fake_tensors():
         rows = torch.empty(ROWS, WIDTH)
         kept, again = (
@@ -95,7 +95,7 @@ def test_what_is_made_again_is_calculated_twice_and_kept_once() -> None:
     assert again.flops - kept.flops == LAYERS * product
 
 
-def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
+def test_gradients_at_the_peak_are_counted_apart_from_activations() -> None:
     with fake_tensors():
         big, small = nn.Linear(WIDTH, 100 * WIDTH, bias=False), nn.Linear(100 * WIDTH, 1, bias=False)
         rows = torch.empty(2, WIDTH)
@@ -105,7 +105,7 @@ def test_a_gradient_that_is_there_at_the_peak_is_told_apart() -> None:
     assert trace.gradients == 4 * 100 * WIDTH  # when the other's is there
 
 
-def test_what_is_let_go_does_not_count() -> None:
+def test_freed_tensors_do_not_count_towards_the_peak() -> None:
     def work() -> None:
         for _ in range(3):
             torch.empty(ROWS, WIDTH)

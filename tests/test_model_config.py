@@ -49,7 +49,7 @@ def put(folder: Path, file: str, **settings: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
 
-def test_no_setting_takes_what_it_cannot_be(folder: Path) -> None:
+def test_impossible_values_of_every_setting_are_refused(folder: Path) -> None:
     for file, setting in SETTINGS:
         before = (folder / file).read_text()
         for value in NEVER:

@@ -179,7 +179,7 @@ def test_every_sampler_denoises_a_perfect_prediction(sampler: str, prediction: s
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 100])
-def test_ddim_steps_to_the_noise_level_that_the_next_call_is_told_of(steps: int) -> None:
+def test_ddim_steps_to_the_noise_level_of_the_next_timestep(steps: int) -> None:
     scheduler = make_sampler("ddim", paper_scheduler())
     scheduler.set_timesteps(steps)
     alphas = scheduler.alphas_cumprod.double()

@@ -33,7 +33,7 @@ def test_a_run_may_be_calmed(runs: Path, tmp_path: Path) -> None:
     assert checkpoint_step(list_checkpoints(tmp_path / "autoencoder" / "checkpoints")[-1]) == 4
 
 
-def test_what_a_look_lacks_is_made_up_for(runs: Path, tmp_path: Path) -> None:
+def test_resuming_makes_missing_samples_and_validation(runs: Path, tmp_path: Path) -> None:
     words = ["video", runs, f"output={tmp_path}/run", "validation={every: 2, clips: 1, bands: 1}", "sample_every=2"]
     run(tiny(*words, "steps=2"), quiet=True)
     picture = tmp_path / "run" / "samples" / "step-00000002.png"

@@ -74,7 +74,7 @@ def test_what_an_earlier_run_had_replaced_is_not_taken_up_by_a_new_one(runs: Pat
     assert report["replaced"] == report["short"] == []
 
 
-def test_a_disk_that_cannot_lock_files_is_told_of_and_nothing_stays_of_a_refusal(
+def test_a_disk_without_locks_gives_a_warning_and_a_refused_run_leaves_no_files(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unable(path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_run_writes_what_it_trained_with_and_is_resumed_with_that_alone(runs: 
     run(video(runs, tmp_path, "noise_share=1.5"), quiet=True)
 
 
-def test_a_run_goes_by_its_base_and_does_not_go_on_with_another(runs: Path, tmp_path: Path) -> None:
+def test_noise_share_defaults_to_the_bases_and_must_not_change_on_resume(runs: Path, tmp_path: Path) -> None:
     base, output = tmp_path / "base", tmp_path / "run"
     LatentShiftPipeline.from_pretrained(runs / "image" / "model", noise_share=1.0).save_pretrained(base)
     run(video(runs, output, f"model={base}", "steps=2"), quiet=True)

@@ -181,7 +181,7 @@ def test_the_package_and_what_its_settings_need_import_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_the_words_that_are_checked_early_are_those_that_there_are() -> None:
+def test_names_checked_before_torch_match_the_real_ones() -> None:
     assert tuple(FAMILIES) == settings.FAMILIES
     assert {family.pipeline for family in FAMILIES.values()} | {"LatentShiftPipeline"} == set(settings.PIPELINES)
     annotation = str(VideoRecipe.model_fields["method"].annotation)

@@ -23,7 +23,7 @@ from latentshift.training.stages.autoencoder import AutoencoderStage
 from tiny_runs import change_batches, same_weights, tiny
 
 
-def test_a_full_disk_is_told_of_though_the_report_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_even_if_the_data_report_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -79,7 +79,7 @@ def test_the_last_step_is_kept_though_it_was_left_out(tmp_path: Path, monkeypatc
         assert all(torch.equal(value, four.tensors[name][key]) for key, value in three.tensors[name].items())
 
 
-def test_samples_that_are_not_finite_are_told_of_and_end_nothing(
+def test_non_finite_samples_give_a_warning_and_training_continues(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(runs / "image", tmp_path / "image")

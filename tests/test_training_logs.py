@@ -24,7 +24,7 @@ def test_trackers_that_are_not_installed_are_named(tmp_path: Path) -> None:
         run(tiny("autoencoder", tmp_path, "trackers=[wandb]"), quiet=True)
 
 
-def test_tensorboard_is_told_the_metrics_and_shown_the_samples(tmp_path: Path) -> None:
+def test_tensorboard_receives_metrics_and_samples(tmp_path: Path) -> None:
     run(tiny("autoencoder", tmp_path, "trackers=[tensorboard]", "sample_every=3"), quiet=True)
     output = tmp_path / "autoencoder"
     (file,) = (output / "tensorboard").rglob("events.*")
@@ -72,7 +72,7 @@ class Failing(GeneralTracker):
             raise ConnectionError("no route\nto host")
 
 
-def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
+def test_a_failing_tracker_is_dropped_and_training_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny("autoencoder", tmp_path, "trackers=[tensorboard]")
@@ -90,7 +90,7 @@ def test_a_tracker_that_fails_is_told_no_more_and_ends_nothing(
 
 
 @pytest.mark.parametrize(("capability", "warnings"), [("AVX2", 1), ("AVX512", 0)])
-def test_a_cpu_that_is_slow_in_bf16_is_told_of(
+def test_a_cpu_without_bf16_instructions_gives_a_warning(
     capability: str, warnings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
