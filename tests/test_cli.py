@@ -133,7 +133,7 @@ MISTAKES = [
     (("generate", "red", "-o", "file/clip.mp4"), "file"),
     (("generate", "red", "--model", MODEL, "-o", "clip.png"), "exactly one frame, not 4"),
     (("generate", "red", "--frames", "2", "-o", "clip.png"), "exactly one frame, not 2"),
-    (("train", RECIPES / "sprites-autoencoder.yaml", "data.size=70"), "data.size 70 does not divide by 4"),
+    (("train", RECIPES / "sprites-autoencoder.yaml", "data.size=70"), "data.size 70 does not divide by 8"),
     (
         ("train", RECIPES / "sprites-video.yaml", "optimizer.learning_rate=.inf"),
         "optimizer.learning_rate: must be a finite number, not inf",

@@ -26,7 +26,7 @@ from launch import finish, losses, train
 from tiny_runs import RECIPES, TINY_IMAGE, TINY_RUN, TINY_TEXT, TINY_VAE, same_weights
 
 CAPTIONS = ["A dog runs over the grass.", "a cat, asleep", "The dog sleeps"]
-TINY_UNET = TINY_IMAGE
+TINY_UNET = [*TINY_IMAGE, "unet.attention=[false, true, false]"]
 TINY = [*TINY_RUN, "compute.device=cpu", "micro_batch_size=2", "ema_decay=0.5", "loading.workers=0"]
 
 

@@ -256,7 +256,7 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_a_stage_predicts_what_its_recipe_says_and_else_what_its_base_does(kind: str, runs: Path) -> None:
-    image = ImageStage(tiny("image", runs, f"prediction_type={kind}", "zero_terminal_snr=false"), CPU)
+    image = ImageStage(tiny("image", runs, f"prediction_type={kind}"), CPU)
     assert image.objective.scheduler.config.prediction_type == kind
     video = VideoStage(tiny("video", runs, f"prediction_type={kind}"), CPU)
     assert video.objective.scheduler.config.prediction_type == kind

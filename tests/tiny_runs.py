@@ -29,13 +29,7 @@ TINY_RUN = [
     "optimizer={learning_rate: 1e-3, warmup_steps: 1}",  # a rate that does not depend on the length of the run
 ]
 TINY_VAE = "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}"
-TINY_IMAGE = [
-    "unet.channels=[8, 8, 16]",
-    "unet.attention=[false, true, false]",
-    "unet.layers_per_block=1",
-    "unet.heads=2",
-    "unet.norm_groups=4",
-]
+TINY_IMAGE = ["unet.channels=[8, 8, 16]", "unet.layers_per_block=1", "unet.heads=2", "unet.norm_groups=4"]
 TINY_TEXT = ["text={width: 16, layers: 1, heads: 2, tokens: 16}"]
 CPU = torch.device("cpu")
 
