@@ -81,6 +81,10 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "levels.yaml").write_text(yaml.safe_dump(levels))
     with pytest.raises(ValueError, match="channels names 3 levels and layers_per_block 2"):
         load_recipe(tmp_path / "levels.yaml")
+    with pytest.raises(ValueError, match=r"not valid: unet\.layers_per_block\.list\.0: must be more than 0, not 0$"):
+        load_recipe(RECIPES / "sprites-image.yaml", ["unet.layers_per_block=[0, 1, 2]"])
+    with pytest.raises(ValueError, match=r"not valid: unet\.layers_per_block\.int: must be a whole number, not 'two'$"):
+        load_recipe(RECIPES / "sprites-image.yaml", ["unet.layers_per_block=two"])
     with pytest.raises(ValueError, match="set prediction_type to v_prediction"):
         load_recipe(RECIPES / "sprites-image.yaml", ["zero_terminal_snr=true", "prediction_type=epsilon"])
 

@@ -22,11 +22,11 @@ from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 from latentshift.evaluation.study import Study
 from latentshift.models.meta_init import meta_components
-from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MOST_NOISE_SHARE, ShiftConfig
+from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MAX_NOISE_SHARE, ShiftConfig
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 
-SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MOST_NOISE_SHARE]
+SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MAX_NOISE_SHARE]
 
 
 def covariance(frames: int, share: float) -> np.ndarray:
@@ -66,11 +66,11 @@ def test_the_order_of_frames_does_not_matter_and_equal_frames_stay_equal() -> No
 
 def test_the_largest_share_holds_in_single_precision() -> None:
     noise = torch.randn(2, 16, 3, 4, 4, generator=seeded(0)[0])
-    mixed = mix_noise(noise, MOST_NOISE_SHARE)
-    exact = mix_noise(noise.double(), MOST_NOISE_SHARE)
+    mixed = mix_noise(noise, MAX_NOISE_SHARE)
+    exact = mix_noise(noise.double(), MAX_NOISE_SHARE)
     torch.testing.assert_close(mixed.double(), exact, atol=1e-6, rtol=1e-6)
-    back = unmix_noise(mixed, MOST_NOISE_SHARE)
-    torch.testing.assert_close(mix_noise(back, MOST_NOISE_SHARE), mixed, atol=2e-6, rtol=0)
+    back = unmix_noise(mixed, MAX_NOISE_SHARE)
+    torch.testing.assert_close(mix_noise(back, MAX_NOISE_SHARE), mixed, atol=2e-6, rtol=0)
 
 
 def test_one_frame_and_independent_noise_are_left_as_they_are() -> None:

@@ -25,7 +25,7 @@ MAX_FRAMES = 100_000  # of a video: more than three hours at 8 a second
 MAX_FPS = 10_000
 TRAIN_TIMESTEPS = 1000  # T of the paper
 KEEP_IMAGE_NOISE_SHARE = 4.0  # docs/method.md says why
-MOST_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
+MAX_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def check_noise_share(share: float, name: str = "noise_share") -> None:
     Raises:
         ValueError: with the valid range.
     """
-    if not 0 <= share <= MOST_NOISE_SHARE:
-        raise ValueError(f"{name} must be a number from 0 to {MOST_NOISE_SHARE:,.0f}, not {share}")
+    if not 0 <= share <= MAX_NOISE_SHARE:
+        raise ValueError(f"{name} must be a number from 0 to {MAX_NOISE_SHARE:,.0f}, not {share}")
 
 
 def check_training_size(size: int, scale: int, levels: int) -> None:

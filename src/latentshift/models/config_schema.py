@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latentshift.settings import MAX_FPS, MAX_FRAMES, MOST_NOISE_SHARE, PADDINGS
+from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE, PADDINGS
 
 _MAX_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
@@ -74,7 +74,7 @@ PIPELINE = {
     "num_frames": _integer(1, MAX_FRAMES),
     "fps": _number(1e-3, MAX_FPS),
     "guidance_scale": _number(0, 1e6),
-    "noise_share": _number(0, MOST_NOISE_SHARE),
+    "noise_share": _number(0, MAX_NOISE_SHARE),
     "force_zeros_for_empty_prompt": _FLAG,
     "requires_safety_checker": _YES_NO,
     "shift": Constraint("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),

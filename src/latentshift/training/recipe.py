@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from latentshift.settings import MOST_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, Weighting
+from latentshift.settings import MAX_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, Weighting
 from latentshift.training.run_settings import RunSettings
 from latentshift.training.settings import (
     NO_IMAGE_SHARE,
@@ -230,7 +230,7 @@ class VideoRecipe(DiffusionSettings):
     noise_share: float | None = Field(
         None,
         ge=0,
-        le=MOST_NOISE_SHARE,
+        le=MAX_NOISE_SHARE,
         description="a of the noise that frames share, with the correlation a²/(1+a²); 0: independent (the paper's); "
         "none: the base's, or 0 for an image model",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
 
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
@@ -184,12 +184,20 @@ class AutoencoderModel(Settings):
     norm_groups: int = Field(32, ge=1)
 
 
+def _int_or_list(value: Any) -> str:
+    """The member of a union that a value is meant for, so that an error is of that one alone."""
+    return "list" if isinstance(value, list | tuple) else "int"
+
+
 class UNetModel(Settings):
     """The U-Net's shape (diffusers ``UNet2DConditionModel``)."""
 
     channels: tuple[PositiveInt, ...] = Field((320, 640, 1280, 1280), min_length=1)
     attention: tuple[bool, ...] = (True, True, True, False)
-    layers_per_block: PositiveInt | tuple[PositiveInt, ...] = Field(2, description="of all levels, or of each")
+    layers_per_block: Annotated[
+        Annotated[PositiveInt, Tag("int")] | Annotated[tuple[PositiveInt, ...], Tag("list")],
+        Discriminator(_int_or_list),
+    ] = Field(2, description="of all levels, or of each")
     heads: int = Field(8, ge=1)
     norm_groups: int = Field(32, ge=1)
 
