@@ -238,7 +238,7 @@ def test_nothing_of_a_rater_but_a_random_id_is_stored(tmp_path: Path) -> None:
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="holds no study"):
+    with pytest.raises(FileNotFoundError, match=r"holds no study: make one with latentshift\.study\.make\.make_study"):
         Store(tmp_path)
     (tmp_path / FILE).write_bytes(b"something else" * 100)
     with pytest.raises(ValueError, match="can't be read as a study"):

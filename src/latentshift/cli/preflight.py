@@ -144,11 +144,10 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
     """
     from latentshift.data.latents.spec import index_path
     from latentshift.data.sources import parse_source
-    from latentshift.training.recipe import VideoRecipe
 
     check_device_name(recipe.compute.device)
     if recipe.base_model is not None:
-        folder = check_model_files(recipe.base_model, recipe.variant if isinstance(recipe, VideoRecipe) else None)
+        folder = check_model_files(recipe.base_model, recipe.base_variant)
         if folder is not None and recipe.new_size is not None:
             check_size_to_train(folder, recipe.new_size)
     for name in recipe.text_models:

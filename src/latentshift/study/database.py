@@ -99,7 +99,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
     """
     path = folder / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no study: make one with latentshift study make")
+        raise FileNotFoundError(f"{folder} holds no study: make one with latentshift.study.make.make_study")
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

@@ -276,6 +276,10 @@ class VideoRecipe(DiffusionSettings):
         return self.model
 
     @property
+    def base_variant(self) -> str | None:
+        return self.variant
+
+    @property
     def new_size(self) -> int | None:
         return self.size
 

@@ -84,6 +84,11 @@ class RunSettings(Settings):
         return None
 
     @property
+    def base_variant(self) -> str | None:
+        """The variant of the weight files of :attr:`base_model`; None: the plain ones."""
+        return None
+
+    @property
     def new_size(self) -> int | None:
         """Side of the frames in pixels that the base is to have; None: its own."""
         return None
