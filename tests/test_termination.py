@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from latentshift.preemption import EXIT_CODE
+from latentshift.preemption import EXIT_CODE, SigtermHandler, Terminated
 from latentshift.training.checkpoint import load_newest_checkpoint
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
@@ -26,6 +27,24 @@ def nothing_is_lost(output: Path) -> None:
     checkpoint, complaints = load_newest_checkpoint(output / "checkpoints")
     assert checkpoint is not None and complaints == []
     assert checkpoint.step >= (output / "metrics.jsonl").read_text().count("\n")
+
+
+def read_weights() -> None:
+    """As diffusers does, with SIGTERM on the way."""
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    except:  # noqa: E722
+        raise OSError("unable to load weights") from None
+
+
+def test_sigterm_in_a_library_that_catches_everything_is_no_fault_of_a_file() -> None:
+    """As of diffusers, which would say that the weights it was reading are damaged."""
+    with SigtermHandler() as sigterm:
+        with pytest.raises(OSError, match="a real fault"), sigterm.interruptible():
+            raise OSError("a real fault")
+        with pytest.raises(Terminated), sigterm.interruptible():
+            read_weights()
 
 
 def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:

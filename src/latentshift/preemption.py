@@ -55,6 +55,12 @@ class SigtermHandler:
             if self.stop_requested:
                 raise Terminated
             yield
+        except Exception as error:
+            # Libraries that catch everything, such as diffusers where it reads weights, turn the signal into a fault of
+            # the file they were at. A real fault comes again when the run goes on.
+            if self.stop_requested:
+                raise Terminated from error
+            raise
         finally:
             self._interruptible = False
 
