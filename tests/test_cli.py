@@ -122,7 +122,7 @@ MISTAKES = [
     (("generate", "red", "--steps", "1", "--model", MODEL), "num_inference_steps must lie between 2 and 1000, not 1"),
     (("generate", "red", "--loop", "--frames", "1"), "--loop is for videos"),
     (("generate", "red", "--fps", "0", "-o", "clip.mp4"), "0.0 frames per second"),
-    (("evaluate", MODEL, "--steps", "0"), "num_inference_steps must lie between"),
+    (("evaluate", "sprites", MODEL, "--steps", "0"), "num_inference_steps must lie between"),
     (("init", "--base", MODEL, "-o", "file/new"), "is no folder"),
     (("train", RECIPES / "sprites-video.yaml", "output=new"), "train stage (b) first"),
     (("train", RECIPES / "sprites-image.yaml", "output=new"), "train stage (a) first"),
@@ -156,7 +156,7 @@ MISTAKES = [
     (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be one of "zeros", "circular", "replicate"'),
     (("train", "none.yaml"), "cannot read the recipe none.yaml"),
     (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: unknown setting"),
-    (("evaluate", MODEL, "--seen", "-1"), "must be 0 or more"),
+    (("evaluate", "sprites", MODEL, "--seen", "-1"), "must be 0 or more"),
     (("generate", "red", "--model", MODEL, "--guidance", "nan"), "guidance_scale must be a finite number"),
     (("generate", "red", "--model", "lacking"), "text_encoder are incomplete"),
     (("generate", "red", "--model", "no-json"), "model_index.json is missing or damaged"),
@@ -278,7 +278,8 @@ def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
-    words = ("evaluate", sprites_model, "--held-out", 1, "--images", 2, "--shift-off", 1, "--steps", 2, "-o", "study")
+    counts = ("--held-out", 1, "--images", 2, "--shift-off", 1)
+    words = ("evaluate", "sprites", sprites_model, *counts, "--steps", 2, "-o", "study")
     code, out, err = cli(*words, "--seen", 2)
     assert (code, err) == (0, "")
     assert out.startswith("6 videos to make (seen 2, held_out 1, images 2, shift_off 1), less those in study already;")
@@ -303,7 +304,7 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     shutil.copytree(sprites_model, "other")  # the same weights, read another way
     scheduler = Path("other/scheduler/scheduler_config.json")
     scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))
-    code, _, err = cli("evaluate", "other", *words[2:], "--seen", 3)
+    code, _, err = cli("evaluate", "sprites", "other", *words[3:], "--seen", 3)
     assert code == 1 and "contents was" in err
 
 

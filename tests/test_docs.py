@@ -9,12 +9,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import torch
 import typer
 from diffusers import UNet2DConditionModel
 from PIL import Image
+from typer.core import TyperGroup
 
 from latentshift.cli.app import app
 from latentshift.data.rejected import KINDS
@@ -65,9 +65,9 @@ def test_commands_are_understood() -> None:
     assert {words[1] for words in all_words} >= {"generate", "train", "info", "init", "evaluate", "data", "bench"}
     for words in all_words:
         command, rest = group, words[1:]
-        while isinstance(command, click.Group) and rest and rest[0] in command.commands:
+        while isinstance(command, TyperGroup) and rest and rest[0] in command.commands:
             command, rest = command.commands[rest[0]], rest[1:]
-        if isinstance(command, click.Group):
+        if isinstance(command, TyperGroup):
             assert rest[:1] in (["VERB"], ["--help"], ["--version"], []), words
         elif rest and "--help" not in rest:
             command.make_context(words[1], rest)  # raises for what it lacks

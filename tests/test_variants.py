@@ -17,6 +17,7 @@ from latentshift.models.weight_files import weight_files
 from latentshift.video import read_video
 
 UNET = "diffusion_pytorch_model"
+NO_VIDEOS = ("--seen=0", "--held-out=0", "--images=0", "--shift-off=0")
 SPRITES = ("sprites", "clips=4", "--seconds", 2)
 
 
@@ -34,7 +35,7 @@ def test_every_command_reads_a_variant_and_names_it_where_it_is_the_only_one(cli
         "info": ("info", fp16_folder, "--json"),
         "init": ("init", "--base", fp16_folder, "-o", "new"),
         "generate": (*made, "--model", fp16_folder, "-o", "clip.gif"),
-        "evaluate": ("evaluate", fp16_folder, "--seen=0", "--held-out=0", "--images=0", "--shift-off=0", "-o", "study"),
+        "evaluate": ("evaluate", "sprites", fp16_folder, *NO_VIDEOS, "-o", "study"),
         "encode": ("data", "encode", *SPRITES, "--model", fp16_folder, "-o", "shards", "--device", "cpu", "--size", 64),
     }
     for command in commands.values():

@@ -29,9 +29,9 @@ app.command("train")(train.train)
 app.command("info")(info.info)
 app.command("init")(init.init)
 app.command("convert")(convert.convert)
-app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.data, name="data")
 app.add_typer(bench.bench, name="bench")
+app.add_typer(evaluate.evaluate, name="evaluate")
 
 
 def _print_version(wanted: bool) -> None:

@@ -189,7 +189,7 @@ def check_generation(
     height: int | None = None,
     width: int | None = None,
 ) -> None:
-    """Check the options of ``generate`` and ``evaluate`` as far as possible without loading the model.
+    """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
     ``frames``, ``height`` and ``width`` are the model's where they are None.
 

@@ -1,4 +1,4 @@
-"""``latentshift evaluate``: evaluate a model on the sprites data set."""
+"""``latentshift evaluate sprites``: evaluate a model on the sprites data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
 
-def evaluate(
+def sprites(
     model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
     variant: str | None = typer.Option(
         None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
