@@ -28,7 +28,7 @@ def collator() -> Collator:
         scheduler=paper_scheduler("epsilon"),
     )
     options = {"text_encoded": False, "device": torch.device("cpu"), "dtype": torch.float32}
-    return Collator(pipeline.vae, pipeline.sentences, timesteps=1000, seed=SEED, **options)
+    return Collator(pipeline.vae, pipeline.text_encoders, timesteps=1000, seed=SEED, **options)
 
 
 def batch_of(*numbers: int) -> Batch:
@@ -60,7 +60,7 @@ def test_the_draws_are_those_of_the_samples_place() -> None:
 
 def test_dropped_captions_are_the_empty_one() -> None:
     collate = collator()
-    captions, empty = (collate.sentences.tokenize(words) for words in (["black star"] * 8, [""] * 8))
+    captions, empty = (collate.text_encoders.tokenize(words) for words in (["black star"] * 8, [""] * 8))
     batch = batch_of(1, 4, 7, 1, 4, 7, 1, 4)
     assert torch.equal(collate(batch, caption_dropout=0.0).token_ids, captions)
     assert torch.equal(collate(batch, caption_dropout=1.0).token_ids, empty)

@@ -391,7 +391,7 @@ def test_a_file_becomes_a_pipeline(files: Path, cli: Any) -> None:
     single = LatentShiftPipeline.from_single_file(
         files / "model.safetensors", tokenizer=str(files / "words"), num_frames=2
     )
-    assert single.config.num_frames == 2 and single.sentences.length == TOKENS
+    assert single.config.num_frames == 2 and single.text_encoders.length == TOKENS
 
 
 class Evil:

@@ -91,7 +91,7 @@ def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, 
     page = (tmp_path / "r.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
     code, out, err = cli(*words, "--model", model, "--json", "r.json")
-    length = LatentShiftPipeline.from_pretrained(model).sentences.length
+    length = LatentShiftPipeline.from_pretrained(model).text_encoders.length
     cut = json.loads((tmp_path / "r.json").read_text())["captions"]["cut"]
     assert (code, cut["cut"], cut["total"], cut["length"]) == (0, 1, 2, length) and cut["longest"] > 120
     assert f"the model reads {length} tokens, and 1 of 2 captions have more" in out
@@ -276,10 +276,10 @@ def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.
     words += ["sample_steps=2", "sample_prompts=[a red star]", "weights=float32", "compute={device: cpu}"]
     recipe = load_recipe(RECIPES / "finetune-folder.yaml", words)
     stage = VideoStage(recipe, torch.device("cpu"))
-    pipeline, encoders = stage.pipeline, stage.pipeline.sentences.encoders
+    pipeline, encoders = stage.pipeline, stage.pipeline.text_encoders.encoders
 
     def away() -> list[bool]:
-        return [part.device.type == "meta" for part in (pipeline.vae, *pipeline.sentences.encoders)]
+        return [part.device.type == "meta" for part in (pipeline.vae, *pipeline.text_encoders.encoders)]
 
     assert all(away()) and pipeline.unet.device.type == "cpu"
     stage.objective(next(stage.batches(1)))["loss"].backward()
@@ -292,7 +292,7 @@ def test_encoders_take_memory_for_samples_alone(base: str, cli, request: pytest.
     write_video("expected.mp4", expected, fps=whole.config.fps)
     assert Path("samples/step-00000001.mp4").read_bytes() == Path("expected.mp4").read_bytes()
     with stage.offloaded.loaded():
-        assert not any(away()) and len(pipeline.sentences.encoders) == len(encoders)
+        assert not any(away()) and len(pipeline.text_encoders.encoders) == len(encoders)
     stage.export(Path("run"))
     made = LatentShiftPipeline.from_pretrained("run/model")
     for name in ("vae", "text_encoder", "text_encoder_2"):

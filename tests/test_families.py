@@ -26,8 +26,8 @@ def count(module: torch.nn.Module) -> int:
 def test_full_size_families_have_their_published_parameters(name: str) -> None:
     with torch.device("meta"):
         pipeline = LatentShiftPipeline(**random_weights(name), shift={"fold": 3})
-    assert (count(pipeline.unet), count(pipeline.vae), count(pipeline.sentences)) == COUNTS[name]
-    assert family_of(pipeline.sentences.encoders, pipeline.scheduler.config.prediction_type) == name
+    assert (count(pipeline.unet), count(pipeline.vae), count(pipeline.text_encoders)) == COUNTS[name]
+    assert family_of(pipeline.text_encoders.encoders, pipeline.scheduler.config.prediction_type) == name
     assert pipeline.scheduler.config.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
     assert pipeline.sample_size == {"ldm": 256, "sd1": 512, "sd2": 768, "sd2-base": 512, "sdxl": 1024}[name]
 

@@ -135,7 +135,7 @@ def test_a_skeleton_has_the_shapes_of_what_is_loaded(base: str, request: pytest.
     sized = LatentShiftPipeline(**meta_components(str(folder)))
     assert sized.unet.device.type == "meta"
     assert sized.method == loaded.method and sized.config.num_frames == loaded.config.num_frames
-    assert sized.sentences.length == loaded.sentences.length
+    assert sized.text_encoders.length == loaded.text_encoders.length
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         real, shapes = getattr(loaded, part), getattr(sized, part)
         assert (real is None) == (shapes is None)

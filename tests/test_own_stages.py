@@ -244,7 +244,7 @@ def test_a_bert_is_trained(clips: Path, autoencoder: Path, tmp_path: Path, whole
     assert isinstance(stock.bert, BertModel) and stock.bert.config.hidden_dropout_prob == 0
     name = "encoder.layer.0.output.dense.weight"
     assert not torch.equal(stock.bert.state_dict()[name], weights[name])
-    assert LatentShiftPipeline.from_pretrained(tmp_path / "image" / "model").sentences.length == 16
+    assert LatentShiftPipeline.from_pretrained(tmp_path / "image" / "model").text_encoders.length == 16
 
 
 def test_a_pretrained_tokenizer_of_a_new_text_encoder(

@@ -24,7 +24,7 @@ from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.text import SentenceEncoder, unknown_words, vocabulary_words
+from latentshift.models.text import TextEncoders, unknown_words, vocabulary_words
 
 SHIFT = ShiftConfig().to_dict()
 CPU = torch.device("cpu")
@@ -466,11 +466,11 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
 
 def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
     for encoder in (tiny_bert(), tiny_clip()):
-        sentences = SentenceEncoder([encoder], [tiny_tokenizer()])
-        together = sentences.encode(["red star", "on", "red star"], CPU)
+        text_encoders = TextEncoders([encoder], [tiny_tokenizer()])
+        together = text_encoders.encode(["red star", "on", "red star"], CPU)
         assert together.tokens.shape == (3, 12, 16) and together.pooled is together.sizes is None
         assert torch.equal(together.tokens[0], together.tokens[2])
-        assert torch.equal(together.tokens[1:2], sentences.encode(["on"], CPU).tokens)
+        assert torch.equal(together.tokens[1:2], text_encoders.encode(["on"], CPU).tokens)
 
 
 def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from latentshift import LatentShiftPipeline
 from latentshift.renamed import MODULES, MOVED, NAMES
 
 
@@ -21,6 +23,7 @@ def test_all_that_was_renamed_is_there_under_both_names_and_warns_once() -> None
         """
 import warnings
 from importlib import import_module
+from pathlib import Path
 import latentshift
 from latentshift.renamed import MODULES, MOVED, NAMES
 
@@ -90,3 +93,9 @@ def test_new_names_warn_of_nothing_and_names_that_never_were_are_missing() -> No
 
     with pytest.raises(AttributeError, match="module 'latentshift' has no attribute 'nothing'"):
         latentshift.nothing  # noqa: B018
+
+
+def test_the_old_name_of_a_pipelines_text_encoders_warns(model: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    with pytest.warns(FutureWarning, match="sentences is called LatentShiftPipeline.text_encoders now"):
+        assert pipeline.sentences.length == pipeline.text_encoders.length

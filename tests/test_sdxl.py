@@ -49,9 +49,9 @@ def test_without_the_shift_a_frame_is_the_stock_pipelines_image(
 
 def test_two_encoders_give_tokens_and_a_pooled_embedding(sdxl_folder: Path) -> None:
     pipeline = load(sdxl_folder)
-    text = pipeline.sentences.encode(["red star", None, ""], CPU)
+    text = pipeline.text_encoders.encode(["red star", None, ""], CPU)
     assert text.tokens.shape == (3, 12, 32) and text.sizes is None
-    assert text.pooled is not None and text.pooled.shape == (3, pipeline.sentences.pooled_width)
+    assert text.pooled is not None and text.pooled.shape == (3, pipeline.text_encoders.pooled_width)
     ids = pipeline.tokenizer(["red star"], padding="max_length", max_length=12, return_tensors="pt").input_ids
     with torch.no_grad():
         first = pipeline.text_encoder(ids, output_hidden_states=True)
@@ -63,20 +63,20 @@ def test_two_encoders_give_tokens_and_a_pooled_embedding(sdxl_folder: Path) -> N
 
 
 def test_encoded_clips_keep_the_pooled_embedding_in_one_more_row(sdxl_folder: Path) -> None:
-    sentences = load(sdxl_folder).sentences
-    encode, text = caption_encoder(sentences, CPU), sentences.encode(["red star", None], CPU)
+    text_encoders = load(sdxl_folder).text_encoders
+    encode, text = caption_encoder(text_encoders, CPU), text_encoders.encode(["red star", None], CPU)
     rows = [encode(caption).pack() for caption in ("red star", "")]
     packed = torch.from_numpy(np.stack(rows))
     assert packed.shape == (2, 12 + 1, 32)
     assert torch.equal(packed[:, :12], text.tokens) and torch.equal(packed[:, 12, :16], text.pooled)
     assert not packed[:, 12, 16:].any()
-    unpacked = TextCondition.from_embeddings([CaptionEmbedding.unpack(row, sentences.pooled_width) for row in rows])
+    unpacked = TextCondition.from_embeddings([CaptionEmbedding.unpack(row, text_encoders.pooled_width) for row in rows])
     assert torch.equal(unpacked.tokens, text.tokens) and torch.equal(unpacked.pooled, text.pooled)
 
 
 def test_conditions_that_are_missing_are_named(sdxl_folder: Path) -> None:
     pipeline = load(sdxl_folder)
-    text = pipeline.sentences.encode(["red star"], CPU)
+    text = pipeline.text_encoders.encode(["red star"], CPU)
     with pytest.raises(ValueError, match="needs a pooled embedding and sizes beside the tokens"):
         denoise(pipeline.unet, torch.randn(1, 2, 4, 8, 8), torch.tensor([1]), text)
 

@@ -222,7 +222,9 @@ def test_batches_are_a_function_of_the_step_and_never_held_out(runs: Path) -> No
 
 
 def _motion_tokens(stage: ImageStage | VideoStage) -> set[int]:
-    words = stage.pipeline.sentences.tokenize(["moving bouncing circling growing shrinking spinning standing"])[0, 0]
+    words = stage.pipeline.text_encoders.tokenize(["moving bouncing circling growing shrinking spinning standing"])[
+        0, 0
+    ]
     return set(words.tolist()) - {0, 2, 3}  # padding, [CLS] and [SEP]
 
 

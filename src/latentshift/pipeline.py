@@ -28,8 +28,9 @@ from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.model_config import check_pipeline_settings
-from latentshift.models.text import SentenceEncoder, check_token_ids
+from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.progress import status
+from latentshift.renamed import warn_renamed
 from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps
 from latentshift.shift import install, remove, shift_of
 from latentshift.unicode_text import check_unicode
@@ -227,11 +228,17 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_to_config(noise_share=noise_share)
 
     @property
-    def sentences(self) -> SentenceEncoder:
+    def text_encoders(self) -> TextEncoders:
         """All text encoders and tokenizers as one module."""
         pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
         encoders, tokenizers = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
-        return SentenceEncoder(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
+        return TextEncoders(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
+
+    @property
+    def sentences(self) -> TextEncoders:
+        """The old name of ``text_encoders``."""
+        warn_renamed("LatentShiftPipeline.sentences", "LatentShiftPipeline.text_encoders")
+        return self.text_encoders
 
     @property
     def vae_scale_factor(self) -> int:
@@ -365,7 +372,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         # 2. Encode each sentence once
         text, negative = (
-            self.sentences.encode(each, device).to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
+            self.text_encoders.encode(each, device).to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
             for each in (prompts, negatives)
         )
 

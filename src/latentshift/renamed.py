@@ -140,7 +140,7 @@ NAMES: dict[str, dict[str, str]] = {
     "models.convert_checkpoint": {"read_original": "load_original_checkpoint"},
     "models.fingerprint": {"model_digest": "model_fingerprint", "weights_digest": "weights_fingerprint"},
     "models.meta_init": {"skeleton": "meta_components"},
-    "models.text": {"whole_words": "vocabulary_words"},
+    "models.text": {"SentenceEncoder": "TextEncoders", "whole_words": "vocabulary_words"},
     "preemption": {"Termination": "SigtermHandler"},
     "training.build": {"make_video_model": "prepare_video_model"},
     "training.checkpoint": {"set_aside": "quarantine_after"},

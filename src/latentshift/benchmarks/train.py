@@ -72,7 +72,7 @@ def training_step(recipe: VideoRecipe) -> tuple[Callable[[int], None], LatentBat
         latents=torch.randn(shape, generator=generator) / 4,
         noise=torch.randn(shape, generator=generator),
         timesteps=torch.randint(1000, shape[:1], generator=generator),
-        token_ids=pipeline.sentences.tokenize(["a red star circling on a navy background"] * recipe.batch_size),
+        token_ids=pipeline.text_encoders.tokenize(["a red star circling on a navy background"] * recipe.batch_size),
     )
     parts = split_batch(batch, recipe.micro_batches(1), accelerator.device)
 

@@ -233,9 +233,9 @@ def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> N
     from latentshift.models.caption_length import token_count
     from latentshift.models.text import unknown_words, vocabulary_words
 
-    length = pipeline.sentences.length
+    length = pipeline.text_encoders.length
     for sentence in sentences:
-        tokens = token_count(pipeline.sentences, sentence)
+        tokens = token_count(pipeline.text_encoders, sentence)
         if tokens > length:
             print(f"warning: the model reads {length} tokens, and this prompt has {tokens}: its end is cut off: "
                   f"{printable(sentence)}", file=sys.stderr)  # fmt: skip

@@ -27,14 +27,14 @@ def info(
     from latentshift.models.text import vocabulary_words
 
     pipeline = load_pipeline(model, variant=variant)
-    parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.sentences}
+    parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoders}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
     temporal = pipeline.temporal_parameters
     if pipeline.temporal is None:
         counts["unet"] -= temporal
     facts: dict[str, Any] = {
         "model": model,
-        "family": family_of(pipeline.sentences.encoders, pipeline.scheduler.config.prediction_type),
+        "family": family_of(pipeline.text_encoders.encoders, pipeline.scheduler.config.prediction_type),
         "parameters": {**counts, "temporal": temporal, "total": sum(counts.values()) + temporal},
         "num_frames": pipeline.config.num_frames,
         "fps": pipeline.config.fps,

@@ -91,7 +91,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
     pipeline = _meta_pipeline(recipe)
     if recipe.adapter is not None:
         add_lora(pipeline.unet, lora_of(recipe.adapter))
-    text_encoded = has_encoded_text(recipe.all_data) and not pipeline.sentences.is_trained
+    text_encoded = has_encoded_text(recipe.all_data) and not pipeline.text_encoders.is_trained
     objective = build_objective(
         pipeline,
         text_encoded=text_encoded,
@@ -137,15 +137,15 @@ def _of_denoiser(
     images: float,
 ) -> Workload:
     """The work of a pipeline's U-Net; ``images`` is the share of the steps that learn single frames."""
-    unet, vae, sentences = pipeline.unet, pipeline.vae, pipeline.sentences
+    unet, vae, text_encoders = pipeline.unet, pipeline.vae, pipeline.text_encoders
     parts = [_part("unet", unet)]
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
-    parts.append(_part("text_encoder", sentences, at_work=not text_encoded))
+    parts.append(_part("text_encoder", text_encoders, at_work=not text_encoded))
     parts.append(_part("autoencoder", vae, at_work=footage))
     side, channels = unet.config.sample_size, unet.config.in_channels
-    ids = (len(sentences.encoders), sentences.length)
-    encoded = sentences(torch.zeros(1, *ids, dtype=torch.long, device="meta"))
+    ids = (len(text_encoders.encoders), text_encoders.length)
+    encoded = text_encoders(torch.zeros(1, *ids, dtype=torch.long, device="meta"))
 
     def text(samples: int) -> TextCondition:
         pooled = None if encoded.pooled is None else torch.empty(samples, *encoded.pooled.shape[1:])

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from latentshift.error_text import printable
-from latentshift.models.text import SentenceEncoder
+from latentshift.models.text import TextEncoders
 
 _MAX_SHOWN = 120
 
@@ -39,20 +39,20 @@ class CutCaptions:
         )
 
 
-def count_cut(sentences: SentenceEncoder, captions: Iterable[str]) -> CutCaptions:
-    """Count the captions that ``sentences`` truncates; of two tokenizers, the one with more tokens counts."""
+def count_cut(text_encoders: TextEncoders, captions: Iterable[str]) -> CutCaptions:
+    """Count the captions that ``text_encoders`` truncates; of two tokenizers, the one with more tokens counts."""
     total = cut = longest = 0
     example = ""
     for caption in captions:
-        count = token_count(sentences, caption)
+        count = token_count(text_encoders, caption)
         total += 1
         longest = max(longest, count)
-        if count > sentences.length:
+        if count > text_encoders.length:
             cut += 1
             example = example or caption
-    return CutCaptions(sentences.length, total, cut, longest, example)
+    return CutCaptions(text_encoders.length, total, cut, longest, example)
 
 
-def token_count(sentences: SentenceEncoder, sentence: str) -> int:
+def token_count(text_encoders: TextEncoders, sentence: str) -> int:
     """The number of tokens of a sentence without truncation, start and end tokens included."""
-    return max(len(each(sentence, truncation=False, verbose=False).input_ids) for each in sentences.tokenizers)
+    return max(len(each(sentence, truncation=False, verbose=False).input_ids) for each in text_encoders.tokenizers)

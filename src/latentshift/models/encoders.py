@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 
 from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.models.autoencoder import encode_moments
-from latentshift.models.text import SentenceEncoder
+from latentshift.models.text import TextEncoders
 from latentshift.video import to_unit
 
 
@@ -31,11 +31,11 @@ def frame_encoder(
     return encode
 
 
-def caption_encoder(sentences: SentenceEncoder, device: torch.device) -> Callable[[str], CaptionEmbedding]:
+def caption_encoder(text_encoders: TextEncoders, device: torch.device) -> Callable[[str], CaptionEmbedding]:
     """A caption -> its embedding, float32; ``""`` means no caption, as in training."""
-    sentences.to(device)
+    text_encoders.to(device)
 
     def encode(caption: str) -> CaptionEmbedding:
-        return sentences.encode([caption or None], device).embeddings()[0]
+        return text_encoders.encode([caption or None], device).embeddings()[0]
 
     return encode

@@ -1,7 +1,7 @@
 """Text conditioning: sentence -> token ids -> embeddings, for all supported text encoders.
 
 Knows nothing of images or video: a sentence is encoded once, whatever the number of frames.
-Legend of shapes: P sentences, L tokens, D width of the text encoders together.
+Legend of shapes: P prompts, L tokens, D width of the text encoders together.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def caption_words(captions: Iterable[str], most: int) -> list[str]:
     return sorted(counts, key=lambda word: (-counts[word], word))[:most]
 
 
-class SentenceEncoder(nn.Module):
-    """The text encoders of a pipeline as one module: from sentences to the U-Net's text condition.
+class TextEncoders(nn.Module):
+    """The text encoders of a pipeline as one module: from prompts to the U-Net's text condition.
 
     One encoder (LDM-BERT, or CLIP in SD 1.x and 2.x) gives its last hidden state. Two (SDXL) give their penultimate
     hidden states, concatenated, and the second one its pooled embedding.
@@ -93,17 +93,17 @@ class SentenceEncoder(nn.Module):
         """Whether any of the weights is trained."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
-    def requires_grad_(self, requires_grad: bool = True) -> SentenceEncoder:
+    def requires_grad_(self, requires_grad: bool = True) -> TextEncoders:
         super().requires_grad_(requires_grad)
         for encoder in self.encoders:
             if (pooler := getattr(encoder, "pooler", None)) is not None:  # BERT's pooler, whose output is not used
                 pooler.requires_grad_(False)
         return self
 
-    def tokenize(self, sentences: Sequence[str]) -> Tensor:
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (P, encoders, L), each padded or truncated to L, as in image pipelines."""
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        ids = [each(list(sentences), max_length=self.length, **options).input_ids for each in self.tokenizers]
+        ids = [each(list(prompts), max_length=self.length, **options).input_ids for each in self.tokenizers]
         return torch.stack(ids, dim=1)
 
     def forward(self, token_ids: Tensor) -> TextCondition:
@@ -128,19 +128,19 @@ class SentenceEncoder(nn.Module):
         return TextCondition(tokens, pooled=outputs[-1].text_embeds)
 
     @torch.no_grad()
-    def encode(self, sentences: Sequence[str | None], device: torch.device) -> TextCondition:
-        """The text conditions of sentences; each distinct one is encoded once, independently of the others.
+    def encode(self, prompts: Sequence[str | None], device: torch.device) -> TextCondition:
+        """The text conditions of prompts; each distinct one is encoded once, independently of the others.
 
         Args:
-            sentences: P of them; None is no sentence, which gives zeros with ``zero_empty``.
+            prompts: P of them; None is no prompt, which gives zeros with ``zero_empty``.
             device: device to encode on; offloaded weights do not show it.
         """
         known: dict[str | None, TextCondition] = {}
-        for sentence in sentences:
-            if sentence not in known:
-                ids = self.tokenize([sentence or ""]).to(device)
-                known[sentence] = self(ids) if sentence is None else self._embed(ids)
-        return TextCondition.cat([known[sentence] for sentence in sentences])
+        for prompt in prompts:
+            if prompt not in known:
+                ids = self.tokenize([prompt or ""]).to(device)
+                known[prompt] = self(ids) if prompt is None else self._embed(ids)
+        return TextCondition.cat([known[prompt] for prompt in prompts])
 
 
 def vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:

@@ -67,7 +67,7 @@ def new_image_model(
         unet=new_unet,
         scheduler=paper_scheduler(prediction_type, zero_terminal_snr=zero_terminal_snr),
     )
-    pipeline.sentences.requires_grad_(train_text_encoder)
+    pipeline.text_encoders.requires_grad_(train_text_encoder)
     return pipeline
 
 
@@ -106,7 +106,7 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     if recipe.noise_share is not None:
         pipeline.set_noise_share(recipe.noise_share)
     pipeline.vae.requires_grad_(False)
-    pipeline.sentences.requires_grad_(recipe.train_text_encoder)
+    pipeline.text_encoders.requires_grad_(recipe.train_text_encoder)
 
 
 def build_objective(
@@ -136,7 +136,7 @@ def build_objective(
         compile_for_training(pipeline.unet)
     return DenoisingLoss(
         pipeline.unet,
-        None if text_encoded else pipeline.sentences,
+        None if text_encoded else pipeline.text_encoders,
         pipeline.scheduler,
         loss_weight,
         min_snr_gamma,

@@ -17,7 +17,7 @@ from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
 from latentshift.models.encoders import frame_encoder
-from latentshift.models.text import SentenceEncoder
+from latentshift.models.text import TextEncoders
 from latentshift.training.losses import LatentBatch
 
 
@@ -29,7 +29,7 @@ class Collator:
 
     Args:
         autoencoder: of the model; it encodes clips that are not encoded yet.
-        sentences: the model's text encoders; their tokenizers are used.
+        text_encoders: the model's text encoders; their tokenizers are used.
         timesteps: T of the noise schedule.
         seed: of all draws.
         text_encoded: whether the samples bring embeddings of their captions.
@@ -40,7 +40,7 @@ class Collator:
     def __init__(
         self,
         autoencoder: AutoencoderKL,
-        sentences: SentenceEncoder,
+        text_encoders: TextEncoders,
         *,
         timesteps: int,
         seed: int,
@@ -49,7 +49,7 @@ class Collator:
         dtype: torch.dtype,
     ) -> None:
         self.autoencoder = autoencoder
-        self.sentences = sentences
+        self.text_encoders = text_encoders
         self.timesteps = timesteps
         self.seed = seed
         self.text_encoded = text_encoded
@@ -80,7 +80,7 @@ class Collator:
             chosen = [sample.empty if drop else sample.text for sample, drop in samples]
             text = TextCondition.from_embeddings([each for each in chosen if each is not None])
         else:
-            token_ids = self.sentences.tokenize(["" if drop else sample.caption for sample, drop in samples])
+            token_ids = self.text_encoders.tokenize(["" if drop else sample.caption for sample, drop in samples])
         return LatentBatch(
             latents=sample_moments(self.autoencoder, torch.from_numpy(np.stack(moments)), noise[:, 0]),
             noise=noise[:, 1],

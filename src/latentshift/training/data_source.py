@@ -206,7 +206,7 @@ def _open_latents(settings: DataSettings, context: DataContext) -> LatentDataset
 
 
 def _latent_dataset(folder: Path, context: DataContext) -> LatentDataset:
-    return LatentDataset(folder, context.motion_captions, context.pipeline.sentences.pooled_width)
+    return LatentDataset(folder, context.motion_captions, context.pipeline.text_encoders.pooled_width)
 
 
 def _encode(folder: Path, settings: DataSettings, window: Window, framing: Framing, context: DataContext) -> None:
@@ -238,7 +238,7 @@ def _encode(folder: Path, settings: DataSettings, window: Window, framing: Frami
 
 def _warn_of_cut_captions(settings: DataSettings, manifest: Manifest, pipeline: LatentShiftPipeline) -> None:
     captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
-    if cut := str(count_cut(pipeline.sentences, captions)):
+    if cut := str(count_cut(pipeline.text_encoders, captions)):
         tqdm.write(f"warning: {printable(settings.source)}: {cut}", file=sys.stderr)  # a bar may be on the screen
 
 
@@ -246,8 +246,8 @@ def _check_encoders(spec: LatentSpec, source: str, pipeline: LatentShiftPipeline
     """Check that latents were made by this model's encoders."""
     if spec.autoencoder != weights_fingerprint(pipeline.vae):
         raise ValueError(f"{source} was encoded by another autoencoder than this model's; encode it again")
-    sentences = pipeline.sentences
-    if spec.text is not None and not sentences.is_trained and spec.text != model_fingerprint(*sentences.parts):
+    text_encoders = pipeline.text_encoders
+    if spec.text is not None and not text_encoders.is_trained and spec.text != model_fingerprint(*text_encoders.parts):
         raise ValueError(f"{source} was encoded by another text encoder than this model's; encode it again")
     side = pipeline.sample_size
     if (spec.framing.height, spec.framing.width) != (side, side):

@@ -17,7 +17,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, timestep_weight
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.models.denoiser import denoise
-from latentshift.models.text import SentenceEncoder
+from latentshift.models.text import TextEncoders
 from latentshift.settings import Weighting
 
 
@@ -75,7 +75,7 @@ class DenoisingLoss(nn.Module):
     def __init__(
         self,
         unet: nn.Module,
-        sentences: SentenceEncoder | None,
+        text_encoders: TextEncoders | None,
         scheduler: DDPMScheduler,
         weighting: Weighting = "uniform",
         min_snr_gamma: float = 5.0,
@@ -87,7 +87,7 @@ class DenoisingLoss(nn.Module):
         super().__init__()
         self.unet = unet
         self.pixels = pixels  # to a latent pixel, on each side
-        self.sentences = sentences  # None where every batch brings its text encoded
+        self.sentences = text_encoders  # None where batches bring encoded text; the name is that in checkpoints
         self.temporal = temporal  # works from within the U-Net; here so that it is trained
         self.scheduler = scheduler
         self.weighting = weighting

@@ -147,7 +147,7 @@ def encode(
     if text and state.is_main_process:
         captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
         with status("counting the captions' tokens"):
-            cut = str(count_cut(encoders.sentences, captions))
+            cut = str(count_cut(encoders.text_encoders, captions))
         if cut:
             print(f"warning: {cut}", file=sys.stderr)
     bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)

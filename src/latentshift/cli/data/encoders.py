@@ -24,7 +24,7 @@ class Encoders:
         self.size = pipeline.sample_size
         self.num_frames = int(pipeline.config.num_frames)
         self.autoencoder_digest = weights_fingerprint(pipeline.vae)
-        self.text_digest = model_fingerprint(*pipeline.sentences.parts)
-        self.sentences = pipeline.sentences
+        self.text_digest = model_fingerprint(*pipeline.text_encoders.parts)
+        self.text_encoders = pipeline.text_encoders
         self.frames = frame_encoder(pipeline.vae, pipeline.device)
-        self.text = caption_encoder(pipeline.sentences, pipeline.device)
+        self.text = caption_encoder(pipeline.text_encoders, pipeline.device)

@@ -112,9 +112,9 @@ def _count_cut(model: str, variant: str | None, rows: Iterable[Row]) -> dict[str
     from latentshift.cli.models import load_pipeline
     from latentshift.models.caption_length import count_cut
 
-    sentences = load_pipeline(model, "cpu", "float32", variant).sentences
+    text_encoders = load_pipeline(model, "cpu", "float32", variant).text_encoders
     with status("counting the captions' tokens"):
-        counts = count_cut(sentences, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
+        counts = count_cut(text_encoders, (caption for row in rows for caption in (*row.captions, *row.image_captions)))
     return {"model": model, **asdict(counts), "sentence": str(counts)}
 
 

@@ -96,11 +96,11 @@ class DenoisingStage:
         self.caption_dropout = recipe.caption_dropout
         self.sample_prompts = recipe.sample_prompts
 
-        text_encoded = self.data.text_encoded and not pipeline.sentences.is_trained
+        text_encoded = self.data.text_encoded and not pipeline.text_encoders.is_trained
         text_encoded &= self.validation is None or self.validation.text_encoded
         self.collate = Collator(
             pipeline.vae,
-            pipeline.sentences,
+            pipeline.text_encoders,
             timesteps=int(pipeline.scheduler.config.num_train_timesteps),
             seed=recipe.seed,
             text_encoded=text_encoded,
