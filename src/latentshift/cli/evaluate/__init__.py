@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from latentshift.cli.evaluate import sprites
+from latentshift.cli.evaluate import extractors, sprites
 from latentshift.error_text import printable
 
 
@@ -26,3 +26,4 @@ class _Verbs(TyperGroup):
 
 evaluate = typer.Typer(cls=_Verbs, help="Evaluate a model: metrics of its videos.", no_args_is_help=True)
 evaluate.command("sprites")(sprites.sprites)
+evaluate.command("extractors")(extractors.extractors)
