@@ -1,0 +1,179 @@
+"""``report.json``: what every protocol writes and every page reads.
+
+Numbers are finite, and paths lie inside of the report's folder, so that a reader need not check either.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
+
+from latentshift.bounded_read import read_text_bounded
+from latentshift.error_text import format_validation_error
+from latentshift.files import atomic_write_text
+
+FORMAT: Literal["latentshift-evaluation/1"] = "latentshift-evaluation/1"
+FILE_NAME = "report.json"
+MAX_BYTES = 2**26  # of a report, in which every rejected video has a line
+
+Protocol = Literal["msrvtt", "ucf101", "folder", "sprites", "cost"]
+SystemKind = Literal["video", "frozen images", "images", "clips"]
+Better = Literal["lower", "higher", "neither"]
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if not path or parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path or "\0" in path:
+        raise ValueError("it must be a path relative to the report, and not lead out of its folder")
+    return path
+
+
+_RelativePath = Annotated[str, AfterValidator(_inside)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class System(_Part):
+    """What was evaluated.
+
+    Attributes:
+        name: for tables.
+        kind: who made the videos: a video model, an image model's pictures held still (``frozen images``), an image
+            model's picture for each frame (``images``), or another system's files (``clips``).
+        model: path or name; None for files.
+        contents: SHA-256 of the weights, or of the files' names and contents.
+    """
+
+    name: str
+    kind: SystemKind
+    model: str | None = None
+    contents: str | None = None
+
+
+class Metric(_Part):
+    """One number with what is needed to judge it; see :class:`latentshift.evaluation.metrics.result.MetricResult`.
+
+    Attributes:
+        name: ``FID``, ``KID``, ``IS``, ``FVD``, ``KVD``, ``C3D-IS``, ``CLIPSIM``, ``CMMD``, …
+        value: in ``unit``.
+        interval: bounds of the 95 % interval.
+        interval_kind: how they were found; empty without an interval.
+        unit: empty for a plain number.
+        better: which of two values is the better one.
+        n: generated videos behind the value.
+        samples: rows behind the value: frames, or clips.
+        n_reference: reference videos; None for a metric without a reference.
+        frames: of a video; None where they differ.
+        size: ``width x height`` in pixels, before the extractor's own resize; None where they differ.
+        resize: the extractor's resize rule in words.
+        extractor: its name; None for a metric of pixels or of counts.
+        extractor_sha256: of its weights.
+        variant: which of the definitions under this name.
+        warnings: sentences.
+    """
+
+    name: str
+    value: FiniteFloat
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    interval_kind: str = ""
+    unit: str = ""
+    better: Better = "neither"
+    n: int = Field(ge=1)
+    samples: int = Field(ge=1)
+    n_reference: int | None = Field(None, ge=1)
+    frames: int | None = Field(None, ge=1)
+    size: str | None = None
+    resize: str = ""
+    extractor: str | None = None
+    extractor_sha256: str | None = None
+    variant: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Rejected(_Part):
+    """A file or a caption that could not be used.
+
+    Attributes:
+        file: its name, or where its entry stands.
+        reason: what is wrong, in one sentence.
+    """
+
+    file: str
+    reason: str
+
+
+class Example(_Part):
+    """One of the best or worst videos.
+
+    Attributes:
+        index: of the video in the protocol's order.
+        prompt: empty for none.
+        seed: None for a file of another system.
+        file: relative to the report's folder; None if it was not kept.
+        values: of the video itself, by the metric's name.
+    """
+
+    index: int = Field(ge=0)
+    prompt: str
+    seed: int | None = None
+    file: _RelativePath | None = None
+    values: dict[str, FiniteFloat] = {}
+
+
+class Report(BaseModel):
+    """A whole result. A protocol's own keys, such as ``parts`` of sprites, stand beside these.
+
+    Attributes:
+        format: of this file.
+        protocol: which verb made it.
+        command: that makes it again.
+        date: ISO 8601.
+        latentshift: version of the package.
+        system: what was evaluated.
+        settings: ``n``, ``frames``, ``size``, ``sampler``, ``steps``, ``guidance``, ``seeds``, … as far as there are.
+        metrics: in the order of tables.
+        rejected: all that could not be used.
+        videos: the best and the worst ones, the best first.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    format: Literal["latentshift-evaluation/1"] = FORMAT
+    protocol: Protocol
+    command: str
+    date: str
+    latentshift: str
+    system: System
+    settings: dict[str, JsonValue]
+    metrics: tuple[Metric, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    videos: tuple[Example, ...] = ()
+
+    def metric(self, name: str) -> Metric | None:
+        """The metric of that name, if there is one."""
+        return next((each for each in self.metrics if each.name == name), None)
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write ``report.json`` of a result's folder atomically; returns its path."""
+    path = folder / FILE_NAME
+    atomic_write_text(path, report.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_report(folder: Path) -> Report:
+    """Read ``report.json`` of a result's folder.
+
+    Raises:
+        ValueError: if there is none, or it is no report of this format; the message names the file.
+    """
+    path = folder / FILE_NAME
+    text = read_text_bounded(path, MAX_BYTES, "the report")
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"{path} is no report of {FORMAT}: {format_validation_error(error)}") from None
