@@ -136,6 +136,7 @@ class Report(BaseModel):
         system: what was evaluated.
         settings: ``n``, ``frames``, ``size``, ``sampler``, ``steps``, ``guidance``, ``seeds``, … as far as there are.
         metrics: in the order of tables.
+        notes: sentences on the whole: metrics that are left out and why, numbers of videos unlike the papers'.
         rejected: all that could not be used.
         videos: the best and the worst ones, the best first.
     """
@@ -150,6 +151,7 @@ class Report(BaseModel):
     system: System
     settings: dict[str, JsonValue]
     metrics: tuple[Metric, ...] = ()
+    notes: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     videos: tuple[Example, ...] = ()
 
