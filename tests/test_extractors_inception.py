@@ -126,7 +126,7 @@ def test_a_file_of_other_tensors_or_of_other_objects_is_refused(
         add_extractor(path, "inception-2015")
         with pytest.raises(ValueError, match=message):
             load_extractor("inception-2015")
-    path.write_bytes(pickle.dumps(_Evil()))
+    path.write_bytes(pickle.dumps(_Evil(), protocol=2))
     add_extractor(path, "inception-2015")
     with pytest.raises(ValueError, match="is no file of tensors that can be read"):
         load_extractor("inception-2015")
