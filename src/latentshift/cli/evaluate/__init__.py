@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from latentshift.cli.evaluate import extractors, sprites
+from latentshift.cli.evaluate import extractors, report, sheet, sprites
 from latentshift.error_text import printable
 
 
@@ -27,3 +27,5 @@ class _Verbs(TyperGroup):
 evaluate = typer.Typer(cls=_Verbs, help="Evaluate a model: metrics of its videos.", no_args_is_help=True)
 evaluate.command("sprites")(sprites.sprites)
 evaluate.command("extractors")(extractors.extractors)
+evaluate.command("report")(report.report)
+evaluate.command("sheet")(sheet.sheet)
