@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -176,12 +177,12 @@ def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str
 
 def side_by_side_clips(results: Sequence[Result]) -> Iterator[Block]:
     """Clips of the prompts that several results show, a column a system."""
-    shown = [{example.prompt: example for example in reversed(result.report.videos)} for result in results]
-    counts: dict[str, int] = {}
-    for examples in shown:
-        for prompt, example in examples.items():
-            if prompt and example.file:
-                counts[prompt] = counts.get(prompt, 0) + 1
+    shown: list[dict[str, Example]] = [{} for _ in results]
+    for result, examples in zip(results, shown, strict=True):
+        for example in result.report.videos:
+            if example.prompt and example.file:
+                examples.setdefault(example.prompt, example)
+    counts = Counter(prompt for examples in shown for prompt in examples)
     common = [prompt for prompt, times in counts.items() if times > 1][:_MOST_PROMPTS]
     if not common:
         return

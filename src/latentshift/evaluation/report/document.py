@@ -62,12 +62,14 @@ class Clip:
     Attributes:
         path: of its file; None if there is none.
         caption: its prompt.
+        note: what is measured of it.
         good: what is right with it, in a few words.
         bad: what is wrong with it, in a few words.
     """
 
     path: Path | None
     caption: str
+    note: str = ""
     good: str = ""
     bad: str = ""
 

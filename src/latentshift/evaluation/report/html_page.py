@@ -99,7 +99,7 @@ def _block(block: Block, media: MediaBudget) -> Iterator[str]:
         case Code(text):
             yield f"<pre>{escape(text)}</pre>"
         case Plot():
-            yield f"<figure><figcaption>{escape(block.title)}</figcaption>{to_svg(block)}</figure>"
+            yield f"<figure><figcaption>{escape(block.heading)}</figcaption>{to_svg(block)}</figure>"
         case Table():
             yield from _table(block)
 
@@ -121,7 +121,7 @@ def _clip(clip: Clip, media: MediaBudget) -> Iterator[str]:
     else:
         yield f'<img src="{escape(source)}" alt="{name}">'
     yield f"<figcaption>{escape(clip.caption)}"
-    for kind, text in (("good", clip.good), ("bad", clip.bad)):
+    for kind, text in (("note", clip.note), ("good", clip.good), ("bad", clip.bad)):
         if text:
             yield f'<span class="{kind}">{escape(text)}</span>'
     yield "</figcaption></figure>"
@@ -137,12 +137,16 @@ def _facts(facts: Facts) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    yield f'<div class="scroll" tabindex="0"><table><caption>{escape(table.title)}</caption><thead><tr>'
-    yield from (f'<th scope="col">{escape(name)}</th>' for name in table.columns)
+    title = escape(table.title)
+    yield f'<p class="caption">{title}</p><div class="scroll" tabindex="0"><table aria-label="{title}"><thead><tr>'
+    words = [any(row[place].text[:1].isalpha() for row in table.rows) for place in range(len(table.columns))]
+    kinds = [' class="words"' if each else "" for each in words]
+    for kind, name in zip(kinds, table.columns, strict=True):
+        yield f'<th scope="col"{kind}>{escape(name)}</th>'
     yield "</tr></thead><tbody>"
     for first, *rest in table.rows:
         yield f'<tr><th scope="row">{_cell(first)}</th>'
-        yield from (f"<td>{_cell(cell)}</td>" for cell in rest)
+        yield from (f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
         yield "</tr>"
     yield "</tbody></table></div>"
     if table.notes:

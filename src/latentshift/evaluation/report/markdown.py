@@ -56,7 +56,7 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
         case Clips(clips):
             lines = []
             for clip in clips:
-                told = "; ".join(escape_markdown(each) for each in (clip.good, clip.bad) if each)
+                told = "; ".join(escape_markdown(each) for each in (clip.note, clip.good, clip.bad) if each)
                 caption = escape_markdown(clip.caption)
                 link = caption if clip.path is None else f"[{caption}]({relative_url(clip.path, folder)})"
                 lines.append(f"- {link}" + (f": {told}" if told else ""))
@@ -70,6 +70,7 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
         case Code(text):
             yield "    " + " ".join(text.split())
         case Plot():
+            yield f"{escape_markdown(block.heading)}:"
             yield f"![{escape_markdown(block.title)}]({PLOTS}/{block.name}.svg)"
         case Table():
             yield f"**{escape_markdown(block.title)}**"

@@ -50,7 +50,7 @@ def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
         cited = [(row, row.values[column.name]) for row in table.rows if column.name in row.values]
         yield Plot(
             f"table-{table.number}-{column.name.lower().replace(' ', '-')}",
-            f"{_heading(column)}, Table {table.number}; grey: cited",
+            f"{column.name}{ARROWS[column.better]}, Table {table.number} (grey: cited)",
             (
                 *(PlotRow(row.method, value.value, kind="cited") for row, value in cited),
                 *(

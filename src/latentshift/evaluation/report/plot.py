@@ -13,13 +13,16 @@ from typing import Literal
 
 from latentshift.evaluation.report.numbers import format_interval, format_number
 
-_ROW, _TOP, _BOTTOM = 40, 4, 26  # pixels
+_ROW, _TOP, _BOTTOM = 44, 4, 26  # pixels
+_LONGEST = 44  # letters of a label; more would run into its value on a phone
 _LEFT, _RIGHT = 1.0, 99.0  # percent of the width, where the axis begins and ends
 _TICKS = 5  # about so many
 _STYLE = """
 .plot { font: 13px system-ui, sans-serif; color: #1d2430; --own: #2563c9; --cited: #858d99; --reference: #2c8a5b }
 @media (prefers-color-scheme: dark) { .plot { color: #e4e8ee; --own: #79a9ff; --cited: #8f98a6; --reference: #58c08d } }
+@media (max-width: 34rem) { .plot .detail { display: none } }
 .plot text { fill: currentColor } .plot .faint { opacity: .7 } .plot .grid { stroke: currentColor; opacity: .15 }
+.plot rect { opacity: .65 }
 .plot .whisker { stroke: currentColor; stroke-width: 1.5 }
 .plot .own { fill: var(--own) } .plot .cited { fill: var(--cited) } .plot .reference { fill: var(--reference) }
 """
@@ -50,7 +53,7 @@ class Plot:
 
     Attributes:
         name: of its file, without suffix.
-        title: above it.
+        title: above it; :attr:`heading` adds the unit.
         rows: one or more.
         unit: of all values.
         bars: bars from 0, or else dots on an axis that may begin elsewhere.
@@ -70,6 +73,11 @@ class Plot:
     def __post_init__(self) -> None:
         if not self.rows:
             raise ValueError(f"the plot {self.name} has no rows")
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit."""
+        return f"{self.title}, in {self.unit}" if self.unit else self.title
 
 
 def to_svg(plot: Plot) -> str:
@@ -91,11 +99,7 @@ def _parts(plot: Plot) -> Iterator[str]:
     for number, tick in enumerate(ticks):
         place = "start" if number == 0 else "end" if number == len(ticks) - 1 else "middle"
         yield f'<line class="grid" x1="{x(tick):.2f}%" x2="{x(tick):.2f}%" y1="{_TOP}" y2="{bottom}"/>'
-        unit = f" {plot.unit}" if plot.unit and number == len(ticks) - 1 else ""
-        yield (
-            f'<text class="faint" x="{x(tick):.2f}%" y="{bottom + 17}" text-anchor="{place}">'
-            f"{tick:g}{escape(unit)}</text>"
-        )
+        yield f'<text class="faint" x="{x(tick):.2f}%" y="{bottom + 17}" text-anchor="{place}">{tick:g}</text>'
     for number, row in enumerate(plot.rows):
         yield from _row(plot, row, _TOP + _ROW * number, x)
     yield "</svg>"
@@ -106,10 +110,12 @@ def _row(plot: Plot, row: PlotRow, top: float, x: Callable[[float], float]) -> I
     shown = format_number(row.value, plot.unit)
     interval = format_interval(row.value, row.interval, plot.unit)
     behind = "".join(f" · {each}" for each in (interval, row.note) if each)
-    yield f'<text x="{_LEFT}%" y="{top + 15}">{escape(row.label)}</text>'
+    label = row.label if len(row.label) <= _LONGEST else f"{row.label[: _LONGEST - 1]}…"
+    yield f'<line class="grid" x1="{_LEFT}%" x2="{_RIGHT}%" y1="{middle}" y2="{middle}"/>'
+    yield f'<text x="{_LEFT}%" y="{top + 15}">{escape(label)}</text>'
     yield (
         f'<text x="{_RIGHT}%" y="{top + 15}" text-anchor="end"><tspan font-weight="600">{shown}</tspan>'
-        f'<tspan class="faint">{escape(behind)}</tspan></text>'
+        f'<tspan class="faint detail">{escape(behind)}</tspan></text>'
     )
     if plot.bars:
         width = max(x(row.value) - x(0), 0)

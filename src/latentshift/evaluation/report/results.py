@@ -67,7 +67,6 @@ class Result:
             *((name.replace("_", " "), _text(value)) for name, value in report.settings.items()),
             ("date", report.date),
             ("latentshift", report.latentshift),
-            ("command", report.command),
             ("folder", str(self.folder)),
         ]
         return Facts(f"Settings of {self.label}", tuple((name, text) for name, text in items if text), self.anchor)

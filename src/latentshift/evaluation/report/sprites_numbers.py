@@ -18,7 +18,11 @@ def shares(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
     rows = [_share_row(part_title(part), part, anchor) for part in parts]
     for part in parts:
         if part.part.name in ("seen", "images"):
-            rows.append(_share_row(f"Reader on true {videos_of(part)}", part.reader_on_true_clips, ""))
+            what = videos_of(part)
+            rows.append(_share_row(f"Reader on true {what}", part.reader_on_true_clips, ""))
+            if "through_autoencoder" in part.true_clips:
+                through = part.true_clips["through_autoencoder"]
+                rows.append(_share_row(f"Reader on true {what} through the autoencoder", through, ""))
     yield Table("shares", "Shares that are right", ("in %", *SHARES.values(), "N"), tuple(rows))
     for part in parts[:2]:
         plotted = tuple(
@@ -62,7 +66,7 @@ def steadiness(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
     for key, name in STEADINESS.items():
         plotted = tuple(row for title, scores, kind in lines for row in _mean_rows(title, getattr(scores, key), kind))
         if plotted:
-            yield Plot(key.replace("_", "-"), f"{name.capitalize()}; green: true clips", plotted, "levels")
+            yield Plot(key.replace("_", "-"), f"{name.capitalize()} (green: true clips)", plotted, "levels")
     columns = ("in levels of 0 … 255", *(f"{name} ↓" for name in STEADINESS.values()), "N", "nothing to measure in")
     rows = tuple(_steadiness_row(title, scores, anchor if kind == "own" else "") for title, scores, kind in lines)
     yield Table("steadiness", "Colour drift and frame flicker", columns, rows)
@@ -96,7 +100,7 @@ def _steadiness_lines(parts: Sequence[StudyPart]) -> Iterator[tuple[str, PartSco
         yield part_title(part), part, "own"
         if part.part.shift:
             for kind, scores in part.true_clips.items():
-                yield f"{part_title(part)}: {TRUE_CLIPS[kind]}", scores, "reference"
+                yield f"{TRUE_CLIPS[kind]}, {part.part.name.replace('_', ' ')}", scores, "reference"
 
 
 def _mean_rows(title: str, mean: MeanScore | None, kind: Literal["own", "reference"]) -> Iterator[PlotRow]:

@@ -24,8 +24,10 @@ from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
 from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
 from latentshift.evaluation.report.sprites_words import MEANINGS, QUESTION, part_explained, part_title, videos_of
+from latentshift.model_paths import BUNDLED
 
 _FEW = 100  # videos of a part; fewer are enough for a look, and for no more
+_FEW_OF_A_MOTION = 10  # the same, of one motion
 _KINDS = {
     "first": "The first ones, chosen by nobody:",
     "best": "The best: most of the sentence right, with the steadiest colours:",
@@ -41,7 +43,7 @@ def sprites_page(result: Result) -> Document:
     """
     parts = study_parts(result)
     return Document(
-        f"How well {result.label} draws sprites",
+        f"How well {'the bundled model' if result.label == BUNDLED else result.label} draws sprites",
         _lead(parts),
         (
             *_key_numbers(parts, result),
@@ -71,7 +73,8 @@ def _lead(parts: Sequence[StudyPart]) -> str:
         f"{right:,} of {first.n:,} {videos_of(first)} ({100 * first.joint:.0f} %) show everything that their sentence "
         f"asks for; with other prompts of the kind it would be between {100 * low:.0f} and {100 * high:.0f} %."
     )
-    rates = {name: scores.motion for name, scores in first.motions.items() if scores.motion is not None}
+    enough = {name: scores for name, scores in first.motions.items() if scores.n >= _FEW_OF_A_MOTION}
+    rates = {name: scores.motion for name, scores in enough.items() if scores.motion is not None}
     if rates and min(rates.values()) < max(rates.values()):
         best, worst = max(rates, key=rates.__getitem__), min(rates, key=rates.__getitem__)
         lead += f" It moves best when asked for “{best}”, and worst for “{worst}”."
@@ -114,10 +117,10 @@ def _drawings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
                     yield Clips(tuple(_clip(each, result) for each in examples), pixelated=result.pixelated)
         else:
             yield from _beside_shift(part, parts, result)
-        sheet = result.file(f"{part.part.name}.png")
+        sheet = None if part.part.image else result.file(f"{part.part.name}.png")
         if sheet is not None:
-            what = "single frames" if part.part.image else "videos, a row each, from the first frame to the last"
-            yield Picture(sheet, f"The first {what}, each with its prompt")
+            yield Paragraph("The first ones again, frame by frame:")
+            yield Picture(sheet, "A row of frames for each of the first videos, under its prompt")
 
 
 def _beside_shift(part: StudyPart, parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
@@ -142,7 +145,7 @@ def _clip(example: ReadExample, result: Result, before: str = "") -> Clip:
     right = f"right: {', '.join(example.right)}" if example.wrong and example.right else ""
     wrong = f"read as {', '.join(example.wrong)}" if example.wrong else ""
     caption = before + example.prompt
-    return Clip(result.file(example.file), caption, right if example.wrong else "all right", wrong)
+    return Clip(result.file(example.file), caption, good=right if example.wrong else "all right", bad=wrong)
 
 
 def _distances(result: Result) -> Iterator[Block]:
