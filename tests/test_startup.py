@@ -51,7 +51,7 @@ MISTAKES = {
     "info nowhere": "there is no folder nowhere",
     "info clips": "holds no diffusers pipeline",
     "info --variant nope": "has no weights of the variant 'nope'",
-    "evaluate bundled --seen 2": "needs a verb (sprites, extractors, report, sheet), not bundled; the evaluation on sprites is",
+    "evaluate bundled --seen 2": "needs a verb (sprites, extractors, report, sheet), not bundled; the evaluation",
     "evaluate --seen 2": "is `latentshift evaluate sprites [MODEL]` now",
     "evaluate sprites nowhere": "there is no folder nowhere",
     "evaluate sprites --seen -1": "must be 0 or more",

@@ -66,7 +66,7 @@ def _warnings(results: Sequence[Result]) -> Iterator[Block]:
         said = [
             each for metric in result.report.metrics for each in map(f"{metric.name}: {{}}".format, metric.warnings)
         ]
-        said += getattr(result.report, "notes", ())
+        said += result.report.notes
         sentences += [f"{result.label}: {each}" if len(results) > 1 else each for each in dict.fromkeys(said)]
     if sentences:
         yield Warnings(tuple(sentences))

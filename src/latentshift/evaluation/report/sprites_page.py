@@ -92,7 +92,7 @@ def _key_numbers(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
 
 
 def _warnings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
-    sentences = list(getattr(result.report, "notes", ()))
+    sentences = list(result.report.notes)
     few = [f"{part_title(part).lower()} {part.n:,}" for part in parts if part.part.shift and part.n < _FEW]
     if few:
         sentences.append(
