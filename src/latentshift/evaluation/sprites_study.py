@@ -17,6 +17,7 @@ import numpy as np
 
 from latentshift.data.sprites import MOTIONS, Sprite, Sprites
 from latentshift.evaluation.estimates import mean_of
+from latentshift.evaluation.settings_file import check_or_write_settings as check_or_write_settings
 from latentshift.evaluation.sprite_reader import Reading, calibrate, read_clip, score
 from latentshift.evaluation.sprite_stability import measure_stability
 from latentshift.files import atomic_write_text
@@ -66,35 +67,13 @@ def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int
     ]
 
 
-def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a study, or check that those in the folder are equal.
-
-    Raises:
-        ValueError: if the folder's settings differ or are damaged; the message names the difference.
-    """
-    path = folder / "settings.json"
-    if not path.exists():
-        atomic_write_text(path, json.dumps(settings, indent=1) + "\n")
-        return
-    try:
-        before = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        raise ValueError(f"{path} is damaged; choose another output folder") from None
-    for key in sorted(before.keys() | settings.keys()):
-        if before.get(key) != settings.get(key):
-            raise ValueError(
-                f"{folder} holds a study with other settings: {key} was {before.get(key)!r} and is now "
-                f"{settings.get(key)!r}; choose another output folder"
-            )
-
-
 def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) -> Iterator[np.ndarray | None]:
     """Generate and read the videos missing in ``log`` (JSON lines); yields each video, None if already read.
 
     Raises:
         ValueError: if the log has readings of other prompts.
     """
-    readings = load_readings(log)
+    readings = _load(log)
     atomic_write_text(
         log, "".join(json.dumps(reading) + "\n" for reading in readings)
     )  # drops a line cut short by a kill
@@ -131,7 +110,7 @@ def score_log(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
         counts as ``missing`` in the means; one that was read before they were measured is in neither count.
     """
     sprites = [sprite for sprite, _, _ in prompts_of(part, count, size)]
-    readings = load_readings(log)[:count]
+    readings = _load(log)[:count]
     scores = _score(readings, sprites)
     if not part.image:
         asked = {motion: [index for index, each in enumerate(sprites) if each.motion == motion] for motion in MOTIONS}
@@ -159,12 +138,7 @@ def true_clip(part: Part, index: int, size: int) -> np.ndarray:
     return world.frame(index)[0][None] if part.image else world[index][0]
 
 
-def load_readings(log: Path) -> list[dict[str, Any]]:
-    """The readings of a log, without a line that a kill cut short; none if there is no log.
-
-    Raises:
-        ValueError: for a damaged line.
-    """
+def _load(log: Path) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     lines = log.read_text().splitlines(keepends=True)

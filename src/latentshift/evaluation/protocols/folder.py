@@ -1,0 +1,76 @@
+"""Score any system's clips: the files of a folder, beside true clips and captions where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from latentshift.data.rejected import Rejected
+from latentshift.data.worker_pool import WorkerLimits
+from latentshift.evaluation.extractors.extractor import Extractor
+from latentshift.evaluation.protocols.captions import Captioned
+from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
+from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
+from latentshift.evaluation.protocols.kept_clips import write_example
+from latentshift.evaluation.protocols.plan import Item, plan_digest
+from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.run import Video
+from latentshift.evaluation.report.schema import System
+
+_EXAMPLE_FPS = 8
+
+
+def folder_evaluation(
+    output: Path,
+    clips: Path,
+    captioned: Captioned,
+    reference: tuple[Path, list[Item]] | None,
+    choice: FrameChoice,
+    limits: WorkerLimits,
+    extractors: Mapping[str, Extractor],
+    *,
+    name: str,
+    device: str,
+    notes: list[str],
+) -> Evaluation:
+    """The evaluation of the clips in a folder.
+
+    Args:
+        output: folder of the result.
+        clips: folder of the clips.
+        captioned: the clips (:func:`.clip_files.list_clips`) with their captions.
+        reference: folder of true clips and the clips in it; None for none.
+        choice: which frames of each clip, the same on both sides.
+        limits: of the reading processes.
+        extractors: by key.
+        name: of the system.
+        device: of the extractors.
+        notes: sentences for the report.
+    """
+
+    def videos_of(folder: Path, items: list[Item]) -> VideoSet:
+        def make(wanted: Iterable[tuple[int, Item]]) -> Iterator[Video]:
+            for index, item, video in read_clips(folder, wanted, choice, limits):
+                yield index, item, video, item.file
+
+        return VideoSet(str(folder), items, make)
+
+    def examples(shown: Sequence[Reading], _: Readings) -> list[str | None]:
+        wanted = [(each.index, captioned.items[each.index]) for each in shown]
+        return [
+            None if isinstance(video, Rejected) else write_example(output, reading, video, _EXAMPLE_FPS)
+            for reading, (_, _, video) in zip(shown, read_clips(clips, wanted, choice, limits), strict=True)
+        ]
+
+    return Evaluation(
+        output,
+        "folder",
+        System(name=name, kind="clips", contents=plan_digest(captioned.items)),
+        {"frames": choice.frames, "seconds": choice.seconds, "size": choice.size, "device": device.partition(":")[0]},
+        extractors,
+        videos_of(clips, captioned.items),
+        None if reference is None else videos_of(*reference),
+        examples,
+        rejected=captioned.rejected,
+        notes=notes,
+    )

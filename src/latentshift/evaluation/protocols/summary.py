@@ -1,0 +1,363 @@
+"""The metrics of what was measured, streamed from the files in order of the videos' indices.
+
+So they are the same, bit by bit, for any number of workers and however often those were stopped, and memory does not
+grow with the number of videos: what is resampled is bounded. Beyond the bound an interval comes from leaving out one
+tenth of the videos at a time, and a kernel distance from a uniform sample of them.
+
+Which metrics there are follows from the extractors: features of frames give FID and KID, features of clips FVD and KVD,
+class outputs IS, embeddings CLIPSIM, CMMD and the consistency of frames. With other networks than the field's they have
+the network's name in front, as ``sprites-FVD``, since they can't be compared with published ones.
+
+Legend of shapes: N videos, R rows of a video, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+
+from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_result
+from latentshift.evaluation.metrics.inception_score import InceptionSums, Outputs, inception_result
+from latentshift.evaluation.metrics.jackknife import GROUPS, jackknife_interval, repeats_interval
+from latentshift.evaluation.metrics.kernel import CMMD_SCALE, GaussianKernel, PolynomialKernel, kernel_result
+from latentshift.evaluation.metrics.moments import Covariance, Moments
+from latentshift.evaluation.metrics.result import MetricResult, covariance_warning
+from latentshift.evaluation.metrics.video_means import mean_over_videos
+from latentshift.evaluation.metrics.video_rows import VideoRows
+from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, ExtractorInfo
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.report.schema import Better, Metric
+
+BOOTSTRAP = "bootstrap over videos"
+JACKKNIFE = "jackknife of ten groups of videos"
+REPEATS = "Student's t over repeats"
+
+_MOST_NUMBERS = 2**23  # N · R · D that are resampled: 64 MB in float64
+_MOST_WIDTH = 512  # D of a covariance that is resampled: each takes two decompositions of (D, D)
+_MOST_KERNEL_ROWS = 4096  # N · R of a kernel matrix, which is 128 MB then
+_BLOCK_ROWS = 1024
+_SPLITS, _SPLIT_SEED = 10, 42  # of the inception score, as in StyleGAN-V's code
+_STANDARD = ("inception-2015", "i3d", "c3d", "clip")
+_BETTER: dict[str, Better] = {"FID": "lower", "KID": "lower", "FVD": "lower", "KVD": "lower", "CMMD": "lower"}
+
+
+@dataclass
+class Summary:
+    """Metrics, and what is to be said of those that are left out.
+
+    Attributes:
+        metrics: in the order of tables.
+        notes: sentences.
+    """
+
+    metrics: list[Metric] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def summarize(
+    readings: Readings,
+    extractors: Sequence[ExtractorInfo],
+    reference: Readings | None = None,
+    *,
+    repeats: int = 1,
+    seed: int = 0,
+) -> Summary:
+    """All metrics that the extractors allow.
+
+    Args:
+        readings: of the generated videos.
+        extractors: whose rows they have.
+        reference: of the reference videos; None: no distances.
+        repeats: equal parts of the plan, one after another, that are repeats of one experiment: distances and inception
+            scores are then means over them (UCF-101's 10 times 2,048).
+        seed: of bootstraps and samples.
+
+    Raises:
+        ValueError: if a file of the readings is damaged.
+    """
+    return _Summarizer(readings, reference, repeats, seed).run(extractors)
+
+
+class _Summarizer:
+    def __init__(self, readings: Readings, reference: Readings | None, repeats: int, seed: int) -> None:
+        self.readings, self.reference = readings, reference
+        self.repeats, self.seed = repeats, seed
+        self.made = Summary()
+
+    def run(self, extractors: Sequence[ExtractorInfo]) -> Summary:
+        for info in extractors:
+            clips = info.per == "clip"
+            if info.output == "features":
+                self._frechet(info, "FVD" if clips else "FID", "N" if clips else "N-1")
+                self._kernel(info, "KVD" if clips else "KID")
+            elif info.output == "embeddings":
+                self._means(info, CLIPSIM, "higher", "raw cosine, mean over frames")
+                self._kernel(info, "CMMD")
+                self._means(info, CONSISTENCY, "neither", "cosine of neighbouring frames")
+            else:
+                self._inception(info, ("C3D-IS" if info.name == "c3d" else "clip-IS") if clips else "IS")
+        self._means(None, MOTION, "neither", "mean absolute difference of neighbouring frames", unit="levels")
+        return self.made
+
+    # Distances to the reference
+
+    def _frechet(self, info: ExtractorInfo, kind: str, covariance: Covariance) -> None:
+        name, least = _full_name(info, kind), 1 + (covariance == "N-1")
+        if self.reference is None or not self._enough(name, info, least):
+            return
+        generated, theirs = self.readings.with_rows(info.key), self.reference.with_rows(info.key)
+        if self.repeats > 1:
+            result, how = self._frechet_of_repeats(info, name, covariance), REPEATS
+        elif info.width <= _MOST_WIDTH and self._fits(self.readings, info):
+            reference = (
+                _video_rows(self.reference, info, theirs)
+                if self._fits(self.reference, info)
+                else _moments(self.reference, info, theirs)
+            )
+            rows = _video_rows(self.readings, info, generated)
+            result = frechet_result(name, rows, reference, covariance=covariance, seed=self.seed)
+            how = BOOTSTRAP
+        else:
+            result, how = self._frechet_of_groups(info, name, covariance), JACKKNIFE
+        self._add(result, info, how, _BETTER[kind])
+
+    def _frechet_of_repeats(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
+        assert self.reference is not None
+        theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
+        parts = [_moments(self.readings, info, part) for part in self._parts(info)]
+        values = [frechet_distance(part, theirs, covariance=covariance) for part in parts]
+        least = min(part.count for part in parts)
+        return MetricResult(
+            name,
+            float(np.mean(values)),
+            sum(part.videos for part in parts),
+            sum(part.count for part in parts),
+            variant=f"covariance over {covariance}, mean over {len(parts)} repeats of {least:,} samples or more",
+            interval=_not_negative(repeats_interval(values)),
+            n_reference=theirs.videos,
+            warnings=(
+                *covariance_warning(least, info.width, "generated"),
+                *covariance_warning(theirs.count, info.width, "reference"),
+            ),
+        )
+
+    def _frechet_of_groups(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
+        assert self.reference is not None
+        theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
+        indices = self.readings.with_rows(info.key)
+        groups = [_moments(self.readings, info, indices[number::GROUPS]) for number in range(GROUPS)]
+        whole = _merged(groups)
+        value = frechet_distance(whole, theirs, covariance=covariance)
+        left_out = [
+            frechet_distance(_merged(groups[:number] + groups[number + 1 :]), theirs, covariance=covariance)
+            for number in range(GROUPS)
+        ]
+        return MetricResult(
+            name,
+            value,
+            whole.videos,
+            whole.count,
+            variant=f"covariance over {covariance}",
+            interval=_not_negative(jackknife_interval(value, left_out)),
+            n_reference=theirs.videos,
+            warnings=(
+                *covariance_warning(whole.count, info.width, "generated"),
+                *covariance_warning(theirs.count, info.width, "reference"),
+            ),
+        )
+
+    def _kernel(self, info: ExtractorInfo, kind: str) -> None:
+        name = _full_name(info, kind)
+        if self.reference is None or not self._enough(name, info, 1 + (kind != "CMMD")):
+            return
+        generated, theirs = (self._sample(each, info) for each in (self.readings, self.reference))
+        if kind == "CMMD":
+            result = kernel_result(
+                name,
+                generated,
+                theirs,
+                kernel=GaussianKernel(),
+                estimator="biased",
+                scale=CMMD_SCALE,
+                unit=True,
+                seed=self.seed,
+            )
+        else:
+            result = kernel_result(
+                name, generated, theirs, kernel=PolynomialKernel(), estimator="unbiased", seed=self.seed
+            )
+        sampled = tuple(
+            f"Computed on a uniform sample of {len(rows):,} of {rows.seen:,} {what} videos."
+            for rows, what in ((generated, "generated"), (theirs, "reference"))
+            if len(rows) < rows.seen
+        )
+        self._add(replace(result, warnings=result.warnings + sampled), info, BOOTSTRAP, _BETTER[kind])
+
+    # Metrics without a reference
+
+    def _inception(self, info: ExtractorInfo, kind: str) -> None:
+        name = _full_name(info, kind)
+        if not self._enough(name, info, 2, reference=False):
+            return
+        outputs = cast(Outputs, info.output)
+        indices = self.readings.with_rows(info.key)
+        if self.repeats > 1:
+            parts = self._parts(info)
+            values = [self._score(info, part, splits=1, seed=None) for part in parts]
+            least = min(len(part) for part in parts)
+            result = MetricResult(
+                name,
+                float(np.mean(values)),
+                len(indices),
+                self.readings.row_count(info.key),
+                variant=f"mean over {len(parts)} repeats of {least:,} videos or more, population standard deviation "
+                f"{np.std(values):.4g}",
+                interval=repeats_interval(values),
+            )
+            self._add(result, info, REPEATS, "higher")
+            return
+        splits = min(_SPLITS, len(indices))
+        if self._fits(self.readings, info):
+            rows = _video_rows(self.readings, info, indices)
+            result = inception_result(name, rows, outputs, splits=splits, seed=_SPLIT_SEED, bootstrap_seed=self.seed)
+            self._add(result, info, BOOTSTRAP, "higher")
+            return
+        value = self._score(info, indices, splits=splits, seed=_SPLIT_SEED)
+        left_out = [
+            self._score(info, np.delete(indices, np.s_[number::GROUPS]), splits=splits, seed=_SPLIT_SEED)
+            for number in range(GROUPS)
+        ]
+        result = MetricResult(
+            name,
+            value,
+            len(indices),
+            self.readings.row_count(info.key),
+            variant=f"{splits} splits, shuffled with seed {_SPLIT_SEED}",
+            interval=jackknife_interval(value, left_out),
+        )
+        self._add(result, info, JACKKNIFE, "higher")
+
+    def _score(self, info: ExtractorInfo, indices: np.ndarray, *, splits: int, seed: int | None) -> float:
+        sums = InceptionSums(self.readings.row_count(info.key, indices), splits=splits, seed=seed)
+        first = 0
+        for rows, _ in _blocks(self.readings, info, indices):
+            sums.add(np.arange(first, first + len(rows)), rows, cast(Outputs, info.output))
+            first += len(rows)
+        return sums.score().mean
+
+    def _means(self, info: ExtractorInfo | None, name: str, better: Better, variant: str, *, unit: str = "") -> None:
+        values = self.readings.values(name)
+        if not values:
+            return
+        samples = self.readings.frame_count(np.fromiter(values, np.int64, len(values)))
+        result = mean_over_videos(name, values, samples=samples, seed=self.seed, variant=variant)
+        measured = len(self.readings.measured)
+        if len(values) < measured:
+            missing = f"{measured - len(values):,} of {measured:,} videos have no {name}."
+            result = replace(result, warnings=(*result.warnings, missing))
+        self._add(result, info, BOOTSTRAP, better, unit=unit)
+
+    # Helpers
+
+    def _add(
+        self, result: MetricResult, info: ExtractorInfo | None, how: str, better: Better, *, unit: str = ""
+    ) -> None:
+        warnings = list(result.warnings)
+        if info is not None:
+            warnings += info.warnings
+        if result.n_reference is not None and self.reference is not None:
+            theirs, ours = self.reference.frames, self.readings.frames
+            if theirs != ours:
+                warnings.append(f"Generated and reference videos differ in frames: {ours} and {theirs} (None: mixed).")
+        self.made.metrics.append(
+            Metric(
+                name=result.name,
+                value=result.value,
+                interval=result.interval,
+                interval_kind=how if result.interval else "",
+                unit=unit,
+                better=better,
+                n=result.n,
+                samples=result.samples,
+                n_reference=result.n_reference,
+                frames=self.readings.frames,
+                size=self.readings.size,
+                resize="" if info is None else info.resize,
+                extractor=None if info is None else info.name,
+                extractor_sha256=None if info is None else info.sha256,
+                variant=result.variant,
+                warnings=tuple(warnings),
+            )
+        )
+
+    def _enough(self, name: str, info: ExtractorInfo, least: int, *, reference: bool = True) -> bool:
+        """Whether there are samples enough for a metric; if not, a note says so."""
+        sides = {"generated": self.readings, **({"reference": self.reference} if reference and self.reference else {})}
+        for what, side in sides.items():
+            count = side.row_count(info.key)
+            if count < least:
+                self.made.notes.append(f"{name} is left out: it needs {least} {what} samples or more, not {count}.")
+                return False
+        return True
+
+    def _parts(self, info: ExtractorInfo) -> list[np.ndarray]:
+        """The indices of each repeat that has any."""
+        indices = self.readings.with_rows(info.key)
+        part = indices * self.repeats // self.readings.total
+        return [each for number in range(self.repeats) if len(each := indices[part == number])]
+
+    def _fits(self, readings: Readings, info: ExtractorInfo) -> bool:
+        return readings.row_count(info.key) * info.width <= _MOST_NUMBERS
+
+    def _sample(self, readings: Readings, info: ExtractorInfo) -> VideoRows:
+        indices = readings.with_rows(info.key)
+        each = -(-readings.row_count(info.key) // len(indices))
+        return _video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
+
+
+def _full_name(info: ExtractorInfo, kind: str) -> str:
+    return kind if info.name in _STANDARD else f"{info.name.partition('-')[0]}-{kind}"
+
+
+def _video_rows(
+    readings: Readings, info: ExtractorInfo, indices: np.ndarray, *, limit: int | None = None, seed: int = 0
+) -> VideoRows:
+    made = VideoRows(limit, seed)
+    for index, rows in zip(indices.tolist(), readings.rows(info.key, info.width, indices), strict=True):
+        made.add(index, rows)
+    return made
+
+
+def _moments(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Moments:
+    made = Moments(info.width)
+    for rows, videos in _blocks(readings, info, indices):
+        made.update(rows, videos=videos)
+    return made
+
+
+def _blocks(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """The rows of videos in blocks of about ``_BLOCK_ROWS``, with the number of videos in each."""
+    block: list[np.ndarray] = []
+    count = 0
+    for rows in readings.rows(info.key, info.width, indices):
+        block.append(rows)
+        count += len(rows)
+        if count >= _BLOCK_ROWS:
+            yield np.concatenate(block), len(block)
+            block, count = [], 0
+    if block:
+        yield np.concatenate(block), len(block)
+
+
+def _merged(parts: Sequence[Moments]) -> Moments:
+    whole = Moments(len(parts[0].mean))
+    for each in parts:
+        whole.merge(each)
+    return whole
+
+
+def _not_negative(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if interval is None else (max(interval[0], 0.0), max(interval[1], 0.0))

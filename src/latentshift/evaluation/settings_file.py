@@ -1,0 +1,33 @@
+"""The settings of a result, in its folder: written once, and compared whenever the result is continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from latentshift.files import atomic_write_text
+
+FILE_NAME = "settings.json"
+
+
+def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a result, or check that those in the folder are equal.
+
+    Raises:
+        ValueError: if the folder's settings differ or are damaged; the message names the difference.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        atomic_write_text(path, json.dumps(settings, indent=1) + "\n")
+        return
+    try:
+        before = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is damaged; choose another output folder") from None
+    for key in sorted(before.keys() | settings.keys()):
+        if before.get(key) != settings.get(key):
+            raise ValueError(
+                f"{folder} holds a result with other settings: {key} was {before.get(key)!r} and is now "
+                f"{settings.get(key)!r}; choose another output folder"
+            )

@@ -1,0 +1,69 @@
+"""Memory does not grow with what is measured: at all captions of MSR-VTT it is what the index of the readings takes."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentshift.evaluation.protocols import summary
+from latentshift.evaluation.protocols.measure import Measurer
+from latentshift.evaluation.protocols.paper_prompts import MSRVTT_CAPTIONS
+from latentshift.evaluation.protocols.plan import Item
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.run import Worker, measure_plan
+from latentshift.evaluation.protocols.summary import summarize
+from stand_in_extractors import StandIn, StandInClip
+
+BYTES_A_VIDEO = 1000  # the index and a few numbers; the rows of a video are 6,400 below
+ROWS, WIDTH = 25, 64
+
+
+class Wide(StandIn):
+    """Rows of 6,400 bytes a video, of no work."""
+
+    def __init__(self) -> None:
+        super().__init__("inception-2015", "frame", "features", WIDTH)
+
+    def __call__(self, videos) -> np.ndarray:
+        seed = int(videos[0, 0, 0, 0, 0])
+        return np.random.default_rng(seed).random((1, ROWS, WIDTH), np.float32)
+
+
+def videos(items: Iterable[tuple[int, Item]]):
+    for index, item in items:
+        yield index, item, np.full((2, 2, 2, 3), index % 251, np.uint8), None
+
+
+def peak(folder: Path, count: int) -> int:
+    """Bytes at the most while so many videos are measured and summed up."""
+    items = [Item(f"prompt {index}", index) for index in range(count)]
+    true = [Item(file=f"{index}.mp4") for index in range(100)]
+    measurer = Measurer({"inception-2015": Wide(), "clip": StandInClip(4)})
+    measure_plan(folder / "reference", true, videos, measurer, Worker(), "reference")
+    tracemalloc.start()
+    measure_plan(folder / "readings", items, videos, measurer, Worker(), "videos")
+    readings, reference = Readings(folder / "readings", count), Readings(folder / "reference", 100)
+    made = summarize(readings, measurer.infos, reference)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert {each.name: each.n for each in made.metrics}["CLIPSIM"] == count
+    assert {each.interval_kind for each in made.metrics} == {summary.JACKKNIFE, summary.BOOTSTRAP}
+    return most
+
+
+def test_memory_does_not_grow_with_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "_MOST_NUMBERS", 2**14)
+    monkeypatch.setattr(summary, "_MOST_KERNEL_ROWS", 2**9)
+    few, many = peak(tmp_path / "few", 400), peak(tmp_path / "many", 1600)
+    assert many - few < 1200 * BYTES_A_VIDEO
+
+
+@pytest.mark.slow
+def test_memory_at_all_captions_of_msrvtt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "_MOST_KERNEL_ROWS", 2**10)
+    few, many = peak(tmp_path / "few", 6000), peak(tmp_path / "many", MSRVTT_CAPTIONS)
+    assert many - few < (MSRVTT_CAPTIONS - 6000) * BYTES_A_VIDEO
