@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
-from functools import wraps
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -30,6 +27,7 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+from latentshift.cli.resumable import ends_cleanly
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
@@ -38,27 +36,7 @@ ENGINES = ("local", "ray")
 _TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 
-def _ends_cleanly(command: Callable[..., None]) -> Callable[..., None]:
-    """SIGTERM and Ctrl-C end the command at once with one sentence; encoded clips are on disk already."""
-
-    @wraps(command)
-    def run(**arguments: Any) -> None:
-        from latentshift.preemption import SigtermHandler, Terminated  # imports nothing heavy
-
-        resumes = f"{arguments['output']} keeps the encoded clips, and the same command resumes from there"
-        try:
-            with SigtermHandler() as sigterm, sigterm.interruptible():
-                command(**arguments)
-        except Terminated:
-            raise Terminated(f"stopped by SIGTERM; {resumes}") from None
-        except KeyboardInterrupt:
-            print(f"stopped; {printable(resumes, MAX_PATH_LENGTH)}", file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    return run
-
-
-@_ends_cleanly
+@ends_cleanly("the encoded clips")
 def encode(
     source: str = SOURCE,
     options: list[str] | None = OPTIONS,

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from latentshift.cli.evaluate import extractors, report, sheet, sprites
+from latentshift.cli.evaluate import extractors, folder, msrvtt, sprites, ucf101
 from latentshift.error_text import printable
 
 
@@ -27,5 +27,6 @@ class _Verbs(TyperGroup):
 evaluate = typer.Typer(cls=_Verbs, help="Evaluate a model: metrics of its videos.", no_args_is_help=True)
 evaluate.command("sprites")(sprites.sprites)
 evaluate.command("extractors")(extractors.extractors)
-evaluate.command("report")(report.report)
-evaluate.command("sheet")(sheet.sheet)
+evaluate.command("folder")(folder.folder)
+evaluate.command("msrvtt")(msrvtt.msrvtt)
+evaluate.command("ucf101")(ucf101.ucf101)

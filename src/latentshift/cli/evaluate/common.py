@@ -1,0 +1,95 @@
+"""Shared by the protocols of ``latentshift evaluate``: extractors, processes, and what is printed and written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from latentshift.error_text import printable
+from latentshift.evaluation.protocols.choice import WORDS
+from latentshift.progress import status
+
+if TYPE_CHECKING:
+    from latentshift.evaluation.extractors.extractor import Extractor
+    from latentshift.evaluation.protocols.run import Worker
+    from latentshift.evaluation.report.schema import Metric, Report
+
+EXTRACTORS_HELP = f"Networks whose features are compared: {WORDS}."
+SEED = typer.Option(0, "--bootstrap-seed", help="Seed of the intervals' resamples.")
+
+MAX_PATH = 4096
+_MAX_SHOWN = 5
+_TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
+
+
+@contextmanager
+def workers(device: str) -> Iterator[tuple[Worker, str]]:
+    """This process among those of ``torchrun`` or ``accelerate launch``, and the device that it should use."""
+    with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
+        from accelerate import PartialState
+
+        from latentshift.evaluation.protocols.run import Worker
+
+    state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
+    own = str(state.device) if device == "auto" else device
+    yield Worker(state.process_index, state.num_processes, state.wait_for_everyone), own
+
+
+def open_extractors(keys: Sequence[str], device: str, *, shown: bool = True) -> dict[str, Extractor]:
+    """The chosen extractors by key, opened on a device."""
+    from latentshift.cli.models import quiet_libraries
+    from latentshift.evaluation.protocols.choice import parse_key
+
+    opened = {}
+    for key in keys:
+        with status(f"loading {key}", shown=shown):
+            quiet_libraries()
+            from latentshift.evaluation.extractors.load import load_extractor
+
+            name, output = parse_key(key)
+            opened[key] = load_extractor(name, device, output)
+    return opened
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Sentences on standard error."""
+    for each in notes:
+        print(f"note: {printable(each, 1000)}", file=sys.stderr)
+
+
+def print_report(report: Report, folder: Path) -> None:
+    """A line a metric, what was rejected, and where the rest is."""
+    for each in report.metrics:
+        print(metric_line(each))
+    print_notes(report.notes)
+    for rejected in report.rejected[:_MAX_SHOWN]:
+        print(f"rejected {printable(rejected.file)}: {printable(rejected.reason)}")
+    if len(report.rejected) > _MAX_SHOWN:
+        print(f"… and {len(report.rejected) - _MAX_SHOWN:,} more, all in report.json")
+    print(printable(folder / "report.json", MAX_PATH))
+
+
+def metric_line(metric: Metric) -> str:
+    """A metric as printed: value, interval, and what it rests on, then its warnings."""
+    unit = f" {metric.unit}" if metric.unit else ""
+    interval = f" [{metric.interval[0]:.4g}, {metric.interval[1]:.4g}]" if metric.interval else ""
+    facts = [f"n {metric.n:,}"]
+    if metric.n_reference is not None:
+        facts.append(f"reference {metric.n_reference:,}")
+    if metric.extractor is not None:
+        facts.append(f"{metric.extractor} {(metric.extractor_sha256 or '')[:8]}")
+    line = f"{metric.name} {metric.value:.4f}{unit}{interval}  ({', '.join(facts)})"
+    return "\n".join([line, *(f"  warning: {each}" for each in metric.warnings)])
+
+
+def own_command() -> str:
+    """The command that is running, as typed."""
+    return shlex.join(["latentshift", *sys.argv[1:]])

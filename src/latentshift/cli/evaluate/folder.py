@@ -1,0 +1,90 @@
+"""``latentshift evaluate folder``: score any system's clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from latentshift.cli.evaluate.common import (
+    EXTRACTORS_HELP,
+    MAX_PATH,
+    SEED,
+    open_extractors,
+    own_command,
+    print_notes,
+    print_report,
+    workers,
+)
+from latentshift.cli.resumable import ends_cleanly
+from latentshift.error_text import printable
+from latentshift.files import check_writable
+
+_STANDARD = ("inception-2015", "i3d", "clip")
+
+
+@ends_cleanly("what is measured")
+def folder(
+    clips: Path = typer.Argument(..., help="The folder of the clips: videos, images, or folders of frames."),
+    reference: Path | None = typer.Option(
+        None, "--reference", help="A folder of true clips, for the distances: FID, KID, FVD, KVD, CMMD."
+    ),
+    captions: Path | None = typer.Option(
+        None,
+        "--captions",
+        help="For CLIPSIM: .csv or .jsonl with file_name and text, or a text with a caption a line, found at the clips "
+        "by their metadata or names. Default: the prompts that latentshift wrote into its own clips.",
+    ),
+    output: Path = typer.Option(Path("outputs/folder"), "--output", "-o", help="Folder of the result."),
+    name: str | None = typer.Option(None, "--name", help="Name of the system in tables. Default: the folder's."),
+    frames: int = typer.Option(16, "--frames", help="Frames that are taken of each clip, evenly spaced."),
+    seconds: float | None = typer.Option(
+        None, "--seconds", help="Take them from so many first seconds of each clip. Default: from the whole clip."
+    ),
+    size: int | None = typer.Option(
+        None, "--size", help="Resize and crop to so many pixels a side before anything else. Default: as the files are."
+    ),
+    extractors: str = typer.Option("available", "--extractors", help=EXTRACTORS_HELP),
+    reading_processes: int = typer.Option(2, "--workers", help="Number of decoding processes."),
+    time_limit: float = typer.Option(60.0, "--time-limit", help="Time limit for one clip, in seconds."),
+    memory_limit: float = typer.Option(4.0, "--memory-limit", help="Memory limit for one clip, in GiB."),
+    bootstrap_seed: int = SEED,
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+) -> None:
+    """Score the clips in a folder, of whatever system; the same command resumes an interrupted evaluation."""
+    from latentshift.cli.data.common import limits_of
+    from latentshift.cli.preflight import check_device_name
+    from latentshift.evaluation.protocols.captions import captions_from_file, own_captions
+    from latentshift.evaluation.protocols.choice import choose_extractors
+    from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, own_prompts
+
+    check_device_name(device)
+    chosen_frames = FrameChoice(frames, seconds, size)
+    limits = limits_of(reading_processes, time_limit, memory_limit)
+    items = list_clips(clips)
+    true_clips = None if reference is None else (reference, list_clips(reference))
+    choice = choose_extractors(extractors, _STANDARD, frames)
+    check_writable(output / "report.json")
+    written = own_prompts(clips, items, limits)
+    captioned = own_captions(items, written) if captions is None else captions_from_file(captions, items, written)
+    with workers(device) as (worker, own_device):
+        from latentshift.evaluation.protocols.folder import folder_evaluation
+
+        if worker.is_first:
+            print_notes(choice.notes)
+            print(f"{len(items):,} clips to measure, less those in {printable(output, MAX_PATH)} already", flush=True)
+        evaluation = folder_evaluation(
+            output,
+            clips,
+            captioned,
+            true_clips,
+            chosen_frames,
+            limits,
+            open_extractors(choice.keys, own_device, shown=worker.is_first),
+            name=name or clips.resolve().name,
+            device=own_device,
+            notes=choice.notes,
+        )
+        evaluation.measure(worker)
+        if worker.is_first:
+            print_report(evaluation.report(own_command(), bootstrap_seed), output)

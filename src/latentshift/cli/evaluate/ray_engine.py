@@ -1,0 +1,108 @@
+"""Evaluation on a cluster: Ray's actors share the videos that are left, each with a model and the extractors.
+
+The folder of the result must be shared by all machines of the cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentshift.progress import progress_bar
+
+if TYPE_CHECKING:
+    from latentshift.cli.evaluate.prompted import PromptedJob
+    from latentshift.evaluation.protocols.evaluation import Evaluation
+
+_POLL_SECONDS = 1.0
+
+
+def measure_with_ray(job: PromptedJob, actors: int) -> Evaluation:
+    """Measure what is left of an evaluation.
+
+    Args:
+        job: the evaluation.
+        actors: number of them.
+
+    Returns:
+        The evaluation, complete.
+
+    Raises:
+        ValueError: if Ray is not installed, for an unknown device, or as a worker raises it.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
+    from latentshift.evaluation.protocols.evaluation import READINGS
+    from latentshift.evaluation.protocols.readings import DoneCounter
+    from latentshift.evaluation.protocols.run import Worker, left_of
+
+    job = _with_absolute_paths(job)
+    if is_own := not ray.is_initialized():
+        ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
+    device = job.model.device
+    if device == "auto":
+        device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
+    try:
+        evaluation = job.build("cpu")  # of this process: the plan, the settings and the reference
+        evaluation.settings = {**evaluation.settings, "device": device}
+        evaluation.prepare(Worker())
+        evaluation.measure_reference(Worker())
+        folder = job.output / READINGS
+        left = left_of(folder, job.plan.items)
+        pool = ray.remote(_Actor)
+        made = [pool.options(num_gpus=int(device == "cuda")).remote(job, device, number) for number in range(actors)]
+        running = [actor.measure.remote(left[number::actors]) for number, actor in enumerate(made)]
+        counter = DoneCounter(folder)
+        total = len(job.plan.items)
+        with progress_bar(total=total, initial=total - len(left), text="videos", unit="video") as bar:
+            while running:
+                ended, running = ray.wait(running, timeout=_POLL_SECONDS)
+                try:
+                    ray.get(ended)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.as_instanceof_cause() from None
+                bar.update(counter.count() - bar.n)
+    finally:
+        if is_own:
+            ray.shutdown()
+    return evaluation
+
+
+class _Actor:
+    """A worker with a model and the extractors."""
+
+    def __init__(self, job: PromptedJob, device: str, number: int) -> None:
+        self.evaluation = job.build(device, shown=False)
+        self.number = number
+
+    def measure(self, indices: list[int]) -> int:
+        """Measure some videos; returns how many."""
+        from latentshift.evaluation.protocols.evaluation import READINGS
+        from latentshift.evaluation.protocols.run import measure_share
+
+        evaluation = self.evaluation
+        generated = evaluation.generated
+        return sum(
+            1
+            for _ in measure_share(
+                evaluation.output / READINGS,
+                generated.items,
+                indices,
+                generated.make,
+                evaluation.measurer,
+                self.number,
+                generated.keep,
+            )
+        )
+
+
+def _with_absolute_paths(job: PromptedJob) -> PromptedJob:
+    """Actors run in another directory."""
+    model = job.model
+    if Path(model.model).is_dir():
+        model = replace(model, model=str(Path(model.model).absolute()))
+    adapters = {name: path.absolute() for name in ("lora", "delta") if (path := getattr(model, name)) is not None}
+    return replace(job, model=replace(model, **adapters), output=job.output.absolute())
