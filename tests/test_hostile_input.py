@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentshift.cli.data.encode import _ends_cleanly
 from latentshift.cli.generate import _read_prompts
+from latentshift.cli.resumable import ends_cleanly
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Manifest, RejectedRow, Row
 from latentshift.data.sources import list_source, parse_source
@@ -318,7 +318,7 @@ def test_sigterm_ends_encoding_with_a_sentence(tmp_path: Path) -> None:
         raise AssertionError("it goes on")
 
     with pytest.raises(Terminated, match=r"stopped by SIGTERM; .*shards keeps the encoded clips"):
-        _ends_cleanly(command)(output=tmp_path / "shards")
+        ends_cleanly("the encoded clips")(command)(output=tmp_path / "shards")
 
 
 def test_a_worker_whose_parent_has_ended_says_nothing(tmp_path: Path) -> None:
