@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from conftest import TINY_VDM_PARAMETERS
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import make_sampler
+from latentshift.files import remove
 from latentshift.video import read_metadata, read_video
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -285,6 +286,7 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     assert out.startswith("6 videos to make (seen 2, held_out 1, images 2, shift_off 1), less those in study already;")
     parts = [line.split(" ")[0] for line in out.splitlines() if "%" in line and line[0] != " "]
     assert parts == ["seen", "held_out", "images", "shift_off"]
+    assert out.splitlines()[-1] == "study/report.html"
     report = json.loads(Path("study/report.json").read_text())
     seen, _, images, _ = report["parts"]
     assert [part["n"] for part in report["parts"]] == [2, 1, 2, 1]
@@ -297,8 +299,17 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     log = Path("study/readings/seen.jsonl")
     first = log.read_text()
     log.write_text(first + first.splitlines()[0][:20])  # a kill in the middle of a line
-    assert cli(*words, "--seen", 3)[0] == 0
+    for left in ("clips", "seen.png", "report.json", "report.html"):  # as a study of an earlier version left it
+        remove(Path("study") / left)
+    code, out, _ = cli(*words, "--seen", 3)
+    assert code == 0 and out.splitlines()[-1] == "study/report.html"
     assert log.read_text().startswith(first) and len(log.read_text().splitlines()) == 3
+    report = json.loads(Path("study/report.json").read_text())
+    assert report["command"].startswith(f"latentshift evaluate sprites {sprites_model} --held-out 1")
+    files = {each["file"] for part in report["parts"] for chosen in part["examples"].values() for each in chosen}
+    assert len(files) == 7 and all(Path("study", file).is_file() for file in files)
+    assert Path("study/seen.png").is_file() and "What the model drew" in Path("study/report.html").read_text()
+    assert cli("evaluate", "report", "study", "-o", "report")[1] == "report/report.html\n"
     code, _, err = cli(*words, "--seen", 3, "--guidance", 2)
     assert code == 1 and "guidance was 7.5 and is now 2.0" in err
     shutil.copytree(sprites_model, "other")  # the same weights, read another way

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from latentshift.evaluation.estimates import mean_of
+from latentshift.evaluation.estimates import mean_of, wilson_interval
+from latentshift.evaluation.report.pages import write_result_pages
+from latentshift.evaluation.report.schema import read_report, write_report
+from latentshift.evaluation.sprite_examples import choose_examples, right_count
 from latentshift.evaluation.sprite_reader import read_clip
+from latentshift.evaluation.sprite_report import study_report
 from latentshift.evaluation.sprite_stability import measure_stability
-from latentshift.evaluation.sprites_study import PARTS, prompts_of, read_part, score_log, score_part, true_clip
+from latentshift.evaluation.sprites_study import PARTS, Part, prompts_of, read_part, score_log, score_part, true_clip
 from latentshift.evaluation.study import reconstruct
 from latentshift.pipeline import open_pipeline
+from latentshift.prompt_slug import prompt_slug
+from latentshift.video import write_video
 
-SEEN, HELD_OUT, IMAGES, _ = PARTS
+SEEN, HELD_OUT, IMAGES, SHIFT_OFF = PARTS
 COUNT = 12
 
 
@@ -83,3 +91,80 @@ def test_the_bundled_autoencoder_gives_a_clip_back() -> None:
     assert again.shape == clip.shape and again.dtype == np.uint8
     assert np.abs(again.astype(int) - clip).mean() < 6
     assert measure_stability(again).colour_drift > 0
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's folder with its pages: of true clips, of which every fourth is that of the next prompt."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def file_of(part: Part, prompt: str, seed: int) -> str:
+        return f"clips/{part.name}/{prompt_slug(prompt)}-{seed}{'.png' if part.image else '.mp4'}"
+
+    parts = []
+    for part in (SEEN, IMAGES, SHIFT_OFF):
+
+        def make(prompt: str, seed: int, part: Part = part) -> np.ndarray:
+            index = seed - part.first_seed
+            clip = true_clip(part, index + (index % 4 == 0), 64)
+            write_video(folder / file_of(part, prompt, seed), clip, metadata={"prompt": prompt, "seed": seed})
+            return clip
+
+        log = folder / "readings" / f"{part.name}.jsonl"
+        list(read_part(part, COUNT, 64, make, log))
+        examples = choose_examples(part, COUNT, 64, log)
+        for each in (each for chosen in examples.values() for each in chosen):
+            each["file"] = file_of(part, each["prompt"], each["seed"])
+        scores = score_log(part, COUNT, 64, log)
+        of_true = {"reader_on_true_clips": scores, "true_clips": {"rendered": scores, "through_autoencoder": scores}}
+        parts.append({"part": asdict(part), **scores, **of_true, "examples": examples})
+    settings = {"contents": "0" * 64, "steps": 2, "sampler": "DDPMScheduler"}
+    write_report(folder, study_report("<model>", settings, parts, command="latentshift x", frames=16, size=64))
+    write_result_pages(folder)
+    return folder
+
+
+def test_the_best_and_the_worst_are_told_by_what_was_read(study: Path) -> None:
+    examples = choose_examples(SEEN, COUNT, 64, study / "readings" / "seen.jsonl")
+    assert [each["index"] for each in examples["first"]] == [0, 1, 2, 3]
+    assert all(right_count(each) == 4 for each in examples["best"])
+    rights = [right_count(each) for each in examples["worst"]]
+    assert rights == sorted(rights, reverse=True) and rights[-3:] != [4] * 3
+    assert {each["index"] for each in examples["worst"][-3:]} == {0, 4, 8}
+    assert not {each["index"] for each in examples["best"]} & {each["index"] for each in examples["worst"]}
+    assert choose_examples(SEEN, 1, 64, study / "readings" / "seen.jsonl")["best"] == []
+
+
+def test_the_report_holds_each_share_with_its_wilson_interval(study: Path) -> None:
+    report = read_report(study)
+    everything = report.metric("all right (seen)")
+    assert everything.value == pytest.approx(75.0) and (everything.n, everything.unit) == (COUNT, "%")
+    assert everything.interval == pytest.approx([100 * bound for bound in wilson_interval(9, COUNT)])
+    assert report.metric("motion (images)") is None and report.metric("colour drift (seen)").value == 0
+    assert report.system.contents == "0" * 64 and report.settings["n"] == {"seen": 12, "images": 12, "shift_off": 12}
+    assert [part["n"] for part in report.model_extra["parts"]] == [12, 12, 12]
+    assert len(report.videos) == 16 and all((study / each.file).is_file() for each in report.videos)
+
+
+def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_was_right(study: Path) -> None:
+    page = (study / "report.html").read_text()
+    said = unescape(page)
+    assert "9 of 12 videos (75 %) show everything that their sentence asks for" in said
+    assert "How well <model> draws sprites" in said and "<model>" not in page
+    for heading in ("What was asked", "What the model drew", "Motion by motion", "What the numbers mean"):
+        assert f"{heading}</h2>" in page
+    assert "Few videos (seen combinations 12, single frames 12)" in said
+    assert "without: " in said and "with the shift: " in said  # the same prompt and seed
+    assert page.count("<video ") == 12 + 2 * 4 and page.count('src="data:image/png') == 12
+    with (study / "tables" / "shares.csv").open() as file:
+        rows = {row["in %"]: row for row in csv.DictReader(file)}
+    assert rows["Seen combinations"]["all right"] == "75.0" and rows["Reader on true videos"]["N"] == "12"
+    assert {path.stem for path in (study / "plots").iterdir()} >= {"motions", "shares-seen", "colour-drift"}
+
+
+def test_a_report_without_a_studys_parts_is_refused_as_a_sprites_page(study: Path, tmp_path: Path) -> None:
+    report = json.loads((study / "report.json").read_text())
+    del report["parts"][0]["joint"]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r"is no sprites study: 0\.joint: is required"):
+        write_result_pages(tmp_path)

@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
+from latentshift.clip_folder import find_clips, inspect_clip
 from latentshift.prompt_slug import prompt_slug
 from latentshift.study.broken_twin import break_clip
-from latentshift.study.clip_folder import find_clips, inspect_clip
 from latentshift.study.make import MadeStudy, make_study
 from latentshift.study.settings import Question, StudySettings
 from latentshift.study.store import Store
@@ -112,7 +112,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(systems: dict[str, Path], t
     (tmp_path / "empty").mkdir()
     refused("holds no clips", systems={**systems, "third": tmp_path / "empty"})
     shutil.copy(next(theirs.glob("two*")), theirs / "two_dots.gif")
-    refused(r'theirs holds 2 clips of the prompt "two dots", and a study takes one: two dots-0.gif, two_dots.gif')
+    refused(r'theirs holds 2 clips of the prompt "two dots", where one is wanted: two dots-0.gif, two_dots.gif')
     (theirs / "two_dots.gif").write_bytes(b"no picture")
     refused("two_dots.gif can't be decoded")
     with pytest.raises(FileExistsError, match="exists already"):

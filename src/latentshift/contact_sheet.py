@@ -47,14 +47,14 @@ def contact_sheet(
 
     from PIL import Image, ImageDraw, ImageFont
 
-    strips = [_strip(clip, columns, scale) for clip in rows]
+    strips = [_strip(clip[chosen_frames(len(clip), columns)], scale) for clip in rows]
     width = max(strip.shape[1] for strip in strips)
     if captions is not None:
         width = max(width, MIN_CAPTION_WIDTH)
     font_size = min(max(width // 50, 14), 40)  # readable even if a wide sheet is shown smaller
     font = ImageFont.load_default(size=font_size)
     line_height = round(1.3 * font_size)
-    lines = [_wrap(caption, font, width) for caption in captions or [""] * len(rows)]
+    lines = [wrap_text(caption, font, width) for caption in captions or [""] * len(rows)]
     heights = [len(text) * line_height + strip.shape[0] for text, strip in zip(lines, strips, strict=True)]
 
     sheet = Image.new("RGB", (width + 2 * GAP, sum(heights) + 4 * GAP * (len(rows) - 1) + 2 * GAP), PAPER)
@@ -93,16 +93,20 @@ def side_by_side(clips: Sequence[np.ndarray], columns: int = 4, scale: int = 1) 
     return np.pad(grid, odd, constant_values=PAPER[0])
 
 
-def _strip(clip: np.ndarray, columns: int, scale: int) -> np.ndarray:
-    """The selected frames of a clip side by side, uint8 (H, W', 3)."""
-    chosen = np.rint(np.linspace(0, len(clip) - 1, min(columns, len(clip)))).astype(int)
-    shown = clip[chosen].repeat(scale, axis=1).repeat(scale, axis=2)
+def chosen_frames(count: int, columns: int) -> np.ndarray:
+    """Indices of the frames that a sheet shows of ``count``: evenly spaced, the first and the last included."""
+    return np.rint(np.linspace(0, count - 1, min(columns, count))).astype(int)
+
+
+def _strip(frames: np.ndarray, scale: int) -> np.ndarray:
+    """Frames side by side, uint8 (H, W', 3)."""
+    shown = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     spaced = np.pad(shown, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=PAPER[0])
     return np.ascontiguousarray(np.concatenate(list(spaced), axis=1)[:, :-GAP])
 
 
-def _wrap(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Wrap a caption to ``width`` pixels."""
+def wrap_text(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """The lines of a caption, none wider than ``width`` pixels."""
     lines: list[str] = []
     for word in caption.split():
         longer = f"{lines[-1]} {word}" if lines else word

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
-from latentshift.bounded_read import read_text_bounded
+from latentshift.cli.prompts_file import read_prompts_file
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import is_shown, status
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
 
 _REMEDY = "set the terminal to UTF-8, or use --prompts-file"
-_MAX_PROMPTS_FILE = 2**22  # bytes
 _MAX_PATH = 4096
 
 
@@ -164,8 +162,7 @@ def generate(
 def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     sentences = list(prompts)
     if file is not None:
-        text = read_text_bounded(file, _MAX_PROMPTS_FILE, "the prompts file")
-        sentences += [line.rstrip("\n") for line in io.StringIO(text, newline=None) if line.strip()]
+        sentences += read_prompts_file(file)
     if not sentences:
         raise ValueError('give a prompt, e.g. latentshift generate "a red star circling on a navy background"')
     if not all(sentence.strip() for sentence in sentences):

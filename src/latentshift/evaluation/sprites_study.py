@@ -73,7 +73,7 @@ def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) 
     Raises:
         ValueError: if the log has readings of other prompts.
     """
-    readings = _load(log)
+    readings = load_readings(log)
     atomic_write_text(
         log, "".join(json.dumps(reading) + "\n" for reading in readings)
     )  # drops a line cut short by a kill
@@ -110,7 +110,7 @@ def score_log(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
         counts as ``missing`` in the means; one that was read before they were measured is in neither count.
     """
     sprites = [sprite for sprite, _, _ in prompts_of(part, count, size)]
-    readings = _load(log)[:count]
+    readings = load_readings(log)[:count]
     scores = _score(readings, sprites)
     if not part.image:
         asked = {motion: [index for index, each in enumerate(sprites) if each.motion == motion] for motion in MOTIONS}
@@ -138,7 +138,12 @@ def true_clip(part: Part, index: int, size: int) -> np.ndarray:
     return world.frame(index)[0][None] if part.image else world[index][0]
 
 
-def _load(log: Path) -> list[dict[str, Any]]:
+def load_readings(log: Path) -> list[dict[str, Any]]:
+    """The readings of a log, without a line that a kill cut short; none if there is no log.
+
+    Raises:
+        ValueError: for a damaged line.
+    """
     if not log.exists():
         return []
     lines = log.read_text().splitlines(keepends=True)

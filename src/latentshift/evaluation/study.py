@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ import numpy as np
 import torch
 
 from latentshift.contact_sheet import contact_sheet
+from latentshift.evaluation.report.schema import write_report
+from latentshift.evaluation.sprite_examples import choose_examples
+from latentshift.evaluation.sprite_report import study_report
 from latentshift.evaluation.sprites_study import (
     PARTS,
     Part,
@@ -22,13 +24,13 @@ from latentshift.evaluation.sprites_study import (
     score_part,
     true_clip,
 )
-from latentshift.files import atomic_write_text
 from latentshift.frame_context import frames_independent
 from latentshift.models.autoencoder import mean_latents
 from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar, status
-from latentshift.video import as_clip, to_uint8, to_unit, write_video
+from latentshift.prompt_slug import prompt_slug
+from latentshift.video import as_clip, check_output, read_video, to_uint8, to_unit, write_video
 
 _SHEET_ROWS = 16
 SCORES = ("background", "colour", "motion", "thing", "joint")
@@ -36,6 +38,8 @@ SCORES = ("background", "colour", "motion", "thing", "joint")
 
 class Study:
     """A sprites study in a folder; repeating it resumes where it was interrupted.
+
+    Every clip is kept in ``clips/``, in a folder for each part, under names as ``latentshift generate`` gives them.
 
     Args:
         pipeline: to evaluate, with its sampler.
@@ -47,6 +51,7 @@ class Study:
 
     Raises:
         ValueError: for invalid settings, or if the folder holds a study with other settings.
+        OSError: if no clips can be written there.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Study:
         self.true_clips = true_clips
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
+        self.fps = float(pipeline.config.fps)
+        check_output(output / "clips" / "clip.mp4", pipeline.config.num_frames, fps=self.fps)
         with status("reading the model's weights"):
             contents = model_fingerprint(*pipeline.components.values())
         self.settings = {
@@ -83,43 +90,78 @@ class Study:
             self.settings["noise_share"] = pipeline.config.noise_share
         check_or_write_settings(output, self.settings)
 
-    def scores(self, counts: Mapping[str, int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def scores(self, counts: Mapping[str, int], command: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and scores of each part, as soon as it is scored; ``report.json`` is written at the end.
 
         Args:
             counts: number of videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 skips it.
+            command: that makes the study, for the report.
         """
-        report: dict[str, Any] = {"model": self.name, "settings": self.settings, "parts": []}
+        parts = []
         for part in PARTS:
             if counts.get(part.name):
-                report["parts"].append(self._read(part, counts[part.name]))
-                yield part.name, report["parts"][-1]
-        atomic_write_text(self.output / "report.json", json.dumps(report, indent=1) + "\n")
+                parts.append(self._read(part, counts[part.name]))
+                yield part.name, parts[-1]
+        frames, size = self.pipeline.config.num_frames, self.pipeline.sample_size
+        report = study_report(self.name, self.settings, parts, command=command, frames=frames, size=size)
+        write_report(self.output, report)
 
     def _read(self, part: Part, count: int) -> dict[str, Any]:
-        def generate(prompt: str, seed: int) -> np.ndarray:
-            return self._generate(prompt, seed, part)
-
         size = self.pipeline.sample_size
         log = self.output / "readings" / f"{part.name}.jsonl"
-        picture = self.output / f"{part.name}.png"
-        first: list[np.ndarray] = []
-        shown = min(_SHEET_ROWS, count)
+
+        def generate(prompt: str, seed: int) -> np.ndarray:
+            # Before its reading, so that what has been read has a clip.
+            return self._generate_and_keep(prompt, seed, part)
+
         videos = read_part(part, count, size, generate, log)
         bar = progress_bar(videos, total=count, text=part.name, unit="video")
-        for index, video in enumerate(bar):
-            if video is not None and index < shown:
-                first.append(video)
-        wanted = prompts_of(part, shown, size)
-        if len(first) < shown and not picture.exists():  # an interrupted run has read some of them
-            again = progress_bar(wanted, text=f"{part.name}: picture", unit="video", leave=False)
-            first = [generate(prompt, seed) for _, prompt, seed in again]
-        if len(first) == shown:
-            write_video(picture, contact_sheet(first, [prompt for _, prompt, _ in wanted], columns=16)[None])
+        made = [index for index, video in enumerate(bar) if video is not None]
+        self._draw_sheet(part, min(_SHEET_ROWS, count), made)
         return {
             **score_part(part, count, size, log),
             "true_clips": self._read_true_clips(part, min(count, self.true_clips)),
+            "examples": self._examples(part, count, log),
         }
+
+    def _draw_sheet(self, part: Part, rows: int, made: Sequence[int]) -> None:
+        """Write the picture of a part's first videos, unless it is there and none of them is new."""
+        picture = self.output / f"{part.name}.png"
+        if picture.exists() and not any(index < rows for index in made):
+            return
+        wanted = prompts_of(part, rows, self.pipeline.sample_size)
+        bar = progress_bar(wanted, text=f"{part.name}: picture", unit="video", leave=False)
+        clips = [read_video(self._kept_clip(prompt, seed, part))[0] for _, prompt, seed in bar]
+        write_video(picture, contact_sheet(clips, [prompt for _, prompt, _ in wanted], columns=16)[None])
+
+    def _examples(self, part: Part, count: int, log: Path) -> dict[str, list[dict[str, Any]]]:
+        """The part's first, best and worst videos, with the files of their clips relative to the study's folder."""
+        examples = choose_examples(part, count, self.pipeline.sample_size, log)
+        for each in progress_bar(
+            [each for chosen in examples.values() for each in chosen],
+            text=f"{part.name}: examples",
+            unit="video",
+            leave=False,
+        ):
+            each["file"] = self._kept_clip(each["prompt"], each["seed"], part).relative_to(self.output).as_posix()
+        return examples
+
+    def _kept_clip(self, prompt: str, seed: int, part: Part) -> Path:
+        """The file of a clip, generated again where a study of an earlier version kept none."""
+        path = self._clip_path(prompt, seed, part)
+        if not path.exists():
+            self._generate_and_keep(prompt, seed, part)
+        return path
+
+    def _generate_and_keep(self, prompt: str, seed: int, part: Part) -> np.ndarray:
+        video = self._generate(prompt, seed, part)
+        path = self._clip_path(prompt, seed, part)
+        write_video(path, video, fps=self.fps, metadata={"prompt": prompt, "seed": seed, "model": self.name})
+        return video
+
+    def _clip_path(self, prompt: str, seed: int, part: Part) -> Path:
+        suffix = ".png" if part.image else ".mp4"
+        return self.output / "clips" / part.name / f"{prompt_slug(prompt)}-{seed}{suffix}"
 
     def _read_true_clips(self, part: Part, count: int) -> dict[str, Any]:
         """The scores of the true clips of a part's prompts, as they are rendered and through the autoencoder."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
+from latentshift.clip_folder import ClipInfo, find_clips, inspect_clip
 from latentshift.error_text import printable
 from latentshift.files import atomic_write, check_writable
 from latentshift.progress import progress_bar
 from latentshift.study.broken_twin import twin_suffix, write_broken_twin
-from latentshift.study.clip_folder import ClipInfo, find_clips, inspect_clip
 from latentshift.study.database import create_database
 from latentshift.study.design import write_design
 from latentshift.study.seeded import seeded

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,22 +14,45 @@ from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
+# Of the number of videos of each part, and of steps.
+_FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128, "steps": 100}
+_QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4, "steps": 25}
+
+
+def _defaults(name: str) -> str:
+    return f"Default: {_FULL[name]}, with --quick {_QUICK[name]}."
+
 
 def sprites(
     model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
     variant: str | None = typer.Option(
         None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
     ),
-    output: Path = typer.Option(
-        Path("outputs/study"), "--output", "-o", help="Folder for readings, report and pictures."
+    output: Path | None = typer.Option(
+        None,
+        "--output",
+        "-o",
+        help="Folder for report.html, report.json, readings, clips and pictures. Default: outputs/study, with --quick "
+        "outputs/study-quick.",
     ),
-    seen: int = typer.Option(
-        512, "--seen", help="Number of videos of (colour, thing, motion) triples in the training set."
+    quick: bool = typer.Option(
+        False, "--quick", help="A look in minutes: fewer videos and steps, unless they are given too."
     ),
-    held_out: int = typer.Option(512, "--held-out", help="Number of videos of held-out triples."),
-    images: int = typer.Option(512, "--images", help="Number of single-frame images."),
-    shift_off: int = typer.Option(128, "--shift-off", help="Number of videos with the temporal shift switched off."),
-    steps: int = typer.Option(100, "--steps", help="Sampling steps."),
+    seen: int | None = typer.Option(
+        None,
+        "--seen",
+        help=f"Number of videos of (colour, thing, motion) triples in the training set. {_defaults('seen')}",
+    ),
+    held_out: int | None = typer.Option(
+        None, "--held-out", help=f"Number of videos of held-out triples. {_defaults('held_out')}"
+    ),
+    images: int | None = typer.Option(None, "--images", help=f"Number of single-frame images. {_defaults('images')}"),
+    shift_off: int | None = typer.Option(
+        None,
+        "--shift-off",
+        help=f"Number of videos with the temporal shift switched off. {_defaults('shift_off')}",
+    ),
+    steps: int | None = typer.Option(None, "--steps", help=f"Sampling steps. {_defaults('steps')}"),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
     sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
@@ -36,7 +61,13 @@ def sprites(
     """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
     from latentshift.cli.preflight import check_generation
 
-    counts = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
+    given = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off, "steps": steps}
+    counts = {
+        name: default if (value := given[name]) is None else value
+        for name, default in (_QUICK if quick else _FULL).items()
+    }
+    steps = counts.pop("steps")
+    output = output or Path("outputs/study-quick" if quick else "outputs/study")
     if min(counts.values()) < 0:
         raise ValueError("the number of videos of a part must be 0 or more")
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
@@ -54,10 +85,13 @@ def sprites(
     from latentshift.evaluation.study import Study
 
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-    for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts):
+    from latentshift.evaluation.report.pages import write_result_pages
+
+    command = shlex.join(["latentshift", *sys.argv[1:]])
+    for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts, command):
         for line in _lines(part, scores):
             print(line)
-    print(printable(output / "report.json", 4096))
+    print(printable(write_result_pages(output), 4096))
 
 
 def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:

@@ -62,7 +62,7 @@ def find_clips(folder: Path, prompts: Sequence[str]) -> tuple[dict[str, Path], l
         if len(paths) > 1:
             names = printable(", ".join(path.name for path in paths))
             raise ValueError(
-                f"the folder {folder} holds {len(paths)} clips of the prompt {_quoted(prompt)}, and a study takes one: "
+                f"the folder {folder} holds {len(paths)} clips of the prompt {_quoted(prompt)}, where one is wanted: "
                 f"{names}"
             )
     return {prompt: path for prompt, (path,) in found.items()}, unused
@@ -89,7 +89,7 @@ def inspect_clip(path: Path) -> ClipInfo:
 
 
 def _prompt_of(path: Path, by_slug: dict[str, list[str]]) -> str | None:
-    """The prompt in the metadata, which may be none of the study's; else the one that the name fits, if any."""
+    """The prompt in the metadata, which may be none of those wanted; else the one that the name fits, if any."""
     written = read_metadata(path).get("prompt")
     if isinstance(written, str):
         return written

@@ -1,0 +1,46 @@
+"""``latentshift evaluate sheet``: one prompt, one row of frames a system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from latentshift.cli.named_folders import HELP, named_folders
+from latentshift.cli.prompts_file import read_prompts_file
+from latentshift.error_text import printable
+
+
+def sheet(
+    systems: list[str] = typer.Argument(..., metavar="FOLDER...", help=HELP),
+    prompts: list[str] | None = typer.Option(None, "--prompt", help="A prompt of the clips; may be repeated."),
+    prompts_file: Path | None = typer.Option(None, "--prompts", help="A text file with one prompt per line."),
+    output: Path = typer.Option(Path("outputs/sheet.png"), "--output", "-o", help="The picture, a .png."),
+    columns: int = typer.Option(8, "--columns", help="Number of frames of each clip."),
+    height: int | None = typer.Option(
+        None, "--height", help="Height of a frame in pixels. Default: that of the tallest clip, at least 96."
+    ),
+) -> None:
+    """Draw a comparison sheet, like the paper's Figs. 4 to 7 and 9, from folders of clips."""
+    from latentshift.video import check_output, write_video
+
+    wanted = [*(prompts or []), *(read_prompts_file(prompts_file) if prompts_file else [])]
+    wanted = list(dict.fromkeys(wanted))
+    if not wanted:
+        raise ValueError('give the prompts of the clips: --prompt "a red star", or --prompts FILE')
+    if columns < 1:
+        raise ValueError(f"--columns must be 1 or more, not {columns}")
+    if height is not None and not 8 <= height <= 2048:
+        raise ValueError(f"--height must be from 8 to 2048 pixels, not {height}")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"-o must name a .png, not {output}")
+    check_output(output, 1)
+    folders = named_folders(systems)
+    for folder in folders.values():
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}")
+    from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
+
+    picture = comparison_sheet(wanted, read_clips(folders, wanted), columns, height)
+    write_video(output, picture[None], metadata={"prompts": wanted, "systems": list(folders)})
+    print(printable(output, 4096))

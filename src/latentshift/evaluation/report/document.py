@@ -1,0 +1,147 @@
+"""What a page says, before it becomes Markdown or HTML: a title, and blocks in their order. Text is plain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentshift.evaluation.report.plot import Plot
+from latentshift.evaluation.report.table import Table
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section, or with ``level`` 3 a part of one."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """Sentences that a reader must not miss."""
+
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A number to be seen first.
+
+    Attributes:
+        value: with its unit.
+        label: what it is.
+        note: its interval and N.
+        anchor: of the settings that made it.
+    """
+
+    value: str
+    label: str
+    note: str = ""
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class KeyNumbers:
+    """Numbers side by side."""
+
+    numbers: tuple[KeyNumber, ...]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that plays.
+
+    Attributes:
+        path: of its file; None if there is none.
+        caption: its prompt.
+        note: what is measured of it.
+        good: what is right with it, in a few words.
+        bad: what is wrong with it, in a few words.
+    """
+
+    path: Path | None
+    caption: str
+    note: str = ""
+    good: str = ""
+    bad: str = ""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips in rows.
+
+    Attributes:
+        clips: in their order.
+        columns: of a row, where clips in one column belong together; None fills rows as wide as they are.
+        pixelated: whether single pixels are shown as squares, as suits small clips.
+    """
+
+    clips: tuple[Clip, ...]
+    columns: int | None = None
+    pixelated: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, with what it shows for those who can't see it."""
+
+    path: Path
+    alt: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values.
+
+    Attributes:
+        title: of the list.
+        items: (name, value).
+        anchor: that numbers link to.
+        folded: whether a page shows the title alone at first.
+    """
+
+    title: str
+    items: tuple[tuple[str, str], ...]
+    anchor: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """A command."""
+
+    text: str
+
+
+Block = Heading | Paragraph | Warnings | KeyNumbers | Clips | Picture | Facts | Code | Table | Plot
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole page.
+
+    Attributes:
+        title: its heading.
+        lead: what it comes to, in a sentence or two.
+        blocks: in their order.
+    """
+
+    title: str
+    lead: str
+    blocks: tuple[Block, ...]
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [block for block in self.blocks if isinstance(block, Table)]
+
+    def plots(self) -> list[Plot]:
+        """All plots."""
+        return [block for block in self.blocks if isinstance(block, Plot)]

@@ -1,0 +1,168 @@
+"""A document as one HTML page that needs nothing else: styles, plots and clips are within it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from html import escape
+from pathlib import Path
+
+from latentshift.evaluation.report.document import (
+    Block,
+    Clip,
+    Clips,
+    Code,
+    Document,
+    Facts,
+    Heading,
+    KeyNumber,
+    KeyNumbers,
+    Paragraph,
+    Picture,
+    Warnings,
+)
+from latentshift.evaluation.report.media import MediaBudget, is_video
+from latentshift.evaluation.report.plot import Plot, to_svg
+from latentshift.evaluation.report.table import Cell, Table
+from latentshift.evaluation.report.table_files import to_csv, to_latex
+
+# Of all that a page could load or run, only what stands in it, and files beside it.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self' file:; media-src data: 'self' file:; "
+    "script-src 'sha256-{digest}'"
+)
+
+
+def to_html(document: Document, media: MediaBudget) -> str:
+    """The page; ``media`` places its clips and pictures."""
+    return "".join(_page(document, media))
+
+
+def _page(document: Document, media: MediaBudget) -> Iterator[str]:
+    style, script = _shipped("page.css"), _shipped("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    yield (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY.format(digest=digest)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(document.title)}</title>'
+        f"<style>{style}</style></head><body><main><h1>{escape(document.title)}</h1>"
+        f'<p class="lead">{escape(document.lead)}</p>'
+    )
+    headings = [block for block in document.blocks if isinstance(block, Heading) and block.level == 2]
+    if len(headings) > 2:
+        links = "".join(f'<a href="#{_anchor(number)}">{escape(each.text)}</a>' for number, each in enumerate(headings))
+        yield f'<nav aria-label="Sections">{links}</nav>'
+    for block in document.blocks:
+        if isinstance(block, Heading) and block.level == 2:
+            yield f'<h2 id="{_anchor(headings.index(block))}">{escape(block.text)}</h2>'
+        else:
+            yield from _block(block, media)
+    yield f'</main><button id="play" hidden></button><script>{script}</script></body></html>\n'
+
+
+@cache
+def _shipped(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _anchor(number: int) -> str:
+    return f"section-{number + 1}"
+
+
+def _block(block: Block, media: MediaBudget) -> Iterator[str]:
+    match block:
+        case Heading(text):
+            yield f"<h3>{escape(text)}</h3>"
+        case Paragraph(text):
+            yield f"<p>{escape(text)}</p>"
+        case Warnings(sentences):
+            yield from ('<ul class="warnings">', *(f"<li>{escape(each)}</li>" for each in sentences), "</ul>")
+        case KeyNumbers(numbers):
+            yield from ('<div class="tiles">', *map(_tile, numbers), "</div>")
+        case Clips(clips, columns, pixelated):
+            style = f' style="--columns:{columns}"' if columns else ""
+            kind = f"clips{' grouped' if columns else ''}{' pixelated' if pixelated else ''}"
+            scroll = "scroll" if columns else ""
+            yield f'<div class="{scroll}"><div class="{kind}"{style}>'
+            for clip in clips:
+                yield from _clip(clip, media)
+            yield "</div></div>"
+        case Picture(path, alt):
+            source = media.source(path)
+            if source:
+                yield f'<div class="sheet" tabindex="0"><img src="{escape(source)}" alt="{escape(alt)}"></div>'
+        case Facts():
+            yield from _facts(block)
+        case Code(text):
+            yield f"<pre>{escape(text)}</pre>"
+        case Plot():
+            yield f"<figure><figcaption>{escape(block.heading)}</figcaption>{to_svg(block)}</figure>"
+        case Table():
+            yield from _table(block)
+
+
+def _tile(number: KeyNumber) -> str:
+    value = _linked(escape(number.value), number.anchor)
+    note = f"<small>{escape(number.note)}</small>" if number.note else ""
+    return f"<div><strong>{value}</strong><span>{escape(number.label)}</span>{note}</div>"
+
+
+def _clip(clip: Clip, media: MediaBudget) -> Iterator[str]:
+    source = None if clip.path is None else media.source(clip.path)
+    name = escape(clip.caption, quote=True)
+    yield "<figure>"
+    if source is None or clip.path is None:
+        yield '<div class="gone">no clip was kept</div>'
+    elif is_video(clip.path):
+        yield f'<video src="{escape(source)}" aria-label="{name}" autoplay loop muted playsinline></video>'
+    else:
+        yield f'<img src="{escape(source)}" alt="{name}">'
+    yield f"<figcaption>{escape(clip.caption)}"
+    for kind, text in (("note", clip.note), ("good", clip.good), ("bad", clip.bad)):
+        if text:
+            yield f'<span class="{kind}">{escape(text)}</span>'
+    yield "</figcaption></figure>"
+
+
+def _facts(facts: Facts) -> Iterator[str]:
+    anchor = f' id="{escape(facts.anchor)}"' if facts.anchor else ""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items)
+    if facts.folded:
+        yield f"<details{anchor}><summary>{escape(facts.title)}</summary><dl>{items}</dl></details>"
+    else:
+        yield f"<section{anchor}><h3>{escape(facts.title)}</h3><dl>{items}</dl></section>"
+
+
+def _table(table: Table) -> Iterator[str]:
+    title = escape(table.title)
+    yield f'<p class="caption">{title}</p><div class="scroll" tabindex="0"><table aria-label="{title}"><thead><tr>'
+    words = [any(row[place].text[:1].isalpha() for row in table.rows) for place in range(len(table.columns))]
+    kinds = [' class="words"' if each else "" for each in words]
+    for kind, name in zip(kinds, table.columns, strict=True):
+        yield f'<th scope="col"{kind}>{escape(name)}</th>'
+    yield "</tr></thead><tbody>"
+    for first, *rest in table.rows:
+        yield f'<tr><th scope="row">{_cell(first)}</th>'
+        yield from (f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
+        yield "</tr>"
+    yield "</tbody></table></div>"
+    if table.notes:
+        yield from ('<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in table.notes), "</ul>")
+    yield (
+        f'<details class="exports"><summary>as LaTeX and CSV</summary><pre tabindex="0">{escape(to_latex(table))}</pre>'
+        f'<pre tabindex="0">{escape(to_csv(table))}</pre></details>'
+    )
+
+
+def _cell(cell: Cell) -> str:
+    text = _linked(escape(cell.text), cell.anchor)
+    if cell.strong:
+        text = f"<b>{text}</b>"
+    return f"{text}<small>{escape(cell.detail)}</small>" if cell.detail else text
+
+
+def _linked(text: str, anchor: str) -> str:
+    return f'<a href="#{escape(anchor)}">{text}</a>' if anchor else text

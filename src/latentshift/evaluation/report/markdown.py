@@ -1,0 +1,96 @@
+"""A document as Markdown; clips and plots are files beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from latentshift.evaluation.report.document import (
+    Block,
+    Clips,
+    Code,
+    Document,
+    Facts,
+    Heading,
+    KeyNumbers,
+    Paragraph,
+    Picture,
+    Warnings,
+)
+from latentshift.evaluation.report.media import relative_url
+from latentshift.evaluation.report.plot import Plot
+from latentshift.evaluation.report.table import Cell, Table
+
+PLOTS = "plots"  # folder of the plots' files
+
+
+def to_markdown(document: Document, folder: Path) -> str:
+    """The document, for a file in ``folder``."""
+    parts = [f"# {escape_markdown(document.title)}", escape_markdown(document.lead)]
+    for block in document.blocks:
+        parts += _block(block, folder)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Text in one line in which no letter is a mark of Markdown or HTML."""
+    line = re.sub(r"([\\`*_{}\[\]|#])", r"\\\1", " ".join(text.split()))
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _block(block: Block, folder: Path) -> Iterator[str]:
+    match block:
+        case Heading(text, level):
+            yield f"{'#' * level} {escape_markdown(text)}"
+        case Paragraph(text):
+            yield escape_markdown(text)
+        case Warnings(sentences):
+            yield "\n".join(f"> {escape_markdown(each)}\n>" for each in sentences).rstrip(">\n")
+        case KeyNumbers(numbers):
+            yield "\n".join(
+                f"- **{_linked(escape_markdown(each.value), each.anchor)}** {escape_markdown(each.label)}"
+                + (f" ({escape_markdown(each.note)})" if each.note else "")
+                for each in numbers
+            )
+        case Clips(clips):
+            lines = []
+            for clip in clips:
+                told = "; ".join(escape_markdown(each) for each in (clip.note, clip.good, clip.bad) if each)
+                caption = escape_markdown(clip.caption)
+                link = caption if clip.path is None else f"[{caption}]({relative_url(clip.path, folder)})"
+                lines.append(f"- {link}" + (f": {told}" if told else ""))
+            yield "\n".join(lines)
+        case Picture(path, alt):
+            yield f"![{escape_markdown(alt)}]({relative_url(path, folder)})"
+        case Facts(title, items, anchor):
+            mark = f'<a id="{anchor}"></a>' if anchor else ""
+            yield f"### {mark}{escape_markdown(title)}"
+            yield "\n".join(f"- {escape_markdown(name)}: {escape_markdown(value)}" for name, value in items)
+        case Code(text):
+            yield "    " + " ".join(text.split())
+        case Plot():
+            yield f"{escape_markdown(block.heading)}:"
+            yield f"![{escape_markdown(block.title)}]({PLOTS}/{block.name}.svg)"
+        case Table():
+            yield f"**{escape_markdown(block.title)}**"
+            yield "\n".join(_table(block))
+            yield "\n".join(f"- {escape_markdown(note)}" for note in block.notes)
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"| {' | '.join(map(escape_markdown, table.columns))} |"
+    yield "|---" + "|---:" * (len(table.columns) - 1) + "|"
+    for row in table.rows:
+        yield f"| {' | '.join(map(_cell, row))} |"
+
+
+def _cell(cell: Cell) -> str:
+    text = _linked(escape_markdown(cell.text), cell.anchor)
+    if cell.strong:
+        text = f"**{text}**"
+    return f"{text} ({cell.detail})" if cell.detail else text
+
+
+def _linked(text: str, anchor: str) -> str:
+    return f"[{text}](#{anchor})" if anchor else text

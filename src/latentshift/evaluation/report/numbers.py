@@ -1,0 +1,26 @@
+"""How numbers are shown: as many decimals as the field prints, the same for a value and its interval."""
+
+from __future__ import annotations
+
+NOTHING = "–"
+ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
+
+
+def decimals(value: float, unit: str = "") -> int:
+    """1 for percentages, levels and from 100 on, 2 from 1 on, 4 below."""
+    if unit in ("%", "levels") or abs(value) >= 100:
+        return 1
+    return 2 if abs(value) >= 1 else 4
+
+
+def format_number(value: float | None, unit: str = "") -> str:
+    """A value without its unit; a dash for None."""
+    return NOTHING if value is None else f"{value:.{decimals(value, unit)}f}"
+
+
+def format_interval(value: float, interval: tuple[float, float] | None, unit: str = "") -> str:
+    """``60.7 … 71.5`` with the decimals of the value; empty without an interval."""
+    if interval is None:
+        return ""
+    places = decimals(value, unit)
+    return f"{interval[0]:.{places}f} … {interval[1]:.{places}f}"

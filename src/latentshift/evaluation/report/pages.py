@@ -1,0 +1,57 @@
+"""Writes what people look at: ``report.md``, ``report.html``, and each table and plot as files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from latentshift.evaluation.report.comparison_page import comparison_page
+from latentshift.evaluation.report.document import Document
+from latentshift.evaluation.report.html_page import to_html
+from latentshift.evaluation.report.markdown import PLOTS, to_markdown
+from latentshift.evaluation.report.media import MediaBudget
+from latentshift.evaluation.report.plot import to_svg
+from latentshift.evaluation.report.results import load_results
+from latentshift.evaluation.report.schema import FILE_NAME
+from latentshift.evaluation.report.sprites_page import sprites_page
+from latentshift.evaluation.report.table_files import to_csv, to_latex
+from latentshift.files import atomic_write_text
+
+MARKDOWN, HTML, TABLES = "report.md", "report.html", "tables"
+
+
+def write_result_pages(folder: Path) -> Path:
+    """Write the pages of one result into its folder; returns that of ``report.html``.
+
+    Raises:
+        ValueError: if the folder holds no report.
+        OSError: if they can't be written.
+    """
+    (result,) = load_results([folder])
+    document = sprites_page(result) if result.report.protocol == "sprites" else comparison_page([result])
+    return write_pages(document, folder)
+
+
+def write_comparison_pages(folders: Sequence[Path], output: Path) -> Path:
+    """Write the pages of several results, or of one, into a folder of their own; returns that of ``report.html``.
+
+    Raises:
+        ValueError: if a folder holds no report or is given twice, or the output holds a result itself.
+        OSError: if they can't be written.
+    """
+    if (output / FILE_NAME).exists():
+        raise ValueError(f"{output} holds a result, whose own pages would be overwritten: name another folder with -o")
+    return write_pages(comparison_page(load_results(folders)), output)
+
+
+def write_pages(document: Document, folder: Path) -> Path:
+    """Write a document into a folder in all its forms, ``report.html`` last; returns the path of that."""
+    for table in document.tables():
+        atomic_write_text(folder / TABLES / f"{table.name}.tex", to_latex(table))
+        atomic_write_text(folder / TABLES / f"{table.name}.csv", to_csv(table))
+    for plot in document.plots():
+        atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot) + "\n")
+    atomic_write_text(folder / MARKDOWN, to_markdown(document, folder))
+    page = folder / HTML
+    atomic_write_text(page, to_html(document, MediaBudget(folder)))
+    return page

@@ -1,0 +1,121 @@
+"""The tables and plots of a sprites study: shares, motion by motion, and how steady the colours are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from latentshift.evaluation.report.document import Block, Heading, Paragraph
+from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.evaluation.report.sprites_parts import MeanScore, PartScores, StudyPart
+from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS, TRUE_CLIPS, part_title, videos_of
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+
+
+def shares(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
+    """How often each attribute was right; ``anchor`` is that of the settings."""
+    yield Heading("How often it was right")
+    rows = [_share_row(part_title(part), part, anchor) for part in parts]
+    for part in parts:
+        if part.part.name in ("seen", "images"):
+            what = videos_of(part)
+            rows.append(_share_row(f"Reader on true {what}", part.reader_on_true_clips, ""))
+            if "through_autoencoder" in part.true_clips:
+                through = part.true_clips["through_autoencoder"]
+                rows.append(_share_row(f"Reader on true {what} through the autoencoder", through, ""))
+    yield Table("shares", "Shares that are right", ("in %", *SHARES.values(), "N"), tuple(rows))
+    for part in parts[:2]:
+        plotted = tuple(
+            PlotRow(name, 100 * share, percent(part.interval(key)))
+            for key, name in SHARES.items()
+            if (share := part.share(key)) is not None
+        )
+        yield Plot(f"shares-{part.part.name}", f"{part_title(part)}: share right", plotted, "%", end=100.0)
+
+
+def motions(parts: Sequence[StudyPart]) -> Iterator[Block]:
+    """How often the motion was right, for each motion that was asked for."""
+    with_motions = [part for part in parts if part.motions and part.part.shift]
+    if not with_motions:
+        return
+    yield Heading("Motion by motion")
+    yield Paragraph("How often the motion was right, among the videos that were asked to move so.")
+    first = with_motions[0]
+    plotted = tuple(
+        PlotRow(name, 100 * scores.motion, percent(scores.interval("motion")), note=f"N = {scores.n:,}")
+        for name, scores in first.motions.items()
+        if scores.motion is not None
+    )
+    yield Plot("motions", f"{part_title(first)}: motion right", plotted, "%", end=100.0)
+    names = dict.fromkeys(name for part in with_motions for name in part.motions)
+    columns = [words for part in with_motions for words in (f"{part_title(part)}: % right", "N")]
+    rows = tuple((Cell(name), *(cell for part in with_motions for cell in _motion_cells(part, name))) for name in names)
+    yield Table("motions", "Motions", ("Motion", *columns), rows)
+
+
+def steadiness(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
+    """Colour drift and frame flicker beside those of true clips; ``anchor`` is that of the settings."""
+    lines = list(_steadiness_lines(parts))
+    if not lines:
+        return
+    yield Heading("How steady the colours are")
+    yield Paragraph(
+        "A thing of one colour should keep it. The true clips do. What the autoencoder adds no model can be expected "
+        "to take away, so compare the model with the true clips through the autoencoder."
+    )
+    for key, name in STEADINESS.items():
+        plotted = tuple(row for title, scores, kind in lines for row in _mean_rows(title, getattr(scores, key), kind))
+        if plotted:
+            yield Plot(key.replace("_", "-"), f"{name.capitalize()} (green: true clips)", plotted, "levels")
+    columns = ("in levels of 0 … 255", *(f"{name} ↓" for name in STEADINESS.values()), "N", "nothing to measure in")
+    rows = tuple(_steadiness_row(title, scores, anchor if kind == "own" else "") for title, scores, kind in lines)
+    yield Table("steadiness", "Colour drift and frame flicker", columns, rows)
+
+
+def percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Bounds of a share, 0 … 1, in %."""
+    return None if interval is None else (100 * interval[0], 100 * interval[1])
+
+
+def _share_row(title: str, scores: PartScores, anchor: str) -> tuple[Cell, ...]:
+    cells = []
+    for key in SHARES:
+        share = scores.share(key)
+        value = None if share is None else 100 * share
+        cells.append(number_cell(value, percent(scores.interval(key)), "%", anchor=anchor))
+    return Cell(title), *cells, _count(scores.n)
+
+
+def _motion_cells(part: StudyPart, name: str) -> tuple[Cell, Cell]:
+    scores = part.motions.get(name)
+    if scores is None or scores.motion is None:
+        return Cell(), Cell()
+    return number_cell(100 * scores.motion, percent(scores.interval("motion")), "%"), _count(scores.n)
+
+
+def _steadiness_lines(parts: Sequence[StudyPart]) -> Iterator[tuple[str, PartScores, Literal["own", "reference"]]]:
+    for part in parts:
+        if part.colour_drift is None:
+            continue
+        yield part_title(part), part, "own"
+        if part.part.shift:
+            for kind, scores in part.true_clips.items():
+                yield f"{TRUE_CLIPS[kind]}, {part.part.name.replace('_', ' ')}", scores, "reference"
+
+
+def _mean_rows(title: str, mean: MeanScore | None, kind: Literal["own", "reference"]) -> Iterator[PlotRow]:
+    if mean is not None and mean.mean is not None:
+        yield PlotRow(title, mean.mean, mean.interval, kind=kind)
+
+
+def _steadiness_row(title: str, scores: PartScores, anchor: str) -> tuple[Cell, ...]:
+    means: list[MeanScore | None] = [getattr(scores, key) for key in STEADINESS]
+    cells = [
+        Cell() if each is None else number_cell(each.mean, each.interval, "levels", anchor=anchor) for each in means
+    ]
+    drift = means[0]
+    return Cell(title), *cells, *((Cell(), Cell()) if drift is None else (_count(drift.n), _count(drift.missing)))
+
+
+def _count(n: int) -> Cell:
+    return Cell(f"{n:,}", n)

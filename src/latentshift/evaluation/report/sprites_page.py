@@ -1,0 +1,160 @@
+"""The page of a sprites study, for readers who have never seen one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from latentshift.evaluation.estimates import wilson_interval
+from latentshift.evaluation.report.comparison_page import key_number, meaning_blocks, rejected_blocks, settings_blocks
+from latentshift.evaluation.report.document import (
+    Block,
+    Clip,
+    Clips,
+    Document,
+    Facts,
+    Heading,
+    KeyNumber,
+    KeyNumbers,
+    Paragraph,
+    Picture,
+    Warnings,
+)
+from latentshift.evaluation.report.numbers import format_interval
+from latentshift.evaluation.report.results import Result
+from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
+from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
+from latentshift.evaluation.report.sprites_words import MEANINGS, QUESTION, part_explained, part_title, videos_of
+from latentshift.model_paths import BUNDLED
+
+_FEW = 100  # videos of a part; fewer are enough for a look, and for no more
+_FEW_OF_A_MOTION = 10  # the same, of one motion
+_KINDS = {
+    "first": "The first ones, chosen by nobody:",
+    "best": "The best: most of the sentence right, with the steadiest colours:",
+    "worst": "The worst, the very worst last:",
+}
+
+
+def sprites_page(result: Result) -> Document:
+    """The page.
+
+    Raises:
+        ValueError: if the report holds no parts of a study.
+    """
+    parts = study_parts(result)
+    return Document(
+        f"How well {'the bundled model' if result.label == BUNDLED else result.label} draws sprites",
+        _lead(parts),
+        (
+            *_key_numbers(parts, result),
+            *_warnings(parts, result),
+            Heading("What was asked"),
+            Paragraph(QUESTION),
+            *_drawings(parts, result),
+            *(shares(parts, result.anchor) if parts else ()),
+            *motions(parts),
+            *steadiness(parts, result.anchor),
+            *_distances(result),
+            Heading("What the numbers mean"),
+            Facts("Each in a sentence", MEANINGS),
+            *rejected_blocks([result]),
+            *settings_blocks([result]),
+        ),
+    )
+
+
+def _lead(parts: Sequence[StudyPart]) -> str:
+    if not parts:
+        return "No videos were asked for."
+    first = parts[0]
+    right = round(first.joint * first.n)
+    low, high = wilson_interval(right, first.n)
+    lead = (
+        f"{right:,} of {first.n:,} {videos_of(first)} ({100 * first.joint:.0f} %) show everything that their sentence "
+        f"asks for; with other prompts of the kind it would be between {100 * low:.0f} and {100 * high:.0f} %."
+    )
+    enough = {name: scores for name, scores in first.motions.items() if scores.n >= _FEW_OF_A_MOTION}
+    rates = {name: scores.motion for name, scores in enough.items() if scores.motion is not None}
+    if rates and min(rates.values()) < max(rates.values()):
+        best, worst = max(rates, key=rates.__getitem__), min(rates, key=rates.__getitem__)
+        lead += f" It moves best when asked for “{best}”, and worst for “{worst}”."
+    return lead
+
+
+def _key_numbers(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+    numbers = []
+    for part in parts:
+        interval = format_interval(100 * part.joint, percent(part.interval("joint")), "%")
+        label = f"all right: {part_title(part).lower()}"
+        numbers.append(KeyNumber(f"{100 * part.joint:.1f} %", label, f"{interval}, N = {part.n:,}", result.anchor))
+    if numbers:
+        yield KeyNumbers(tuple(numbers))
+
+
+def _warnings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+    sentences = list(result.report.notes)
+    few = [f"{part_title(part).lower()} {part.n:,}" for part in parts if part.part.shift and part.n < _FEW]
+    if few:
+        sentences.append(
+            f"Few videos ({', '.join(few)}): the intervals are wide, and single motions rest on a handful. That is "
+            "enough to see whether a model works; for numbers to report take the default, 512 of each."
+        )
+    if sentences:
+        yield Warnings(tuple(sentences))
+
+
+def _drawings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+    if parts:
+        yield Heading("What the model drew")
+    for part in parts:
+        yield Heading(f"{part_title(part)} ({part.n:,})", 3)
+        yield Paragraph(part_explained(part))
+        if part.part.shift:
+            for kind, words in _KINDS.items():
+                examples = part.examples.get(kind, ())  # type: ignore[call-overload]
+                if examples:
+                    yield Paragraph(words)
+                    yield Clips(tuple(_clip(each, result) for each in examples), pixelated=result.pixelated)
+        else:
+            yield from _beside_shift(part, parts, result)
+        sheet = None if part.part.image else result.file(f"{part.part.name}.png")
+        if sheet is not None:
+            yield Paragraph("The first ones again, frame by frame:")
+            yield Picture(sheet, "A row of frames for each of the first videos, under its prompt")
+
+
+def _beside_shift(part: StudyPart, parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+    """The first clips without the shift, each beside the one of the same prompt and seed with it."""
+    with_shift = {
+        (each.prompt, each.seed): each
+        for other in parts
+        if other.part.shift and not other.part.image
+        for examples in other.examples.values()
+        for each in examples
+    }
+    clips: list[Clip] = []
+    for each in part.examples.get("first", ()):
+        twin = with_shift.get((each.prompt, each.seed))
+        if twin is not None:
+            clips += [_clip(twin, result, "with the shift: "), _clip(each, result, "without: ")]
+    if clips:
+        yield Clips(tuple(clips), columns=2, pixelated=result.pixelated)
+
+
+def _clip(example: ReadExample, result: Result, before: str = "") -> Clip:
+    right = f"right: {', '.join(example.right)}" if example.wrong and example.right else ""
+    wrong = f"read as {', '.join(example.wrong)}" if example.wrong else ""
+    caption = before + example.prompt
+    return Clip(result.file(example.file), caption, good=right if example.wrong else "all right", bad=wrong)
+
+
+def _distances(result: Result) -> Iterator[Block]:
+    """Metrics of extractors, such as FVD by the shipped ones."""
+    metrics = [metric for metric in result.report.metrics if metric.extractor is not None]
+    if metrics:
+        yield Heading("Distances to true clips")
+        yield KeyNumbers(tuple(key_number(metric, result) for metric in metrics))
+        sentences = dict.fromkeys(f"{metric.name}: {each}" for metric in metrics for each in metric.warnings)
+        if sentences:
+            yield Warnings(tuple(sentences))
+        yield from meaning_blocks([metric.name for metric in metrics])

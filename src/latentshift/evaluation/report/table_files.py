@@ -1,0 +1,82 @@
+"""A table as LaTeX and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from latentshift.evaluation.report.table import Cell, Table
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{each: f"\\{each}" for each in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    "…": r"\dots{}",
+}
+
+
+def to_latex(table: Table) -> str:
+    """A ``table`` environment with the rules of the package booktabs; intervals in brackets behind their values."""
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape_latex(table.title)}}}",
+        f"\\begin{{tabular}}{{l{'c' * (len(table.columns) - 1)}}}",
+        "\\toprule",
+        " & ".join(map(escape_latex, table.columns)) + r" \\",
+        "\\midrule",
+        *(" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join([*lines, *(f"% {' '.join(note.split())}" for note in table.notes)]) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text in which no letter is a command."""
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    if cell.strong:
+        text = f"\\textbf{{{text}}}"
+    if cell.interval is None:
+        return text
+    low, high = cell.detail.split(" … ")
+    return f"{text} [{low}, {high}]"
+
+
+def to_csv(table: Table) -> str:
+    """Numbers in full precision, and two columns more for the bounds where a column has intervals."""
+    bounded = [any(row[place].interval for row in table.rows) for place in range(len(table.columns))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_wide(table.columns, [(f"{name} low", f"{name} high") for name in table.columns], bounded))
+    for row in table.rows:
+        bounds = [tuple(map(repr, cell.interval)) if cell.interval else ("", "") for cell in row]
+        writer.writerow(_wide([_csv_cell(cell) for cell in row], bounds, bounded))
+    return text.getvalue()
+
+
+def _wide(cells: tuple[str, ...] | list[str], bounds: list[tuple[str, ...]], bounded: list[bool]) -> Iterator[str]:
+    for cell, pair, wanted in zip(cells, bounds, bounded, strict=True):
+        yield cell
+        if wanted:
+            yield from pair
+
+
+def _csv_cell(cell: Cell) -> str:
+    if cell.value is not None:
+        return repr(cell.value)
+    # Spreadsheets take text that begins so for a formula.
+    return f"'{cell.text}" if cell.text[:1] in ("=", "+", "-", "@", "\t", "\r") else cell.text

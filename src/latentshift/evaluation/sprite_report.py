@@ -1,0 +1,111 @@
+"""The common ``report.json`` of a sprites study. Knows no pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from latentshift import __version__
+from latentshift.evaluation.estimates import Mean, wilson_interval
+from latentshift.evaluation.report.schema import Example, Metric, Report, System
+from latentshift.evaluation.sprite_examples import right_count
+from latentshift.evaluation.sprites_study import STABILITY_FIELDS
+
+SHARES = {"joint": "all right", "background": "background", "colour": "colour", "thing": "thing", "motion": "motion"}
+
+
+def study_report(
+    model: str,
+    settings: Mapping[str, Any],
+    parts: Sequence[Mapping[str, Any]],
+    *,
+    command: str,
+    frames: int,
+    size: int,
+) -> Report:
+    """The report of a study.
+
+    Args:
+        model: its name.
+        settings: of the study; ``contents`` is the SHA-256 of the model.
+        parts: scores of each (:func:`latentshift.evaluation.sprites_study.score_part`), with ``examples``.
+        command: that made the study.
+        frames: of a video.
+        size: side of the frames in pixels.
+    """
+    seeds = {part["part"]["name"]: f"from {part['part']['first_seed']}" for part in parts}
+    shown = {
+        **{name: value for name, value in settings.items() if name != "contents"},
+        "n": {part["part"]["name"]: part["n"] for part in parts},
+        "size": f"{size}x{size}",
+        "seeds": seeds,
+    }
+    return Report.model_validate(
+        {
+            "protocol": "sprites",
+            "command": command,
+            "date": datetime.now(UTC).date().isoformat(),
+            "latentshift": __version__,
+            "system": System(name=model, kind="video", model=model, contents=settings["contents"]),
+            "settings": shown,
+            "metrics": [metric for part in parts for metric in part_metrics(part, frames, size)],
+            "videos": [example for part in parts for example in _examples(part)],
+            "parts": [dict(part) for part in parts],
+        }
+    )
+
+
+def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[Metric]:
+    """The scores of a part as metrics: shares in %, and means in levels."""
+    part = scores["part"]
+    facts: dict[str, Any] = {"frames": 1 if part["image"] else frames, "size": f"{size}x{size}"}
+    for key, name in SHARES.items():
+        if scores[key] is None:
+            continue
+        low, high = wilson_interval(round(scores[key] * scores["n"]), scores["n"])
+        yield Metric(
+            name=f"{name} ({part['name']})",
+            value=100 * scores[key],
+            interval=(100 * low, 100 * high),
+            interval_kind="Wilson",
+            unit="%",
+            better="higher",
+            n=scores["n"],
+            samples=scores["n"],
+            variant="read by the analytic reader",
+            **facts,
+        )
+    for key in STABILITY_FIELDS:
+        mean = Mean(**scores[key]) if key in scores else None
+        if mean is None or mean.mean is None:
+            continue
+        missing = f"{mean.missing} videos show no one thing to measure, and are left out." if mean.missing else ""
+        yield Metric(
+            name=f"{key.replace('_', ' ')} ({part['name']})",
+            value=mean.mean,
+            interval=mean.interval,
+            interval_kind="normal distribution over videos" if mean.interval else "",
+            unit="levels",
+            better="lower",
+            n=mean.n,
+            samples=mean.n,
+            warnings=(missing,) if missing else (),
+            **facts,
+        )
+
+
+def _examples(scores: Mapping[str, Any]) -> Iterator[Example]:
+    """The best and the worst of a part; those without the shift have the prompts and seeds of others."""
+    if not scores["part"]["shift"]:
+        return
+    for kind in ("best", "worst"):
+        for each in scores["examples"][kind]:
+            share = right_count(each) / len(each["asked"])
+            yield Example(
+                index=each["index"],
+                prompt=each["prompt"],
+                seed=each["seed"],
+                file=each["file"],
+                values={"share right": share},
+            )

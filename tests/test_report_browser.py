@@ -1,0 +1,52 @@
+"""A report in a real browser: everything in it plays, nothing is fetched, and it fits a phone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from latentshift.evaluation.report.pages import write_comparison_pages
+from report_results import metric, write_result
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+PLAYING = "[...document.querySelectorAll('video')].filter(each => !each.paused && each.readyState >= 2).length"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
+    folders = [
+        write_result(tmp_path / name, name, (metric("FID", 20.0), metric("CLIPSIM", 0.25)))
+        for name in ("ours", "theirs")
+    ]
+    page_path = write_comparison_pages(folders, tmp_path / "report")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        colours = {}
+        said: list[str] = []
+        requested: list[str] = []
+        for scheme in ("light", "dark"):
+            context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+            page = context.new_page()
+            page.on("console", lambda message: said.append(message.text))
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("request", lambda request: requested.append(request.url))
+            page.goto(page_path.as_uri())
+            page.wait_for_function(f"{PLAYING} == 12")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            colours[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            page.get_by_role("button", name="Pause all clips").click()
+            page.wait_for_function(f"{PLAYING} == 0")
+            page.locator("a[href='#settings-2']").first.click()
+            assert page.locator("#settings-2").evaluate("each => each.matches(':target')")
+            context.close()
+        still = browser.new_context(reduced_motion="reduce").new_page()
+        still.goto(page_path.as_uri())
+        still.get_by_role("button", name="Play all clips").wait_for()
+        browser.close()
+    assert said == []
+    assert {url for url in requested if not url.startswith("data:")} == {page_path.as_uri()}
+    assert colours["light"] != colours["dark"]

@@ -1,0 +1,200 @@
+"""Pages, tables and plots of results: what they say, and that no text of a user becomes a part of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from latentshift.evaluation.report.comparability import comparability_warnings
+from latentshift.evaluation.report.media import MediaBudget
+from latentshift.evaluation.report.numbers import format_interval, format_number
+from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
+from latentshift.evaluation.report.paper_tables import PAPER_TABLES, REFERENCES, TABLE_4
+from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
+from latentshift.evaluation.report.results import load_results
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.evaluation.report.table_files import to_csv, to_latex
+from report_results import HOSTILE, PROMPTS, metric, write_result
+
+OURS = (metric("FID", 20.5), metric("CLIPSIM", 0.2811))
+THEIRS = (metric("FID", 25.25, n=50, samples=800, extractor_sha256="cd" * 32), metric("CLIPSIM", 0.25))
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of two results."""
+    folder = tmp_path_factory.mktemp("results")
+    ours = write_result(folder / "ours", "ours", OURS)
+    theirs = write_result(folder / "theirs", HOSTILE, THEIRS)
+    write_comparison_pages([ours, theirs], folder / "report")
+    return folder / "report"
+
+
+def test_the_page_needs_nothing_but_itself_and_runs_nothing_of_a_user(compared: Path) -> None:
+    page = Page((compared / "report.html").read_text())
+    assert len(page.all("script")) == 1 and not page.all("link") and not page.all("iframe")
+    sources = [each["src"] for tag in ("video", "img", "script") for each in page.all(tag) if "src" in each]
+    assert len(sources) == 12 and all(source.startswith("data:video/mp4;base64,") for source in sources)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", (compared / "report.html").read_text())
+    assert page.text.count(HOSTILE) >= 5  # name of a system, prompt, setting, rejected file: as they are
+    (policy,) = [each["content"] for each in page.all("meta") if each.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+    anchors = {each["id"] for _, each in page.elements if "id" in each}
+    links = {each["href"].removeprefix("#") for each in page.all("a")}
+    assert {"settings-1", "settings-2"} <= links <= anchors  # numbers lead to the settings that made them
+
+
+def test_cited_rows_stand_beside_ones_own(compared: Path) -> None:
+    with (compared / "tables" / "table-1.csv").open() as file:
+        rows = {row["Method"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["GODIVA", "NÜWA", "CogVideo", "Make-A-Video", "Latent-VDM", "Latent-Shift", "ours", HOSTILE]
+    assert rows["NÜWA"]["FID ↓"] == "47.68" and rows["NÜWA"]["Source"].startswith("cited: Wu et al., ECCV 2022")
+    own = rows["ours"]
+    assert (float(own["FID ↓"]), float(own["FID ↓ low"])) == (20.5, OURS[0].interval[0])
+    assert own["Source"] == "this result, N = 100" and rows["GODIVA"]["FID ↓"] == "–"
+
+
+def test_what_must_not_be_compared_is_said_and_nothing_is_called_the_best(compared: Path) -> None:
+    text = (compared / "report.md").read_text()
+    said = [line for line in text.splitlines() if "can't be compared" in line]
+    assert len(said) == 3 and all("FID" in line for line in said)
+    assert "the videos differ (100 and 50)" in text and "SHA-256 abababababab…" in text
+    assert re.search(r"\| CLIPSIM ↑ \| \*\*\[0.2811\]\(#settings-1\)\*\*", text)  # comparable, and better
+    assert re.search(r"\| FID ↓ \| \[20.50\]", text)
+
+
+def test_shares_at_another_number_of_videos_may_be_compared(tmp_path: Path) -> None:
+    share = metric("motion (seen)", 50.0, unit="%", interval_kind="Wilson", extractor=None, n_reference=None)
+    folders = [
+        write_result(tmp_path / "a", "a", (share,)),
+        write_result(tmp_path / "b", "b", (share.model_copy(update={"n": 20, "samples": 20}),)),
+    ]
+    assert comparability_warnings(load_results(folders)) == []
+
+
+def test_one_result_is_a_page_of_its_own_beside_its_report(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "one", "one", OURS)
+    assert write_result_pages(folder) == folder / "report.html"
+    page = Page((folder / "report.html").read_text())
+    assert "N = 100" in page.text and "latentshift evaluate msrvtt DATA --model one" in page.text
+    assert "What could not be used" in page.text and len(page.all("video")) == len(PROMPTS)
+    assert "](clips/0.mp4)" in (folder / "report.md").read_text()
+    assert sorted(path.name for path in (folder / "tables").iterdir()) == [
+        f"{name}.{kind}" for name in ("msrvtt-all", "table-1") for kind in ("csv", "tex")
+    ]
+
+
+def test_images_as_frozen_videos_stand_in_table_5_too(tmp_path: Path) -> None:
+    from latentshift.evaluation.report.schema import System
+
+    frozen = write_result(tmp_path / "f", "image model", OURS, system=System(name="image model", kind="frozen images"))
+    write_result_pages(frozen)
+    assert {"table-1.tex", "table-5.tex"} <= {path.name for path in (frozen / "tables").iterdir()}
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "one", "one", OURS)
+    with pytest.raises(ValueError, match="is given twice"):
+        write_comparison_pages([folder, tmp_path / "one" / ".." / "one"], tmp_path / "report")
+    with pytest.raises(ValueError, match="holds a result, whose own pages would be overwritten"):
+        write_comparison_pages([folder], folder)
+    with pytest.raises(ValueError, match=r"cannot read the report .*none.report\.json"):
+        write_comparison_pages([folder, tmp_path / "none"], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_two_results_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [write_result(tmp_path / each, "bundled", OURS) for each in ("a", "b")]
+    assert [each.label for each in load_results(folders)] == [f"bundled ({folder})" for folder in folders]
+
+
+def test_clips_beyond_the_budget_are_links_and_none_leads_out_of_the_folder(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "one result", "one", OURS)
+    (result,) = load_results([folder])
+    first = folder / "clips" / "0.mp4"
+    media = MediaBudget(tmp_path / "report", page_bytes=first.stat().st_size)
+    assert media.source(first).startswith("data:video/mp4")
+    assert media.source(folder / "clips" / "1.mp4") == "../one%20result/clips/1.mp4"
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(b"secret")
+    first.unlink()
+    first.symlink_to(secret)
+    assert result.clip(result.report.videos[0]) is None
+    assert media.source(folder / "report.json") is None  # no type that a page plays
+
+
+def test_plots_are_to_scale() -> None:
+    rows = (PlotRow("a <b>", 50.0, (25.0, 75.0)), PlotRow("b", 0.0, kind="cited"))
+    svg = ElementTree.fromstring(to_svg(Plot("p", 'p & "q"', rows, "%", end=100.0)))
+    name = "{http://www.w3.org/2000/svg}"
+    bar, none = svg.findall(f"{name}rect")
+    width = {"0": 1.0, "100": 99.0}  # percent of the plot
+    assert float(bar.get("x").rstrip("%")) == width["0"] and float(bar.get("width").rstrip("%")) == pytest.approx(49.0)
+    assert float(none.get("width").rstrip("%")) == 0
+    whisker = next(line for line in svg.findall(f"{name}line") if line.get("class") == "whisker")
+    assert [float(whisker.get(end).rstrip("%")) for end in ("x1", "x2")] == pytest.approx([25.5, 74.5])
+    ticks = [text.text for text in svg.findall(f"{name}text") if text.get("class") == "faint"]
+    assert ticks == ["0", "20", "40", "60", "80", "100"]
+    assert svg.get("aria-label") == 'p & "q": a <b> 50.0 %, b 0.0 %'
+
+
+@pytest.mark.parametrize("values", [(0.2402, 0.3049), (81.25, 700.0), (5.0, 5.0), (0.0, 0.0), (-3.0, 2.0)])
+def test_dots_lie_within_the_axis(values: tuple[float, float]) -> None:
+    rows = tuple(PlotRow(str(value), value) for value in values)
+    svg = ElementTree.fromstring(to_svg(Plot("p", "p", rows, bars=False)))
+    places = [float(dot.get("cx").rstrip("%")) for dot in svg.iter("{http://www.w3.org/2000/svg}circle")]
+    assert all(1.0 <= place <= 99.0 for place in places) and (places[0] < places[1]) == (values[0] < values[1])
+
+
+def test_tables_as_latex_and_csv() -> None:
+    row = (Cell("50% of A_B & C\\D ≥ #1"), number_cell(1 / 3, (0.25, 0.5)), number_cell(None))
+    table = Table("t", "What_is it", ("Method", "FID ↓", "IS"), (row, (Cell("=1+1"), Cell(), Cell("7", 7.0))))
+    latex = to_latex(table)
+    assert r"50\% of A\_B \& C\textbackslash{}D ≥ \#1 & 0.3333 [0.2500, 0.5000] & -- \\" in latex
+    assert r"\caption{What\_is it}" in latex and r"Method & FID $\downarrow$ & IS \\" in latex
+    names, first, second = csv.reader(io.StringIO(to_csv(table)))
+    assert names == ["Method", "FID ↓", "FID ↓ low", "FID ↓ high", "IS"]
+    assert [float(each) for each in first[1:4]] == [1 / 3, 0.25, 0.5] and second == ["'=1+1", "–", "", "", "7.0"]
+
+
+def test_the_papers_rows_add_up() -> None:
+    """Table 4's parts give its overall size, and everything that is cited is told where from."""
+    for row in TABLE_4.rows:
+        parts = sum(each.value for name, each in row.values.items() if name not in ("Overall", "Speed"))
+        assert parts == pytest.approx(row.values["Overall"].value, abs=0.01)
+    assert [len(table.rows) for table in PAPER_TABLES] == [6, 11, 2, 5, 3]
+    for table in PAPER_TABLES:
+        names = {column.name for column in table.columns}
+        for row in table.rows:
+            assert row.source and set(row.values) <= names
+    assert {row.reference for table in PAPER_TABLES for row in table.rows} - {None} == set(REFERENCES)
+
+
+def test_numbers_have_the_decimals_of_the_field() -> None:
+    assert [format_number(value) for value in (360.04, 15.23, 0.2773, None)] == ["360.0", "15.23", "0.2773", "–"]
+    assert format_number(66.32, "%") == "66.3" and format_interval(66.32, (60.71, 71.5), "%") == "60.7 … 71.5"
