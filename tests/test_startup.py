@@ -128,6 +128,18 @@ MISTAKES = {
     "bench memory nothing.yaml": "cannot read the recipe nothing.yaml",
     "bench ladder recipe.yaml stage=image": "is required",
     "bench ladder recipe.yaml --rungs best": "there is no rung 'best'",
+    "study make clips --prompts nothing.txt -o new": "cannot read the prompts file nothing.txt",
+    "study make clips other/../clips --prompts prompts.txt -o new": "2 systems are called clips: name them otherwise",
+    "study make clips --prompts prompts.txt -o new": "a study compares two systems or more, not 1",
+    "study make a=clips b=nowhere --prompts prompts.txt -o new": "the folder clips holds no clips",
+    "study make a=nowhere b=clips --prompts prompts.txt -o new": "there is no folder nowhere",
+    "study make a=clips b=other --prompts prompts.txt -o new --raters 0": "a comparison needs 1 or more raters",
+    "study make a=clips b=other --prompts prompts.txt -o new --question motion": "--question must be NAME=TEXT",
+    "study make a=clips b=other --prompts prompts.txt -o other": "other exists already",
+    "study serve clips": "clips holds no study: make one with latentshift study make",
+    "study serve clips --url ftp://here": "--url must be an address such as",
+    "study invite nowhere --raters 2": "nowhere holds no study",
+    "study result clips": "clips holds no study",
     "paint star": "No such command",
 }
 
@@ -161,6 +173,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     folder = tmp_path_factory.mktemp("startup")
     (folder / "clips").mkdir()
     (folder / "clips" / "note.txt").write_text("no clip")
+    (folder / "prompts.txt").write_text("a star")
     (folder / "stills").mkdir()
     (folder / "stills" / "a.txt").write_text("a star")
     (folder / "stills" / "a.png").touch()

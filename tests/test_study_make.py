@@ -126,6 +126,17 @@ def test_a_name_that_fits_two_prompts_is_refused(tmp_path: Path) -> None:
     assert find_clips(tmp_path, ["take 5"]) == ({"take 5": tmp_path / "take 5.gif"}, [])
 
 
+def test_the_prompt_in_the_metadata_is_taken_and_not_the_name(tmp_path: Path) -> None:
+    star, dot = tmp_path / "a-red-star-1.gif", tmp_path / "a-blue-dot-2.gif"
+    write_video(star, clip(1), metadata={"prompt": "a blue dot"})
+    write_video(dot, clip(2), metadata={"prompt": "a red star"})
+    assert find_clips(tmp_path, ["a red star", "a blue dot"]) == ({"a red star": dot, "a blue dot": star}, [])
+    write_video(star, clip(1), metadata={"prompt": "a green ring"})
+    assert find_clips(tmp_path, ["a red star"]) == ({"a red star": dot}, [star])
+    with pytest.raises(ValueError, match='holds no clip of the prompt "a blue dot"'):
+        find_clips(tmp_path, ["a red star", "a blue dot"])
+
+
 def test_long_prompts_are_found_by_name(tmp_path: Path) -> None:
     prompt = "a very long prompt " * 8
     write_video(tmp_path / f"{prompt_slug(prompt)}-123.gif", clip(1))

@@ -16,9 +16,10 @@ import pytest
 
 from latentshift.study.database import FILE, create_database
 from latentshift.study.design import ClipFile, write_design
+from latentshift.study.records import Answer, AnswerRefusedError, Assignment, UnknownTokenError
 from latentshift.study.result import check_table, left_share, majority_table, system_strengths
 from latentshift.study.settings import Question, StudySettings
-from latentshift.study.store import Answer, AnswerRefusedError, Assignment, Store, UnknownTokenError
+from latentshift.study.store import Store
 
 ONE_QUESTION = (Question("quality", "Which is better?"),)
 RATER = Path(__file__).parent / "study_rater.py"
@@ -238,7 +239,7 @@ def test_nothing_of_a_rater_but_a_random_id_is_stored(tmp_path: Path) -> None:
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no study: make one with latentshift\.study\.make\.make_study"):
+    with pytest.raises(FileNotFoundError, match="holds no study: make one with latentshift study make"):
         Store(tmp_path)
     (tmp_path / FILE).write_bytes(b"something else" * 100)
     with pytest.raises(ValueError, match="can't be read as a study"):

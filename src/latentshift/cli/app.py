@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from latentshift import __version__
-from latentshift.cli import bench, convert, data, evaluate, generate, info, init, train
+from latentshift.cli import bench, convert, data, evaluate, generate, info, init, study, train
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
 
@@ -32,6 +32,7 @@ app.command("convert")(convert.convert)
 app.add_typer(data.data, name="data")
 app.add_typer(bench.bench, name="bench")
 app.add_typer(evaluate.evaluate, name="evaluate")
+app.add_typer(study.study, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FILE = "study.db"
+CLIPS = "clips"  # the folder beside it
 _APPLICATION = 0x4C535354  # "LSST": tells this file from other SQLite files
 _VERSION = 1
 _BUSY_SECONDS = 60.0
@@ -90,6 +91,18 @@ def create_database(folder: Path) -> sqlite3.Connection:
     return _prepared(connection)
 
 
+def check_study(folder: Path) -> Path:
+    """The file of a study.
+
+    Raises:
+        FileNotFoundError: where there is none.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no study: make one with latentshift study make")
+    return path
+
+
 def open_database(folder: Path) -> sqlite3.Connection:
     """Open the file of a study.
 
@@ -97,9 +110,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
         FileNotFoundError: where there is none.
         ValueError: for a file that is none, or another version's.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no study: make one with latentshift.study.make.make_study")
+    path = check_study(folder)
     connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_SECONDS)
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

@@ -15,12 +15,11 @@ from latentshift.error_text import printable
 from latentshift.files import atomic_write, check_writable
 from latentshift.progress import progress_bar
 from latentshift.study.broken_twin import twin_suffix, write_broken_twin
-from latentshift.study.database import create_database
+from latentshift.study.database import CLIPS, create_database
 from latentshift.study.design import write_design
 from latentshift.study.seeded import seeded
 from latentshift.study.settings import StudySettings
 
-CLIPS = "clips"
 _DEFAULTS = StudySettings()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from latentshift.evaluation.estimates import wilson_interval
 from latentshift.study.agreement import fleiss_kappa, krippendorff_alpha
 from latentshift.study.bradley_terry import bradley_terry
-from latentshift.study.store import Answer, Choice
+from latentshift.study.records import Answer, Choice
 
 _CHOICES: tuple[Choice, ...] = get_args(Choice)
 
@@ -78,6 +78,50 @@ def _pair_result(question: str, first: str, second: str, units: list[list[Choice
         kappa=fleiss_kappa(complete) if complete and raters_each > 1 else None,
         alpha=krippendorff_alpha(units),
     )
+
+
+@dataclass(frozen=True)
+class VoteShare:
+    """Single answers to one question about one pair of systems, of complete and incomplete comparisons alike.
+
+    Attributes:
+        question: its name.
+        first, second: the systems.
+        first_votes, second_votes: answers for each.
+        neither: answers that raters can't tell.
+        raters: who gave them.
+    """
+
+    question: str
+    first: str
+    second: str
+    first_votes: int
+    second_votes: int
+    neither: int
+    raters: int
+
+    @property
+    def share(self) -> float | None:
+        """Of the first system among answers for one of the two; None without one."""
+        decided = self.first_votes + self.second_votes
+        return self.first_votes / decided if decided else None
+
+
+def vote_table(answers: Iterable[Answer]) -> list[VoteShare]:
+    """A row for each question and pair of systems; attention checks are not counted.
+
+    Votes of one rater, or on one prompt, are not independent, so these shares have no interval.
+    """
+    votes: dict[tuple[str, str, str], list[Answer]] = defaultdict(list)
+    for each in answers:
+        if each.kind == "vote":
+            votes[each.question, each.first, each.second].append(each)
+    rows = []
+    for key, given in votes.items():
+        counts = Counter(each.choice for each in given)
+        raters = len({each.rater for each in given})
+        rows.append(VoteShare(*key, counts["first"], counts["second"], counts["neither"], raters))
+    return rows
 
 
 def system_strengths(answers: Iterable[Answer], question: str, systems: Sequence[str]) -> dict[str, float]:

@@ -11,96 +11,24 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from latentshift.error_text import printable
-from latentshift.study.database import open_database, transaction
+from latentshift.study.database import CLIPS, open_database, transaction
+from latentshift.study.records import (
+    SIDES,
+    Answer,
+    AnswerRefusedError,
+    Assignment,
+    Choice,
+    RaterProgress,
+    Side,
+    UnknownTokenError,
+)
 from latentshift.study.seeded import PRIME, seeded
 from latentshift.study.settings import StudySettings
-
-Side = Literal["left", "right", "neither"]
-Choice = Literal["first", "second", "neither"]
-Kind = Literal["vote", "identical", "broken"]
-_SIDES: tuple[Side, ...] = get_args(Side)
-
-
-class UnknownTokenError(LookupError):
-    """No rater of this study has the token."""
-
-
-class AnswerRefusedError(ValueError):
-    """An answer that is not stored: of another rater's comparison, or unlike the one stored before."""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A pair as a rater sees it.
-
-    Attributes:
-        id: to answer with.
-        prompt: that both videos were made for.
-        left, right: names of the files in the study's ``clips/``.
-        position: how many pairs the rater answered before.
-        leased_until: seconds since 1970; later, another rater may get the pair.
-    """
-
-    id: int
-    prompt: str
-    left: str
-    right: str
-    position: int
-    leased_until: float
-
-
-@dataclass(frozen=True)
-class RaterProgress:
-    """Where a rater stands.
-
-    Attributes:
-        answered: pairs, attention checks included.
-        available: comparisons that the rater could get now, the open one included.
-        waiting: further ones that others hold, and that come free if they don't answer.
-    """
-
-    answered: int
-    available: int
-    waiting: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one rater answered to one question about one pair.
-
-    Attributes:
-        comparison: its number.
-        kind: ``vote``, or the kind of attention check: ``identical`` (one clip twice) or ``broken`` (first is the clip,
-            second its broken twin).
-        prompt: of both clips.
-        first, second: the systems, in the study's order.
-        rater: the random id.
-        question: its name.
-        choice: which system was chosen.
-        swapped: whether the second one stood on the left.
-        position: how many pairs the rater answered before.
-        seconds: until the answer, if the page told.
-        replays: if the page told.
-    """
-
-    comparison: int
-    kind: Kind
-    prompt: str
-    first: str
-    second: str
-    rater: str
-    question: str
-    choice: Choice
-    swapped: bool
-    position: int
-    seconds: float | None
-    replays: int | None
 
 
 class Store:
@@ -218,7 +146,7 @@ class Store:
         with transaction(self._database):
             row = self._database.execute("SELECT * FROM assignments WHERE id = ?", (assignment,)).fetchone()
             if row is None or row["rater"] != rater:
-                raise AnswerRefusedError("this pair is not yours, or its time ran out and another rater has it now")
+                raise AnswerRefusedError(_NOT_YOURS)
             choices = {question: _choice(side, bool(row["swapped"])) for question, side in sides.items()}
             if row["answered"]:
                 stored = self._database.execute("SELECT * FROM choices WHERE assignment = ?", (assignment,))
@@ -234,6 +162,20 @@ class Store:
                 "UPDATE assignments SET answered = 1, leased_until = NULL, seconds = ?, replays = ? WHERE id = ?",
                 (seconds, replays, assignment),
             )
+
+    def clip_of(self, token: str, assignment: int, side: Literal["left", "right"]) -> Path:
+        """The file that a rater sees on a side of a pair of theirs.
+
+        Raises:
+            UnknownTokenError: if there is no such rater.
+            AnswerRefusedError: if the pair is not, or no longer, theirs.
+        """
+        rater = self._rater(token)["number"]
+        row = self._database.execute("SELECT rater FROM assignments WHERE id = ?", (assignment,)).fetchone()
+        if row is None or row["rater"] != rater:
+            raise AnswerRefusedError(_NOT_YOURS)
+        pair = self._assignment(assignment)
+        return self.folder / CLIPS / (pair.left if side == "left" else pair.right)
 
     def progress_of(self, token: str) -> RaterProgress:
         """Where a rater stands.
@@ -354,12 +296,13 @@ class Store:
             raise ValueError(
                 f"an answer is for {', '.join(sorted(wanted))}, not {printable(', '.join(sorted(sides)) or 'nothing')}"
             )
-        allowed = _SIDES if self.settings.cant_tell else _SIDES[:2]
+        allowed = SIDES if self.settings.cant_tell else SIDES[:2]
         for side in sides.values():
             if side not in allowed:
                 raise ValueError(f"an answer is one of {', '.join(allowed)}, not {printable(side)}")
 
 
+_NOT_YOURS = "this pair is not yours, or its time ran out and another rater has it now"
 # SQL: the rater :rater has no row of a comparison, and lost none.
 _NEVER_HAD = """
     NOT EXISTS (SELECT 1 FROM assignments own WHERE own.comparison = a.comparison AND own.rater = :rater)

@@ -1,0 +1,237 @@
+"""A study's report as a document: its tables beside the paper's Table 3, plots, and what to read them with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from latentshift.evaluation.report.document import Block, Document, Facts, Heading, Paragraph, Warnings
+from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
+from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.study.report import StudyReport
+from latentshift.study.result import PairResult, VoteShare
+
+_RIVAL = "CogVideo"  # of all rows of the paper's table
+
+
+def report_document(report: StudyReport) -> Document:
+    """The whole report."""
+    return Document(
+        f"User study: {', '.join(report.systems)}",
+        f"{len(report.raters):,} raters gave {report.given:,} of {report.wanted:,} answers on {report.comparisons:,} "
+        f"comparisons, {report.settings.raters_each} raters each.",
+        (
+            *((Warnings(tuple(report.notes)),) if report.notes else ()),
+            Heading("Share by majority"),
+            share_table(report),
+            *_plots(report),
+            Heading("Agreement"),
+            _agreement(report),
+            Heading("Single votes"),
+            _votes(report),
+            *_strengths(report),
+            Heading("Raters"),
+            _raters(report),
+            *_left(report),
+            Heading("Settings"),
+            _settings(report),
+        ),
+    )
+
+
+def share_table(report: StudyReport) -> Table:
+    """Table 3 of the paper: a row for each pair of systems, a column for each question, and the paper's rows."""
+    questions = [question.name for question in report.settings.questions]
+    found = {(row.first, row.second, row.question): row for row in report.majority}
+    rows = []
+    for one, two in dict.fromkeys((row.first, row.second) for row in report.majority):
+        of_pair = [found.get((one, two, question)) for question in questions]
+        decided = ", ".join("–" if row is None else f"{row.first_wins + row.second_wins:,}" for row in of_pair)
+        rows.append((Cell(f"{one} over {two}"), *map(_share, of_pair), Cell(decided), Cell("this study")))
+    for cited in TABLE_3.rows:
+        values = [_cited(cited, question) for question in questions]
+        cells = [Cell() if value is None else number_cell(value.value, unit="%") for value in values]
+        rows.append((Cell(f"{cited.method} over {_RIVAL}"), *cells, Cell("–"), Cell(f"cited: {PAPER}")))
+    return Table(
+        "share-by-majority",
+        "Share of comparisons that the first system won by majority",
+        ("Comparison", *(f"{question} (%)" for question in questions), "Decided", "Source"),
+        tuple(rows),
+        (
+            f"A comparison is decided where more than half of its {report.settings.raters_each} raters chose one "
+            "system, for each question on its own.",
+            "Intervals are Wilson's of 95 %, over decided comparisons.",
+            *TABLE_3.notes,
+            "Other videos, prompts and raters than here; no interval is published.",
+        ),
+    )
+
+
+def _plots(report: StudyReport) -> Iterator[Plot]:
+    for number, question in enumerate(report.settings.questions, 1):
+        own = [row for row in report.majority if row.question == question.name]
+        rows = [
+            PlotRow(f"{row.first} over {row.second}", 100 * row.share, _percent_interval(row))
+            for row in own
+            if row.share is not None
+        ]
+        cited = [(row, value) for row in TABLE_3.rows if (value := _cited(row, question.name)) is not None]
+        rows += [PlotRow(f"{row.method} over {_RIVAL}", value.value, kind="cited") for row, value in cited]
+        if rows:
+            grey = " (grey: cited)" if cited else ""
+            yield Plot(f"share-{number}", f"{question.name}{grey}", tuple(rows), "%", bars=False, end=100)
+
+
+def _agreement(report: StudyReport) -> Table:
+    rows = [
+        (
+            Cell(f"{row.question}: {row.first} over {row.second}"),
+            *map(_count, (row.first_wins, row.second_wins, row.undecided, row.incomplete)),
+            _coefficient(row.kappa),
+            _coefficient(row.alpha),
+        )
+        for row in report.majority
+    ]
+    return Table(
+        "agreement",
+        "Comparisons, and how far their raters agree",
+        ("Question", "First won", "Second won", "Undecided", "Incomplete", "Fleiss' κ", "Krippendorff's α"),
+        tuple(rows),
+        (
+            "1 is full agreement, 0 that of chance. κ is over complete comparisons, α over all answers.",
+            "Low agreement with a share near 50 % says that the systems are alike; with a clear share, that many "
+            "comparisons are close.",
+        ),
+    )
+
+
+def _votes(report: StudyReport) -> Table:
+    attentive = {(row.question, row.first, row.second): row for row in report.votes_attentive}
+    rows = []
+    for row in report.votes:
+        careful = attentive.get((row.question, row.first, row.second))
+        rows.append(
+            (
+                Cell(f"{row.question}: {row.first} over {row.second}"),
+                *map(_count, (row.first_votes, row.second_votes, row.neither)),
+                _vote_share(row),
+                _vote_share(careful),
+                Cell(f"{0 if careful is None else careful.raters:,} of {row.raters:,}"),
+            )
+        )
+    return Table(
+        "single-votes",
+        "Answers without a majority",
+        ("Question", "First", "Second", "Can't tell", "Share (%)", "Of the attentive (%)", "Attentive raters"),
+        tuple(rows),
+        (
+            "Attentive raters failed no attention check with a broken twin.",
+            "Answers of one rater are not independent, so these shares have no interval.",
+        ),
+    )
+
+
+def _strengths(report: StudyReport) -> Iterator[Block]:
+    if not report.strengths:
+        return
+    yield Heading("Strength of each system")
+    rows = []
+    for question, found in report.strengths.items():
+        if isinstance(found, str):
+            yield Paragraph(f"{question}: {found}.")
+            continue
+        for name, strength in sorted(found.items(), key=lambda each: -each[1]):
+            wins = 100 / (1 + math.exp(-strength))
+            rows.append((Cell(f"{question}: {name}"), Cell(f"{strength:+.2f}", strength), number_cell(wins, unit="%")))
+    if rows:
+        yield Table(
+            "strengths",
+            "Bradley and Terry's log strengths, with mean 0",
+            ("System", "Log strength", "Wins against strength 0 (%)"),
+            tuple(rows),
+            ('By single votes; "can\'t tell" is half a win for each.',),
+        )
+
+
+def _raters(report: StudyReport) -> Table:
+    rows = [
+        (
+            Cell(f"rater {rater}"),
+            _count(pairs),
+            Cell(f"{checks.broken_passed} of {checks.broken_shown}"),
+            Cell(f"{checks.identical_passed} of {checks.identical_shown}" if report.settings.cant_tell else "–"),
+        )
+        for rater, (pairs, checks) in sorted(report.raters.items(), key=lambda each: -each[1][0])
+    ]
+    return Table(
+        "raters",
+        "Pairs answered, and attention checks passed",
+        ("Rater", "Pairs", "Broken twin", "One clip twice"),
+        tuple(rows),
+        (
+            'A broken twin is passed by choosing the intact clip, one clip twice by "can\'t tell": without that choice '
+            "there is nothing to pass.",
+        ),
+    )
+
+
+def _left(report: StudyReport) -> Iterator[Table]:
+    left = report.left
+    if left.interval is not None:
+        low, high = left.interval
+        yield Table(
+            "left-side",
+            "Answers for the left video",
+            ("", "Share (%)", "Answers"),
+            (
+                (
+                    Cell("left"),
+                    number_cell(100 * left.left / left.n, (100 * low, 100 * high), "%"),
+                    _count(left.n),
+                ),
+            ),
+            ("50 % without a preference for a side. Each system stands on the left as often, so this favours none.",),
+        )
+
+
+def _settings(report: StudyReport) -> Facts:
+    settings = report.settings
+    return Facts(
+        "The study",
+        (
+            *((question.name, question.text) for question in settings.questions),
+            ("can't tell", "was a choice" if settings.cant_tell else "was no choice"),
+            ("raters of each comparison", str(settings.raters_each)),
+            ("an attention check in each", f"{settings.check_every} pairs"),
+            ("seed", str(settings.seed)),
+        ),
+    )
+
+
+def _share(row: PairResult | None) -> Cell:
+    if row is None or row.share is None:
+        return Cell()
+    return number_cell(100 * row.share, _percent_interval(row), "%")
+
+
+def _percent_interval(row: PairResult) -> tuple[float, float] | None:
+    return None if row.interval is None else (100 * row.interval[0], 100 * row.interval[1])
+
+
+def _vote_share(row: VoteShare | None) -> Cell:
+    return number_cell(None if row is None or row.share is None else 100 * row.share, unit="%")
+
+
+def _count(count: int) -> Cell:
+    return Cell(f"{count:,}", count)
+
+
+def _coefficient(value: float | None) -> Cell:
+    return Cell() if value is None else Cell(f"{value:.2f}", value)
+
+
+def _cited(row: CitedRow, question: str) -> Cited | None:
+    """The paper's share for a question of this name, in %."""
+    names = [column.name for column in TABLE_3.columns if question in column.metrics]
+    return row.values[names[0]] if names else None
