@@ -22,7 +22,7 @@ from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.evaluation.report.table_files import to_csv, to_latex
 from report_results import HOSTILE, PROMPTS, metric, write_result
 
-OURS = (metric("FID", 20.5), metric("CLIPSIM", 0.2811))
+OURS = (metric("FID", 20.5), metric("CLIPSIM", 0.2811, interval=(0.28, 0.283)))
 THEIRS = (metric("FID", 25.25, n=50, samples=800, extractor_sha256="cd" * 32), metric("CLIPSIM", 0.25))
 
 
@@ -115,6 +115,22 @@ def test_images_as_frozen_videos_stand_in_table_5_too(tmp_path: Path) -> None:
     frozen = write_result(tmp_path / "f", "image model", OURS, system=System(name="image model", kind="frozen images"))
     write_result_pages(frozen)
     assert {"table-1.tex", "table-5.tex"} <= {path.name for path in (frozen / "tables").iterdir()}
+
+
+def test_every_model_of_a_cost_comparison_stands_in_table_4(tmp_path: Path) -> None:
+    parts = {"unet": 872_300_484, "autoencoder": 83_653_863, "text_encoder": 581_994_042, "overall": 1_537_948_389}
+    row = {"method": "Latent-Shift", "parameters": parts, "video_seconds": {"value": 20.0, "low": 19.0, "high": 22.0}}
+    facts = {"protocol": "cost", "videos": (), "cost": {"rows": [row, {**row, "method": "AnimateDiff"}]}}
+    folder = write_result(tmp_path / "cost", "here", (), **facts)
+    write_result_pages(folder)
+    with (folder / "tables" / "table-4.csv").open() as file:
+        *_, ours, peer = csv.DictReader(file)
+    assert (peer["Method"], float(ours["T2V core (billion)"])) == ("AnimateDiff", 0.872300484)
+    assert [float(ours[f"Speed (s) ↓{bound}"]) for bound in ("", " low", " high")] == [20.0, 19.0, 22.0]
+    assert {path.name for path in (folder / "plots").iterdir()} == {"table-4-overall.svg", "table-4-speed.svg"}
+    del parts["unet"]
+    with pytest.raises(ValueError, match=r"is no comparison of costs: rows\.0\.parameters\.unet: is required"):
+        write_result_pages(write_result(tmp_path / "broken", "here", (), **facts))
 
 
 def test_mistakes(tmp_path: Path) -> None:

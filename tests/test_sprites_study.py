@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import asdict
 from html import unescape
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from latentshift.evaluation.estimates import mean_of, wilson_interval
-from latentshift.evaluation.report.pages import write_result_pages
+from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report
 from latentshift.evaluation.sprite_examples import choose_examples, right_count
 from latentshift.evaluation.sprite_reader import read_clip
@@ -143,7 +144,9 @@ def test_the_report_holds_each_share_with_its_wilson_interval(study: Path) -> No
     assert report.metric("motion (images)") is None and report.metric("colour drift (seen)").value == 0
     assert report.system.contents == "0" * 64 and report.settings["n"] == {"seen": 12, "images": 12, "shift_off": 12}
     assert [part["n"] for part in report.model_extra["parts"]] == [12, 12, 12]
-    assert len(report.videos) == 16 and all((study / each.file).is_file() for each in report.videos)
+    assert len(report.videos) == 8 and all((study / each.file).is_file() for each in report.videos)
+    shares = [each.values["share right"] for each in report.videos]
+    assert shares == sorted(shares, reverse=True) and shares[0] == 1
 
 
 def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_was_right(study: Path) -> None:
@@ -160,6 +163,17 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
         rows = {row["in %"]: row for row in csv.DictReader(file)}
     assert rows["Seen combinations"]["all right"] == "75.0" and rows["Reader on true videos"]["N"] == "12"
     assert {path.stem for path in (study / "plots").iterdir()} >= {"motions", "shares-seen", "colour-drift"}
+
+
+def test_studies_side_by_side_are_compared_motion_by_motion(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study, tmp_path / "again")
+    write_comparison_pages([study, tmp_path / "again"], tmp_path / "report")
+    with (tmp_path / "report" / "tables" / "motions.csv").open() as file:
+        table = list(csv.reader(file))
+    asked = [sprite.motion for sprite, _, _ in prompts_of(SEEN, COUNT, 64)]
+    assert len(table) == 1 + len(set(asked)) and all(row[4] == row[8] == str(asked.count(row[0])) for row in table[1:])
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "can't be compared" not in text and "**[75.0]" not in text  # equal ones: none is the best
 
 
 def test_a_report_without_a_studys_parts_is_refused_as_a_sprites_page(study: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def study_report(
             "system": System(name=model, kind="video", model=model, contents=settings["contents"]),
             "settings": shown,
             "metrics": [metric for part in parts for metric in part_metrics(part, frames, size)],
-            "videos": [example for part in parts for example in _examples(part)],
+            "videos": _examples(parts),
             "parts": [dict(part) for part in parts],
         }
     )
@@ -95,17 +95,23 @@ def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[
         )
 
 
-def _examples(scores: Mapping[str, Any]) -> Iterator[Example]:
-    """The best and the worst of a part; those without the shift have the prompts and seeds of others."""
-    if not scores["part"]["shift"]:
-        return
-    for kind in ("best", "worst"):
-        for each in scores["examples"][kind]:
-            share = right_count(each) / len(each["asked"])
-            yield Example(
-                index=each["index"],
-                prompt=each["prompt"],
-                seed=each["seed"],
-                file=each["file"],
-                values={"share right": share},
-            )
+def _examples(parts: Sequence[Mapping[str, Any]]) -> list[Example]:
+    """The best and the worst videos, the best first; of single frames, where there are no videos.
+
+    Those without the shift are left out: they have the prompts and seeds of others.
+    """
+    with_shift = [part for part in parts if part["part"]["shift"]]
+    shown = [part for part in with_shift if not part["part"]["image"]] or with_shift
+    examples = [
+        Example(
+            index=each["index"],
+            prompt=each["prompt"],
+            seed=each["seed"],
+            file=each["file"],
+            values={"share right": right_count(each) / len(each["asked"])},
+        )
+        for part in shown
+        for kind in ("best", "worst")
+        for each in part["examples"][kind]
+    ]
+    return sorted(examples, key=lambda example: -example.values["share right"])

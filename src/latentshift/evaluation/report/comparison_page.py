@@ -26,6 +26,9 @@ from latentshift.evaluation.report.paper_comparison import paper_plots, paper_ta
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Example, Metric
+from latentshift.evaluation.report.sprites_numbers import motions_compared
+from latentshift.evaluation.report.sprites_parts import study_parts
+from latentshift.evaluation.report.sprites_words import MEANINGS as SPRITES_MEANINGS
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 PROTOCOLS = {
@@ -35,7 +38,10 @@ PROTOCOLS = {
     "sprites": "Sprites",
     "cost": "Cost",
 }
+# Protocol -> beginnings of the names of metrics that have plots, where all of them would be too many.
+_PLOTTED = {"sprites": ("all right", "motion", "colour drift")}
 _MOST_REJECTED = 200  # of a list; report.json has all
+_BOLD = "Bold: the best, where no other interval overlaps its own and nothing but the system differs."
 _MOST_PROMPTS = 8  # played side by side
 
 
@@ -54,7 +60,7 @@ def comparison_page(results: Sequence[Result]) -> Document:
             *side_by_side_clips(results),
             *_examples(results),
             *rejected_blocks(results),
-            *meaning_blocks([metric.name for result in results for metric in result.report.metrics]),
+            *_meanings(results),
             *settings_blocks(results),
         ),
     )
@@ -104,9 +110,13 @@ def _own_numbers(results: Sequence[Result]) -> Iterator[Block]:
             continue
         rows = tuple(_metric_row(name, members) for name in metrics)
         columns = ("Metric", *(each.label for each in members), "N")
-        yield Table(f"{protocol}-all", PROTOCOLS[protocol], columns, rows, (INTERVAL,))
+        yield Table(
+            f"{protocol}-all", PROTOCOLS[protocol], columns, rows, (INTERVAL, *([_BOLD] if len(members) > 1 else []))
+        )
         if len(members) > 1:
             yield from _metric_plots(protocol, metrics, members)
+        if protocol == "sprites" and len(members) > 1:
+            yield from motions_compared([(each, study_parts(each)) for each in members])
         yield Facts(
             f"How the numbers of {PROTOCOLS[protocol]} were made",
             tuple(_how(metric, each, members) for each in members for metric in each.report.metrics),
@@ -134,16 +144,20 @@ def _metric_row(name: str, members: Sequence[Result]) -> tuple[Cell, ...]:
 
 
 def _best(metrics: Sequence[Metric]) -> Metric | None:
-    """The best of several that may be compared; None if none is."""
+    """The best of several that may be compared, if no other's interval reaches into its own; else None."""
     if len(metrics) < 2 or metrics[0].better == "neither" or not are_comparable(metrics):
         return None
-    sign = -1 if metrics[0].better == "lower" else 1
-    ranked = sorted(metrics, key=lambda metric: sign * metric.value)
-    return ranked[-1] if ranked[-1].value != ranked[-2].value else None
+    lower = metrics[0].better == "lower"
+    ranked = sorted(metrics, key=lambda metric: metric.value if lower else -metric.value)
+    bounds = [metric.interval or (metric.value, metric.value) for metric in ranked]
+    apart = all(bounds[0][1] < each[0] if lower else bounds[0][0] > each[1] for each in bounds[1:])
+    return ranked[0] if apart else None
 
 
 def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Result]) -> Iterator[Plot]:
     for name in metrics:
+        if not name.startswith(_PLOTTED.get(protocol, "")):
+            continue
         found = [(each, metric) for each in members if (metric := each.report.metric(name))]
         if len(found) < 2:
             continue
@@ -238,12 +252,13 @@ def rejected_blocks(results: Sequence[Result]) -> Iterator[Block]:
         yield Facts(f"{result.label}: {len(rejected):,}", tuple(items), folded=len(items) > 10)
 
 
-def meaning_blocks(names: Sequence[str]) -> Iterator[Block]:
-    """What each number means, as far as it is known."""
-    items = meanings(names)
+def _meanings(results: Sequence[Result]) -> Iterator[Block]:
+    items = dict(meanings([metric.name for result in results for metric in result.report.metrics]))
+    if any(result.report.protocol == "sprites" for result in results):
+        items |= dict(SPRITES_MEANINGS)
     if items:
         yield Heading("What the numbers mean")
-        yield Facts("Each in a sentence", (*items, ("interval", INTERVAL)))
+        yield Facts("Each in a sentence", tuple((items | {"interval": INTERVAL}).items()))
 
 
 def settings_blocks(results: Sequence[Result]) -> Iterator[Block]:

@@ -3,49 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from latentshift.evaluation.report.cost_rows import cost_rows
 from latentshift.evaluation.report.numbers import ARROWS
-from latentshift.evaluation.report.paper_tables import PAPER_TABLES, CitedRow, Column, PaperTable
+from latentshift.evaluation.report.paper_tables import (
+    AUTOENCODER,
+    CORE,
+    OVERALL,
+    PAPER_TABLES,
+    SPEED,
+    TEXT_ENCODER,
+    CitedRow,
+    Column,
+    PaperTable,
+)
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
-from latentshift.evaluation.report.schema import Metric
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 _IMAGES = ("images", "frozen images")
+_LANDMARK = "Cited numbers were made by other programs, on other machines: read them as a landmark."
+
+
+@dataclass(frozen=True)
+class _OwnValue:
+    value: float
+    interval: tuple[float, float] | None = None
+    note: str = ""  # its N
+
+
+@dataclass(frozen=True)
+class _OwnRow:
+    """A row of this package's results: values by the column's name."""
+
+    label: str
+    anchor: str
+    values: dict[str, _OwnValue]
+    source: str
 
 
 def paper_tables_for(results: Sequence[Result]) -> list[PaperTable]:
     """The tables that have a place for any of the results; Table 5 is for images, frozen or not."""
-    return [table for table in PAPER_TABLES if rows_for(table, results)]
-
-
-def rows_for(table: PaperTable, results: Sequence[Result]) -> list[Result]:
-    """The results that stand in a table."""
-    fitting = [each for each in results if each.report.protocol == table.protocol]
-    if table.number == 5 and not any(each.report.system.kind in _IMAGES for each in fitting):
-        return []
-    return [each for each in fitting if any(_metric(each, column) for column in table.columns)]
+    return [table for table in PAPER_TABLES if _own_rows(table, results)]
 
 
 def paper_table(table: PaperTable, results: Sequence[Result]) -> Table:
     """Cited rows, then one's own; each says which it is."""
-    rows = [_cited_row(table, row) for row in table.rows]
-    rows += [_own_row(table, each) for each in rows_for(table, results)]
-    return Table(
-        f"table-{table.number}",
-        f"Table {table.number}: {table.title}",
-        ("Method", *table.words, *map(_heading, table.columns), "Source"),
-        tuple(rows),
-        (*table.notes, "Cited numbers were made by other programs, on other machines: read them as a landmark."),
-    )
+    rows = [_cited_cells(table, row) for row in table.rows]
+    rows += [_own_cells(table, row) for row in _own_rows(table, results)]
+    columns = ("Method", *table.words, *map(_heading, table.columns), "Source")
+    title = f"Table {table.number}: {table.title}"
+    return Table(f"table-{table.number}", title, columns, tuple(rows), (*table.notes, _LANDMARK))
 
 
 def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
-    """A plot of each column that one of the results has a number in."""
-    own = rows_for(table, results)
+    """A plot of each column in which more is better or worse, and one of the results has a number."""
+    own = _own_rows(table, results)
     for column in table.columns:
-        measured = [(each, metric) for each in own if (metric := _metric(each, column))]
-        if not measured:
+        measured = [(row, row.values[column.name]) for row in own if column.name in row.values]
+        if not measured or column.better == "neither":
             continue
         cited = [(row, row.values[column.name]) for row in table.rows if column.name in row.values]
         yield Plot(
@@ -53,14 +70,47 @@ def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
             f"{column.name}{ARROWS[column.better]}, Table {table.number} (grey: cited)",
             (
                 *(PlotRow(row.method, value.value, kind="cited") for row, value in cited),
-                *(
-                    PlotRow(each.label, metric.value, metric.interval, note=f"N = {metric.n:,}")
-                    for each, metric in measured
-                ),
+                *(PlotRow(row.label, value.value, value.interval, note=value.note) for row, value in measured),
             ),
             column.unit,
             bars=False,
         )
+
+
+def _own_rows(table: PaperTable, results: Sequence[Result]) -> list[_OwnRow]:
+    fitting = [each for each in results if each.report.protocol == table.protocol]
+    if table.number == 5 and not any(each.report.system.kind in _IMAGES for each in fitting):
+        return []
+    rows = _rows_of_costs if table.protocol == "cost" else _rows_of_metrics
+    return [row for each in fitting for row in rows(table, each)]
+
+
+def _rows_of_metrics(table: PaperTable, result: Result) -> Iterator[_OwnRow]:
+    values, counts = {}, set()
+    for column in table.columns:
+        metric = next((found for name in column.metrics if (found := result.report.metric(name))), None)
+        if metric is not None:
+            values[column.name] = _OwnValue(metric.value, metric.interval, f"N = {metric.n:,}")
+            counts.add(metric.n)
+    if values:
+        source = "this result, " + " and ".join(f"N = {n:,}" for n in sorted(counts))
+        yield _OwnRow(result.label, result.anchor, values, source)
+
+
+def _rows_of_costs(table: PaperTable, result: Result) -> Iterator[_OwnRow]:
+    device = result.report.settings.get("device", "this machine")
+    for row in cost_rows(result):
+        parts = row.parameters
+        by_name = {
+            CORE: parts.unet,
+            AUTOENCODER: parts.autoencoder,
+            TEXT_ENCODER: parts.text_encoder,
+            OVERALL: parts.overall,
+        }
+        values = {name: _OwnValue(count / 1e9) for name, count in by_name.items()}
+        seconds = row.video_seconds
+        values[SPEED] = _OwnValue(seconds.value, (seconds.low, seconds.high), row.how)
+        yield _OwnRow(row.method, result.anchor, values, f"{result.label}, {device}, {row.how}".rstrip(", "))
 
 
 def _heading(column: Column) -> str:
@@ -68,7 +118,7 @@ def _heading(column: Column) -> str:
     return f"{column.name}{unit}{ARROWS[column.better]}"
 
 
-def _cited_row(table: PaperTable, row: CitedRow) -> tuple[Cell, ...]:
+def _cited_cells(table: PaperTable, row: CitedRow) -> tuple[Cell, ...]:
     words = [Cell(row.words.get(name, "–")) for name in table.words]
     numbers = []
     for column in table.columns:
@@ -77,18 +127,9 @@ def _cited_row(table: PaperTable, row: CitedRow) -> tuple[Cell, ...]:
     return Cell(row.method), *words, *numbers, Cell(f"cited: {row.source}")
 
 
-def _own_row(table: PaperTable, result: Result) -> tuple[Cell, ...]:
+def _own_cells(table: PaperTable, row: _OwnRow) -> tuple[Cell, ...]:
     numbers = []
-    counts = set()
     for column in table.columns:
-        metric = _metric(result, column)
-        numbers.append(
-            Cell() if metric is None else number_cell(metric.value, metric.interval, column.unit, anchor=result.anchor)
-        )
-        counts |= {metric.n} if metric else set()
-    source = "this result, " + " and ".join(f"N = {n:,}" for n in sorted(counts))
-    return Cell(result.label), *[Cell()] * len(table.words), *numbers, Cell(source)
-
-
-def _metric(result: Result, column: Column) -> Metric | None:
-    return next((found for name in column.metrics if (found := result.report.metric(name))), None)
+        own = row.values.get(column.name)
+        numbers.append(Cell() if own is None else number_cell(own.value, own.interval, column.unit, anchor=row.anchor))
+    return Cell(row.label), *[Cell()] * len(table.words), *numbers, Cell(row.source)

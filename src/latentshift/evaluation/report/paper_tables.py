@@ -174,32 +174,32 @@ TABLE_3 = PaperTable(
     notes=("Cited from Table 3 of the paper: 300 prompts, 5 raters a comparison, majority vote.",),
 )
 
-_CORE, _AUTOENCODER, _TEXT, _PRIOR = "T2V core", "Autoencoder", "Text encoder", "Prior model"
-_SUPER, _BETWEEN, _OVERALL, _SPEED = "Super resolution", "Frame interpolation", "Overall", "Speed"
+CORE, AUTOENCODER, TEXT_ENCODER, _PRIOR = "T2V core", "Autoencoder", "Text encoder", "Prior model"
+_SUPER, _BETWEEN, OVERALL, SPEED = "Super resolution", "Frame interpolation", "Overall", "Speed"
 
 
 def _cost(
     method: str,
     reference: int | None,
     overall: float,
-    speed: float | None,
+    speed: float | Cited | None,
     *,
     core: float,
-    autoencoder: float | None = None,
+    autoencoder: float | Cited | None = None,
     text: float | None = None,
     prior: float | None = None,
     upscale: Cited | None = None,
     between: float | Cited | None = None,
 ) -> CitedRow:
     values = {
-        _CORE: core,
-        _AUTOENCODER: autoencoder,
-        _TEXT: text,
+        CORE: core,
+        AUTOENCODER: autoencoder,
+        TEXT_ENCODER: text,
         _PRIOR: prior,
         _SUPER: upscale,
         _BETWEEN: between,
-        _OVERALL: overall,
-        _SPEED: speed,
+        OVERALL: overall,
+        SPEED: speed,
     }
     return CitedRow(method, _cited(values), reference)
 
@@ -209,12 +209,12 @@ TABLE_4 = PaperTable(
     "Model size and seconds a video",
     "cost",
     (
-        *(Column(name, (), unit="10⁹ parameters") for name in (_CORE, _AUTOENCODER, _TEXT, _PRIOR, _SUPER, _BETWEEN)),
-        Column(_OVERALL, (), "lower", "10⁹ parameters"),
-        Column(_SPEED, (), "lower", "s"),
+        *(Column(name, (), unit="billion") for name in (CORE, AUTOENCODER, TEXT_ENCODER, _PRIOR, _SUPER, _BETWEEN)),
+        Column(OVERALL, (), "lower", "billion"),
+        Column(SPEED, (), "lower", "s"),
     ),
     (
-        _cost("CogVideo", 15, 15.5, 434.53, core=7.7, autoencoder=0.10, between=7.7),
+        _cost("CogVideo", 15, 15.5, 434.53, core=7.7, autoencoder=Cited(0.1, "0.10"), between=7.7),
         _cost(
             "Make-A-Video", 31, 9.72, None, core=3.1, text=0.12, prior=1.3, upscale=Cited(2.1, "1.4 + 0.7"), between=3.1
         ),
@@ -229,7 +229,7 @@ TABLE_4 = PaperTable(
             between=Cited(3.11, "1.7 + 0.78 + 0.63"),
         ),
         _cost("Latent-VDM", None, 1.58, 28.62, core=0.92, autoencoder=0.08, text=0.58),
-        _cost("Latent-Shift", None, 1.53, 23.40, core=0.87, autoencoder=0.08, text=0.58),
+        _cost("Latent-Shift", None, 1.53, Cited(23.4, "23.40"), core=0.87, autoencoder=0.08, text=0.58),
     ),
     notes=(
         "Cited from Table 4 of the paper: seconds on one A100 (80 GB). CogVideo's two models share 6 billion "
@@ -243,7 +243,7 @@ TABLE_5 = PaperTable(
     "msrvtt",
     (_FID, _CLIPSIM),
     (
-        _row("LDM", None, FID=15.36, CLIPSIM=0.2910),
+        _row("LDM", None, FID=15.36, CLIPSIM=Cited(0.291, "0.2910")),
         _row("Latent-Shift (T2I)", None, FID=15.64, CLIPSIM=0.2737),
         _row("Latent-Shift", None, FID=15.23, CLIPSIM=0.2773),
     ),

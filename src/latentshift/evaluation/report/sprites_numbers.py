@@ -7,6 +7,7 @@ from typing import Literal
 
 from latentshift.evaluation.report.document import Block, Heading, Paragraph
 from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.sprites_parts import MeanScore, PartScores, StudyPart
 from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS, TRUE_CLIPS, part_title, videos_of
 from latentshift.evaluation.report.table import Cell, Table, number_cell
@@ -51,6 +52,25 @@ def motions(parts: Sequence[StudyPart]) -> Iterator[Block]:
     columns = [words for part in with_motions for words in (f"{part_title(part)}: % right", "N")]
     rows = tuple((Cell(name), *(cell for part in with_motions for cell in _motion_cells(part, name))) for name in names)
     yield Table("motions", "Motions", ("Motion", *columns), rows)
+
+
+def motions_compared(studies: Sequence[tuple[Result, Sequence[StudyPart]]]) -> Iterator[Block]:
+    """A row for each motion, and a column for each study, of the part that all of them have first."""
+    moving = [(result, [part for part in parts if part.motions and part.part.shift]) for result, parts in studies]
+    common = [
+        each.part.name for each in moving[0][1] if all(each.part.name in _names(parts) for _, parts in moving[1:])
+    ]
+    if not common:
+        return
+    chosen = [(result, parts[_names(parts).index(common[0])]) for result, parts in moving]
+    columns = [words for result, _ in chosen for words in (f"{result.label}: % right", "N")]
+    names = dict.fromkeys(name for _, part in chosen for name in part.motions)
+    rows = tuple((Cell(name), *(cell for _, part in chosen for cell in _motion_cells(part, name))) for name in names)
+    yield Table("motions", f"Motions, {part_title(chosen[0][1]).lower()}", ("Motion", *columns), rows)
+
+
+def _names(parts: Sequence[StudyPart]) -> list[str]:
+    return [part.part.name for part in parts]
 
 
 def steadiness(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.report.comparison_page import key_number, meaning_blocks, rejected_blocks, settings_blocks
+from latentshift.evaluation.report.comparison_page import key_number, rejected_blocks, settings_blocks
 from latentshift.evaluation.report.document import (
     Block,
     Clip,
@@ -19,6 +19,7 @@ from latentshift.evaluation.report.document import (
     Picture,
     Warnings,
 )
+from latentshift.evaluation.report.glossary import meanings
 from latentshift.evaluation.report.numbers import format_interval
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
@@ -56,7 +57,7 @@ def sprites_page(result: Result) -> Document:
             *steadiness(parts, result.anchor),
             *_distances(result),
             Heading("What the numbers mean"),
-            Facts("Each in a sentence", MEANINGS),
+            Facts("Each in a sentence", (*MEANINGS, *meanings([metric.name for metric in result.report.metrics]))),
             *rejected_blocks([result]),
             *settings_blocks([result]),
         ),
@@ -157,4 +158,3 @@ def _distances(result: Result) -> Iterator[Block]:
         sentences = dict.fromkeys(f"{metric.name}: {each}" for metric in metrics for each in metric.warnings)
         if sentences:
             yield Warnings(tuple(sentences))
-        yield from meaning_blocks([metric.name for metric in metrics])

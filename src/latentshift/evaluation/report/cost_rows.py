@@ -1,0 +1,59 @@
+"""What the report of a cost comparison holds beside the common keys: a row for each of its video models."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from latentshift.error_text import format_validation_error
+from latentshift.evaluation.report.results import Result
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Parameters(_Part):
+    """Numbers of parameters by part."""
+
+    unet: int = Field(ge=0)
+    autoencoder: int = Field(ge=0)
+    text_encoder: int = Field(ge=0)
+    overall: int = Field(ge=0)
+
+
+class Seconds(_Part):
+    """Median of what was timed, with the lowest and the highest."""
+
+    value: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+
+
+class CostRow(_Part):
+    """One video model; ``how`` says whether a whole video was timed."""
+
+    method: str
+    parameters: Parameters
+    video_seconds: Seconds
+    how: str = ""
+
+
+class _Cost(_Part):
+    rows: list[CostRow]
+
+
+def cost_rows(result: Result) -> list[CostRow]:
+    """The rows of a cost comparison; none of a report without its key ``cost``.
+
+    Raises:
+        ValueError: if they can't be read; the message names the folder.
+    """
+    own = (result.report.model_extra or {}).get("cost")
+    if own is None:
+        return []
+    try:
+        return _Cost.model_validate(own).rows
+    except ValidationError as error:
+        raise ValueError(
+            f"the report in {result.folder} is no comparison of costs: {format_validation_error(error)}"
+        ) from None
