@@ -87,7 +87,7 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
     similarities = [each.values["CLIPSIM"] for each in report.videos]
     assert similarities == sorted(similarities, reverse=True)
     assert np.mean(similarities) == pytest.approx(values["CLIPSIM"].value)
-    assert "CLIPSIM" in printed and "result/report.json" in printed and "rejected" in printed
+    assert "CLIPSIM" in printed and "result/report.html" in printed and "rejected" in printed
 
     before = (tmp_path / "result" / "readings" / "worker-000.jsonl").read_bytes()
     assert cli(*words, "--device", "cpu", "--name", "CogVideo")[0] == 0  # nothing is measured twice

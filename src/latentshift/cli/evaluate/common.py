@@ -66,7 +66,9 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def print_report(report: Report, folder: Path) -> None:
-    """A line a metric, what was rejected, and where the rest is."""
+    """A line a metric and what was rejected; writes the pages, and prints where they are."""
+    from latentshift.evaluation.report.pages import write_result_pages
+
     for each in report.metrics:
         print(metric_line(each))
     print_notes(report.notes)
@@ -74,7 +76,7 @@ def print_report(report: Report, folder: Path) -> None:
         print(f"rejected {printable(rejected.file)}: {printable(rejected.reason)}")
     if len(report.rejected) > _MAX_SHOWN:
         print(f"… and {len(report.rejected) - _MAX_SHOWN:,} more, all in report.json")
-    print(printable(folder / "report.json", MAX_PATH))
+    print(printable(write_result_pages(folder), MAX_PATH))
 
 
 def metric_line(metric: Metric) -> str:

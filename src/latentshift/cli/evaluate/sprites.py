@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from latentshift.cli.evaluate.common import own_command
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
@@ -87,8 +86,7 @@ def sprites(
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     from latentshift.evaluation.report.pages import write_result_pages
 
-    command = shlex.join(["latentshift", *sys.argv[1:]])
-    for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts, command):
+    for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts, own_command()):
         for line in _lines(part, scores):
             print(line)
     print(printable(write_result_pages(output), 4096))
