@@ -88,6 +88,8 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
     assert similarities == sorted(similarities, reverse=True)
     assert np.mean(similarities) == pytest.approx(values["CLIPSIM"].value)
     assert "CLIPSIM" in printed and "result/report.html" in printed and "rejected" in printed
+    page = (tmp_path / "result" / "report.html").read_text()
+    assert "CogVideo" in page and "short.mp4" in page and "<video" in page
 
     before = (tmp_path / "result" / "readings" / "worker-000.jsonl").read_bytes()
     assert cli(*words, "--device", "cpu", "--name", "CogVideo")[0] == 0  # nothing is measured twice
