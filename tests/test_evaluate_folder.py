@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,8 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
 def test_a_killed_evaluation_ends_in_the_same_numbers(cli, clips: Path, reference: Path, tmp_path: Path) -> None:
     words = ["evaluate", "folder", clips, "--reference", reference, "--device", "cpu", "-o"]
     assert cli(*words, "whole")[0] == 0
-    assert cli(*words, "killed")[0] == 0
+    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
+    (tmp_path / "killed" / "report.json").unlink()
     lines = (tmp_path / "killed" / "readings" / "worker-000.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "killed" / "readings" / "worker-000.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     (tmp_path / "killed" / "reference" / "worker-000.jsonl").unlink()

@@ -58,8 +58,8 @@ def peak(folder: Path, count: int) -> int:
 def test_memory_does_not_grow_with_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "_MOST_NUMBERS", 2**14)
     monkeypatch.setattr(summary, "_MOST_KERNEL_ROWS", 2**9)
-    few, many = peak(tmp_path / "few", 400), peak(tmp_path / "many", 1600)
-    assert many - few < 1200 * BYTES_A_VIDEO
+    few, many = peak(tmp_path / "few", 200), peak(tmp_path / "many", 800)
+    assert many - few < 600 * BYTES_A_VIDEO
 
 
 @pytest.mark.slow
