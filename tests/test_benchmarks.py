@@ -12,7 +12,6 @@ import torch
 from latentshift.benchmarks import train
 from latentshift.benchmarks.report import report, table
 from latentshift.benchmarks.timing import interleaved_timing
-from latentshift.shift import temporal_shift
 
 
 def cells(line: str) -> list[str]:
@@ -110,9 +109,3 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(cl
     (tmp_path / "file").touch()
     code, out, err = cli("bench", "train", "--json", tmp_path / "file" / "train.json")
     assert code != 0 and "Traceback" not in err and not out
-
-
-def test_the_plain_loops_shift_is_the_shift() -> None:
-    hidden = torch.randn(2 * train._FRAMES, 8, 2, 2, generator=torch.Generator().manual_seed(0))
-    (shifted,) = train._shifted(torch.nn.Identity(), (hidden,))
-    assert torch.equal(shifted, temporal_shift(hidden, train._FRAMES))

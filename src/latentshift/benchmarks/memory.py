@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
-import torch
-
+from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
 from latentshift.benchmarks.report import Result
 from latentshift.memory.estimate import SAMPLES, Estimate, estimate
 from latentshift.training.distributed import make_accelerator, split_batch
@@ -23,7 +21,6 @@ from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run import build_stage
 from latentshift.training.train_state import TrainState
 
-_PROCESS = Path("/proc/self")
 _GIB = 2**30
 
 
@@ -87,7 +84,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     validate_run(recipe, 1)
     accelerator = make_accelerator(recipe.compute)
     device = accelerator.device
-    if device.type != "cuda" and not (_PROCESS / "clear_refs").exists():
+    if not can_measure_peak(device):
         raise ValueError("the memory of a process on the CPU is measured on Linux alone")
     expected = estimate(recipe, device)
     stage = build_stage(recipe, accelerator)
@@ -95,7 +92,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
     state.objective.train()
     parts = recipe.micro_batches(1)
     losses = []
-    _forget_peak(device)
+    forget_peak(device)
     for step in _steps(recipe.share_of_images, quick=quick):
         with closing(stage.batches(step)) as batches, attention_backend(recipe.compute.attention, device):
             result = state.step(
@@ -103,31 +100,15 @@ def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> M
             )
         assert result is not None
         losses.append(result.values["loss"])
-    steps = _peak(device)
+    steps = peak(device)
     if quick:
         return MeasuredMemory(expected, steps, 0, tuple(losses))
-    _forget_peak(device)
+    forget_peak(device)
     with state.averaged():
         stage.sample(folder / "samples", 0)
-    return MeasuredMemory(expected, steps, _peak(device), tuple(losses))
+    return MeasuredMemory(expected, steps, peak(device), tuple(losses))
 
 
 def _steps(images: float, *, quick: bool) -> list[int]:
     """The first two, since the optimizer's averages are there from the second on, and the first on single frames."""
     return [1, 2] + ([ceil(1 / Fraction(str(images)))] if images and not quick else [])
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        with suppress(AttributeError):  # a C library other than glibc
-            ctypes.CDLL(None).malloc_trim(0)  # what is free goes back to the system, and does not count
-        (_PROCESS / "clear_refs").write_text("5")  # proc(5): the peak starts again from what there is
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    lines = (_PROCESS / "status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

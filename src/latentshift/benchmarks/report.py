@@ -49,7 +49,12 @@ def table(rows: Iterable[Result]) -> Iterator[str]:
 
 def to_json(name: str, rows: Iterable[Result]) -> str:
     """The benchmark's name, the machine, and the rows in full precision."""
-    machine = {
+    return json.dumps({"benchmark": name, "machine": machine(), "rows": list(rows)}, indent=1, default=asdict) + "\n"
+
+
+def machine() -> dict[str, str | int | None]:
+    """What figures depend on beside what is measured."""
+    return {
         "latentshift": __version__,
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
@@ -57,7 +62,6 @@ def to_json(name: str, rows: Iterable[Result]) -> str:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    return json.dumps({"benchmark": name, "machine": machine, "rows": list(rows)}, indent=1, default=asdict) + "\n"
 
 
 def report(name: str, rows: Iterable[Result], json_file: Path | None = None) -> list[Result]:

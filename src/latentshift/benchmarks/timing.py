@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from latentshift.benchmarks.report import Result
+from latentshift.benchmarks.report import Estimate, Result
+
+T = TypeVar("T")
 
 
 def comparison(what: str, unit: str, rate: float, peer: float) -> Result:
     """The row of one comparison: how much a second is done of ``what``, by us and by the peer."""
     return {"what": what, "unit": unit, "rate": rate, "peer": peer, "ratio": rate / peer}
+
+
+def take_turns(calls: Sequence[Callable[[int], T]], rounds: int) -> list[list[T]]:
+    """What each call returned in each round, in which all of them take turns.
+
+    Args:
+        calls: each gets the number of the round, from 0 on.
+        rounds: how often each is called.
+    """
+    results: list[list[T]] = [[] for _ in calls]
+    for number in range(rounds):
+        for kept, call in zip(results, calls, strict=True):
+            kept.append(call(number))
+    return results
 
 
 def interleaved_timing(
@@ -23,11 +41,19 @@ def interleaved_timing(
         rounds: that are timed.
         clock: of processor time, or of the wall.
     """
-    spent = [0.0] * len(calls)
-    for number in range(rounds + 1):
-        for which, call in enumerate(calls):
+
+    def timed(call: Callable[[int], None]) -> Callable[[int], float]:
+        def seconds(number: int) -> float:
             start = clock()
             call(number)
-            if number:
-                spent[which] += clock() - start
-    return [rounds / each for each in spent]
+            return clock() - start
+
+        return seconds
+
+    spent = take_turns([timed(call) for call in calls], rounds + 1)
+    return [rounds / sum(seconds[1:]) for seconds in spent]
+
+
+def spread(seconds: Sequence[float]) -> Estimate:
+    """The median, with the lowest and the highest as bounds."""
+    return Estimate(statistics.median(seconds), min(seconds), max(seconds))

@@ -14,8 +14,9 @@ from typing import Literal
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import nn
 
+from latentshift.benchmarks.naive_shift import install_naive_shift
 from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.model_paths import BUNDLED, bundled_model
@@ -89,8 +90,7 @@ def _peer(batch: LatentBatch) -> Callable[[int], None]:
     stock = LatentShiftPipeline.from_pretrained(bundled_model())
     text_encoder = stock.text_encoder.eval()
     unet = UNet2DConditionModel.from_pretrained(bundled_model() / "unet", torch_dtype=torch.float32).train()
-    for block in (module for module in unet.modules() if type(module).__name__ == "ResnetBlock2D"):
-        block.conv1.register_forward_pre_hook(_shifted)
+    install_naive_shift(unet, _FRAMES)
     scheduler = DDPMScheduler.from_config(stock.scheduler.config)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=_RATE)
     assert batch.token_ids is not None
@@ -109,14 +109,3 @@ def _peer(batch: LatentBatch) -> Callable[[int], None]:
         optimizer.zero_grad()
 
     return step
-
-
-def _shifted(convolution: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    """Eq. 3, as straight as it can be written."""
-    frames = inputs[0].unflatten(0, (-1, _FRAMES))
-    third = frames.shape[2] // 3
-    shifted = torch.zeros_like(frames)
-    shifted[:, 1:, :third] = frames[:, :-1, :third]
-    shifted[:, :, third:-third] = frames[:, :, third:-third]
-    shifted[:, :-1, -third:] = frames[:, 1:, -third:]
-    return (shifted.flatten(0, 1),)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from latentshift.benchmarks.generation_settings import VIDEO_MODELS
+from latentshift.cli import comparison
 from latentshift.files import check_writable
+from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
     from latentshift.benchmarks.rungs import Rung
@@ -34,6 +37,47 @@ def train(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
         return bench_train(quick)
 
     _report("train", rows, json_file)
+
+
+@bench.command("generate")
+def generate(
+    base: str = typer.Argument(BUNDLED, help=comparison.BASE_HELP),
+    models: str | None = comparison.MODELS,
+    frames: int | None = comparison.FRAMES,
+    steps: int = comparison.STEPS,
+    guidance: float | None = comparison.GUIDANCE,
+    rounds: int = comparison.ROUNDS,
+    whole: bool | None = comparison.WHOLE,
+    device: str = comparison.DEVICE,
+    dtype: str = comparison.DTYPE,
+    quick: bool = comparison.QUICK,
+    json_file: Path | None = _JSON,
+) -> None:
+    """A U-Net pass and a video: 2-D, naive shift, Latent-Shift, Latent-VDM, AnimateDiff's, ModelScope's.
+
+    Each in processes of its own, in turns: parameters, operations, first and later times with their spread, and peak
+    memory; and cold and warm start of a saved model.
+    """
+    settings = comparison.check_settings(
+        base,
+        models,
+        tuple(VIDEO_MODELS),
+        frames=frames,
+        steps=steps,
+        guidance=guidance,
+        rounds=rounds,
+        whole=whole,
+        device=device,
+        dtype=dtype,
+        quick=quick,
+    )
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from latentshift.benchmarks.generate import bench_generate
+
+        return bench_generate(settings())
+
+    _report("generate", rows, json_file)
 
 
 @bench.command("step")

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from latentshift.cli.evaluate import extractors, folder, msrvtt, report, sheet, sprites, ucf101
+from latentshift.cli.evaluate import cost, extractors, folder, msrvtt, report, sheet, sprites, ucf101
 from latentshift.error_text import printable
 
 
@@ -32,3 +32,4 @@ evaluate.command("msrvtt")(msrvtt.msrvtt)
 evaluate.command("ucf101")(ucf101.ucf101)
 evaluate.command("report")(report.report)
 evaluate.command("sheet")(sheet.sheet)
+evaluate.command("cost")(cost.cost)

@@ -1,0 +1,196 @@
+"""What a video costs with each of the compared video models: parameters, operations, seconds and memory.
+
+All take turns, round after round, each in a process of its own, so that what else the machine does meets all alike and
+nobody's memory is another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from latentshift.benchmarks.device_peak import convolution_flops, product_flops, time_convolution, time_product
+from latentshift.benchmarks.generation_settings import BASES, VIDEO_MODELS, GenerationSettings, check_comparison
+from latentshift.benchmarks.generation_timing import Timing, time_decoding, time_passes, time_text, time_video
+from latentshift.benchmarks.image_base import open_base
+from latentshift.benchmarks.own_process import in_own_process
+from latentshift.benchmarks.parameters_and_flops import Count, count
+from latentshift.benchmarks.report import Estimate
+from latentshift.benchmarks.timing import spread, take_turns
+from latentshift.progress import progress_bar
+
+_TEXT, _DECODING, _PRODUCT, _CONVOLUTION = "text", "decoding", "product", "convolution"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of all rounds.
+
+    Attributes:
+        first: seconds of the first time in each process: median, lowest and highest.
+        seconds: of the other times, likewise.
+        times: how many these are.
+        peak: bytes at the highest peak; None where the system does not tell.
+    """
+
+    first: Estimate
+    seconds: Estimate
+    times: int
+    peak: int | None
+
+
+@dataclass(frozen=True)
+class VideoSeconds:
+    """Seconds of a whole video.
+
+    Attributes:
+        seconds: with the lowest and the highest as bounds.
+        how: ``measured``, or what it is extrapolated from.
+    """
+
+    seconds: Estimate
+    how: str
+
+
+@dataclass(frozen=True)
+class GenerationCost:
+    """The result of :func:`measure`, each by the video model's name.
+
+    Attributes:
+        settings: of the comparison.
+        passes: of the U-Net.
+        text: of the text encoder, the same for all.
+        decoding: likewise.
+        product: operations a second of a large matrix product on this device, in this dtype, at its best.
+        convolution: likewise of a large convolution.
+        videos: whole ones; empty if none were made.
+    """
+
+    settings: GenerationSettings
+    passes: dict[str, Measured]
+    text: Measured
+    decoding: Measured
+    product: float
+    convolution: float
+    videos: dict[str, Measured]
+
+    @property
+    def device_peak(self) -> float:
+        """The higher one of the two."""
+        return max(self.product, self.convolution)
+
+    def video(self, name: str) -> VideoSeconds:
+        """Seconds of a whole video: measured, or text + steps × pass + decoding."""
+        if name in self.videos:
+            return VideoSeconds(self.videos[name].seconds, "measured")
+        one, steps = self.passes[name], self.settings.steps
+        low, middle, high = (
+            getattr(self.text.seconds, part) + steps * getattr(one.seconds, part) + getattr(self.decoding.seconds, part)
+            for part in ("low", "value", "high")
+        )
+        return VideoSeconds(Estimate(middle, low, high), f"extrapolated from {one.times} passes")
+
+
+def settle(
+    base: str,
+    models: Sequence[str],
+    *,
+    num_frames: int | None,
+    steps: int,
+    guidance: float | None,
+    device: str,
+    dtype: str,
+    rounds: int,
+    whole: bool | None,
+) -> GenerationSettings:
+    """Fill in what was left open.
+
+    Args:
+        base: as for :class:`GenerationSettings`, like all that follow.
+        models: likewise.
+        num_frames: None: the base's, or the paper's.
+        steps: likewise.
+        guidance: None: the base's, or the paper's.
+        device: likewise.
+        dtype: likewise.
+        rounds: likewise.
+        whole: None: if the base is a saved model, and no family at its published size.
+
+    Raises:
+        ValueError: for a base that can't be read, or frames that a model does not support.
+    """
+    image = open_base(base)
+    num_frames = image.num_frames if num_frames is None else num_frames
+    check_comparison(models, num_frames, steps, guidance, rounds)
+    return GenerationSettings(
+        base=base,
+        models=tuple(models),
+        num_frames=num_frames,
+        steps=steps,
+        guidance=image.guidance_scale if guidance is None else guidance,
+        device=device,
+        dtype=dtype,
+        threads=torch.get_num_threads(),
+        rounds=rounds,
+        whole=base not in BASES if whole is None else whole,
+    )
+
+
+def count_all(settings: GenerationSettings) -> dict[str, Count]:
+    """Parameters and operations of each video model.
+
+    Raises:
+        ValueError: for a base that can't be read, or one that a video model can't be built like.
+    """
+    base = open_base(settings.base)
+    return {name: count(base, name, settings.num_frames, settings.texts) for name in settings.models}
+
+
+def measure(settings: GenerationSettings) -> GenerationCost:
+    """Time all of it.
+
+    Raises:
+        ValueError: if a process ended without an answer, as for lack of memory.
+    """
+    works: dict[str, Callable[[], Timing]] = {}
+    for name in settings.models:
+        what = f"a pass of {VIDEO_MODELS[name]}"
+        works[f"pass {name}"] = partial(in_own_process, what, time_passes, settings, name)
+    works[_TEXT] = partial(in_own_process, "the text encoder's part", time_text, settings)
+    works[_DECODING] = partial(in_own_process, "the decoding", time_decoding, settings)
+    works[_PRODUCT] = partial(in_own_process, "a matrix product", time_product, settings)
+    works[_CONVOLUTION] = partial(in_own_process, "a convolution", time_convolution, settings)
+    for name in settings.models if settings.whole else ():
+        what = f"a whole video of {VIDEO_MODELS[name]}"
+        works[f"video {name}"] = partial(in_own_process, what, time_video, settings, name)
+    with progress_bar(total=settings.rounds * len(works), text="timing", unit="turn") as bar:
+
+        def turn(work: Callable[[], Timing], number: int) -> Timing:
+            timing = work()
+            bar.update()
+            return timing
+
+        timings = take_turns([partial(turn, work) for work in works.values()], settings.rounds)
+    measured = {name: _together(each) for name, each in zip(works, timings, strict=True)}
+
+    def of(kind: str) -> dict[str, Measured]:
+        return {name: measured[f"{kind} {name}"] for name in settings.models if f"{kind} {name}" in measured}
+
+    return GenerationCost(
+        settings,
+        passes=of("pass"),
+        text=measured[_TEXT],
+        decoding=measured[_DECODING],
+        product=product_flops(settings) / measured[_PRODUCT].seconds.low,
+        convolution=convolution_flops() / measured[_CONVOLUTION].seconds.low,
+        videos=of("video"),
+    )
+
+
+def _together(timings: Sequence[Timing]) -> Measured:
+    later = [seconds for each in timings for seconds in each.later]
+    peaks = [each.peak for each in timings if each.peak is not None]
+    return Measured(spread([each.first for each in timings]), spread(later), len(later), max(peaks, default=None))

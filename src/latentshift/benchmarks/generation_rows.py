@@ -1,0 +1,62 @@
+"""The cost of generation as rows for tables; names tell the unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from latentshift.benchmarks.generation_cost import GenerationCost, Measured
+from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.parameters_and_flops import Count
+from latentshift.benchmarks.report import Result, Value
+
+_GIB = 2**30
+
+
+def count_rows(settings: GenerationSettings, counts: Mapping[str, Count]) -> Iterator[Result]:
+    """Parameters and operations of each video model."""
+    for name, each in counts.items():
+        yield {
+            "parameters": VIDEO_MODELS[name],
+            "unet_million": each.unet / 1e6,
+            "of_these_added_million": each.added / 1e6,
+            "autoencoder_million": each.autoencoder / 1e6,
+            "text_encoder_million": each.text_encoder / 1e6,
+            "total_million": each.total / 1e6,
+            f"gflop_a_pass_of_{settings.texts * settings.num_frames}_frames": each.flops / 1e9,
+        }
+
+
+def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Result]:
+    """Passes, text and decoding, the device at its best, and whole videos."""
+    settings = cost.settings
+    reference = settings.models[0]
+    for name, one in cost.passes.items():
+        rate = counts[name].flops / one.seconds.value
+        yield {
+            "one_pass": VIDEO_MODELS[name],
+            "first_s": one.first.value,
+            "later_s": one.seconds,
+            "later_passes": one.times,
+            "to_first_row": one.seconds.value / cost.passes[reference].seconds.value,
+            "gflop_a_s": rate / 1e9,
+            "share_of_peak": rate / cost.device_peak,
+            "memory_gib": _gib(one),
+        }
+    for what, rate in (("matrix product", cost.product), ("3×3 convolution, channels last", cost.convolution)):
+        yield {"device_at_its_best": f"{what}, {settings.dtype}", "gflop_a_s": rate / 1e9}
+    for what, part in (("text", cost.text), ("decoding", cost.decoding)):
+        yield {"same_for_all": what, "first_s": part.first.value, "later_s": part.seconds, "memory_gib": _gib(part)}
+    for name in cost.passes:
+        video = cost.video(name)
+        yield {
+            "whole_video": VIDEO_MODELS[name],
+            "steps": settings.steps,
+            "seconds": video.seconds,
+            "to_first_row": video.seconds.value / cost.video(reference).seconds.value,
+            "how": video.how,
+            "memory_gib": _gib(cost.videos.get(name)),
+        }
+
+
+def _gib(measured: Measured | None) -> Value:
+    return None if measured is None or measured.peak is None else measured.peak / _GIB

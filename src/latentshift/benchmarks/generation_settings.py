@@ -1,0 +1,110 @@
+"""What ``bench generate`` and ``evaluate cost`` measure, checked before torch is imported. Imports no library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latentshift.model_paths import check_model
+from latentshift.settings import FAMILIES, TRAIN_TIMESTEPS, check_guidance, check_steps
+
+# The video models that are compared, by their names on the command line -> in tables.
+VIDEO_MODELS = {
+    "stock-2d": "stock 2-D U-Net a frame",
+    "naive-shift": "naive shift",
+    "latent-shift": "Latent-Shift",
+    "latent-vdm": "Latent-VDM",
+    "animatediff": "AnimateDiff's motion U-Net",
+    "modelscope": "ModelScope's 3-D U-Net",
+}
+OF_TABLE_4 = ("latent-shift", "latent-vdm", "animatediff", "modelscope")
+BASES = ("ldm", "sd1", "sd2-base", "sd2")  # families of which all of them can be built; ldm is the paper's
+ANIMATEDIFF_FRAMES = 32  # positions of its published motion modules
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """One comparison.
+
+    Attributes:
+        base: a family of :data:`BASES` at its published size, or a model as for
+            :func:`latentshift.model_paths.resolve_model`, of which only the configuration counts.
+        models: names of :data:`VIDEO_MODELS`.
+        num_frames: F of a video.
+        steps: of the sampler.
+        guidance: scale; at 1 a step is one pass of F frames, else of 2 F.
+        device: to calculate on.
+        dtype: name of the weights' dtype.
+        threads: of torch on the CPU.
+        rounds: in which all take turns.
+        whole: whether whole videos are made, beside single passes.
+        repeat_seconds: how long, in each turn, what takes less is repeated.
+    """
+
+    base: str
+    models: tuple[str, ...]
+    num_frames: int
+    steps: int
+    guidance: float
+    device: str
+    dtype: str
+    threads: int
+    rounds: int
+    whole: bool
+    repeat_seconds: float = 1.0
+
+    @property
+    def texts(self) -> int:
+        """Videos in a pass: with guidance also that of the empty sentence."""
+        return 1 if self.guidance == 1.0 else 2
+
+
+def parse_video_models(names: str) -> tuple[str, ...]:
+    """Names with commas between them, each once, in the order given.
+
+    Raises:
+        ValueError: for an unknown name, or none.
+    """
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    unknown = [name for name in chosen if name not in VIDEO_MODELS]
+    if unknown or not chosen:
+        raise ValueError(
+            f"there is no video model {unknown[0] if unknown else names!r} to compare: choose from "
+            + ", ".join(VIDEO_MODELS)
+        )
+    return chosen
+
+
+def check_base(name: str) -> None:
+    """Refuse an image model that nothing can be built like, as far as possible without loading a library.
+
+    Raises:
+        ValueError: if it is no family of :data:`BASES` and no model either.
+    """
+    if name in BASES:
+        return
+    if name in FAMILIES:
+        raise ValueError(f"there is no video U-Net to compare like {name}: choose from {', '.join(BASES)}, or a folder")
+    check_model(name)
+
+
+def check_comparison(
+    models: Sequence[str], num_frames: int | None, steps: int, guidance: float | None, rounds: int
+) -> None:
+    """Refuse settings that can't be measured; None is for a model's own.
+
+    Raises:
+        ValueError: for the first of them.
+    """
+    if num_frames is not None and num_frames < 1:
+        raise ValueError(f"--frames must be 1 or more, not {num_frames}")
+    if "animatediff" in models and (num_frames or 1) > ANIMATEDIFF_FRAMES:
+        raise ValueError(
+            f"AnimateDiff's motion U-Net takes {ANIMATEDIFF_FRAMES} frames at most, not {num_frames}: leave "
+            "animatediff out with --models, or ask for fewer frames"
+        )
+    check_steps(steps, {"num_train_timesteps": TRAIN_TIMESTEPS, "timestep_spacing": "linspace"})
+    if guidance is not None:
+        check_guidance(guidance)
+    if rounds < 1:
+        raise ValueError(f"--rounds must be 1 or more, not {rounds}")

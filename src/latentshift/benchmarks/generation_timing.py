@@ -1,0 +1,210 @@
+"""What one process measures of one video model, each to be called in a process of its own.
+
+Weights are random and of the wanted dtype on the wanted device from the start. Seconds are of the wall, and end when
+the device has finished. Legend of shapes: B videos, F frames, C latent channels, h × w latent pixels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL
+
+from latentshift.benchmarks.generation_settings import GenerationSettings
+from latentshift.benchmarks.image_base import ImageBase, open_base
+from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
+from latentshift.benchmarks.peers import VideoModel, build_video_model
+from latentshift.diffusion.guidance import with_guidance
+from latentshift.diffusion.sampling import initial_noise, sample
+from latentshift.models.autoencoder import decode_videos
+from latentshift.models.text import TextEncoders
+from latentshift.pipeline import open_pipeline
+
+PROMPT = "a red star circling on a navy background"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of the same thing done again and again in one process.
+
+    Attributes:
+        first: seconds of the first time, when libraries choose kernels and take their memory.
+        later: of each other time, one or more.
+        peak: bytes at the peak over all of them; of the whole process on the CPU; None where the system does not tell.
+    """
+
+    first: float
+    later: tuple[float, ...]
+    peak: int | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Of a saved model, in a process that has imported everything.
+
+    Attributes:
+        load: seconds to read the weights and put them on the device.
+        first: of the first video.
+        later: of the same video again.
+    """
+
+    load: float
+    first: float
+    later: float
+
+
+@torch.no_grad()
+def time_passes(settings: GenerationSettings, name: str) -> Timing:
+    """Passes of a video model's U-Net as a step takes them: with guidance over two videos, else over one."""
+    device = prepare(settings)
+    base = open_base(settings.base)
+    with building(settings):
+        model = build_video_model(name, base.unet, settings.num_frames)
+        latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
+        text = torch.randn(settings.texts, base.num_tokens, base.unet.config.cross_attention_dim)
+    timestep = torch.tensor(500, device=device)
+    return repeat(lambda: model(latents, timestep, text), settings)
+
+
+@torch.no_grad()
+def time_text(settings: GenerationSettings) -> Timing:
+    """The text encoder on the prompt and, with guidance, the empty sentence."""
+    device = prepare(settings)
+    encoders = _build_text(settings, open_base(settings.base))
+    prompts = [PROMPT, ""][: settings.texts]
+    return repeat(lambda: encoders.encode(prompts, device), settings)
+
+
+@torch.no_grad()
+def time_decoding(settings: GenerationSettings) -> Timing:
+    """The autoencoder's decoder on one video, as the pipeline calls it."""
+    prepare(settings)
+    base = open_base(settings.base)
+    autoencoder = _build_autoencoder(settings, base)
+    with building(settings):
+        latents = torch.randn(1, *base.latent_shape(settings.num_frames))
+    return repeat(lambda: decode_videos(autoencoder, latents), settings)
+
+
+@torch.no_grad()
+def time_video(settings: GenerationSettings, name: str) -> Timing:
+    """A whole video, from text to pixels, after one of a single step, which counts as the first time."""
+    device = prepare(settings)
+    base = open_base(settings.base)
+    encoders, autoencoder = _build_text(settings, base), _build_autoencoder(settings, base)
+    with building(settings):
+        model = build_video_model(name, base.unet, settings.num_frames)
+
+    def make(steps: int) -> float:
+        return _seconds(lambda: _make_video(settings, base, encoders, model, autoencoder, steps), device)
+
+    known = can_measure_peak(device)
+    if known:
+        forget_peak(device)
+    first, later = make(1), make(settings.steps)
+    return Timing(first, (later,), peak(device) if known else None)
+
+
+def time_start(settings: GenerationSettings) -> Start:
+    """Load the saved model itself, and make the same video twice with its own pipeline."""
+    device = prepare(settings)
+    begun = time.perf_counter()
+    pipeline = open_pipeline(settings.base, dtype=getattr(torch, settings.dtype)).to(device)
+    _synchronize(device)
+    load = time.perf_counter() - begun
+    pipeline.set_progress_bar_config(disable=True)
+
+    def make() -> None:
+        pipeline(
+            PROMPT,
+            num_frames=settings.num_frames,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    return Start(load, _seconds(make, device), _seconds(make, device))
+
+
+def _make_video(
+    settings: GenerationSettings,
+    base: ImageBase,
+    encoders: TextEncoders,
+    model: VideoModel,
+    autoencoder: AutoencoderKL,
+    steps: int,
+) -> None:
+    """As ``LatentShiftPipeline`` does, with another U-Net in its place."""
+    device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
+    text, negative = (encoders.encode([prompt], device).to(device, dtype) for prompt in (PROMPT, ""))
+    generators = [torch.Generator().manual_seed(0)]
+    latents = initial_noise(base.latent_shape(settings.num_frames), generators, device)
+    base.scheduler.set_timesteps(steps, device=device)
+    denoiser = with_guidance(
+        lambda noisy, timestep, text: model(noisy.to(dtype), timestep, text.tokens).float(),
+        text,
+        negative,
+        settings.guidance,
+    )
+    decode_videos(autoencoder, sample(denoiser, base.scheduler, latents, generators)).clamp(-1, 1).float().cpu()
+
+
+def _build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:
+    with building(settings):
+        encoder = type(base.text_encoder)(base.text_encoder.config)
+    return TextEncoders([encoder.eval()], [base.tokenizer])
+
+
+def _build_autoencoder(settings: GenerationSettings, base: ImageBase) -> AutoencoderKL:
+    with building(settings):
+        return AutoencoderKL.from_config(base.vae.config).eval()
+
+
+def prepare(settings: GenerationSettings) -> torch.device:
+    """The device to calculate on, with the settings' threads and a fixed seed of the weights."""
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    return torch.device(settings.device)
+
+
+@contextmanager
+def building(settings: GenerationSettings) -> Iterator[None]:
+    """Inside, new tensors are on the device and of the dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, settings.dtype))
+    try:
+        with torch.device(settings.device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def repeat(call: Callable[[], object], settings: GenerationSettings) -> Timing:
+    """Time a call once, and then again, once or until the settings' time has passed."""
+    device = torch.device(settings.device)
+    known = can_measure_peak(device)
+    if known:
+        forget_peak(device)
+    first = _seconds(call, device)
+    later = [_seconds(call, device)]
+    while sum(later) < settings.repeat_seconds:
+        later.append(_seconds(call, device))
+    return Timing(first, tuple(later), peak(device) if known else None)
+
+
+def _seconds(call: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
+    _synchronize(device)
+    return time.perf_counter() - start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,97 @@
+"""The options that ``bench generate`` and ``evaluate cost`` share, and their checks before heavy imports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from latentshift.benchmarks.generation_settings import (
+    BASES,
+    VIDEO_MODELS,
+    check_base,
+    check_comparison,
+    parse_video_models,
+)
+from latentshift.cli.preflight import check_device_name, check_dtype_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from latentshift.benchmarks.generation_settings import GenerationSettings
+
+QUICK_STEPS = 10
+_QUICK_SECONDS = 0.3
+
+BASE_HELP = (
+    f"The image model that all are built like, with random weights: {', '.join(BASES)} (families at their published "
+    "size; ldm is the paper's), bundled, or the folder of a model."
+)
+MODELS = typer.Option(
+    None, "--models", help=f"Some of {', '.join(VIDEO_MODELS)}, with commas; ratios are to the first."
+)
+FRAMES = typer.Option(None, "--frames", help="Frames of a video. Default: the model's, or the paper's 16.")
+STEPS = typer.Option(100, "--steps", help="Steps of the sampler, DDPM.")
+GUIDANCE = typer.Option(None, "--guidance", help="Guidance scale; 1 halves a pass. Default: the model's, or 7.5.")
+ROUNDS = typer.Option(3, "--rounds", help="How often all take turns.")
+WHOLE = typer.Option(
+    None,
+    "--whole/--extrapolate",
+    help="Make whole videos, or extrapolate from passes. Default: whole, except for a family at its published size.",
+)
+DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
+DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
+QUICK = typer.Option(
+    False, "--quick", help=f"One round, and whole videos of {QUICK_STEPS} steps: the figures mean less."
+)
+
+
+def check_settings(
+    base: str,
+    models: str | None,
+    defaults: tuple[str, ...],
+    *,
+    frames: int | None,
+    steps: int,
+    guidance: float | None,
+    rounds: int,
+    whole: bool | None,
+    device: str,
+    dtype: str,
+    quick: bool,
+) -> Callable[[], GenerationSettings]:
+    """Check all options; the function that is returned imports libraries, and gives the settings.
+
+    Raises:
+        ValueError: for the first invalid option.
+    """
+    chosen = defaults if models is None else parse_video_models(models)
+    check_base(base)
+    check_comparison(chosen, frames, steps, guidance, rounds)
+    check_device_name(device)
+    check_dtype_name(dtype)
+
+    def settle() -> GenerationSettings:
+        from dataclasses import replace
+
+        from latentshift.benchmarks import generation_cost
+        from latentshift.cli.models import load_dtype, pick_device
+
+        picked = pick_device(device)
+        settings = generation_cost.settle(
+            base,
+            chosen,
+            num_frames=frames,
+            steps=steps,
+            guidance=guidance,
+            device=picked,
+            dtype=str(load_dtype(dtype, picked)).removeprefix("torch."),
+            rounds=1 if quick else rounds,
+            whole=whole,
+        )
+        if not quick:
+            return settings
+        few = min(steps, QUICK_STEPS) if settings.whole else steps
+        return replace(settings, steps=few, repeat_seconds=_QUICK_SECONDS)
+
+    return settle

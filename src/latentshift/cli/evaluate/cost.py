@@ -1,0 +1,71 @@
+"""``latentshift evaluate cost``: Table 4, on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from latentshift.benchmarks.generation_settings import OF_TABLE_4
+from latentshift.cli import comparison
+from latentshift.error_text import printable
+from latentshift.files import check_writable
+
+
+def cost(
+    base: str = typer.Argument("ldm", help=comparison.BASE_HELP),
+    output: Path = typer.Option(Path("outputs/cost"), "--output", "-o", help="Folder for report.json and its pages."),
+    models: str | None = comparison.MODELS,
+    frames: int | None = comparison.FRAMES,
+    steps: int = comparison.STEPS,
+    guidance: float | None = comparison.GUIDANCE,
+    rounds: int = comparison.ROUNDS,
+    whole: bool | None = comparison.WHOLE,
+    device: str = comparison.DEVICE,
+    dtype: str = comparison.DTYPE,
+    quick: bool = comparison.QUICK,
+) -> None:
+    """Parameters by part and seconds a video of Latent-Shift and its peers, beside the paper's Table 4.
+
+    At the paper's size a pass takes many seconds on a CPU, and each of the models makes two or more a round.
+    """
+    settle = comparison.check_settings(
+        base,
+        models,
+        OF_TABLE_4,
+        frames=frames,
+        steps=steps,
+        guidance=guidance,
+        rounds=rounds,
+        whole=whole,
+        device=device,
+        dtype=dtype,
+        quick=quick,
+    )
+    check_writable(output / "report.json")
+    from latentshift.cli.models import quiet_libraries
+
+    quiet_libraries()
+    from latentshift.benchmarks.cost_report import cost_report
+    from latentshift.benchmarks.generation_cost import GenerationCost, count_all, measure
+    from latentshift.benchmarks.generation_rows import count_rows, time_rows
+    from latentshift.benchmarks.report import Result, table
+    from latentshift.evaluation.report.pages import write_result_pages
+    from latentshift.evaluation.report.schema import write_report
+
+    settings = settle()
+    counts = count_all(settings)
+    measured: list[GenerationCost] = []
+
+    def rows() -> Iterator[Result]:
+        yield from count_rows(settings, counts)
+        measured.append(measure(settings))
+        yield from time_rows(counts, measured[0])
+
+    for line in table(rows()):
+        print(line, flush=True)
+    write_report(output, cost_report(counts, measured[0], shlex.join(["latentshift", *sys.argv[1:]])))
+    print(printable(write_result_pages(output), 4096))

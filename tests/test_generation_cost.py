@@ -1,0 +1,145 @@
+"""``bench generate`` and ``evaluate cost``: the compared video models, what is counted of them and what is timed."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TEXT_WIDTH, TOKENS, tiny_unet
+from latentshift.benchmarks.generation_cost import GenerationCost, Measured
+from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.image_base import open_base
+from latentshift.benchmarks.naive_shift import naive_shift
+from latentshift.benchmarks.own_process import in_own_process
+from latentshift.benchmarks.parameters_and_flops import count
+from latentshift.benchmarks.peers import build_video_model
+from latentshift.benchmarks.report import Estimate
+from latentshift.benchmarks.timing import spread, take_turns
+from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_4, TEXT_ENCODER
+from latentshift.evaluation.report.schema import read_report
+from latentshift.shift import temporal_shift
+
+WIDTHS = (8, 16)  # of the tiny U-Net
+FRAMES = 3
+
+
+def predicted(ldm_folder: Path, name: str, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    model = build_video_model(name, open_base(str(ldm_folder)).unet, FRAMES)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, FRAMES, 4, 8, 8, generator=generator)
+    with torch.no_grad():
+        return model(latents, torch.tensor(500), torch.randn(2, TOKENS, TEXT_WIDTH, generator=generator))
+
+
+def test_every_model_is_built_at_one_width_and_called_alike(ldm_folder: Path) -> None:
+    outputs = {name: predicted(ldm_folder, name) for name in VIDEO_MODELS}
+    assert {tuple(each.shape) for each in outputs.values()} == {(2, FRAMES, 4, 8, 8)}
+    torch.testing.assert_close(outputs["latent-shift"], outputs["naive-shift"], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(outputs["latent-shift"], outputs["stock-2d"], atol=1e-3)
+    # Its layers begin by adding nothing.
+    torch.testing.assert_close(outputs["latent-vdm"], outputs["stock-2d"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_naive_shift_is_the_shift() -> None:
+    hidden = torch.randn(2 * FRAMES, 8, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(naive_shift(hidden, FRAMES), temporal_shift(hidden, FRAMES))
+
+
+def test_parameters_at_the_papers_size_are_the_papers() -> None:
+    ldm = open_base("ldm")
+    ours, theirs = (count(ldm, name, 2, 1) for name in ("latent-shift", "latent-vdm"))
+    widths = [320] * 5 + [640] * 5 + [1280] * 6
+    assert theirs.added == sum(4 * width**2 + 3 * width + 8 * 31 for width in widths) and ours.added == 0
+    cited = {row.method: row.values for row in TABLE_4.rows}
+    for counted, printed in ((ours, cited["Latent-Shift"]), (theirs, cited["Latent-VDM"])):
+        parts = {CORE: counted.unet, AUTOENCODER: counted.autoencoder, TEXT_ENCODER: counted.text_encoder}
+        assert {name: round(part / 1e9, 2) for name, part in parts.items()} == {
+            name: printed[name].value for name in parts
+        }
+
+
+def test_operations_differ_by_the_text_that_is_not_repeated(ldm_folder: Path) -> None:
+    image = open_base(str(ldm_folder))
+    stock, ours = (count(image, name, FRAMES, 2) for name in ("stock-2d", "latent-shift"))
+    widths = [WIDTHS[0]] * 3 + [WIDTHS[1]]  # of the cross-attentions
+    text = sum(2 * 2 * TOKENS * TEXT_WIDTH * width for width in widths)  # keys and values, of one text
+    assert stock.flops - ours.flops == 2 * (FRAMES - 1) * text
+    assert ours.flops == 2 * count(image, "latent-shift", FRAMES, 1).flops
+    assert count(image, "stock-2d", 2 * FRAMES, 1).flops == stock.flops
+
+
+def test_a_model_that_can_not_be_built_like_the_base_is_named() -> None:
+    with pytest.raises(ValueError, match=r"ModelScope's 3-D U-Net can't be built .* leave modelscope out"):
+        build_video_model("modelscope", tiny_unet(layers_per_block=[1, 2]), FRAMES)
+
+
+def test_a_base_of_two_texts_is_refused(sdxl_folder: Path) -> None:
+    with pytest.raises(ValueError, match="takes more than latents, a timestep and one text"):
+        open_base(str(sdxl_folder))
+
+
+def test_turns_are_taken_round_by_round_and_spread_is_median_and_ends() -> None:
+    taken = []
+    calls = [lambda number, name=name: taken.append((number, name)) or number for name in "ab"]
+    assert take_turns(calls, 2) == [[0, 1], [0, 1]] and taken == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
+    assert spread([3.0, 1.0, 2.0]) == Estimate(2.0, 1.0, 3.0)
+
+
+def test_a_process_that_dies_is_told_in_a_sentence() -> None:
+    with pytest.raises(
+        ValueError, match="the process that was to do a pass ended without an answer, most likely killed"
+    ):
+        in_own_process("a pass", os._exit, 9)
+
+
+def test_seconds_of_a_video_are_measured_or_the_sum_of_its_parts() -> None:
+    settings = GenerationSettings("ldm", ("latent-shift",), 16, 100, 7.5, "cpu", "float32", 1, 1, whole=False)
+
+    def measured(middle: float, low: float, high: float) -> Measured:
+        return Measured(Estimate(9.0, 9.0, 9.0), Estimate(middle, low, high), 5, None)
+
+    one, text, decoding = measured(2.0, 1.5, 3.0), measured(0.5, 0.25, 1.0), measured(10.0, 8.0, 12.0)
+    cost = GenerationCost(settings, {"latent-shift": one}, text, decoding, 1e9, 2e9, {})
+    assert cost.video("latent-shift").seconds == Estimate(210.5, 158.25, 313.0)
+    assert cost.video("latent-shift").how == "extrapolated from 5 passes" and cost.device_peak == 2e9
+    whole = replace(cost, videos={"latent-shift": measured(205.0, 204.0, 206.0)}).video("latent-shift")
+    assert whole.seconds == Estimate(205.0, 204.0, 206.0) and whole.how == "measured"
+
+
+def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path) -> None:
+    options = ("--quick", "--extrapolate", "--frames", FRAMES, "--steps", 50)
+    code, out, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
+    assert code == 0, err
+    report = read_report(tmp_path / "cost")
+    assert report.protocol == "cost" and report.system.name == "Latent-Shift"
+    rows = {row["name"]: row for row in report.cost["rows"]}  # type: ignore[attr-defined]
+    assert list(rows) == ["latent-shift", "latent-vdm", "animatediff", "modelscope"]
+    assert rows["latent-shift"]["parameters"]["added"] == 0 < rows["latent-vdm"]["parameters"]["added"]
+    own = rows["latent-shift"]
+    parts = [report.cost[part]["value"] for part in ("text_seconds", "decoding_seconds")]  # type: ignore[attr-defined]
+    seconds = report.metric("seconds a video")
+    assert seconds is not None and seconds.warnings and seconds.variant == own["how"]
+    assert seconds.value == pytest.approx(sum(parts) + 50 * own["pass_seconds"]["value"])
+    text = (tmp_path / "cost" / "report.md").read_text()
+    assert "28.62" in text and "AnimateDiff's motion U-Net" in text and str(tmp_path / "cost") in out
+
+
+def test_a_pass_a_video_and_a_start_are_timed_in_one_run(cli, ldm_folder: Path, tmp_path: Path) -> None:
+    options = ("--models", "latent-shift", "--quick", "--frames", FRAMES, "--steps", 2)
+    code, _, err = cli("bench", "generate", ldm_folder, *options, "--json", tmp_path / "rows.json")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    tables = [next(iter(row)) for row in rows]
+    pairs = ["device_at_its_best"] * 2 + ["same_for_all"] * 2
+    assert tables == ["parameters", "one_pass", *pairs, "whole_video", *["start"] * 4]
+    of = {name: [row for row in rows if name in row] for name in tables}
+    assert [row["how"] for row in of["whole_video"]] == ["measured"]
+    assert of["one_pass"][0]["to_first_row"] == 1.0 and all(row["memory_gib"] > 0 for row in of["one_pass"])
+    cold, _, _, warm = (row["seconds"]["value"] for row in of["start"])
+    assert cold > warm  # imports alone take longer than this video
