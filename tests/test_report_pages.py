@@ -109,6 +109,18 @@ def test_one_result_is_a_page_of_its_own_beside_its_report(tmp_path: Path) -> No
     ]
 
 
+def test_a_warning_of_several_metrics_is_said_once_and_examples_tell_what_they_were_ranked_by(tmp_path: Path) -> None:
+    few = ("10 videos are few.",)
+    metrics = tuple(each.model_copy(update={"warnings": few}) for each in OURS)
+    text = write_result_pages(write_result(tmp_path / "a", "one", metrics)).with_suffix(".md").read_text()
+    assert text.count("10 videos are few.") == 1 and "> FID, CLIPSIM: 10 videos are few." in text
+    assert "The best by CLIPSIM first" in text
+    (result,) = load_results([tmp_path / "a"])
+    plain = tuple(each.model_copy(update={"values": {"amount of motion": 1.0}}) for each in result.report.videos)
+    text = write_result_pages(write_result(tmp_path / "b", "one", OURS, videos=plain)).with_suffix(".md").read_text()
+    assert "none is called good" in text
+
+
 def test_images_as_frozen_videos_stand_in_table_5_too(tmp_path: Path) -> None:
     from latentshift.evaluation.report.schema import System
 
@@ -213,4 +225,5 @@ def test_the_papers_rows_add_up() -> None:
 
 def test_numbers_have_the_decimals_of_the_field() -> None:
     assert [format_number(value) for value in (360.04, 15.23, 0.2773, None)] == ["360.0", "15.23", "0.2773", "–"]
+    assert format_number(57420.4) == "57,420" and format_number(1234.5) == "1,234.5"
     assert format_number(66.32, "%") == "66.3" and format_interval(66.32, (60.71, 71.5), "%") == "60.7 … 71.5"

@@ -7,7 +7,9 @@ ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
 
 
 def decimals(value: float, unit: str = "") -> int:
-    """1 for percentages, levels and from 100 on, 2 from 1 on, 4 below."""
+    """0 from 10,000 on, 1 for percentages, levels and from 100 on, 2 from 1 on, 4 below."""
+    if abs(value) >= 10_000:
+        return 0
     if unit in ("%", "levels") or abs(value) >= 100:
         return 1
     return 2 if abs(value) >= 1 else 4
@@ -15,7 +17,7 @@ def decimals(value: float, unit: str = "") -> int:
 
 def format_number(value: float | None, unit: str = "") -> str:
     """A value without its unit; a dash for None."""
-    return NOTHING if value is None else f"{value:.{decimals(value, unit)}f}"
+    return NOTHING if value is None else f"{value:,.{decimals(value, unit)}f}"
 
 
 def format_interval(value: float, interval: tuple[float, float] | None, unit: str = "") -> str:
@@ -23,4 +25,4 @@ def format_interval(value: float, interval: tuple[float, float] | None, unit: st
     if interval is None:
         return ""
     places = decimals(value, unit)
-    return f"{interval[0]:.{places}f} … {interval[1]:.{places}f}"
+    return f"{interval[0]:,.{places}f} … {interval[1]:,.{places}f}"

@@ -11,6 +11,13 @@ from typing import Any
 from latentshift.evaluation.report.document import Facts
 from latentshift.evaluation.report.schema import Example, Report, read_report
 
+PROTOCOLS = {
+    "msrvtt": "MSR-VTT",
+    "ucf101": "UCF-101",
+    "folder": "Folders of clips",
+    "sprites": "Sprites",
+    "cost": "Cost",
+}
 SMALL = 128  # pixels: clips up to this side are shown with square pixels
 _KINDS = {
     "video": "a video model",
@@ -64,7 +71,7 @@ class Result:
             ("model", system.model or ""),
             ("contents", system.contents or ""),
             ("protocol", report.protocol),
-            *((name.replace("_", " "), _text(value)) for name, value in report.settings.items()),
+            *((name.replace("_", " "), _text(value)) for name, value in report.settings.items() if name != "contents"),
             ("date", report.date),
             ("latentshift", report.latentshift),
             ("folder", str(self.folder)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.report.comparison_page import key_number, rejected_blocks, settings_blocks
+from latentshift.evaluation.report.common_blocks import key_number, rejected_blocks, settings_blocks
 from latentshift.evaluation.report.document import (
     Block,
     Clip,

@@ -1,0 +1,109 @@
+"""The numbers of the results themselves: tables, plots, and how each was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from latentshift.evaluation.report.comparability import are_comparable
+from latentshift.evaluation.report.document import Block, Facts, Heading
+from latentshift.evaluation.report.glossary import INTERVAL
+from latentshift.evaluation.report.numbers import ARROWS
+from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.evaluation.report.results import PROTOCOLS, Result
+from latentshift.evaluation.report.schema import Metric
+from latentshift.evaluation.report.sprites_numbers import motions_compared
+from latentshift.evaluation.report.sprites_parts import study_parts
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+
+# Protocol -> beginnings of the names of metrics that have plots, where all of them would be too many.
+_PLOTTED = {"sprites": ("all right", "motion", "colour drift")}
+_BOLD = "Bold: the best, where no other interval overlaps its own and nothing but the system differs."
+
+
+def own_numbers(results: Sequence[Result]) -> Iterator[Block]:
+    """Every metric of every result, a table a protocol, and how each number was made."""
+    yield Heading("All numbers")
+    for protocol, group in groupby(sorted(results, key=_protocol), key=_protocol):
+        members = list(group)
+        metrics = list(dict.fromkeys(metric.name for each in members for metric in each.report.metrics))
+        if not metrics:
+            continue
+        rows = tuple(_metric_row(name, members) for name in metrics)
+        columns = ("Metric", *(each.label for each in members), "N")
+        notes = (INTERVAL, _BOLD) if len(members) > 1 else (INTERVAL,)
+        yield Table(f"{protocol}-all", PROTOCOLS[protocol], columns, rows, notes)
+        if len(members) > 1:
+            yield from _metric_plots(protocol, metrics, members)
+        if protocol == "sprites" and len(members) > 1:
+            yield from motions_compared([(each, study_parts(each)) for each in members])
+        yield Facts(
+            f"How the numbers of {PROTOCOLS[protocol]} were made",
+            tuple(_how(metric, each, members) for each in members for metric in each.report.metrics),
+            folded=True,
+        )
+
+
+def _protocol(result: Result) -> str:
+    return result.report.protocol
+
+
+def _metric_row(name: str, members: Sequence[Result]) -> tuple[Cell, ...]:
+    found = [each.report.metric(name) for each in members]
+    there = [metric for metric in found if metric is not None]
+    best = _best(there)
+    cells = [
+        Cell()
+        if metric is None
+        else number_cell(metric.value, metric.interval, metric.unit, anchor=each.anchor, strong=metric is best)
+        for metric, each in zip(found, members, strict=True)
+    ]
+    unit = f" ({there[0].unit})" if there[0].unit else ""
+    counts = sorted({metric.n for metric in there})
+    return Cell(f"{name}{unit}{ARROWS[there[0].better]}"), *cells, Cell(" / ".join(f"{n:,}" for n in counts))
+
+
+def _best(metrics: Sequence[Metric]) -> Metric | None:
+    """The best of several that may be compared, if no other's interval reaches into its own; else None."""
+    if len(metrics) < 2 or metrics[0].better == "neither" or not are_comparable(metrics):
+        return None
+    lower = metrics[0].better == "lower"
+    ranked = sorted(metrics, key=lambda metric: metric.value if lower else -metric.value)
+    bounds = [metric.interval or (metric.value, metric.value) for metric in ranked]
+    apart = all(bounds[0][1] < each[0] if lower else bounds[0][0] > each[1] for each in bounds[1:])
+    return ranked[0] if apart else None
+
+
+def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Result]) -> Iterator[Plot]:
+    for name in metrics:
+        if not name.startswith(_PLOTTED.get(protocol, "")):
+            continue
+        found = [(each, metric) for each in members if (metric := each.report.metric(name))]
+        if len(found) < 2:
+            continue
+        unit = found[0][1].unit
+        slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+        rows = tuple(
+            PlotRow(each.label, metric.value, metric.interval, note=f"N = {metric.n:,}") for each, metric in found
+        )
+        share = unit == "%"
+        title = f"{name}{ARROWS[found[0][1].better]}"
+        yield Plot(f"{protocol}-{slug}", title, rows, unit, bars=share, end=100.0 if share else None)
+
+
+def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str, str]:
+    rows = f"{metric.samples:,} samples" if metric.samples != metric.n else ""
+    facts = (
+        f"N = {metric.n:,}",
+        rows,
+        f"{metric.n_reference:,} reference videos" if metric.n_reference else "",
+        f"{metric.frames} frames" if metric.frames else "",
+        metric.size or "",
+        metric.resize,
+        f"extractor {metric.extractor}" if metric.extractor else "",
+        f"SHA-256 {metric.extractor_sha256}" if metric.extractor_sha256 else "",
+        metric.variant,
+        f"interval: {metric.interval_kind}" if metric.interval else "",
+    )
+    name = f"{metric.name}, {result.label}" if len(members) > 1 else metric.name
+    return name, "; ".join(fact for fact in facts if fact)
