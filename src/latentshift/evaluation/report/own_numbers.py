@@ -31,7 +31,7 @@ def own_numbers(results: Sequence[Result]) -> Iterator[Block]:
             continue
         rows = tuple(_metric_row(name, members) for name in metrics)
         columns = ("Metric", *(each.label for each in members), "N")
-        notes = (INTERVAL, _BOLD) if len(members) > 1 else (INTERVAL,)
+        notes = (*([] if protocol == "cost" else [INTERVAL]), *([_BOLD] if len(members) > 1 else []))
         yield Table(f"{protocol}-all", PROTOCOLS[protocol], columns, rows, notes)
         if len(members) > 1:
             yield from _metric_plots(protocol, metrics, members)

@@ -58,16 +58,20 @@ def paper_table(table: PaperTable, results: Sequence[Result]) -> Table:
 
 
 def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
-    """A plot of each column in which more is better or worse, and one of the results has a number."""
+    """A plot of each column in which more is better or worse, and one of the results has a number.
+
+    What depends on the machine is plotted without the cited numbers.
+    """
     own = _own_rows(table, results)
     for column in table.columns:
         measured = [(row, row.values[column.name]) for row in own if column.name in row.values]
         if not measured or column.better == "neither":
             continue
-        cited = [(row, row.values[column.name]) for row in table.rows if column.name in row.values]
+        rows = () if column.by_machine else table.rows
+        cited = [(row, row.values[column.name]) for row in rows if column.name in row.values]
         yield Plot(
             f"table-{table.number}-{column.name.lower().replace(' ', '-')}",
-            f"{column.name}{ARROWS[column.better]}, Table {table.number} (grey: cited)",
+            f"{column.name}{ARROWS[column.better]}, Table {table.number}{' (grey: cited)' if cited else ''}",
             (
                 *(PlotRow(row.method, value.value, kind="cited") for row, value in cited),
                 *(PlotRow(row.label, value.value, value.interval, note=value.note) for row, value in measured),
