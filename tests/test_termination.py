@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,7 @@ def nothing_is_lost(output: Path) -> None:
 def read_weights() -> None:
     """As diffusers does, with SIGTERM on the way."""
     try:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        signal.raise_signal(signal.SIGTERM)
     except:  # noqa: E722
         raise OSError("unable to load weights") from None
 
@@ -47,6 +47,46 @@ def test_sigterm_in_a_library_that_catches_everything_is_no_fault_of_a_file() ->
             read_weights()
 
 
+def drop_sigterm() -> None:
+    """As a library that tries something and takes any failure for an answer."""
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except:  # noqa: E722
+        pass
+    else:
+        pytest.fail("nothing was raised")
+
+
+def drop_two_and_send_a_third() -> None:
+    drop_sigterm()
+    drop_sigterm()
+    signal.raise_signal(signal.SIGTERM)
+    pytest.fail("a further SIGTERM did not interrupt")
+
+
+@pytest.mark.parametrize("block", [drop_sigterm, drop_two_and_send_a_third])
+def test_sigterm_in_a_library_that_drops_everything_is_not_lost(block: Callable[[], None]) -> None:
+    with SigtermHandler() as sigterm:
+        with pytest.raises(Terminated), sigterm.interruptible():
+            block()
+        signal.raise_signal(signal.SIGTERM)  # what follows the block is not interrupted
+
+
+def test_a_second_sigterm_does_not_interrupt_what_the_first_one_passes() -> None:
+    closed = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            closed.append(True)
+
+    with SigtermHandler() as sigterm, pytest.raises(Terminated), sigterm.interruptible():
+        work()
+    assert closed
+
+
 def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
     with train(*ENDLESS, f"output={tmp_path}/run") as process:
         wait_for_steps(process, tmp_path / "run", 3)
@@ -57,6 +97,7 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
 
 
 def torchrun(*words: str) -> None:
+    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "120"  # else it kills its processes 30 s after SIGTERM
     from torch.distributed.run import main
 
     main(list(words))
@@ -68,7 +109,7 @@ def test_sigterm_to_torchrun_saves_too(tmp_path: Path) -> None:
     with Processes(torchrun, *launch, "train", *ENDLESS, f"output={tmp_path}/run") as process:
         wait_for_steps(process, tmp_path / "run", 3)
         process.terminate()  # torchrun hands it on, and ends with a code of its own
-        (code,) = process.ended(60)
+        (code,) = process.ended(180)
     assert code != 0 and "ended by SIGTERM after step" in process.errors()
     nothing_is_lost(tmp_path / "run")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,6 +33,7 @@ class SigtermHandler:
     def __init__(self) -> None:
         self.stop_requested = False
         self._interruptible = False
+        self._raised: weakref.ref[Terminated] | None = None  # by the last signal that interrupted
 
     def __enter__(self) -> SigtermHandler:
         self._in_main_thread = threading.current_thread() is threading.main_thread()
@@ -47,14 +49,18 @@ class SigtermHandler:
     def interruptible(self) -> Iterator[None]:
         """Inside, where nothing has to be completed first, SIGTERM ends the block at once.
 
+        Where a library drops the exception and goes on, the next SIGTERM raises it again.
+
         Raises:
-            Terminated: when SIGTERM comes, or has come before.
+            Terminated: when SIGTERM comes, or has come before; at the end of the block, if it was dropped inside.
         """
         self._interruptible = True
         try:
             if self.stop_requested:
                 raise Terminated
             yield
+            if self.stop_requested:
+                raise Terminated
         except Exception as error:
             # Libraries that catch everything, such as diffusers where it reads weights, turn the signal into a fault of
             # the file they were at. A real fault comes again when the run goes on.
@@ -66,6 +72,13 @@ class SigtermHandler:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
-        if self._interruptible:
-            self._interruptible = False  # a second signal must not interrupt what follows
-            raise Terminated
+        # While an exception is on its way out of the block, a second signal must not interrupt what it passes, nor what
+        # follows the block. One that was dropped is deleted.
+        on_its_way = self._raised is not None and self._raised() is not None
+        if self._interruptible and not on_its_way:
+            raised = Terminated()
+            self._raised = weakref.ref(raised)
+            try:
+                raise raised
+            finally:
+                del raised  # with its traceback it would keep itself alive
