@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe_file import load_recipe
@@ -41,6 +41,7 @@ AUTOENCODER = RECIPES / "sprites-autoencoder.yaml"
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["latentshift.cli.app", "latentshift.cli.train", "latentshift.training.run"])
+_PATIENCE = 120.0  # seconds for what takes a few, on a machine that does other work too
 
 
 class Processes:
@@ -54,8 +55,11 @@ class Processes:
         self._folder = Path(self._temporary.name)
         group: dict[str, object] = {"OMP_NUM_THREADS": 1}
         if processes > 1:
+            # As torchrun does: they meet at a store that is there before them, so that nobody else takes its port.
+            self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             group |= {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1"}
-            group["MASTER_PORT"] = _free_port()
+            group |= {"MASTER_PORT": self._store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+            group["TORCHELASTIC_RESTART_COUNT"] = 0
         self.processes = []
         for rank in range(processes):
             environment = {**group, "RANK": rank, "LOCAL_RANK": rank} if processes > 1 else group
@@ -87,7 +91,7 @@ class Processes:
             each.kill()
             each.join()
 
-    def ended(self, seconds: float = 120) -> list[int]:
+    def ended(self, seconds: float = _PATIENCE) -> list[int]:
         """The exit codes of all; whoever has not ended by then is killed, and the test fails."""
         deadline = time.monotonic() + seconds
         late = list(self.processes)
@@ -123,12 +127,6 @@ def _call(
         sys.stderr.flush()
 
 
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
-
-
 def command_line(*words: str) -> None:
     """``latentshift`` with these words."""
     from latentshift.cli.app import main
@@ -151,9 +149,11 @@ def finish(processes: Processes) -> None:
     assert set(processes.ended()) == {0}, processes.last_words()
 
 
-def wait_until(processes: Processes, holds: Callable[[], bool]) -> None:
+def wait_until(processes: Processes, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
     """That it holds, while all of them are alive."""
+    deadline = time.monotonic() + seconds
     while processes.are_alive() and not holds():
+        assert time.monotonic() < deadline, f"nothing after {seconds:g} s: {processes.last_words()}"
         time.sleep(0.01)
     assert processes.are_alive(), processes.last_words()
 
