@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from latentshift import __version__
-from latentshift.benchmarks.generation_cost import GenerationCost, VideoSeconds
+from latentshift.benchmarks.generation_cost import GenerationCost
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
 from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.parameters_and_flops import Count
@@ -92,27 +92,20 @@ def _metrics(counted: Count, cost: GenerationCost, name: str, size: str) -> Iter
     settings, video, one = cost.settings, cost.video(name), cost.passes[name]
     of_video: dict[str, Any] = {"better": "lower", "frames": settings.num_frames, "size": size}
     yield Metric(name="parameters", value=counted.total / 1e9, unit="billion", better="lower", n=1, samples=1)
-    operations = settings.steps * counted.flops / 1e12
+    tflop = settings.steps * counted.flops / 1e12
+    yield Metric(name="operations a video", value=tflop, unit="TFLOP", variant="U-Net", n=1, samples=1, **of_video)
+    whole = cost.videos.get(name)
+    seconds = video.seconds
     yield Metric(
-        name="TFLOP a video", value=operations, unit="TFLOP", variant="U-Net alone", n=1, samples=1, **of_video
+        name="seconds a video",
+        value=seconds.value,
+        unit="s",
+        n=1 if whole is None else whole.times,
+        samples=one.times if whole is None else whole.times,
+        variant=f"{video.how}; lowest {seconds.low:.4g} s, highest {seconds.high:.4g} s",
+        warnings=() if whole else (f"{video.how}, with text and decoding: no whole video was timed",),
+        **of_video,
     )
-    yield _seconds(video, cost.videos[name].times if name in cost.videos else None, one.times, of_video)
     if one.peak is not None:
         memory = one.peak / _GIB
         yield Metric(name="peak memory of a pass", value=memory, unit="GiB", n=1, samples=one.times, **of_video)
-
-
-def _seconds(video: VideoSeconds, videos: int | None, passes: int, of_video: dict[str, Any]) -> Metric:
-    warnings = () if videos else (f"{video.how}, with text and decoding: no whole video was timed",)
-    return Metric(
-        name="seconds a video",
-        value=video.seconds.value,
-        interval=(video.seconds.low, video.seconds.high),
-        interval_kind="lowest and highest",
-        unit="s",
-        n=videos or 1,
-        samples=videos or passes,
-        variant=video.how,
-        warnings=warnings,
-        **of_video,
-    )

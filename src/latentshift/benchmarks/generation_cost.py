@@ -91,7 +91,9 @@ class GenerationCost:
             getattr(self.text.seconds, part) + steps * getattr(one.seconds, part) + getattr(self.decoding.seconds, part)
             for part in ("low", "value", "high")
         )
-        return VideoSeconds(Estimate(middle, low, high), f"extrapolated from {one.times} passes")
+        return VideoSeconds(
+            Estimate(middle, low, high), f"extrapolated from {one.times} pass{'' if one.times == 1 else 'es'}"
+        )
 
 
 def settle(

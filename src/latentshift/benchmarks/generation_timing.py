@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKL
 
 from latentshift.benchmarks.generation_settings import GenerationSettings
@@ -165,7 +167,9 @@ def _build_autoencoder(settings: GenerationSettings, base: ImageBase) -> Autoenc
 
 
 def prepare(settings: GenerationSettings) -> torch.device:
-    """The device to calculate on, with the settings' threads and a fixed seed of the weights."""
+    """The device to calculate on, with the settings' threads, a fixed seed of the weights, and quiet libraries."""
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     return torch.device(settings.device)

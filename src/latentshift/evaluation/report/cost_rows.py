@@ -19,6 +19,7 @@ class Parameters(_Part):
     autoencoder: int = Field(ge=0)
     text_encoder: int = Field(ge=0)
     overall: int = Field(ge=0)
+    added: int | None = None  # of the U-Net's, beyond the image model's
 
 
 class Seconds(_Part):
@@ -30,12 +31,31 @@ class Seconds(_Part):
 
 
 class CostRow(_Part):
-    """One video model; ``how`` says whether a whole video was timed."""
+    """One video model.
+
+    Attributes:
+        method: its name.
+        parameters: of its parts.
+        video_seconds: of a whole video.
+        how: whether a whole video was timed.
+        first_pass_seconds: of the first pass of a process.
+        pass_seconds: of each later one.
+        flop_a_pass: operations of a pass.
+        share_of_device_peak: what the pass reaches of the operations a second of a large product or convolution.
+        to_first_row: seconds of a video, to the first row's.
+        peak_bytes: at the peak.
+    """
 
     method: str
     parameters: Parameters
     video_seconds: Seconds
     how: str = ""
+    first_pass_seconds: Seconds | None = None
+    pass_seconds: Seconds | None = None
+    flop_a_pass: int | None = Field(None, ge=0)
+    share_of_device_peak: FiniteFloat | None = None
+    to_first_row: FiniteFloat | None = None
+    peak_bytes: int | None = Field(None, ge=0)
 
 
 class _Cost(_Part):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from latentshift.evaluation.report.comparability import are_comparable
+from latentshift.evaluation.report.cost_passes import pass_tables
 from latentshift.evaluation.report.document import Block, Facts, Heading
 from latentshift.evaluation.report.glossary import INTERVAL
 from latentshift.evaluation.report.numbers import ARROWS
@@ -37,6 +38,8 @@ def own_numbers(results: Sequence[Result]) -> Iterator[Block]:
             yield from _metric_plots(protocol, metrics, members)
         if protocol == "sprites" and len(members) > 1:
             yield from motions_compared([(each, study_parts(each)) for each in members])
+        if protocol == "cost":
+            yield from pass_tables(members)
         yield Facts(
             f"How the numbers of {PROTOCOLS[protocol]} were made",
             tuple(_how(metric, each, members) for each in members for metric in each.report.metrics),
