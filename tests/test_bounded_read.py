@@ -34,6 +34,8 @@ def test_text_is_utf8_without_its_mark(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no endless device")
 def test_an_endless_device_ends() -> None:
     with pytest.raises(ValueError, match="/dev/zero: it is longer than 1,000 bytes"):
+        read_text_bounded(Path("/dev/zero"), max_bytes=1000, pipes=True)
+    with pytest.raises(ValueError, match="/dev/zero: it is a pipe or device, and no file"):
         read_text_bounded(Path("/dev/zero"), max_bytes=1000)
 
 
@@ -53,7 +55,7 @@ def test_json_is_what_the_library_reads(tmp_path: Path) -> None:
         ("[" * 300_000, "x is nested more than 64 deep"),
         ('{"a":' * 300_000 + "1" + "}" * 300_000, "x is nested more than 64 deep"),
         ('{"text": "a", "text": "b"}', "x is no JSON: the key 'text' is given twice"),
-        ("1" * 5000, "x is no JSON"),
+        ("1" * 5000, "x is no JSON: a number in it has more than 4,300 digits$"),
         ("{", "x is no JSON"),
     ],
 )
@@ -82,6 +84,7 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
         ("a: 2026-13-45", "x is not YAML that can be read"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: [", "x is not YAML"),
+        ("a: " + "1" * 5000, "x is not YAML that can be read: a number in it has more than 4,300 digits$"),
     ],
 )
 def test_yaml_that_is_refused(text: str, message: str) -> None:

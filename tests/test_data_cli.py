@@ -77,6 +77,15 @@ def test_inspect_says_what_can_be_used_and_what_cannot(cli, clips: Path) -> None
     assert cli("data", "inspect", "clips", "--frames", 1, "--size", 32)[1].startswith("kept 5 of 7, 1 of them images\n")
 
 
+def test_every_copy_of_a_clip_is_counted(cli, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name, level in (("a", 90), ("b", 90), ("c", 90), ("d", 10), ("e", 10), ("f", 30)):
+        Image.fromarray(np.full((40, 40, 3), level, dtype=np.uint8)).save(tmp_path / "clips" / f"{name}.png")
+        (tmp_path / "clips" / f"{name}.txt").write_text("a star")
+    code, out, _ = cli("data", "inspect", "clips", "--frames", 1, "--size", 32, "--workers", 1)
+    assert code == 0 and "3 with the same content as an earlier one" in out
+
+
 def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, tmp_path: Path, model: Path) -> None:
     folder = tmp_path / "clips"
     add_clip(folder, "a.mp4", "a red star " * 40 + "<script>")

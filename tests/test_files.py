@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentshift.files import atomic_write, atomic_write_text, check_writable
+from latentshift.files import atomic_write, atomic_write_text, check_writable, check_writable_file
 
 
 def test_a_file_takes_its_place_when_it_is_done(tmp_path: Path) -> None:
@@ -100,6 +100,13 @@ def test_nothing_written_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_that_takes_no_files_is_refused_early_whatever_its_permissions_say() -> None:
     with pytest.raises(PermissionError, match="/proc is not writable"):
         check_writable(Path("/proc/video.mp4"))
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused_early(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable_file(tmp_path / "new" / "file")
+    with pytest.raises(IsADirectoryError, match="is an existing folder: name a file"):
+        check_writable_file(tmp_path)
 
 
 def test_checking_a_place_leaves_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
+from latentshift.video import read_video
 
 FRAMES = 30
 INTERLACED = ("-c:v", "mpeg2video", "-r", "25", "-flags", "+ilme+ildct", "-vf", "setfield=tff")
@@ -164,3 +165,19 @@ def test_transparency_is_refused_and_an_opaque_fourth_channel_is_not(tmp_path: P
     clear[:10, :, 3] = 0
     with pytest.raises(Rejected, match="parts of it are transparent"):
         read(ffmpeg(tmp_path / "c.mkv", *words, frame=clear))
+
+
+@pytest.mark.parametrize(("default", "shown"), [("0", 0), ("1", 1), ("none", 0)])
+def test_of_several_video_streams_the_default_one_is_read(default: str, shown: int, tmp_path: Path) -> None:
+    pictures = [picture(), picture()[::-1]]
+    files = [
+        ffmpeg(tmp_path / f"{number}.mkv", "-c:v", "ffv1", frame=frame)
+        for number, frame in enumerate(np.ascontiguousarray(each) for each in pictures)
+    ]
+    marks = [word for n in (0, 1) for word in (f"-disposition:v:{n}", "default" if default == str(n) else "0")]
+    inputs = [word for file in files for word in ("-i", str(file))]
+    path = tmp_path / "both.mkv"
+    words = ["-map", "0", "-map", "1", "-c", "copy", *marks, "-default_mode", "passthrough", str(path)]
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *inputs, *words], check=True)
+    assert close(read(path).frames, pictures[shown])
+    assert close(read_video(path)[0], pictures[shown])

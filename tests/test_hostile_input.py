@@ -183,8 +183,12 @@ def test_a_member_of_a_tar_costs_its_sample(tmp_path: Path, name: str, content: 
     tar(tmp_path / "x.tar", **members)
     rows, rejected, _ = read(f"webdataset:{tmp_path}/x.tar")
     assert rows == ["a.mp4", "c.mp4"]
-    assert rejected[0][:2] == (name, "missing-caption") and reason in rejected[0][2]
-    assert [each[0] for each in rejected[1:]] == ["b"]
+    ((rejected_name, kind, why),) = rejected
+    assert (rejected_name, kind) == (name, "missing-caption") and reason in why
+    other = {"b.txt": b"b"} if name == "b.json" else {"b.json": b'{"text": "b"}'}
+    tar(tmp_path / "x.tar", **{name: content}, **other, **{"b.mp4": b"x"})
+    _, row = entries = list(parse_source(f"webdataset:{tmp_path}/x.tar", {}).entries())
+    assert row.captions == ("b",) and entries[0].caption
 
 
 def test_a_header_that_claims_a_terabyte_is_not_read(tmp_path: Path) -> None:

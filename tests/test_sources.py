@@ -238,7 +238,6 @@ def test_shards_are_read_where_they_lie(tmp_path: Path) -> None:
         ("link.mp4", "unsafe-member"),
         ("0004", "no-video"),
         ("0005.json", "missing-caption"),
-        ("0005", "missing-caption"),
     ]
     (tmp_path / "000.tar").write_bytes(whole[:2000])
     rows, rejected = read(f"webdataset:{tmp_path}")
@@ -250,8 +249,26 @@ def test_shards_are_read_where_they_lie(tmp_path: Path) -> None:
         assert ("000.tar", "damaged") in shown(read(f"webdataset:{tmp_path}")[1])
     with tarfile.open(tmp_path / "001.tar", "w:gz") as tar:
         tar.addfile(*_member("a.mp4"))
-    with pytest.raises(ValueError, match="is no plain tar"):
+    with pytest.raises(ValueError, match=r"001\.tar: it is no plain tar"):
         read(f"webdataset:{tmp_path / '001.tar'}")
+
+
+def test_a_shard_that_cannot_be_read_costs_one_entry(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
+        for info, content in (_member("a.mp4"), _member("a.txt", b"one")):
+            tar.addfile(info, content)
+    with tarfile.open(tmp_path / "gz.tar", "w:gz") as tar:
+        tar.addfile(*_member("b.mp4"))
+    (tmp_path / "not.tar").write_text("no tar at all")
+    (tmp_path / "empty.tar").touch()
+    (tmp_path / "dir.tar").mkdir()
+    rows, rejected = read(f"webdataset:{tmp_path}")
+    assert [row.captions for row in rows] == [("one",)]
+    assert shown(rejected) == [(f"{name}.tar", "damaged") for name in ("dir", "empty", "gz", "not")]
+    assert "unpack a compressed one with gunzip" in rejected[2].reason
+    (tmp_path / "00000.tar").unlink()
+    with pytest.raises(ValueError, match=r"cannot read .*dir\.tar: it is no file \(nor can the 3 others"):
+        read(f"webdataset:{tmp_path}")
 
 
 def test_a_manifest_is_what_was_written(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,10 +29,10 @@ MISTAKES = {
     "generate star --model other": "holds a FluxPipeline",
     "generate star --size 60": "multiples of 8",
     "generate star --size wide": "--size must be",
-    "generate star --steps 0": "must lie between 1 and 1000",
+    "generate star --steps 0": "--steps must lie between 1 and 1000",
     "generate star --steps 5000": "must lie between 1 and 1000",
     "generate star --steps 0 --model someone/tiny": "--steps must be 1 or more",
-    "generate star --guidance -1": "guidance_scale must be",
+    "generate star --guidance -1": "--guidance must be a finite number of 0 or more, not -1",
     "generate star --frames 0": "--frames must be from 1 to 100,000",
     "generate star --frames 100000000": "--frames must be from 1 to 100,000, not 100,000,000",
     "generate star --size 1000000": "16 frames of 1,000,000x1,000,000 pixels take 178,813 GiB and more",
@@ -50,6 +51,9 @@ MISTAKES = {
     "generate star --colour red": "No such option",
     "info nowhere": "there is no folder nowhere",
     "info clips": "holds no diffusers pipeline",
+    "info piped": "piped/unet/config.json is a pipe or device, and no file",
+    "generate star --model piped": "piped/unet/config.json is a pipe or device, and no file",
+    "info worded": "worded/model_index.json: num_frames must be a whole number from 1 to 100,000, not 'sixteen'",
     "info --variant nope": "has no weights of the variant 'nope'",
     "evaluate bundled --seen 2": "), not bundled; the evaluation on sprites is",
     "evaluate --seen 2": "is `latentshift evaluate sprites [MODEL]` now",
@@ -64,6 +68,7 @@ MISTAKES = {
     "evaluate folder stills --extractors i3d": "the extractor i3d (FVD and KVD of clips) is missing",
     "evaluate msrvtt nowhere.json --system gif": "--system must be one of video, frozen, images, frozen-images",
     "evaluate msrvtt nowhere.json --keep some": "--keep must be one of none, examples, all",
+    "evaluate msrvtt nowhere.json --bootstrap-seed -1": "'--bootstrap-seed': Input should be greater than or equal",
     "evaluate msrvtt nowhere.json": "the extractor inception-2015 (FID, KID and IS of frames) is missing",
     "evaluate ucf101 nowhere --steps 5000": "must lie between 1 and 1000",
     "evaluate ucf101 nowhere": "the extractor i3d (FVD and KVD of clips) is missing",
@@ -122,12 +127,17 @@ MISTAKES = {
     "train recipe.yaml --processes 2": "--processes and --memory need --dry-run",
     "data inspect nowhere": "nowhere",
     "data inspect clips --short cut": "--short must be one of",
+    "data inspect clips --html stills": "stills is an existing folder: name a file",
+    "data inspect clips --json stills": "stills is an existing folder: name a file",
+    "data inspect clips --memory-limit nan": "--memory-limit must be a number of GiB, 0.25 or more, not nan",
     "data split clips -o rows.csv": "-o must name a .jsonl file",
     "data encode nowhere -o shards": "nowhere",
     "data encode clips -o shards --model nowhere": "there is no folder nowhere",
     "data encode sprites -o shards --variant nope": "has no weights of the variant 'nope'",
     "data encode clips -o shards --seconds 0": "a window lasts",
     "data encode clips -o shards --size 2": "frames are 8 pixels or more",
+    "data encode sprites -o shards --size 63": "--size must be a multiple of 32 for this model, not 63",
+    "data encode clips -o shards --seed -1": "'--seed': Input should be greater than or equal",
     "data encode clips -o shards --views 0": "views and clips a shard are 1 or more",
     "data encode clips -o shards --engine cloud": "--engine must be one of",
     "data encode clips -o shards --device tpu": "the device 'tpu' cannot be used",
@@ -192,6 +202,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     save_file({"a": np.zeros(1)}, folder / "delta.safetensors", metadata=metadata)
     (folder / "other").mkdir()
     (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    for name, frames in (("piped", "16"), ("worded", '"sixteen"')):
+        (folder / name / "unet").mkdir(parents=True)
+        index = f'{{"_class_name": "LatentShiftPipeline", "num_frames": {frames}}}'
+        (folder / name / "model_index.json").write_text(index)
+    os.mkfifo(folder / "piped" / "unet" / "config.json")
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "autoencoder.yaml").write_text("stage: autoencoder\noutput: run\nsteps: 400\nbatch_size: 1\n")
     image = "stage: image\nautoencoder: run\noutput: image\nsteps: 400\nbatch_size: 1\ndata: clips\n"

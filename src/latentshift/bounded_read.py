@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,21 @@ MAX_VALUES = 100_000  # of a YAML file, every alias counted with all that it sta
 _BRACKETS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
 
-def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> bytes:
-    """Read a file, pipe or device, at most ``max_bytes`` + 1 bytes.
+def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "", *, pipes: bool = False) -> bytes:
+    """Read a file, at most ``max_bytes`` + 1 bytes.
 
     Args:
         path: the file.
         max_bytes: maximum size.
         what: name for the message: ``"the recipe"``.
+        pipes: whether it may be a pipe or device, as what a user names may; one that nobody writes to is waited for.
 
     Raises:
         ValueError: if it can't be read, or is larger.
     """
     name = f"{what} {path}" if what else str(path)
+    if not pipes and path.exists() and not (path.is_file() or path.is_dir()):  # a folder has a reason of its own
+        raise ValueError(f"cannot read {name}: it is a pipe or device, and no file")
     try:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
@@ -43,13 +47,13 @@ def read_bytes_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") ->
     return content
 
 
-def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "") -> str:
-    """Read a UTF-8 file, without its byte order mark.
+def read_text_bounded(path: Path, max_bytes: int = MAX_TEXT, what: str = "", *, pipes: bool = False) -> str:
+    """Read a UTF-8 file, without its byte order mark; the arguments are :func:`read_bytes_bounded`'s.
 
     Raises:
         ValueError: where it can't be read, is longer than ``max_bytes``, or is not UTF-8.
     """
-    content = read_bytes_bounded(path, max_bytes, what)
+    content = read_bytes_bounded(path, max_bytes, what, pipes=pipes)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -83,17 +87,19 @@ def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> 
         raise ValueError(f"{where} is nested more than {max_depth} deep")
     try:
         return json.loads(text, object_pairs_hook=_unique)
-    except ValueError as error:  # also for a number of more than 4300 digits
-        raise ValueError(f"{where} is no JSON: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {_reason(error)}") from None
 
 
-def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML, what: str = "") -> Any:
-    """Load a YAML file like ``yaml.safe_load``.
+def load_yaml_bounded(path: Path, max_bytes: int = MAX_YAML, what: str = "", *, pipes: bool = False) -> Any:
+    """Load a YAML file like ``yaml.safe_load``; the arguments are :func:`read_bytes_bounded`'s.
 
     Raises:
         ValueError: as :func:`read_text_bounded` and :func:`parse_yaml_bounded`; the message names the file.
     """
-    return parse_yaml_bounded(read_text_bounded(path, max_bytes, what), f"{what} {path}" if what else str(path))
+    return parse_yaml_bounded(
+        read_text_bounded(path, max_bytes, what, pipes=pipes), f"{what} {path}" if what else str(path)
+    )
 
 
 def parse_yaml_bounded(text: str, where: str) -> Any:
@@ -115,7 +121,14 @@ def parse_yaml_bounded(text: str, where: str) -> Any:
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # a ValueError also for a date that is none
-        raise ValueError(f"{where} is not YAML that can be read: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{where} is not YAML that can be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "set_int_max_str_digits" in text:  # Python's advice, which is for programmers
+        return f"a number in it has more than {sys.get_int_max_str_digits():,} digits"
+    return text
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,6 +14,7 @@ from pathlib import Path
 from latentshift.error_text import printable
 from latentshift.prompt_slug import prompt_slug, slugs_of_name
 from latentshift.video import read_metadata, read_video
+from latentshift.video.main_stream import main_stream
 
 SUFFIXES = (".mp4", ".webm", ".gif", ".webp", ".png")
 _CODECS = ("h264", "vp8", "vp9", "av1")  # that browsers play without a licence of the system
@@ -79,7 +80,9 @@ def inspect_clip(path: Path) -> ClipInfo:
         import av
 
         with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
-            context = container.streams.video[0].codec_context
+            stream = main_stream(container)
+            assert stream is not None  # its frames were read above
+            context = stream.codec_context
             codec, pixels = context.codec.canonical_name, context.pix_fmt
         if codec not in _CODECS:
             raise ValueError(f"{path} is in {codec}, which browsers don't play: encode it as H.264")

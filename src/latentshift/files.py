@@ -41,6 +41,25 @@ def check_writable(target: Path) -> None:
         ) from None
 
 
+def missing_file(path: Path) -> str:
+    """The sentence on a path that is no file: nothing is there, or something else."""
+    if path.exists():
+        return f"{path} is a {'folder' if path.is_dir() else 'pipe or device'}, and no file"
+    return f"there is no file {path}"
+
+
+def check_writable_file(target: Path) -> None:
+    """The same for a file, which does not take an existing folder's place.
+
+    Raises:
+        IsADirectoryError: if the target is a folder.
+        OSError, ValueError: as :func:`check_writable`.
+    """
+    check_writable(target)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is an existing folder: name a file")
+
+
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
     """Give a temporary path for a file or folder, which replaces the target when the block succeeds.

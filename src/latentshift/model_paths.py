@@ -83,19 +83,20 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
     schedule = _config(folder, "scheduler/scheduler_config.json")
     total = schedule.get("num_train_timesteps")
     if type(total) is int:
-        check_steps(steps, {"num_train_timesteps": total})  # what else matters is the sampler's
+        check_steps(steps, {"num_train_timesteps": total}, "--steps")  # what else matters is the sampler's
     sizes = _read_sizes(folder)
     if sizes is not None:
         scale, levels, side = sizes
         check_frame_size(height or side, width or side, scale, levels)
 
 
-def check_size_to_train(folder: Path, size: int) -> None:
+def check_size_to_train(folder: Path, size: int, name: str = "size") -> None:
     """Refuse a size of frames that a model can't be trained with, according to its configuration.
 
     Args:
         folder: from :func:`check_model`.
         size: side of the frames in pixels.
+        name: of the setting, for the message.
 
     Raises:
         ValueError: with the valid values.
@@ -103,7 +104,7 @@ def check_size_to_train(folder: Path, size: int) -> None:
     sizes = _read_sizes(folder)
     if sizes is not None:
         scale, levels, _ = sizes
-        check_training_size(size, scale, levels)
+        check_training_size(size, scale, levels, name)
 
 
 def read_video_size(folder: Path) -> tuple[int | None, int | None]:

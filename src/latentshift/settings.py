@@ -76,12 +76,13 @@ class ShiftConfig:
         return cls(**values)
 
 
-def check_steps(steps: int, schedule: Mapping[str, Any]) -> None:
+def check_steps(steps: int, schedule: Mapping[str, Any], name: str = "num_inference_steps") -> None:
     """Refuse an invalid number of sampling steps.
 
     Args:
         steps: of the sampler.
         schedule: configuration of the scheduler.
+        name: of the setting, for the message.
 
     Raises:
         ValueError: with the valid range.
@@ -91,17 +92,21 @@ def check_steps(steps: int, schedule: Mapping[str, Any]) -> None:
     # One step between both ends of the schedule would be its noiseless end alone.
     least = 2 if schedule.get("timestep_spacing") == "linspace" else 1
     if not least <= steps <= most:
-        raise ValueError(f"num_inference_steps must lie between {least} and {most}, not {steps}")
+        raise ValueError(f"{name} must lie between {least} and {most}, not {steps}")
 
 
-def check_guidance(scale: float) -> None:
+def check_guidance(scale: float, name: str = "guidance_scale") -> None:
     """Refuse a guidance scale that is negative or not finite.
+
+    Args:
+        scale: of the guidance.
+        name: of the setting, for the message.
 
     Raises:
         ValueError: if it is.
     """
     if not (math.isfinite(scale) and scale >= 0):
-        raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {scale}")
+        raise ValueError(f"{name} must be a finite number of 0 or more, not {scale}")
 
 
 def check_noise_share(share: float, name: str = "noise_share") -> None:
@@ -118,20 +123,21 @@ def check_noise_share(share: float, name: str = "noise_share") -> None:
         raise ValueError(f"{name} must be a number from 0 to {MAX_NOISE_SHARE:,.0f}, not {share}")
 
 
-def check_training_size(size: int, scale: int, levels: int) -> None:
+def check_training_size(size: int, scale: int, levels: int, name: str = "size") -> None:
     """Refuse a size of square frames that does not halve evenly down to the U-Net's lowest level.
 
     Args:
         size: side of the frames in pixels.
         scale: downsampling factor of the autoencoder.
         levels: resolution levels of the U-Net.
+        name: of the setting, for the message.
 
     Raises:
         ValueError: with the valid sizes.
     """
     least = scale * 2 ** (levels - 1)
     if size % least:
-        raise ValueError(f"size must be a multiple of {least} for this model, not {size}")
+        raise ValueError(f"{name} must be a multiple of {least} for this model, not {size}")
 
 
 def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:

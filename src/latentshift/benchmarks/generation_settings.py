@@ -103,8 +103,8 @@ def check_comparison(
             f"AnimateDiff's motion U-Net takes {ANIMATEDIFF_FRAMES} frames at most, not {num_frames}: leave "
             "animatediff out with --models, or ask for fewer frames"
         )
-    check_steps(steps, {"num_train_timesteps": TRAIN_TIMESTEPS, "timestep_spacing": "linspace"})
+    check_steps(steps, {"num_train_timesteps": TRAIN_TIMESTEPS, "timestep_spacing": "linspace"}, "--steps")
     if guidance is not None:
-        check_guidance(guidance)
+        check_guidance(guidance, "--guidance")
     if rounds < 1:
         raise ValueError(f"--rounds must be 1 or more, not {rounds}")

@@ -13,7 +13,7 @@ import typer
 
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
 from latentshift.cli import comparison
-from latentshift.files import check_writable
+from latentshift.files import check_writable_file
 from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _ladder(
 def _report(name: str, rows: Callable[[], Iterable[dict[str, Any]]], json_file: Path | None) -> None:
     """Run a benchmark; what can be checked without its libraries comes before they are imported."""
     if json_file is not None:
-        check_writable(json_file)
+        check_writable_file(json_file)
     from latentshift.benchmarks.report import report
     from latentshift.cli.models import quiet_libraries
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentshift.files import check_writable
+from latentshift.files import check_writable, missing_file
 from latentshift.machine_memory import machine_memory
 from latentshift.model_paths import (
     check_model,
@@ -54,7 +54,7 @@ def check_frame_count(frames: int) -> None:
 
 
 def check_model_files(model: str, variant: str | None) -> Path | None:
-    """Refuse a model that can't be loaded, or that has no weights of the variant.
+    """Refuse a model that can't be loaded, has a wrong value in its configuration, or no weights of the variant.
 
     Args:
         model: as for :func:`latentshift.model_paths.check_model`.
@@ -66,11 +66,12 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
     Raises:
         ValueError: if it can't be loaded, as far as that shows without loading it.
     """
-    from latentshift.models.model_config import saved_parts
+    from latentshift.models.model_config import check_config_files, saved_parts
     from latentshift.models.weight_files import check_variant
 
     folder = check_model(model)
     if folder is not None:
+        check_config_files(folder)
         check_variant(folder, saved_parts(folder), variant)
     return folder
 
@@ -105,7 +106,7 @@ def check_original_checkpoint(file: Path, family: str | None) -> None:
     from latentshift.models.safetensors_header import open_safetensors
 
     if not file.is_file():
-        raise ValueError(f"there is no file {file}")
+        raise ValueError(missing_file(file))
     if file.suffix == ".safetensors":
         with open_safetensors(file) as tensors:
             names = list(tensors.keys())
@@ -203,7 +204,7 @@ def check_generation(
     if sampler is not None and sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: choose from {', '.join(SAMPLERS)}")
     if guidance is not None:
-        check_guidance(guidance)
+        check_guidance(guidance, "--guidance")
     folder = check_model_files(model, variant)
     if folder is not None:
         check_steps_and_size(folder, steps, height, width)

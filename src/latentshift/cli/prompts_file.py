@@ -16,5 +16,5 @@ def read_prompts_file(file: Path) -> list[str]:
     Raises:
         ValueError: if it can't be read, is too long, or is not UTF-8.
     """
-    text = read_text_bounded(file, _MAX_BYTES, "the prompts file")
+    text = read_text_bounded(file, _MAX_BYTES, "the prompts file", pipes=True)
     return [line.rstrip("\n") for line in io.StringIO(text, newline=None) if line.strip()]

@@ -5,6 +5,7 @@ Every rejected clip has one of these kinds; docs/your-own-videos.md says what to
 
 from __future__ import annotations
 
+import os
 from typing import Literal, get_args
 
 Kind = Literal[
@@ -45,3 +46,16 @@ class Rejected(ValueError):  # noqa: N818  (no error of the program's)
 
     def __str__(self) -> str:
         return self.reason
+
+
+def require_file(path: str) -> None:
+    """Refuse what can't be opened as a file.
+
+    Raises:
+        Rejected: if nothing is there, or a folder, pipe or device.
+    """
+    if os.path.isfile(path):
+        return
+    if os.path.exists(path):
+        raise Rejected("missing-file", f"it is a {'folder' if os.path.isdir(path) else 'pipe or device'}, and no file")
+    raise Rejected("missing-file", "there is no such file")

@@ -280,7 +280,7 @@ def _limit(memory: int) -> None:
         used = 0
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     most = used + memory if hard == resource.RLIM_INFINITY else min(used + memory, hard)
-    with suppress(ValueError, OSError):  # macOS knows no such limit
+    with suppress(ValueError, OSError, OverflowError):  # macOS knows no such limit; or it is beyond any memory
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

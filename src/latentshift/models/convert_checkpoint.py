@@ -28,6 +28,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.error_text import one_line
+from latentshift.files import missing_file
 from latentshift.models.families import FAMILIES, Family, unet_config, vae_config
 from latentshift.models.original_layout import UNET_PREFIX, OriginalText, find_original_family
 from latentshift.models.text import check_vocabulary
@@ -75,7 +76,7 @@ def read_tensors(path: Path, *, pickled: bool = False) -> dict[str, Tensor]:
         ValueError: if the file can't be read, or is a pickle without ``pickled``.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(missing_file(path))
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

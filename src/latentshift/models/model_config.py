@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded, parse_json_bounded
+from latentshift.files import missing_file
 from latentshift.models.config_schema import (
     ADAPTER,
     ADAPTER_SETTINGS,
@@ -44,7 +45,7 @@ def check_index(folder: Path) -> None:
 
 
 def check_config_files(folder: Path) -> None:
-    """Refuse a saved pipeline with an invalid configuration file.
+    """Refuse a saved pipeline with an invalid configuration file, or with a pipe or device in a file's place.
 
     Missing files are not an error here.
 
@@ -56,6 +57,9 @@ def check_config_files(folder: Path) -> None:
     """
     if not (folder / _INDEX).is_file():
         return
+    for file in (*folder.glob("*"), *folder.glob("*/*")):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise ValueError(f"{missing_file(file)}: libraries would wait for it for ever")
     index = _read(folder / _INDEX)
     _check(index, PIPELINE, str(folder / _INDEX))
     _check(index.get("shift") or {}, SHIFT, f"{folder / _INDEX}: shift")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from latentshift.files import missing_file
+
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
@@ -18,7 +20,7 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(missing_file(path))
     try:
         file = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:

@@ -29,7 +29,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     Raises:
         ValueError: for a missing or malformed file, or settings that do not hold; the message names each one.
     """
-    values = load_yaml_bounded(path, what="the recipe")
+    values = load_yaml_bounded(path, what="the recipe", pipes=True)
     if not isinstance(values, dict):
         raise ValueError(f"the recipe {path} must be a list of `key: value` lines")
     for word in sorted(overrides, key=lambda word: word.partition("=")[0].count(".")):  # data=… before data.seconds=…

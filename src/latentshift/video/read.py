@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from latentshift.video.main_stream import main_stream
 from latentshift.video.metadata import DEFAULT_FPS, IMAGES, RECORD, read_text, reason, recorded
 from latentshift.video.packets import decode_packet
 from latentshift.video.pixels import accurate_interpolation
@@ -64,9 +65,9 @@ def _read_frames(path: Path) -> tuple[np.ndarray, float]:
     import av
 
     with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-        if not container.streams.video:
+        stream = main_stream(container)
+        if stream is None:
             raise ValueError("it holds no video")
-        stream = container.streams.video[0]
         how: dict[str, Any] = {"format": "rgb24", "interpolation": accurate_interpolation(), "threads": 1}
         decoded = (frame for packet in container.demux(stream) for frame in decode_packet(packet))
         frames = [np.rot90(frame.to_ndarray(**how), frame.rotation // 90) for frame in decoded]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,9 +58,15 @@ def source_of(words: str, options: list[str] | None) -> Any:
 
 
 def limits_of(workers: int, time_limit: float, memory_limit: float) -> Any:
-    """Limits of the decoding workers; ``memory_limit`` in GiB."""
+    """Limits of the decoding workers; ``memory_limit`` in GiB.
+
+    Raises:
+        ValueError: for a limit that is out of range.
+    """
     from latentshift.data.worker_pool import WorkerLimits
 
+    if not math.isfinite(memory_limit):
+        raise ValueError(f"--memory-limit must be a number of GiB, 0.25 or more, not {memory_limit:g}")
     return WorkerLimits(workers, time_limit, round(memory_limit * 2**30))
 
 

@@ -50,7 +50,7 @@ def encode(
     crop: str = typer.Option("centre", "--crop", help="Crop position: centre or random."),
     flip: bool = typer.Option(False, "--flip", help="Mirror half of the views; captions may mention left and right."),
     views: int = typer.Option(1, "--views", help="Number of random windows and crops of each clip."),
-    seed: int = typer.Option(0, "--seed", help="Seed of the windows and crops."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed of the windows and crops."),
     text: bool = typer.Option(True, "--text/--no-text", help="Also store text embeddings of the captions."),
     clips_per_shard: int = typer.Option(256, "--clips-per-shard", help="Clips per shard."),
     workers: int = WORKERS,
@@ -73,6 +73,8 @@ def encode(
     from latentshift.data.latents.spec import LatentSpec
     from latentshift.data.sources import check_not_empty
     from latentshift.files import check_writable
+    from latentshift.model_paths import check_size_to_train
+    from latentshift.settings import check_training_size
 
     one_of("--engine", engine, ENGINES)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
@@ -82,7 +84,7 @@ def encode(
     if engine == "ray" and find_spec("ray") is None:
         raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
     check_device_name(device)
-    check_model_files(model, variant)
+    folder = check_model_files(model, variant)
 
     def spec(frames: int, side: int, autoencoder: str, text_encoder: str) -> LatentSpec:
         return LatentSpec(
@@ -98,6 +100,8 @@ def encode(
         )
 
     spec(1, 64 if size is None else size, "", "")  # refuses values that are invalid for any model
+    if folder is not None and size is not None:
+        check_size_to_train(folder, size, "--size")
     check_writable(output / "index.json")
     check_not_empty(chosen)
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
@@ -112,6 +116,7 @@ def encode(
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
     side = encoders.size if size is None else size
+    check_training_size(side, encoders.scale, encoders.levels, "--size")
     latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
     with state.main_process_first(), status("listing", shown=state.is_main_process):
         manifest = resolve_source(output, chosen, latent_spec, retry=retry and state.is_main_process)

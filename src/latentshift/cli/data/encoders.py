@@ -22,6 +22,8 @@ class Encoders:
     def __init__(self, model: str, device: str, variant: str | None = None) -> None:
         pipeline = load_pipeline(model, pick_device(device), "float32", variant)
         self.size = pipeline.sample_size
+        self.scale = pipeline.vae_scale_factor
+        self.levels = len(pipeline.unet.config.block_out_channels)
         self.num_frames = int(pipeline.config.num_frames)
         self.autoencoder_digest = weights_fingerprint(pipeline.vae)
         self.text_digest = model_fingerprint(*pipeline.text_encoders.parts)

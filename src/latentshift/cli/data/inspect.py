@@ -66,11 +66,11 @@ def inspect(
     from latentshift.data.manifest import Manifest, write_manifest
     from latentshift.data.rejected import Rejected
     from latentshift.data.rejected_list import RejectedList
-    from latentshift.files import atomic_write_text, check_writable
+    from latentshift.files import atomic_write_text, check_writable_file
 
     for file in (json_file, html_file):
         if file is not None:
-            check_writable(file)
+            check_writable_file(file)
     window = Window(frames=frames, seconds=seconds, place="centre", short=one_of("--short", short, KNOWN_SHORT))
     framing = Framing(size, size)
     limits = limits_of(workers, time_limit, memory_limit)
@@ -144,11 +144,11 @@ def _print(report: dict[str, Any], refused: list[RejectedRow]) -> None:
     _print_cut(report)
     if report["ignored"]:
         print(f"{len(report['ignored'])} files that macOS adds were ignored (._*, __MACOSX, .DS_Store)")
-    for what, names in (
-        ("a scene cut inside the window", report["cuts"]),
-        ("nothing that moves", report["still"]),
-        ("less than the window, held or shortened", report["short"]),
-        ("the same content as another", report["duplicates"]),
+    for what, count in (
+        ("a scene cut inside the window", len(report["cuts"])),
+        ("nothing that moves", len(report["still"])),
+        ("less than the window, held or shortened", len(report["short"])),
+        ("the same content as an earlier one", sum(len(group) - 1 for group in report["duplicates"])),
     ):
-        if names:
-            print(f"{len(names)} with {what}")
+        if count:
+            print(f"{count} with {what}")

@@ -42,11 +42,11 @@ def split(
     from latentshift.data.manifest import Entry, write_manifest
     from latentshift.data.rejected_list import RejectedList
     from latentshift.data.sources import list_source
-    from latentshift.files import atomic_write, check_writable
+    from latentshift.files import atomic_write, check_writable_file
 
     if output.suffix != ".jsonl":
         raise ValueError(f"-o must name a .jsonl file, not {output}")
-    check_writable(output)
+    check_writable_file(output)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latentshift.evaluation.report.schema import Metric, Report
 
 EXTRACTORS_HELP = f"Networks whose features are compared: {WORDS}."
-SEED = typer.Option(0, "--bootstrap-seed", help="Seed of the intervals' resamples.")
+SEED = typer.Option(0, "--bootstrap-seed", min=0, help="Seed of the intervals' resamples.")
 
 MAX_PATH = 4096
 _MAX_SHOWN = 5

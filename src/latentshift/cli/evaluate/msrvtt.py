@@ -48,7 +48,7 @@ def msrvtt(
     videos: int | None = typer.Option(
         None, "--videos", help="Make only so many, drawn from the prompts by the seed. Default: one for each prompt."
     ),
-    seed: int = typer.Option(0, "--seed", help="Seed of the first prompt; prompt k uses seed + k."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed of the first prompt; prompt k uses seed + k."),
     frames: int | None = typer.Option(None, "--frames", help="Frames of a video. Default: the model's."),
     size: int | None = SIDE,
     steps: int = STEPS,

@@ -54,7 +54,9 @@ def ucf101(
     repeats: int = typer.Option(
         10, "--repeats", help="Repeats with other draws; IS and FVD are means over them. Papers: 10 x 2048, 4 x 10000."
     ),
-    seed: int = typer.Option(0, "--seed", help="Seed of the draws and of the first video; video k uses seed + k."),
+    seed: int = typer.Option(
+        0, "--seed", min=0, help="Seed of the draws and of the first video; video k uses seed + k."
+    ),
     frames: int | None = typer.Option(None, "--frames", help="Frames of a video. Default: the model's."),
     size: int | None = SIDE,
     steps: int = STEPS,

@@ -31,7 +31,7 @@ def make(
     identical: int = typer.Option(2, "--identical", help="Attention checks with one clip twice."),
     check_every: int = typer.Option(20, "--check-every", help="One attention check comes among so many pairs."),
     lease: float = typer.Option(30.0, "--lease", help="Minutes until an unanswered pair may go to another rater."),
-    seed: int = typer.Option(0, "--seed", help="Seed of sides, order and attention checks."),
+    seed: int = typer.Option(0, "--seed", min=0, help="Seed of sides, order and attention checks."),
     linked: bool = typer.Option(
         False, "--link", help="Link to the clips rather than copying them; they must then stay where they are."
     ),

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from latentshift.data.footage.clip import MAX_PIXELS
-from latentshift.data.rejected import Rejected
+from latentshift.data.rejected import Rejected, require_file
 from latentshift.video import packets
+from latentshift.video.main_stream import main_stream
 from latentshift.video.metadata import reason
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-_ATTACHED_PICTURE = 0x400  # a cover that poses as a video stream
 
 
 @contextmanager
@@ -42,8 +41,7 @@ def open_video(
     import av
 
     source = os.path.abspath(file)  # so that FFmpeg does not take "a:b.mp4" for a URL
-    if not os.path.isfile(source):
-        raise Rejected("missing-file", "there is no such file")
+    require_file(source)
     if offset is not None and size is not None:
         source = f"subfile,,start,{offset},end,{offset + size},,:{source}"
     try:
@@ -51,19 +49,19 @@ def open_video(
     except Exception as error:
         raise Rejected("damaged", f"it can't be opened as a video: {reason(error)}") from error
     with container:
-        videos = [each for each in container.streams.video if not int(each.disposition) & _ATTACHED_PICTURE]
-        if not videos:
+        video = main_stream(container)
+        if video is None:
             raise Rejected("no-video", "it holds no video")
-        context = videos[0].codec_context
+        context = video.codec_context
         if context is None:
             raise Rejected("damaged", "no decoder knows its kind of video")
         if context.width * context.height > MAX_PIXELS:
             raise Rejected("too-large", f"its frames are {context.width}x{context.height} pixels")
         context.thread_count = 1
-        if videos[0].metadata.get("alpha_mode") == "1":
+        if video.metadata.get("alpha_mode") == "1":
             raise Rejected("transparent", "it has a fourth channel, which its decoder leaves out")
         try:
-            yield container, videos[0]
+            yield container, video
         except (Rejected, MemoryError):
             raise
         except (av.FFmpegError, OSError, ValueError, ArithmeticError) as error:  # of seeking, reading and converting

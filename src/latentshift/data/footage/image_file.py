@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,7 +13,7 @@ import numpy as np
 from latentshift.data.footage.clip import MAX_PIXELS, Clip, Probe
 from latentshift.data.footage.framing import Cut
 from latentshift.data.manifest import Row
-from latentshift.data.rejected import Rejected
+from latentshift.data.rejected import Rejected, require_file
 from latentshift.video.metadata import reason
 
 if TYPE_CHECKING:
@@ -50,8 +49,7 @@ def _picture(row: Row) -> Iterator[Image.Image]:
     """Open an image, upright; errors become :class:`Rejected`."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not os.path.isfile(row.file):
-        raise Rejected("missing-file", "there is no such file")
+    require_file(row.file)
     Image.MAX_IMAGE_PIXELS = None  # our own limit is checked below
     try:
         with Image.open(_bytes_of(row)) as image:

@@ -51,6 +51,8 @@ class LatentSpec:
     def __post_init__(self) -> None:
         if self.views < 1 or self.clips_per_shard < 1:
             raise ValueError(f"views and clips a shard are 1 or more each, not {self.views} and {self.clips_per_shard}")
+        if self.seed < 0:
+            raise ValueError(f"the seed of windows and crops must be 0 or more, not {self.seed}")
 
     @staticmethod
     def read(folder: Path) -> LatentSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -34,7 +34,8 @@ def read_webdataset(
         ignore: called with the names of files added by macOS, which are skipped.
 
     Raises:
-        ValueError: if there is no such tar, or it is compressed, which allows no random access.
+        ValueError: if there is no tar, or none that can be read: a compressed one allows no random access. One among
+            others is a rejected entry.
     """
     shards = [place]
     if place.is_dir():
@@ -46,8 +47,24 @@ def read_webdataset(
                 shards.append(each)
     if not shards:
         raise ValueError(f"{place} holds no .tar")
+    unreadable: list[_ShardError] = []
     for shard in shards:
-        yield from _read_shard(shard, name, ignore)
+        try:
+            yield from _read_shard(shard, name, ignore)
+        except _ShardError as error:
+            unreadable.append(error)
+            yield RejectedRow(str(shard), "damaged", error.reason)
+    if len(unreadable) == len(shards):
+        others = f" (nor can the {len(shards) - 1:,} others be read)" if len(shards) > 1 else ""
+        raise ValueError(f"{unreadable[0]}{others}")
+
+
+class _ShardError(ValueError):
+    """A shard of which no member can be read."""
+
+    def __init__(self, shard: Path, reason: str) -> None:
+        super().__init__(f"cannot read {shard}: {reason}")
+        self.reason = reason
 
 
 @dataclass
@@ -62,7 +79,7 @@ class _Sample:
 
 def _read_shard(shard: Path, name: str, ignore: Callable[[str], object]) -> Iterator[Entry]:
     if not shard.is_file():
-        raise ValueError(f"there is no shard {shard}")
+        raise _ShardError(shard, "it is no file" if shard.exists() else "there is no such file")
     sample: _Sample | None = None
     seen_members = 0
     try:
@@ -99,11 +116,13 @@ def _read_shard(shard: Path, name: str, ignore: Callable[[str], object]) -> Iter
                         sample.faults.append(RejectedRow(inside, "missing-caption", str(error)))
             if not _ends_well(tar):
                 yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members")
-    except tarfile.ReadError as error:
-        if not seen_members:
-            raise ValueError(f"{shard} is no plain tar ({error}); unpack a compressed one with gunzip") from None
-        yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
     except (tarfile.TarError, OSError) as error:
+        if not seen_members:
+            if isinstance(error, tarfile.ReadError):
+                reason = f"it is no plain tar ({error}); unpack a compressed one with gunzip"
+            else:
+                reason = str(getattr(error, "strerror", None) or error)
+            raise _ShardError(shard, reason) from None
         yield RejectedRow(str(shard), "damaged", f"it breaks off after {seen_members} members: {error}")
     if sample is not None:
         yield from _finished(shard, sample, name)
@@ -118,8 +137,13 @@ def _ends_well(tar: tarfile.TarFile) -> bool:
 
 
 def _finished(shard: Path, sample: _Sample, name: str) -> Iterator[Entry]:
-    yield from sample.faults
+    """The one row of a sample, usable or not, after what is wrong with its texts where that is not the reason."""
     where = f"{shard}/{sample.key}"
+    faults = sample.faults
+    if faults and not sample.captions and len(sample.media) == 1:
+        yield faults[0]
+        faults = faults[1:]
+    yield from (replace(fault, caption=True) for fault in faults)
     if len(sample.media) != 1:
         if sample.media:
             yield RejectedRow(
@@ -129,7 +153,8 @@ def _finished(shard: Path, sample: _Sample, name: str) -> Iterator[Entry]:
             yield RejectedRow(where, "no-video", "it has neither a video nor an image")
         return
     if not sample.captions:
-        yield RejectedRow(where, "missing-caption", "it has no .txt or .json with a caption")
+        if not sample.faults:
+            yield RejectedRow(where, "missing-caption", "it has no .txt or .json with a caption")
         return
     member, offset, size = sample.media[0]
     yield Row(str(shard), tuple(sample.captions[:1]), name, offset=offset, size=size, member=member)
