@@ -24,6 +24,7 @@ from torch.distributed import TCPStore
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
+from waiting import PATIENCE, wait_for
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY = [
@@ -41,7 +42,6 @@ AUTOENCODER = RECIPES / "sprites-autoencoder.yaml"
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["latentshift.cli.app", "latentshift.cli.train", "latentshift.training.run"])
-_PATIENCE = 120.0  # seconds for what takes a few, on a machine that does other work too
 
 
 class Processes:
@@ -91,7 +91,7 @@ class Processes:
             each.kill()
             each.join()
 
-    def ended(self, seconds: float = _PATIENCE) -> list[int]:
+    def ended(self, seconds: float = PATIENCE) -> list[int]:
         """The exit codes of all; whoever has not ended by then is killed, and the test fails."""
         deadline = time.monotonic() + seconds
         late = list(self.processes)
@@ -149,12 +149,9 @@ def finish(processes: Processes) -> None:
     assert set(processes.ended()) == {0}, processes.last_words()
 
 
-def wait_until(processes: Processes, holds: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+def wait_until(processes: Processes, holds: Callable[[], bool]) -> None:
     """That it holds, while all of them are alive."""
-    deadline = time.monotonic() + seconds
-    while processes.are_alive() and not holds():
-        assert time.monotonic() < deadline, f"nothing after {seconds:g} s: {processes.last_words()}"
-        time.sleep(0.01)
+    wait_for(lambda: holds() or not processes.are_alive(), processes.last_words)
     assert processes.are_alive(), processes.last_words()
 
 

@@ -6,12 +6,16 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from waiting import PATIENCE, wait_for
 
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -21,14 +25,22 @@ class StudyServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self.token = folder, 0, ""
+        self._reserved: socket.socket | None = None
         self.start()
 
     def __enter__(self) -> StudyServer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.kill()
+        if self._reserved is not None:
+            self._reserved.close()
+
+    def kill(self) -> None:
+        """It may be started again."""
         self.process.kill()
         self.process.communicate()
+        self._reserve()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "latentshift", "study", "serve", self.folder, "--port", self.port]
@@ -37,10 +49,13 @@ class StudyServer:
         )
         assert self.process.stdout is not None
         self.printed = ""
+        late = threading.Timer(PATIENCE, self.process.kill)  # which ends what it prints
+        late.start()
         while "Ctrl-C" not in self.printed:
             line = self.process.stdout.readline()
             assert line, self.printed
             self.printed += line
+        late.cancel()
         found = re.search(r"http://127\.0\.0\.1:(\d+)/#(\S+)", self.printed)
         assert found is not None, self.printed
         self.port, self.token = int(found[1]), found[2]
@@ -52,8 +67,16 @@ class StudyServer:
     def stop(self, by: signal.Signals) -> tuple[int, str]:
         """Its exit code and what it printed."""
         self.process.send_signal(by)
-        rest, _ = self.process.communicate(timeout=60)
+        rest, _ = self.process.communicate(timeout=PATIENCE)
+        self._reserve()
         return self.process.returncode, self.printed + rest
+
+    def _reserve(self) -> None:
+        """Let nobody else have its port while it is gone."""
+        if self._reserved is None:
+            self._reserved = socket.socket()
+            self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._reserved.bind(("127.0.0.1", self.port))  # the server, which sets this option too, may still listen
 
 
 class Client:
@@ -93,19 +116,25 @@ class Client:
 
     def post_until_answered(self, path: str, body: object = None) -> tuple[int, Any]:
         """Status and JSON, however often the server is gone in between."""
-        while True:
+        replies: list[tuple[int, Any]] = []
+
+        def is_answered() -> bool:
             try:
                 status, _, content = self.request("POST", path, {} if body is None else body)
             except (OSError, http.client.HTTPException):
-                time.sleep(0.05)
-                continue
+                return False
             if status < 500:
-                return status, json.loads(content)
+                replies.append((status, json.loads(content)))
+            return status < 500
+
+        wait_for(is_answered, lambda: f"no answer to {path}", pause=0.05)
+        return replies[0]
 
 
 def answer_until_done(client: Client, choose: Callable[[dict[str, Any]], str]) -> tuple[list[tuple[int, str]], int]:
     """All answers of a rater that were confirmed, and how many were refused because the pair was another's by then."""
     confirmed, refused = [], 0
+    deadline = time.monotonic() + PATIENCE
     while True:
         status, reply = client.post_until_answered("/api/next")
         assert status == 200, reply
@@ -113,8 +142,10 @@ def answer_until_done(client: Client, choose: Callable[[dict[str, Any]], str]) -
         if pair is None:
             if not reply["available"] + reply["waiting"]:
                 return confirmed, refused
+            assert time.monotonic() < deadline, reply
             time.sleep(0.05)
             continue
+        deadline = time.monotonic() + PATIENCE
         side = choose(pair)
         body = {"pair": pair["id"], "sides": {each["name"]: side for each in reply["questions"]}, "seconds": 1.5}
         status, reply = client.post_until_answered("/api/answer", body)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from test_data_cli import add_clip
+from waiting import PATIENCE, wait_for
 
 KILLS = 20
 
@@ -37,7 +38,7 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, model: Path) -> None:
     def run(output: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*command, output], cwd=tmp_path, stdout=subprocess.DEVNULL)
 
-    assert run("whole").wait() == 0
+    assert run("whole").wait(PATIENCE) == 0
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     share = written(tmp_path / "whole") / KILLS
 
@@ -48,14 +49,18 @@ def test_killed_at_twenty_random_moments(tmp_path: Path, model: Path) -> None:
         process = run("killed")
         if number % 4:  # while it works; else while it starts
             wanted = before + share * float(rng.uniform(0, 1.2))
-            while process.poll() is None and written(tmp_path / "killed") <= wanted:
-                time.sleep(0.001)
+            wait_for(
+                lambda process=process, wanted=wanted: (
+                    process.poll() is not None or written(tmp_path / "killed") > wanted
+                ),
+                pause=0.001,
+            )
         else:
             time.sleep(float(rng.uniform(0, 3)))
         killed_at_work += process.poll() is None and written(tmp_path / "killed") > before
         process.kill()
         process.wait()
     assert killed_at_work >= KILLS // 3
-    assert run("killed").wait() == 0
+    assert run("killed").wait(PATIENCE) == 0
     ended = {path.name: path.read_bytes() for path in (tmp_path / "killed").iterdir()}
     assert {name: content for name, content in ended.items() if not name.endswith(".part")} == expected

@@ -182,8 +182,7 @@ def test_an_answer_given_while_the_server_is_gone_is_kept(browser: Any, tmp_path
     with StudyServer(study) as server, opened(browser, server, allowed=gone) as page:
         page.click("#start")
         page.wait_for_selector("fieldset:enabled")
-        server.process.kill()
-        server.process.communicate()
+        server.kill()
         page.keyboard.press("1")
         page.keyboard.press("2")
         page.keyboard.press("Enter")
@@ -197,8 +196,7 @@ def test_an_answer_given_while_the_server_is_gone_is_kept(browser: Any, tmp_path
         assert sorted(side(each) for each in stored(study)) == ["left", "right"]
         # And once more with the page reloaded before it could be told.
         page.wait_for_selector("fieldset:enabled")
-        server.process.kill()
-        server.process.communicate()
+        server.kill()
         page.keyboard.press("2")
         page.keyboard.press("2")
         page.keyboard.press("Enter")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from latentshift.study.settings import StudySettings
 from latentshift.study.store import Store
 from latentshift.video import write_video
 from study_http import Client, StudyServer, answer_until_done
+from waiting import wait_for
 
 PROMPTS = [f"prompt {number}" for number in range(4)]
 
@@ -221,27 +221,22 @@ def kill_server(folder: Path, *, prompts: int, raters: int, kills: int, lease_se
     suffixes = {system: dict.fromkeys(names, ".mp4") for system in "AB"}
     write_design(database, StudySettings(lease_seconds=lease_seconds), names, suffixes)
     database.close()
-    confirmed: list[list[tuple[int, str]]] = [[] for _ in range(raters)]
 
-    def rate(rater: int) -> None:
-        client = Client(server, server.token)
-        confirmed[rater], _ = answer_until_done(client, lambda pair: "left" if pair["id"] % 3 else "right")
+    def rate(client: Client) -> list[tuple[int, str]]:
+        return answer_until_done(client, lambda pair: "left" if pair["id"] % 3 else "right")[0]
 
-    with StudyServer(folder) as server:
+    with StudyServer(folder) as server, ThreadPoolExecutor(raters) as pool:
         gone = Client(server, server.token)  # takes a pair and never comes back
         assert gone.post("/api/next")["pair"] is not None
-        threads = [threading.Thread(target=rate, args=(rater,), daemon=True) for rater in range(raters)]
-        for thread in threads:
-            thread.start()
+        clients = [Client(server, server.token) for _ in range(raters)]  # all enter before the first kill
+        at_work = [pool.submit(rate, client) for client in clients]
         with Store(folder) as store:
             for kill in range(1, kills + 1):
-                while store.progress()[0] < 5 * prompts * kill // (kills + 1):
-                    time.sleep(0.005)
-                server.process.kill()
-                server.process.communicate()
+                enough = 5 * prompts * kill // (kills + 1)
+                wait_for(lambda enough=enough: store.progress()[0] >= enough, store.progress, pause=0.005)
+                server.kill()
                 server.start()
-        for thread in threads:
-            thread.join()
+        confirmed = [each.result() for each in at_work]
     with Store(folder) as store:
         answers = store.answers()
     assert set(Counter((each.comparison, each.question) for each in answers).values()) == {5}

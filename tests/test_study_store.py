@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from latentshift.study.records import Answer, AnswerRefusedError, Assignment, Un
 from latentshift.study.result import check_table, left_share, majority_table, system_strengths
 from latentshift.study.settings import Question, StudySettings
 from latentshift.study.store import Store
+from waiting import PATIENCE, wait_for
 
 ONE_QUESTION = (Question("quality", "Which is better?"),)
 RATER = Path(__file__).parent / "study_rater.py"
@@ -318,6 +318,10 @@ class Raters:
             return []
         return [line for line in self.notes(rater).read_text().split("\n")[:-1] if line]
 
+    def wait_for_answers(self, rater: int, process: subprocess.Popen[bytes], enough: int) -> None:
+        """Until so many are confirmed to a rater, or its process has ended."""
+        wait_for(lambda: len(self.confirmed(rater)) >= enough or process.poll() is not None, pause=0.001)
+
 
 def kill_study(folder: Path, *, prompts: int, raters: int, kills: int) -> None:
     """Raters answer at once, some are killed and come back, one never does; then check every answer."""
@@ -330,16 +334,15 @@ def kill_study(folder: Path, *, prompts: int, raters: int, kills: int) -> None:
         for kill in range(kills):
             rater = gone if kill == 0 else kill % (raters - 1)
             enough = 3 if kill < raters else 3 * (kill // raters + 1)
-            while len(group.confirmed(rater)) < enough and processes[rater].poll() is None:
-                time.sleep(0.001)
+            group.wait_for_answers(rater, processes[rater], enough)
             processes[rater].send_signal(signal.SIGKILL)
             processes[rater].wait()
             if rater != gone:
                 processes[rater] = group.start(rater)
         for rater in range(raters - 1):
-            assert processes[rater].wait() == 0
+            assert processes[rater].wait(PATIENCE) == 0
         for rater in range(raters - 1):  # the lease of the one who is gone has ended
-            assert group.start(rater, later=3600).wait() == 0
+            assert group.start(rater, later=3600).wait(PATIENCE) == 0
             with Store(folder) as store:
                 if store.progress() == (5 * prompts, 5 * prompts):
                     break
