@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from latentshift.benchmarks.generation_settings import GenerationSettings
 
 QUICK_STEPS = 10
-_QUICK_SECONDS = 0.3
+_QUICK_SECONDS = 0.6
 
 BASE_HELP = (
     f"The image model that all are built like, with random weights: {', '.join(BASES)} (families at their published "
