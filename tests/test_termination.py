@@ -152,12 +152,13 @@ def test_sigterm_does_not_wait_for_data_of_one_of_several_processes(tmp_path: Pa
     assert [checkpoint_step(path) for path in list_checkpoints(output / "checkpoints")] == [3]
 
 
-def train_and_tell_of_samples(sign: Path, *words: str) -> None:
+def train_with_samples_that_never_end(sign: Path, *words: str) -> None:
     sample = VideoStage.sample
 
     def sample_after_sign(self: VideoStage, folder: Path, step: int) -> None:
         sign.touch()
-        sample(self, folder, step)
+        while True:
+            sample(self, folder / "again", step)
 
     VideoStage.sample = sample_after_sign
     command_line("train", *words)
@@ -166,9 +167,9 @@ def train_and_tell_of_samples(sign: Path, *words: str) -> None:
 def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
     output, sign = tmp_path / "run", tmp_path / "samples"
     words = [str(RECIPES / "finetune-folder.yaml"), f"model={model}", "data={source: sprites, options: {clips: 4}}"]
-    words += ["steps=2", "batch_size=2", "sample_every=1", "sample_steps=1000", "compute={device: cpu, threads: 1}"]
+    words += ["steps=2", "batch_size=2", "sample_every=1", "sample_steps=50", "compute={device: cpu, threads: 1}"]
     words += ["optimizer={learning_rate: 1e-3, warmup_steps: 0}", "log_every=1", f"output={output}"]
-    with Processes(train_and_tell_of_samples, sign, *words) as process:
+    with Processes(train_with_samples_that_never_end, sign, *words) as process:
         wait_until(process, sign.exists)
         process.terminate()
         assert process.ended(60) == [EXIT_CODE]
