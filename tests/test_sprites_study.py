@@ -25,7 +25,7 @@ from latentshift.pipeline import open_pipeline
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import write_video
 
-SEEN, HELD_OUT, IMAGES, SHIFT_OFF = PARTS
+SEEN, HELD_OUT, IMAGES, SHIFT_OFF, IMAGES_SHIFT_OFF = PARTS
 COUNT = 12
 
 

@@ -24,6 +24,7 @@ from latentshift.benchmarks.train import training_step
 from latentshift.data.sprites import NUM_FRAMES, Sprites
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.evaluation.pool_scores import pool_scores
+from latentshift.evaluation.sprites_study import PARTS
 from latentshift.evaluation.study import Study
 from latentshift.files import atomic_write_text
 from latentshift.model_paths import resolve_model
@@ -33,7 +34,7 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import prepare_video_model, set_frame_size
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
 from latentshift.training.preflight import validate_run
-from latentshift.training.recipe import VideoRecipe
+from latentshift.training.recipe import ImageRecipe, VideoRecipe
 from latentshift.training.run import run
 
 _TIMED_STEPS = 5
@@ -177,6 +178,9 @@ class Ladder:
     def results(self, timed_steps: int = _TIMED_STEPS) -> list[RungResult]:
         """Train, score and time every rung; writes ``ladder.json`` anew after each run.
 
+        Args:
+            timed_steps: of each rung; 0 times none.
+
         Raises:
             ValueError: as :meth:`check`, which comes first.
         """
@@ -188,14 +192,14 @@ class Ladder:
         for seed in self.seeds:  # all rungs with one seed first: a ladder that is not finished compares something
             for rung in self.rungs:
                 recipe = rung.recipe(self.recipe, self.folder, seed)
-                _train(recipe)
+                train_once(recipe)
                 # All runs have one autoencoder, so that one of them is enough to show what it does.
                 scored, parameters[rung.name] = self._score(recipe, 0 if true_clips else _TRUE_CLIPS)
                 of_true = {part: each.pop("true_clips") for part, each in scored.items()}
                 true_clips = true_clips or of_true
                 scores[rung.name][seed] = scored
                 self._write(image_stage, true_clips, self._results(scores, parameters, {}))
-        results = self._results(scores, parameters, self._seconds_a_step(timed_steps))
+        results = self._results(scores, parameters, self._seconds_a_step(timed_steps) if timed_steps else {})
         self._write(image_stage, true_clips, results)
         return results
 
@@ -216,7 +220,7 @@ class Ladder:
                 seconds_a_step=seconds.get(rung.name),
                 scores={
                     part: pool_scores([each[part] for each in scores[rung.name].values()])
-                    for part in _parts(self.counts)
+                    for part in parts_of(rung.method, self.counts)
                 },
                 seeds=scores[rung.name],
             )
@@ -264,7 +268,7 @@ class Ladder:
         pipeline.scheduler = make_sampler(self.sampler, pipeline.scheduler)
         name = recipe.output.name
         study = Study(pipeline, name, recipe.output / "study", self.steps, true_clips=true_clips)
-        return dict(study.scores(self.counts)), pipeline.temporal_parameters
+        return dict(study.scores(parts_of(pipeline.method, self.counts))), pipeline.temporal_parameters
 
     def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:
         """Of each rung; those that differ only in their noise take the same steps."""
@@ -278,12 +282,14 @@ class Ladder:
         return {rung.name: seconds[rung.method, rung.padding] for rung in self.rungs}
 
 
-def _train(recipe: VideoRecipe) -> None:
+def train_once(recipe: ImageRecipe | VideoRecipe) -> None:
     """Run a recipe, unless that is done."""
     kept = list_checkpoints(recipe.output / "checkpoints")
     if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
         run(recipe)
 
 
-def _parts(counts: Mapping[str, int]) -> list[str]:
-    return [part for part, count in counts.items() if count]
+def parts_of(method: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """The parts that a method's study has: without a temporal module nothing can be switched off."""
+    off = {part.name for part in PARTS if not part.shift} if method == "none" else set()
+    return {part: count for part, count in counts.items() if count and part not in off}

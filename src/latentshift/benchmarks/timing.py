@@ -41,6 +41,13 @@ def interleaved_timing(
         rounds: that are timed.
         clock: of processor time, or of the wall.
     """
+    return [rounds / sum(seconds) for seconds in interleaved_seconds(calls, rounds, clock)]
+
+
+def interleaved_seconds(
+    calls: Sequence[Callable[[int], None]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> list[list[float]]:
+    """Seconds of each call in each round, for calls that are timed as by :func:`interleaved_timing`."""
 
     def timed(call: Callable[[int], None]) -> Callable[[int], float]:
         def seconds(number: int) -> float:
@@ -50,8 +57,7 @@ def interleaved_timing(
 
         return seconds
 
-    spent = take_turns([timed(call) for call in calls], rounds + 1)
-    return [rounds / sum(seconds[1:]) for seconds in spent]
+    return [seconds[1:] for seconds in take_turns([timed(call) for call in calls], rounds + 1)]
 
 
 def spread(seconds: Sequence[float]) -> Estimate:

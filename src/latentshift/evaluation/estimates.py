@@ -25,6 +25,26 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     return low, high
 
 
+def share_difference_interval(first: tuple[int, int], second: tuple[int, int]) -> tuple[float, float]:
+    """Bounds, -1 … 1, of the 95 % interval of a difference of shares (Newcombe 1998, method 10, from Wilson's bounds).
+
+    The shares count as independent. Where both are of the same prompts, as in the sprites study, the true interval is
+    narrower as a rule.
+
+    Args:
+        first: (right, n) of the share from which the other is taken.
+        second: (right, n) of the other.
+
+    Raises:
+        ValueError: as :func:`wilson_interval`.
+    """
+    (low, high), (other_low, other_high) = wilson_interval(*first), wilson_interval(*second)
+    share, other = first[0] / first[1], second[0] / second[1]
+    below = math.hypot(share - low, other_high - other)
+    above = math.hypot(high - share, other - other_low)
+    return share - other - below, share - other + above
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean over clips.

@@ -38,7 +38,7 @@ class Part:
         name: for the report.
         held_out: whether the triples are held out from training.
         image: one frame, without motion in the prompt.
-        shift: False switches the temporal shift off at inference (Sec. 4.4, Fig. 7).
+        shift: False makes frames independent at inference (Sec. 4.4, Figs. 6 and 7): no temporal shift or attention.
         first_seed: of video 0; video k has ``first_seed + k``.
     """
 
@@ -54,6 +54,7 @@ PARTS = (
     Part("held_out", held_out=True, first_seed=100_000),
     Part("images", image=True, first_seed=200_000),
     Part("shift_off", shift=False),
+    Part("images_shift_off", image=True, shift=False, first_seed=200_000),
 )
 
 

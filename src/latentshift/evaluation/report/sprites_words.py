@@ -15,6 +15,7 @@ _TITLES = {
     "held_out": "New combinations",
     "images": "Single frames",
     "shift_off": "Temporal shift switched off",
+    "images_shift_off": "Single frames without the temporal shift",
 }
 _EXPLAINED = {
     "seen": "Colour, thing and motion come together as in clips of the training set.",
@@ -23,6 +24,7 @@ _EXPLAINED = {
     "images": "The same model draws one frame, without a motion in the sentence.",
     "shift_off": "The first prompts and seeds again, but no frame hears of its neighbours: if the motion is still "
     "right, the shift does nothing.",
+    "images_shift_off": "The single frames again, by the same prompts and seeds, without what stands between frames.",
 }
 QUESTION = (
     "The model gets a sentence such as “a red star circling on a navy background” and draws a short video. The world "

@@ -1,0 +1,1 @@
+"""``latentshift reproduce``: the paper's claims, tested on the sprites world."""

@@ -1,0 +1,204 @@
+"""The paper's claims as one table: what it says and where, and which two numbers decide it. Imports nothing heavy.
+
+Systems are rungs of :data:`latentshift.benchmarks.rungs.METHOD_RUNGS`, or ``IMAGE_STAGE``, the image model that all of
+them start from; parts are those of the sprites study.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+IMAGE_STAGE = "image-stage"
+
+Part = Literal["seen", "shift_off", "images", "images_shift_off"]
+Score = Literal["joint", "motion", "thing"]
+Cost = Literal["temporal_parameters", "seconds_a_video"]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """A statement about two shares of right answers of the analytic reader.
+
+    Attributes:
+        says: what is to hold, in words.
+        source: where the paper says it.
+        first: (system, part) of the share that is to be larger.
+        second: (system, part) of the share that it is compared with.
+        score: which share; ``joint`` is everything that the sentence asks for.
+        margin: the first may be so much smaller, 0 … 1; 0: it must be larger.
+    """
+
+    says: str
+    source: str
+    first: tuple[str, Part]
+    second: tuple[str, Part]
+    score: Score = "joint"
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A statement that the first system costs less than the second.
+
+    Attributes:
+        says: what is to hold, in words.
+        source: where the paper says it.
+        first: the system that is to cost less.
+        second: the other.
+        cost: what is counted or measured.
+    """
+
+    says: str
+    source: str
+    first: str
+    second: str
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        number: on the command line.
+        title: of its section.
+        paper: what the paper says, in short.
+        statements: each is decided on its own.
+        sheet: (system, part) of the rows of its picture.
+    """
+
+    number: int
+    title: str
+    paper: str
+    statements: tuple[Shares | Costs, ...]
+    sheet: tuple[tuple[str, Part], ...]
+
+
+CLAIMS = (
+    Claim(
+        1,
+        "Latent-Shift, Latent-VDM, and nothing between frames",
+        "The parameter-free shift learns motion, and is better than temporal attention in most cases, with fewer "
+        "parameters and faster inference.",
+        (
+            Shares(
+                "With the shift more motions are right than without anything between frames",
+                "Sec. 3.2, Tables 1 and 2",
+                ("latent-shift", "seen"),
+                ("none", "seen"),
+                "motion",
+            ),
+            Shares(
+                "More of Latent-Shift's videos than of Latent-VDM's are right in everything",
+                "Sec. 4.3, Tables 1 to 3",
+                ("latent-shift", "seen"),
+                ("latent-vdm", "seen"),
+            ),
+            Costs(
+                "Latent-Shift adds fewer parameters to the image model than Latent-VDM",
+                "Table 4",
+                "latent-shift",
+                "latent-vdm",
+                "temporal_parameters",
+            ),
+            Costs(
+                "Latent-Shift makes a video in less time than Latent-VDM",
+                "Table 4",
+                "latent-shift",
+                "latent-vdm",
+                "seconds_a_video",
+            ),
+        ),
+        (("latent-shift", "seen"), ("latent-vdm", "seen"), ("none", "seen")),
+    ),
+    Claim(
+        2,
+        "One frame from a video model",
+        "Trained on videos alone, Latent-Shift still draws single images nearly as well as the image model that it "
+        "started from; Latent-VDM does not, with its temporal layers or without; and Latent-Shift needs its shift.",
+        (
+            Shares(
+                "Of Latent-Shift's images at most 10 percentage points fewer are right than of the image stage's",
+                "Table 5",
+                ("latent-shift", "images"),
+                (IMAGE_STAGE, "images"),
+                margin=0.1,
+            ),
+            Shares(
+                "More of Latent-Shift's images than of Latent-VDM's are right",
+                "Fig. 6, column 4",
+                ("latent-shift", "images"),
+                ("latent-vdm", "images"),
+            ),
+            Shares(
+                "The same with Latent-VDM's temporal layers switched off",
+                "Sec. 4.4",
+                ("latent-shift", "images"),
+                ("latent-vdm", "images_shift_off"),
+            ),
+            Shares(
+                "More of Latent-Shift's images are right with its shift than without",
+                "Fig. 6, columns 2 and 3",
+                ("latent-shift", "images"),
+                ("latent-shift", "images_shift_off"),
+            ),
+        ),
+        (
+            (IMAGE_STAGE, "images"),
+            ("latent-shift", "images"),
+            ("latent-shift", "images_shift_off"),
+            ("latent-vdm", "images"),
+            ("latent-vdm", "images_shift_off"),
+        ),
+    ),
+    Claim(
+        3,
+        "The shift switched off",
+        "A model that was trained with the shift makes no meaningful videos without it.",
+        (
+            Shares(
+                "More of Latent-Shift's videos are right in everything with its shift than without",
+                "Sec. 4.4, Fig. 7",
+                ("latent-shift", "seen"),
+                ("latent-shift", "shift_off"),
+            ),
+            Shares(
+                "More of the things in them can be recognised with the shift than without",
+                "Sec. 4.4, Fig. 7",
+                ("latent-shift", "seen"),
+                ("latent-shift", "shift_off"),
+                "thing",
+            ),
+        ),
+        (("latent-shift", "seen"), ("latent-shift", "shift_off")),
+    ),
+)
+
+
+def parse_claims(text: str) -> tuple[Claim, ...]:
+    """The claims of a list of numbers with commas, in the table's order.
+
+    Raises:
+        ValueError: for a number that no claim has.
+    """
+    known = {str(claim.number): claim for claim in CLAIMS}
+    wanted = [each.strip() for each in text.split(",")]
+    for each in wanted:
+        if each not in known:
+            raise ValueError(f"--claims: there is no claim {each!r}; choose from {', '.join(known)}")
+    return tuple(claim for number, claim in known.items() if number in wanted)
+
+
+def needed(claims: tuple[Claim, ...]) -> tuple[list[str], list[Part]]:
+    """The systems and the parts of their studies that claims compare, each once."""
+    systems: dict[str, None] = {}
+    parts: dict[Part, None] = {}
+    for claim in claims:
+        for each in claim.statements:
+            if isinstance(each, Costs):
+                systems |= {each.first: None, each.second: None}
+            else:
+                systems |= {each.first[0]: None, each.second[0]: None}
+                parts |= {each.first[1]: None, each.second[1]: None}
+    return list(systems), list(parts)

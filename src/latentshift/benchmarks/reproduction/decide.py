@@ -1,0 +1,157 @@
+"""Numbers of the ladder and of timing, put side by side for each statement of a claim, with its verdict."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, Claim, Costs, Shares
+from latentshift.benchmarks.reproduction.verdict import (
+    Interval,
+    Verdict,
+    fewer,
+    larger,
+    ratio_interval,
+    smaller_ratio,
+    together,
+)
+from latentshift.evaluation.estimates import share_difference_interval
+from latentshift.evaluation.metrics.jackknife import repeats_interval
+from latentshift.evaluation.pool_scores import pool_scores
+
+Ladder = Mapping[str, Any]  # content of ladder.json
+Seconds = Mapping[str, Mapping[str, Sequence[float]]]  # rung -> "step" or "video" -> one a round
+
+
+@dataclass(frozen=True)
+class Number:
+    """One side of a comparison.
+
+    Attributes:
+        label: what it is of.
+        value: a share 0 … 1, a count, or seconds.
+        interval: bounds of the 95 % interval; None for a count, or with too few values.
+        n: videos, or rounds of timing.
+    """
+
+    label: str
+    value: float
+    interval: Interval | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A statement with what decided it.
+
+    Attributes:
+        says: in words.
+        source: where the paper says it.
+        measure: what both numbers are.
+        first: that is to be larger for shares, and smaller for costs.
+        second: the other.
+        compared: the difference of shares or counts, or the ratio of times, first to second.
+        interval: its 95 % bounds; None for counts, or with too few values.
+        margin: by which a share may be smaller.
+        verdict: from the interval.
+    """
+
+    says: str
+    source: str
+    measure: str
+    first: Number
+    second: Number
+    compared: float
+    interval: Interval | None
+    margin: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class DecidedClaim:
+    """A claim with its statements decided."""
+
+    number: int
+    title: str
+    paper: str
+    statements: tuple[Decided, ...]
+    verdict: Verdict
+
+
+_MEASURES = {
+    "joint": "share with everything right",
+    "motion": "share with the right motion",
+    "thing": "share with the right thing",
+    "temporal_parameters": "parameters added to the image model",
+    "seconds_a_video": "seconds a video",
+}
+_PARTS = {
+    "seen": "videos",
+    "shift_off": "videos, frames independent",
+    "images": "single frames",
+    "images_shift_off": "single frames, temporal module off",
+}
+
+
+def label_of(system: str, part: str | None = None) -> str:
+    """How a system, and a part of its study, are called in tables and pictures."""
+    name = "image stage" if system == IMAGE_STAGE else system
+    return name if part is None else f"{name}: {_PARTS[part]}"
+
+
+def decide(claim: Claim, ladder: Ladder, seconds: Seconds) -> DecidedClaim:
+    """A claim's statements, from what was measured of all systems that it names."""
+    statements = tuple(
+        _decide_shares(each, ladder) if isinstance(each, Shares) else _decide_costs(each, ladder, seconds)
+        for each in claim.statements
+    )
+    verdict = together(each.verdict for each in statements)
+    return DecidedClaim(claim.number, claim.title, claim.paper, statements, verdict)
+
+
+def share_of(ladder: Ladder, system: str, part: str, score: str) -> Number:
+    """A share with Wilson's interval, over the videos of all seeds."""
+    of_base = system == IMAGE_STAGE
+    pooled = pool_scores([ladder["image_stage"]]) if of_base else _rung(ladder, system)["scores"][part]
+    return Number(label_of(system, part), pooled[score], tuple(pooled["intervals"][score]), pooled["n"])
+
+
+def seconds_of(seconds: Seconds, system: str, what: str) -> Number:
+    """The mean of rounds, with Student's interval."""
+    rounds = seconds[system][what]
+    return Number(label_of(system), statistics.fmean(rounds), repeats_interval(rounds), len(rounds))
+
+
+def _decide_shares(statement: Shares, ladder: Ladder) -> Decided:
+    first, second = (share_of(ladder, *each, statement.score) for each in (statement.first, statement.second))
+    interval = share_difference_interval(*((round(each.value * each.n), each.n) for each in (first, second)))
+    verdict = larger(interval, statement.margin)
+    difference = first.value - second.value
+    measure = _MEASURES[statement.score]
+    return Decided(
+        statement.says, statement.source, measure, first, second, difference, interval, statement.margin, verdict
+    )
+
+
+def _decide_costs(statement: Costs, ladder: Ladder, seconds: Seconds) -> Decided:
+    measure = _MEASURES[statement.cost]
+    if statement.cost == "temporal_parameters":
+        counts = [_rung(ladder, each)["temporal_parameters"] for each in (statement.first, statement.second)]
+        first, second = (
+            Number(label_of(each), count, None, 1)
+            for each, count in zip((statement.first, statement.second), counts, strict=True)
+        )
+        verdict = fewer(*counts)
+        compared = counts[0] - counts[1]
+        return Decided(statement.says, statement.source, measure, first, second, compared, None, 0.0, verdict)
+    first, second = (seconds_of(seconds, each, "video") for each in (statement.first, statement.second))
+    ratio, interval = ratio_interval(seconds[statement.first]["video"], seconds[statement.second]["video"])
+    verdict = smaller_ratio(interval)
+    return Decided(statement.says, statement.source, measure, first, second, ratio, interval, 0.0, verdict)
+
+
+def _rung(ladder: Ladder, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(each for each in ladder["rungs"] if each["rung"] == name)
+    return found

@@ -1,0 +1,212 @@
+"""``reproduction.md`` and its plots, from what ``reproduction.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE
+from latentshift.benchmarks.reproduction.decide import label_of, seconds_of, share_of
+from latentshift.evaluation.report.document import Block, Code, Document, Facts, Heading, Paragraph, Picture, Warnings
+from latentshift.evaluation.report.markdown import PLOTS, to_markdown
+from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.files import atomic_write_text
+
+PAGE = "reproduction.md"
+_INTERVALS = (
+    "Shares are of the analytic reader. Intervals are of 95 %: Wilson's over the videos of all seeds, which count as "
+    "independent, so that they know nothing of how runs with other seeds differ; Newcombe's of a difference; Student's "
+    "over the rounds of timing. A statement holds, or does not, only where the whole interval says so."
+)
+_SCORES = ("joint", "background", "colour", "thing", "motion")
+
+
+def write_page(result: Mapping[str, Any], folder: Path) -> Path:
+    """Write the page and its plots into the folder of a reproduction; returns the page's path."""
+    document = reproduction_document(result, folder)
+    for plot in document.plots():
+        atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot) + "\n")
+    atomic_write_text(folder / PAGE, to_markdown(document, folder))
+    return folder / PAGE
+
+
+def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
+    """The page of a reproduction.
+
+    Args:
+        result: what ``reproduction.json`` holds.
+        folder: of its pictures.
+    """
+    claims = result["claims"]
+    lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
+    blocks: list[Block] = [Paragraph(_INTERVALS), *_warnings(result)]
+    for claim in claims:
+        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])])
+    blocks += [Heading("All numbers"), *_score_tables(result["ladder"])]
+    if result["seconds"]:
+        blocks.append(_cost_table(result))
+    blocks += _how(result)
+    return Document("The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks))
+
+
+def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
+    sentences = []
+    if result["video_recipe"]["image_share"] > 0:
+        sentences.append(
+            f"image_share is {result['video_recipe']['image_share']}: the video models were trained on single images "
+            "too, and the paper's claim is of training on videos alone."
+        )
+    if len(result["ladder"]["seeds"]) < 2:
+        sentences.append("One training seed: how much runs differ by chance is not known.")
+    if sentences:
+        yield Warnings(tuple(sentences))
+
+
+def _claim_blocks(claim: Mapping[str, Any], picture: Path) -> Iterator[Block]:
+    number = claim["number"]
+    yield Heading(f"{number}. {claim['title']}: {claim['verdict']}")
+    yield Paragraph(f"The paper: {claim['paper']}")
+    columns = ("statement", "source", "measure", "first", "second", "difference, or ratio of times", "verdict")
+    rows = tuple(
+        (
+            Cell(each["says"]),
+            Cell(each["source"]),
+            Cell(each["measure"]),
+            _side(each, each["first"]),
+            _side(each, each["second"]),
+            _compared(each),
+            Cell(_verdict(each), strong=True),
+        )
+        for each in claim["statements"]
+    )
+    yield Table(f"claim-{number}", "Statements and what decides them", columns, rows)
+    yield from _plots(claim)
+    yield Paragraph("The first prompts of each study, with the first training seed; not chosen by their looks.")
+    yield Picture(picture, f"Frames of the systems of claim {number}, prompt by prompt")
+
+
+def _verdict(statement: Mapping[str, Any]) -> str:
+    if statement["verdict"] != "not decided":
+        return str(statement["verdict"])
+    if statement["measure"].startswith("seconds"):
+        return f"not decided by so few rounds ({statement['first']['n']})"
+    return f"not decided by so few videos ({min(statement['first']['n'], statement['second']['n'])})"
+
+
+def _unit(statement: Mapping[str, Any]) -> str:
+    return "%" if statement["measure"].startswith("share") else ""
+
+
+def _side(statement: Mapping[str, Any], side: Mapping[str, Any]) -> Cell:
+    if statement["measure"].startswith("parameters"):
+        return Cell(f"{side['label']}: {side['value']:,}", side["value"])
+    unit = _unit(statement)
+    cell = _scaled(side["value"], side["interval"], unit)
+    what = "rounds" if statement["measure"].startswith("seconds") else "N"
+    return Cell(
+        f"{side['label']}: {cell.text}{' %' if unit else ''}", cell.value, detail=f"{cell.detail}; {what} {side['n']}"
+    )
+
+
+def _compared(statement: Mapping[str, Any]) -> Cell:
+    if statement["measure"].startswith("parameters"):
+        return Cell(f"{statement['compared']:,}")
+    return _scaled(statement["compared"], statement["interval"], _unit(statement))
+
+
+def _scaled(value: float, interval: Sequence[float] | None, unit: str) -> Cell:
+    factor = 100 if unit == "%" else 1
+    bounds = None if interval is None else (factor * interval[0], factor * interval[1])
+    return number_cell(factor * value, bounds, unit)
+
+
+def _plots(claim: Mapping[str, Any]) -> Iterator[Plot]:
+    """One for each measure with intervals; a system that several statements name stands in it once."""
+    rows: dict[str, dict[str, PlotRow]] = {}
+    for each in claim["statements"]:
+        if each["measure"].startswith("parameters"):
+            continue
+        factor = 100 if _unit(each) else 1
+        for side in (each["first"], each["second"]):
+            bounds = side["interval"] and (factor * side["interval"][0], factor * side["interval"][1])
+            row = PlotRow(side["label"], factor * side["value"], bounds, note=f"N {side['n']}")
+            rows.setdefault(each["measure"], {})[side["label"]] = row
+    for index, (measure, of_systems) in enumerate(rows.items(), 1):
+        share = measure.startswith("share")
+        name = f"claim-{claim['number']}-{index}"
+        title = f"{measure[0].upper()}{measure[1:]}"
+        yield Plot(name, title, tuple(of_systems.values()), "%" if share else "", end=100 if share else None)
+
+
+def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
+    """The reader's shares by part of the study: of all seeds, and of each alone."""
+    columns = ("part and system", "N", *(f"{score}, %" for score in _SCORES))
+    pooled, alone = [], []
+    if ladder["image_stage"]:
+        shares = [share_of(ladder, IMAGE_STAGE, "images", each) for each in _SCORES if each != "motion"]
+        cells = [_scaled(each.value, each.interval, "%") for each in shares]
+        pooled.append((Cell(label_of(IMAGE_STAGE, "images")), Cell(str(shares[0].n)), *cells, Cell()))
+    for rung in ladder["rungs"]:
+        for part, scores in rung["scores"].items():
+            shares_of_all = (
+                Cell() if scores[each] is None else _scaled(scores[each], scores["intervals"][each], "%")
+                for each in _SCORES
+            )
+            pooled.append((Cell(label_of(rung["rung"], part)), Cell(str(scores["n"])), *shares_of_all))
+            for seed, of_parts in rung["seeds"].items():
+                of_seed = of_parts[part]
+                cells = [
+                    number_cell(of_seed[each] if of_seed[each] is None else 100 * of_seed[each], None, "%")
+                    for each in _SCORES
+                ]
+                name = f"{label_of(rung['rung'], part)}, seed {seed}"
+                alone.append((Cell(name), Cell(str(of_seed["n"])), *cells))
+    yield Table("scores", "The reader's shares, over all seeds", columns, tuple(pooled))
+    yield Table("seeds", "The same for each training seed", columns, tuple(alone))
+
+
+def _cost_table(result: Mapping[str, Any]) -> Table:
+    rows = []
+    for rung in result["ladder"]["rungs"]:
+        name, count = rung["rung"], rung["temporal_parameters"]
+        times = [seconds_of(result["seconds"], name, what) for what in ("step", "video")]
+        cells = [number_cell(each.value, each.interval) for each in times]
+        rows.append((Cell(name), Cell(f"{count:,}", count), *cells))
+    rounds = result["size"]["rounds"]
+    return Table(
+        "costs",
+        "What each method costs",
+        ("method", "temporal parameters", "seconds a training step", "seconds a video"),
+        tuple(rows),
+        (
+            f"Wall-clock time of {rounds} rounds in turns after one of warm-up; a video takes "
+            f"{result['size']['steps']} sampling steps.",
+        ),
+    )
+
+
+def _how(result: Mapping[str, Any]) -> Iterator[Block]:
+    yield Heading("How these numbers were made")
+    yield Code(result["command"])
+    video, image, size = result["video_recipe"], result["image_recipe"], result["size"]
+    seeds = ", ".join(str(each) for each in result["ladder"]["seeds"])
+    budget = [
+        ("image stage", result["image_stage"]),
+        *([] if image is None else [("its training", f"{image['steps']:,} steps of {image['batch_size']} frames")]),
+        ("training of each method", f"{video['steps']:,} steps of {video['batch_size']} clips, seeds {seeds}"),
+        ("share of single images in training", str(video["image_share"])),
+        ("videos of each study", f"{size['videos']}, single frames {size['images']}"),
+        ("sampler", f"{result['sampler'] or 'of the model'}, {size['steps']} steps"),
+    ]
+    yield Facts("Budget", tuple(budget))
+    machine = [(name, str(value)) for name, value in result["machine"].items() if value is not None]
+    yield Facts("Machine and versions", tuple(machine))
+    yield Paragraph(
+        "Each run and its study one by one; single frames with the temporal module off come from the command above "
+        "alone."
+    )
+    for commands in result["commands"].values():
+        for each in commands:
+            yield Code(each)

@@ -1,0 +1,145 @@
+"""``latentshift reproduce``: verdicts from intervals, and the whole command at the smallest size, twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY_VDM_PARAMETERS, tiny_unet
+from latentshift import LatentShiftPipeline
+from latentshift.benchmarks.reproduction.budget import plan_training
+from latentshift.benchmarks.reproduction.claims import CLAIMS, Claim, Shares, needed, parse_claims
+from latentshift.benchmarks.reproduction.decide import decide
+from latentshift.benchmarks.reproduction.verdict import fewer, larger, ratio_interval, smaller_ratio, together
+from latentshift.evaluation.estimates import share_difference_interval
+from latentshift.evaluation.pool_scores import pool_scores
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "data={source: sprites, options: {clips: 4}}",
+    "steps=2",
+    "batch_size=2",
+    "sample_steps=2",
+    "sample_prompts=[a red star]",
+    "trackers=[]",
+    "optimizer={learning_rate: 1e-3, warmup_steps: 0}",
+    "loading.workers=1",
+    "compute={device: cpu, attention: math}",
+]
+
+
+def test_a_difference_of_shares_has_newcombes_interval() -> None:
+    # Newcombe 1998, Table II, method 10: (a) 56/70 - 48/80, (b) 9/10 - 3/10, (g) 10/10 - 0/20.
+    assert share_difference_interval((56, 70), (48, 80)) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert share_difference_interval((9, 10), (3, 10)) == pytest.approx((0.1705, 0.8090), abs=1e-4)
+    assert share_difference_interval((10, 10), (0, 20)) == pytest.approx((0.6791, 1.0), abs=1e-4)
+    low, high = share_difference_interval((3, 7), (11, 20))
+    assert share_difference_interval((11, 20), (3, 7)) == pytest.approx((-high, -low))
+
+
+def test_a_verdict_needs_the_whole_interval() -> None:
+    assert larger((0.01, 0.3)) == "holds" and larger((-0.3, -0.01)) == "does not hold"
+    assert larger((-0.01, 0.3)) == larger((0.0, 0.3)) == larger(None) == "not decided"
+    assert larger((-0.05, 0.02), margin=0.1) == "holds" and larger((-0.2, 0.02), margin=0.1) == "not decided"
+    assert larger((-0.3, -0.11), margin=0.1) == "does not hold"
+    assert fewer(0, 1) == "holds" and fewer(1, 1) == "does not hold"
+    assert smaller_ratio((0.8, 0.9)) == "holds" and smaller_ratio((1.1, 1.2)) == "does not hold"
+    assert smaller_ratio((0.9, 1.1)) == smaller_ratio(None) == "not decided"
+    assert together(["holds", "not decided"]) == "not decided" and together(["holds", "holds"]) == "holds"
+    assert together(["holds", "not decided", "does not hold"]) == "does not hold"
+
+
+def test_a_ratio_of_times_is_theirs_in_turns() -> None:
+    ratio, interval = ratio_interval([1.0, 2.0, 4.0], [2.0, 4.0, 8.0])  # the machine slowed down, and both with it
+    assert ratio == pytest.approx(0.5) and interval == pytest.approx((0.5, 0.5))
+    ratio, interval = ratio_interval([1.0, 4.0], [1.0, 1.0])
+    reach = 12.7062047 * math.log(4) / 2  # Student's with one degree of freedom; standard error log(4) / 2
+    assert ratio == pytest.approx(2.0) and interval == pytest.approx((2 * math.exp(-reach), 2 * math.exp(reach)))
+    assert ratio_interval([1.0], [2.0]) == (0.5, None)
+
+
+def ladder_of(seen: tuple[int, int], off: tuple[int, int]) -> dict:
+    def scores(right: int, n: int) -> dict:
+        shares = dict.fromkeys(("background", "colour", "thing", "motion", "joint"), right / n)
+        return pool_scores([{"n": n, **shares}])
+
+    return {"rungs": [{"rung": "latent-shift", "scores": {"seen": scores(*seen), "shift_off": scores(*off)}}]}
+
+
+def test_the_same_claim_is_decided_both_ways_and_not_at_all() -> None:
+    (claim,) = parse_claims("3")
+    for seen, off, verdict in (
+        ((50, 60), (2, 60), "holds"),
+        ((2, 60), (50, 60), "does not hold"),
+        ((3, 4), (1, 4), "not decided"),
+        ((0, 60), (0, 60), "not decided"),
+    ):
+        decided = decide(claim, ladder_of(seen, off), {})
+        assert decided.verdict == verdict
+        first = decided.statements[0]
+        assert first.first.n == seen[1] and first.compared == pytest.approx(seen[0] / seen[1] - off[0] / off[1])
+
+
+def test_the_table_of_claims_names_what_it_needs() -> None:
+    assert [claim.number for claim in CLAIMS] == [1, 2, 3]
+    assert needed(parse_claims("3")) == (["latent-shift"], ["seen", "shift_off"])
+    assert parse_claims("3, 1") == (CLAIMS[0], CLAIMS[2])
+    for claim in CLAIMS:
+        assert isinstance(claim, Claim) and claim.statements and claim.sheet
+        systems, parts = needed((claim,))
+        for system, part in claim.sheet:  # a picture needs no study that the statements don't
+            assert system in systems and part in parts
+        assert all(each.first != each.second for each in claim.statements if isinstance(each, Shares))
+
+
+@pytest.fixture(scope="module")
+def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image")
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
+    pipeline.register_modules(unet=tiny_unet(sample_size=16))
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{folder}", "--quick"]
+    words += ["--videos=1", "--images=1", "--steps=2", "--sampler=ddim"]
+    code, out, err = cli(*words)
+    assert code == 0, err
+    made = {path: path.stat().st_mtime_ns for path in (*folder.glob("*/model/unet/*"), folder / "timing.json")}
+    result = json.loads((folder / "reproduction.json").read_text())
+    assert [claim["number"] for claim in result["claims"]] == [1, 2, 3]
+    parameters = result["claims"][0]["statements"][2]
+    assert parameters["second"]["value"] == TINY_VDM_PARAMETERS and parameters["verdict"] == "holds"
+    assert not (folder / "none/study/clips/shift_off").exists()  # the same videos as with
+    page = (folder / "reproduction.md").read_text()
+    assert "not decided by so few videos (1)" in page and "share is 0.2: the video models" in page
+    assert result["command"] in page
+    for name in ("plots/claim-1-1.svg", *(f"pictures/claim-{number}.png" for number in (1, 2, 3))):
+        assert name in page and (folder / name).exists()
+    for claim in result["claims"]:
+        assert f"{claim['number']}. {claim['title']}: {claim['verdict']}" in out
+    readings = folder / "latent-shift/study/readings/seen.jsonl"
+    kept = readings.read_text()
+    readings.write_text("")  # as a kill in between leaves it
+    code, again, err = cli(*words, "--claims=1")
+    assert code == 0 and set(again.splitlines()[:5]) <= set(out.splitlines()), err
+    assert readings.read_text() == kept
+    assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # nothing trained or timed again
+
+
+def test_without_a_recipe_the_image_stage_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="run it in a clone"):
+        plan_training(None, [], tmp_path, quick=True)
+    monkeypatch.chdir(ROOT)
+    for quick in (False, True):
+        plan = plan_training(None, ["batch_size=7"], tmp_path, quick)
+        assert plan.image is not None and str(plan.image.output) == plan.video.model
+        assert plan.video.batch_size == 7 and plan.video.image_share == 0  # the paper's: videos alone
+        plan.place_autoencoder()
+        assert (tmp_path / "autoencoder/model/config.json").exists()
