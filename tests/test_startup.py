@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from latentshift import settings
+from latentshift.models.base_settings import OUR_NAMES
 from latentshift.models.families import FAMILIES
 from latentshift.training.recipe import VideoRecipe
 
@@ -54,6 +56,7 @@ MISTAKES = {
     "info piped": "piped/unet/config.json is a pipe or device, and no file",
     "generate star --model piped": "piped/unet/config.json is a pipe or device, and no file",
     "info worded": "worded/model_index.json: num_frames must be a whole number from 1 to 100,000, not 'sixteen'",
+    "generate star --model inpainting": "inpainting/unet/config.json: in_channels is 9 (an inpainting model's); latent",
     "info --variant nope": "has no weights of the variant 'nope'",
     "evaluate bundled --seen 2": "), not bundled; the evaluation on sprites is",
     "evaluate --seen 2": "is `latentshift evaluate sprites [MODEL]` now",
@@ -210,6 +213,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
         (folder / name / "unet").mkdir(parents=True)
         index = f'{{"_class_name": "LatentShiftPipeline", "num_frames": {frames}}}'
         (folder / name / "model_index.json").write_text(index)
+    bundled = Path(settings.__file__).with_name("bundled_model")
+    for part, changes in (("unet", {"in_channels": 9}), ("vae", {})):
+        config = json.loads((bundled / part / "config.json").read_text())
+        (folder / "inpainting" / part).mkdir(parents=True)
+        (folder / "inpainting" / part / "config.json").write_text(json.dumps({**config, **changes}))
+    shutil.copy(bundled / "model_index.json", folder / "inpainting")
     os.mkfifo(folder / "piped" / "unet" / "config.json")
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "autoencoder.yaml").write_text("stage: autoencoder\noutput: run\nsteps: 400\nbatch_size: 1\n")
@@ -245,5 +254,7 @@ def test_the_package_and_what_its_settings_need_import_nothing_heavy() -> None:
 def test_names_checked_before_torch_match_the_real_ones() -> None:
     assert tuple(FAMILIES) == settings.FAMILIES
     assert {family.pipeline for family in FAMILIES.values()} | {"LatentShiftPipeline"} == set(settings.PIPELINES)
+    renamed = {theirs: ours for family in FAMILIES.values() for ours, theirs in family.parts.items() if ours != theirs}
+    assert renamed == OUR_NAMES
     annotation = str(VideoRecipe.model_fields["method"].annotation)
     assert all(repr(method) in annotation for method in settings.METHODS)

@@ -54,7 +54,7 @@ def check_frame_count(frames: int) -> None:
 
 
 def check_model_files(model: str, variant: str | None) -> Path | None:
-    """Refuse a model that can't be loaded, has a wrong value in its configuration, or no weights of the variant.
+    """Refuse a model that can't be loaded, has a wrong or unsupported setting, or no weights of the variant.
 
     Args:
         model: as for :func:`latentshift.model_paths.check_model`.
@@ -66,12 +66,14 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
     Raises:
         ValueError: if it can't be loaded, as far as that shows without loading it.
     """
+    from latentshift.models.base_settings import check_saved_configs
     from latentshift.models.model_config import check_config_files, saved_parts
     from latentshift.models.weight_files import check_variant
 
     folder = check_model(model)
     if folder is not None:
         check_config_files(folder)
+        check_saved_configs(folder)
         check_variant(folder, saved_parts(folder), variant)
     return folder
 

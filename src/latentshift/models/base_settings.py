@@ -2,7 +2,8 @@
 
 Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
 word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off. Of
-what kind its value has to be is checked in :mod:`latentshift.models.model_config`.
+what kind its value has to be is checked in :mod:`latentshift.models.model_config`. torch and diffusers are
+imported only where they are used.
 """
 
 from __future__ import annotations
@@ -13,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from torch import nn
-
 from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
-from latentshift.frame_context import uncompiled
+from latentshift.models.model_config import saved_parts
 
 Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
 
@@ -147,6 +146,7 @@ _KINDS = {
     "text_encoder": ("CLIPTextModel", "LDMBertModel", "BertModel"),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
 }
+OUR_NAMES = {"vqvae": "vae", "bert": "text_encoder"}  # of parts that a family calls otherwise
 # Settings of an image pipeline without effect on its pictures.
 _OF_PIPELINES = {"add_watermarker", "requires_safety_checker"}
 
@@ -161,6 +161,10 @@ def check_components(parts: Mapping[str, Any]) -> None:
     Raises:
         ValueError: that names the part, the setting, its value and what is supported.
     """
+    from torch import nn
+
+    from latentshift.frame_context import uncompiled
+
     kinds: dict[str, set[str]] = {}
     configs: dict[str, Mapping[str, Any]] = {}
     for name in (*_KINDS, "scheduler"):
@@ -212,6 +216,23 @@ def check_folder(
     for setting, value in index.items():
         if not setting.startswith("_") and setting not in accepted and value not in (*_OFF, [None, None]):
             _refuse(str(folder / "model_index.json"), setting, value, "does not know this setting")
+    _check(kinds, configs, lambda name: str(files[name]), normalized=_normalizes(index))
+
+
+def check_saved_configs(folder: Path) -> None:
+    """What :func:`check_folder` checks of the U-Net, the autoencoder and the text encoders, before torch is imported.
+
+    Args:
+        folder: of a saved pipeline whose configuration files hold valid values.
+
+    Raises:
+        ValueError: that names the file, the setting, its value and what is supported.
+    """
+    index = load_json_bounded(folder / "model_index.json")
+    parts = {OUR_NAMES.get(part, part): part for part in saved_parts(folder)}
+    files = {ours: folder / parts[ours] / "config.json" for ours in _KINDS if ours in parts}
+    kinds = {ours: {str(index[parts[ours]][1])} for ours in files}
+    configs = {ours: load_json_bounded(file) for ours, file in files.items() if file.is_file()}
     _check(kinds, configs, lambda name: str(files[name]), normalized=_normalizes(index))
 
 
