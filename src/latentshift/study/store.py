@@ -99,22 +99,22 @@ class Store:
         with transaction(self._database):
             now = self._clock()
             until = now + self.settings.lease_seconds
-            found = self._open_of(rater) or self._free_for(rater, now)
-            if found is None:
+            lease = self._open_of(rater) or self._free_for(rater, now)
+            if lease is None:
                 return None
-            if found["rater"] == rater:
-                self._database.execute("UPDATE assignments SET leased_until = ? WHERE id = ?", (until, found["id"]))
-                return self._assignment(found["id"])
+            if lease["rater"] == rater:
+                self._database.execute("UPDATE assignments SET leased_until = ? WHERE id = ?", (until, lease["id"]))
+                return self._assignment(lease["id"])
             position = self._answered_by(rater)
             if (check := self._due_check(rater, position)) is not None:
                 return self._assignment(self._assign_check(check, rater, position, until))
-            if found["rater"] is not None:
-                self._database.execute("INSERT INTO lapsed VALUES (?, ?)", (found["comparison"], found["rater"]))
+            if lease["rater"] is not None:
+                self._database.execute("INSERT INTO lapsed VALUES (?, ?)", (lease["comparison"], lease["rater"]))
             self._database.execute(
                 "UPDATE assignments SET rater = ?, position = ?, leased_until = ? WHERE id = ?",
-                (rater, position, until, found["id"]),
+                (rater, position, until, lease["id"]),
             )
-            return self._assignment(found["id"])
+            return self._assignment(lease["id"])
 
     def answer(
         self,
@@ -240,7 +240,7 @@ class Store:
         """The row to give to a rater, free and of lowest number: its number is how many others have the comparison."""
         values = {"rater": rater, "now": now, "order": seeded(self.settings.seed, "order", rater), "prime": PRIME}
         for number in range(self.settings.raters_each):
-            found = self._one(
+            row = self._one(
                 f"""
                 SELECT a.* FROM assignments a JOIN comparisons c ON c.id = a.comparison
                 WHERE a.number = :number AND a.answered = 0 AND c.kind = 'vote'
@@ -249,8 +249,8 @@ class Store:
                 """,
                 {**values, "number": number},
             )
-            if found is not None:
-                return found
+            if row is not None:
+                return row
         return None
 
     def _due_check(self, rater: int, position: int) -> int | None:

@@ -116,11 +116,11 @@ def require_extractor(name: str) -> CachedExtractor:
     Raises:
         ValueError: also if it is missing: where its files come from, what they must hash to, and how to add them.
     """
-    found = find_extractor(name)
-    if found is None:
+    extractor = find_extractor(name)
+    if extractor is None:
         known = known_extractor(name)
         raise ValueError(f"the extractor {name} ({known.serves}) is missing: {_how_to_add(known)}")
-    return found
+    return extractor
 
 
 def is_verified(known: KnownExtractor, hashes: dict[str, str]) -> bool:

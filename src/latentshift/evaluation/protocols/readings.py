@@ -86,10 +86,10 @@ class ReadingsWriter:
             for name, width in widths.items():
                 rows_path = _rows_path(path, name)
                 self._rows[name] = rows_path.open("ab")
-                told = self._counts[name] * width * _BYTES
-                if rows_path.stat().st_size < told:
+                expected = self._counts[name] * width * _BYTES
+                if rows_path.stat().st_size < expected:
                     raise ValueError(f"{rows_path} is shorter than {path} says: {_remedy(path)}")
-                self._rows[name].truncate(told)
+                self._rows[name].truncate(expected)
         except BaseException:
             self.close()
             raise
@@ -104,19 +104,19 @@ class ReadingsWriter:
         Raises:
             ValueError: for rows of another shape, or values that are not finite.
         """
-        told: dict[str, tuple[int, int, int]] = {}
+        counted: dict[str, tuple[int, int, int]] = {}
         content: dict[str, bytes] = {}
         for name, values in rows.items():
             if values.ndim != 2 or values.shape[1] != self._widths[name] or not np.isfinite(values).all():
                 raise ValueError(f"rows of {name} are finite and (R, {self._widths[name]}), not {values.shape}")
             content[name] = np.ascontiguousarray(values, "<f4").tobytes()
-            told[name] = self._counts[name], len(values), zlib.crc32(content[name])
+            counted[name] = self._counts[name], len(values), zlib.crc32(content[name])
         for name, each in content.items():
             self._rows[name].write(each)
             self._rows[name].flush()
-            self._counts[name] += told[name][1]
+            self._counts[name] += counted[name][1]
         line = {key: value for key, value in asdict(reading).items() if value not in (None, "", {})}
-        text = json.dumps({**line, **({"rows": told} if told else {})}, allow_nan=False)
+        text = json.dumps({**line, **({"rows": counted} if counted else {})}, allow_nan=False)
         self._lines.write(text.encode() + b"\n")
         self._lines.flush()
 
@@ -199,15 +199,15 @@ class Readings:
 
     def with_rows(self, extractor: str) -> np.ndarray:
         """Indices of the videos that have rows of an extractor, in order, int64."""
-        told = self._rows.get(extractor)
-        return np.zeros(0, np.int64) if told is None else np.flatnonzero(told[:, 1])
+        counts = self._rows.get(extractor)
+        return np.zeros(0, np.int64) if counts is None else np.flatnonzero(counts[:, 1])
 
     def row_count(self, extractor: str, indices: np.ndarray | None = None) -> int:
         """Rows of an extractor in all, or of some videos."""
-        told = self._rows.get(extractor)
-        if told is None:
+        counts = self._rows.get(extractor)
+        if counts is None:
             return 0
-        return int(told[:, 1].sum() if indices is None else told[indices, 1].sum())
+        return int(counts[:, 1].sum() if indices is None else counts[indices, 1].sum())
 
     def frame_count(self, indices: np.ndarray) -> int:
         """Frames of some videos together."""
@@ -265,10 +265,10 @@ class Readings:
             if name not in self._values:
                 self._values[name] = np.full(self.total, np.nan)
             self._values[name][index] = value
-        for name, told in values.get("rows", {}).items():
+        for name, counts in values.get("rows", {}).items():
             if name not in self._rows:
                 self._rows[name] = np.zeros((self.total, 3), np.int64)
-            self._rows[name][index] = told
+            self._rows[name][index] = counts
 
 
 class DoneCounter:
@@ -346,7 +346,9 @@ def _is_sound(values: Any) -> bool:
         and all(isinstance(each, int | float) for each in numbers.values())
         and isinstance(rows, dict)
         and all(
-            isinstance(told, list) and len(told) == 3 and all(type(each) is int and 0 <= each < 2**62 for each in told)
-            for told in rows.values()
+            isinstance(counts, list)
+            and len(counts) == 3
+            and all(type(each) is int and 0 <= each < 2**62 for each in counts)
+            for counts in rows.values()
         )
     )

@@ -149,8 +149,8 @@ class _Summarizer:
         theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
         indices = self.readings.with_rows(info.key)
         groups = [_moments(self.readings, info, indices[number::GROUPS]) for number in range(GROUPS)]
-        whole = _merged(groups)
-        value = frechet_distance(whole, theirs, covariance=covariance)
+        merged = _merged(groups)
+        value = frechet_distance(merged, theirs, covariance=covariance)
         left_out = [
             frechet_distance(_merged(groups[:number] + groups[number + 1 :]), theirs, covariance=covariance)
             for number in range(GROUPS)
@@ -158,13 +158,13 @@ class _Summarizer:
         return MetricResult(
             name,
             value,
-            whole.videos,
-            whole.count,
+            merged.videos,
+            merged.count,
             variant=f"covariance over {covariance}",
             interval=_not_negative(jackknife_interval(value, left_out)),
             n_reference=theirs.videos,
             warnings=(
-                *covariance_warning(whole.count, info.width, "generated"),
+                *covariance_warning(merged.count, info.width, "generated"),
                 *covariance_warning(theirs.count, info.width, "reference"),
             ),
         )
@@ -353,10 +353,10 @@ def _blocks(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Ite
 
 
 def _merged(parts: Sequence[Moments]) -> Moments:
-    whole = Moments(len(parts[0].mean))
+    merged = Moments(len(parts[0].mean))
     for each in parts:
-        whole.merge(each)
-    return whole
+        merged.merge(each)
+    return merged
 
 
 def _not_negative(interval: tuple[float, float] | None) -> tuple[float, float] | None:

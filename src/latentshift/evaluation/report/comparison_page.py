@@ -45,9 +45,9 @@ def _warnings(results: Sequence[Result]) -> Iterator[Block]:
         for metric in result.report.metrics:
             for sentence in metric.warnings:
                 metrics_of.setdefault(sentence, []).append(metric.name)
-        said = [f"{', '.join(names)}: {sentence}" for sentence, names in metrics_of.items()]
-        said += result.report.notes
-        sentences += [f"{result.label}: {each}" if len(results) > 1 else each for each in said]
+        notes = [f"{', '.join(names)}: {sentence}" for sentence, names in metrics_of.items()]
+        notes += result.report.notes
+        sentences += [f"{result.label}: {each}" if len(results) > 1 else each for each in notes]
     if sentences:
         yield Warnings(tuple(sentences))
 

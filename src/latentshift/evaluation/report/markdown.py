@@ -56,10 +56,10 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
         case Clips(clips):
             lines = []
             for clip in clips:
-                told = "; ".join(escape_markdown(each) for each in (clip.note, clip.good, clip.bad) if each)
+                remarks = "; ".join(escape_markdown(each) for each in (clip.note, clip.good, clip.bad) if each)
                 caption = escape_markdown(clip.caption)
                 link = caption if clip.path is None else f"[{caption}]({relative_url(clip.path, folder)})"
-                lines.append(f"- {link}" + (f": {told}" if told else ""))
+                lines.append(f"- {link}" + (f": {remarks}" if remarks else ""))
             yield "\n".join(lines)
         case Picture(path, alt):
             yield f"![{escape_markdown(alt)}]({relative_url(path, folder)})"
