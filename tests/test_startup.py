@@ -91,6 +91,7 @@ MISTAKES = {
     "evaluate cost --frames 33": "AnimateDiff's motion U-Net takes 32 frames at most, not 33",
     "evaluate cost --steps 1": "must lie between 2 and 1000",
     "evaluate cost --device tpu": "the device 'tpu' cannot be used",
+    "evaluate train-extractors -o recipe.yaml": "recipe.yaml is no folder",
     "init -o new": "give either --base",
     "init --base nowhere -o new": "there is no folder nowhere",
     "init --base other -o new": "holds a FluxPipeline",

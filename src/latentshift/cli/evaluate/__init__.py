@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from latentshift.cli.evaluate import cost, extractors, folder, msrvtt, report, sheet, sprites, ucf101
+from latentshift.cli.evaluate import cost, extractors, folder, msrvtt, report, sheet, sprites, train_extractors, ucf101
 from latentshift.error_text import printable
 
 
@@ -33,3 +33,4 @@ evaluate.command("ucf101")(ucf101.ucf101)
 evaluate.command("report")(report.report)
 evaluate.command("sheet")(sheet.sheet)
 evaluate.command("cost")(cost.cost)
+evaluate.command("train-extractors")(train_extractors.train_extractors)

@@ -98,10 +98,10 @@ def _file_extractor(path: Path, given: str, named: KnownExtractor | None) -> Kno
 
 
 def _folder_extractor(path: Path) -> KnownExtractor:
-    for each in EXTRACTORS.values():
-        if len(each.files) > 1 and all(_found(path, file.name, file.alternative) for file in each.files):
+    folders = [each for each in EXTRACTORS.values() if len(each.files) > 1 and not each.shipped]
+    for each in folders:
+        if all(_found(path, file.name, file.alternative) for file in each.files):
             return each
-    folders = [each for each in EXTRACTORS.values() if len(each.files) > 1]
     wanted = "; ".join(f"{each.name}: {', '.join(file.name for file in each.files)}" for each in folders)
     raise ValueError(f"{path} is not the folder of a known extractor, which has all of these files: {wanted}")
 

@@ -67,6 +67,46 @@ class KnownExtractor:
         return self.files[0]
 
 
+def _shipped(
+    name: str,
+    serves: str,
+    files: tuple[KnownFile, ...],
+    per: Per,
+    outputs: Mapping[Output, int],
+    frames: int | None = None,
+) -> KnownExtractor:
+    return KnownExtractor(
+        name=name,
+        serves=serves,
+        files=files,
+        source="this package",
+        licence="Apache-2.0",
+        per=per,
+        outputs=outputs,
+        resize="stretched to 64x64, bilinear with antialiasing",
+        frames=frames,
+        shipped=True,
+        note="Trained on sprites alone by `latentshift evaluate train-extractors`; see the README beside the weights.",
+    )
+
+
+_SPRITES_FRAMES = (
+    KnownFile(
+        "sprites-frames.safetensors", "afe24913e05469c1299c5f601b8077756f83b9501b60e01c897e3eda6c8e54fb", 1_096_412
+    ),
+    KnownFile("sprites-frames.json", "15c0ac8ac99046c5003193796e83aca329c321d9f988cb80938c7804f24583b7", 321),
+)
+_SPRITES_CLIPS = (
+    KnownFile(
+        "sprites-clips.safetensors", "71a40f578c5ae7dff13e91f3cfb18fd1990710bd8952045bce2006b778b65f86", 1_639_232
+    ),
+    KnownFile("sprites-clips.json", "636aeec7ad3055a8a2f704d805007d1057fe59e64e2d956fdce3741d11565099", 485),
+)
+_SPRITES_TEXT = (
+    KnownFile("sprites-text.safetensors", "c7d90657286181c3976d418f801784748df85223361b41f7f83fa145d6378e32", 42_944),
+    KnownFile("sprites-text.json", "ba718515ddd1dad17ba96334c8adefd459ef03ef5440e231a5d0cc3014afd105", 532),
+)
+
 _KNOWN = (
     KnownExtractor(
         name="inception-2015",
@@ -135,7 +175,28 @@ _KNOWN = (
         resize="short side to 224, bicubic with antialiasing (Pillow), centre crop 224x224",
         note="ViT-B/32, the one of CLIPSIM in the papers.",
     ),
-    # Shipped ones, trained by a recipe of this repository, follow here with shipped=True.
+    _shipped(
+        "sprites-frames",
+        "FID, KID and IS of frames of the sprites world",
+        _SPRITES_FRAMES,
+        "frame",
+        {"features": 64, "probabilities": 256},
+    ),
+    _shipped(
+        "sprites-clips",
+        "FVD, KVD and IS of clips of the sprites world",
+        _SPRITES_CLIPS,
+        "clip",
+        {"features": 32, "probabilities": 80},
+        frames=16,
+    ),
+    _shipped(
+        "sprites-text",
+        "CLIPSIM, CMMD and consistency of frames of the sprites world",
+        (*_SPRITES_TEXT, *_SPRITES_FRAMES),
+        "frame",
+        {"embeddings": 64},
+    ),
 )
 
 EXTRACTORS: dict[str, KnownExtractor] = {each.name: each for each in _KNOWN}

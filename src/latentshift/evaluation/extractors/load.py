@@ -16,6 +16,9 @@ _CLASSES = {
     "i3d": ("torchscript", "I3D"),
     "c3d": ("torchscript", "C3D"),
     "clip": ("clip", "Clip"),
+    "sprites-frames": ("sprites.extractor", "Sprites"),
+    "sprites-clips": ("sprites.extractor", "Sprites"),
+    "sprites-text": ("sprites.extractor", "SpritesText"),
 }
 
 

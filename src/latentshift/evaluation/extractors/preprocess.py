@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
+
+from latentshift.evaluation.extractors.sprites.networks import SIZE as SPRITES_SIZE
+from latentshift.video import to_unit
 
 INCEPTION_SIZE = 299
 CLIP_SIZE = 224
@@ -94,3 +98,17 @@ def for_clip(frames: Tensor, size: int = CLIP_SIZE) -> Tensor:
     pixels = torch.from_numpy(made).to(frames.device).permute(0, 3, 1, 2).float() / 255
     mean, deviation = (pixels.new_tensor(each)[:, None, None] for each in (CLIP_MEAN, CLIP_DEVIATION))
     return (pixels - mean) / deviation
+
+
+def for_sprites(frames: Tensor) -> Tensor:
+    """Frames as the shipped extractors read them: float32 (N, 3, 64, 64) in [-1, 1].
+
+    Frames of another size are stretched, bilinearly with antialiasing.
+
+    Args:
+        frames: uint8 (N, H, W, 3).
+    """
+    pixels = to_unit(frames).permute(0, 3, 1, 2)
+    if pixels.shape[2:] == (SPRITES_SIZE, SPRITES_SIZE):
+        return pixels
+    return interpolate(pixels, (SPRITES_SIZE, SPRITES_SIZE), mode="bilinear", antialias=True)

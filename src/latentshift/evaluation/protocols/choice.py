@@ -43,7 +43,7 @@ def choose_extractors(words: str, standard: Sequence[str], frames: int | None) -
     if words == "standard":
         keys = list(standard)
     elif words == "sprites":
-        keys = [each.name for each in EXTRACTORS.values() if each.shipped]
+        keys = [f"{each.name}:{output}" for each in EXTRACTORS.values() if each.shipped for output in each.outputs]
         if not keys:
             raise ValueError("this version of latentshift ships no extractors of its own")
     else:
