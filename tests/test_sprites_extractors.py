@@ -26,6 +26,8 @@ from latentshift.evaluation.metrics.frechet import frechet_distance
 from latentshift.evaluation.metrics.kernel import PolynomialKernel, kernel_distance, unit_norm
 from latentshift.evaluation.metrics.moments import Moments
 from latentshift.evaluation.protocols.choice import choose_extractors
+from latentshift.evaluation.report.schema import read_report
+from latentshift.video import write_video
 
 CLIPS = 64
 NAMES = ("sprites-frames", "sprites-clips")
@@ -204,6 +206,18 @@ def test_they_are_small_and_are_what_their_entries_say() -> None:
         assert path.suffix in (".safetensors", ".json") and path.stat().st_size == file.size
     assert sum(file.size or 0 for file in files) <= 4e6
     assert {path.name for path in SHIPPED.iterdir()} == {"README.md", *(file.name for file in files)}
+
+
+def test_no_number_of_theirs_has_the_name_of_a_published_one(cli, tmp_path: Path) -> None:
+    for index, (clip, sprite) in enumerate(Sprites(seed=71)[index] for index in range(2)):
+        write_video(tmp_path / "clips" / f"{index}.webp", clip, metadata={"prompt": sprite.caption()})
+        write_video(tmp_path / "true" / f"{index}.webp", clip)
+    words = ["evaluate", "folder", tmp_path / "clips", "--reference", tmp_path / "true", "-o", tmp_path / "result"]
+    code, _, complained = cli(*words, "--extractors", "sprites", "--device", "cpu")
+    assert code == 0, complained
+    named = [each.name for each in read_report(tmp_path / "result").metrics]
+    plain = ["FID", "KID", "IS", "FVD", "KVD", "clip-IS", "CLIPSIM", "CMMD", "frame consistency"]
+    assert named == [*(f"sprites-{name}" for name in plain), "amount of motion"]
 
 
 def test_the_word_sprites_chooses_every_output_of_them() -> None:

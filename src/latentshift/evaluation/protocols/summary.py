@@ -252,6 +252,7 @@ class _Summarizer:
         values = self.readings.values(name)
         if not values:
             return
+        name = name if info is None else _full_name(info, name)
         samples = self.readings.frame_count(np.fromiter(values, np.int64, len(values)))
         result = mean_over_videos(name, values, samples=samples, seed=self.seed, variant=variant)
         measured = len(self.readings.measured)
