@@ -240,3 +240,16 @@ def write_video_at(path: Path, times: np.ndarray, frames: list[np.ndarray], **se
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture(scope="session")
+def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny, untrained model whose clips have the sprites' shape: 16 frames of 32 pixels."""
+    from latentshift import LatentShiftPipeline
+
+    folder = tmp_path_factory.mktemp("model") / "sprites"
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
+    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
+    pipeline.set_shift({"fold": 3})
+    pipeline.save_pretrained(folder)
+    return folder

@@ -264,20 +264,6 @@ def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny, untrained model whose clips have the sprites' shape: 16 frames of 32 pixels."""
-    from conftest import ONE_LEVEL, tiny_unet
-    from latentshift import LatentShiftPipeline
-
-    folder = tmp_path_factory.mktemp("model") / "sprites"
-    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
-    pipeline.set_shift({"fold": 3})
-    pipeline.save_pretrained(folder)
-    return folder
-
-
 def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     counts = ("--held-out", 1, "--images", 2, "--shift-off", 1)
     words = ("evaluate", "sprites", sprites_model, *counts, "--steps", 2, "-o", "study")
@@ -296,7 +282,19 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
     assert rendered["colour_drift"] == {"mean": 0.0, "standard_error": 0.0, "n": 2, "missing": 0}
     assert "true clips rendered (2): background 100.0  colour 100.0" in out and "colour drift 0.0" in out
     assert sum(each["n"] for each in seen["motions"].values()) == 2 and "motions" not in images
-    log = Path("study/readings/seen.jsonl")
+    distances = [metric["name"] for metric in report["metrics"] if metric["extractor"]]
+    assert distances == [
+        *(f"sprites-{kind} (seen)" for kind in ("FID", "KID", "FVD", "KVD")),
+        "sprites-FID (held_out)",  # the others need two videos or more
+        "sprites-KID (held_out)",
+        "sprites-FVD (held_out)",
+        "sprites-FID (images)",
+        "sprites-KID (images)",
+        *(f"sprites-{kind} (shift_off)" for kind in ("FID", "KID", "FVD")),
+    ]
+    assert any(note.startswith("held_out: sprites-KVD is left out: it needs 2") for note in report["notes"])
+    assert "  sprites-FVD (seen) " in out and "Distances to true clips" in Path("study/report.html").read_text()
+    log = Path("study/readings/seen/worker-000.jsonl")
     first = log.read_text()
     log.write_text(first + first.splitlines()[0][:20])  # a kill in the middle of a line
     for left in ("clips", "seen.png", "report.json", "report.html"):  # as a study of an earlier version left it

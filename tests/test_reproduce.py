@@ -123,7 +123,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
         assert name in page and (folder / name).exists()
     for claim in result["claims"]:
         assert f"{claim['number']}. {claim['title']}: {claim['verdict']}" in out
-    readings = folder / "latent-shift/study/readings/seen.jsonl"
+    readings = folder / "latent-shift/study/readings/seen/worker-000.jsonl"
     kept = readings.read_text()
     readings.write_text("")  # as a kill in between leaves it
     code, again, err = cli(*words, "--claims=1")

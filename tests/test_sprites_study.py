@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from html import unescape
 from pathlib import Path
@@ -12,14 +13,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latentshift.data.sprites import Sprites
+from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.estimates import mean_of, wilson_interval
+from latentshift.evaluation.extractors.load import load_extractor
+from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.run import Worker, measure_plan
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report
+from latentshift.evaluation.sprite_distances import measure_true_clips, summarize_distances
 from latentshift.evaluation.sprite_examples import choose_examples, right_count
 from latentshift.evaluation.sprite_reader import read_clip
 from latentshift.evaluation.sprite_report import study_report
 from latentshift.evaluation.sprite_stability import measure_stability
-from latentshift.evaluation.sprites_study import PARTS, Part, prompts_of, read_part, score_log, score_part, true_clip
+from latentshift.evaluation.sprites_study import (
+    PARTS,
+    Part,
+    ReadingMeasurer,
+    load_readings,
+    plan_of,
+    prompts_of,
+    score_part,
+    score_readings,
+    true_clip,
+)
 from latentshift.evaluation.study import reconstruct
 from latentshift.pipeline import open_pipeline
 from latentshift.prompt_slug import prompt_slug
@@ -39,23 +56,37 @@ def test_true_clips_are_those_of_the_prompts(part) -> None:
         assert reading.motion == (None if part.image else sprite.motion)
 
 
+def read(part: Part, count: int, make: Callable[[int], np.ndarray], folder: Path, extractors=None) -> list[Reading]:
+    """The readings of videos by index, in a folder where earlier ones are kept."""
+    measurer = ReadingMeasurer(extractors or {}, texts=False)
+    items = plan_of(part, count, 64)
+    measure_plan(
+        folder,
+        items,
+        lambda wanted: ((index, item, make(index), None) for index, item in wanted),
+        measurer,
+        Worker(),
+        "",
+        prefix=True,
+    )
+    return load_readings(folder, part, count, 64)
+
+
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Readings of true clips, of which every third has alternating brightness and the last shows nothing."""
-    log = tmp_path_factory.mktemp("study") / "seen.jsonl"
+def readings(tmp_path_factory: pytest.TempPathFactory) -> list[Reading]:
+    """Of true clips, of which every third has alternating brightness and the last shows nothing."""
 
-    def make(_: str, seed: int) -> np.ndarray:
-        clip = true_clip(SEEN, seed, 64)
-        if seed % 3 == 0:
+    def make(index: int) -> np.ndarray:
+        clip = true_clip(SEEN, index, 64)
+        if index % 3 == 0:
             clip = np.where(np.arange(16)[:, None, None, None] % 2, clip, clip - np.minimum(clip, 4)).astype(np.uint8)
-        return np.zeros_like(clip) if seed == COUNT - 1 else clip
+        return np.zeros_like(clip) if index == COUNT - 1 else clip
 
-    assert len(list(read_part(SEEN, COUNT, 64, make, log))) == COUNT
-    return log
+    return read(SEEN, COUNT, make, tmp_path_factory.mktemp("study") / "seen")
 
 
-def test_stability_and_each_motion_are_scored(log: Path) -> None:
-    scores = score_log(SEEN, COUNT, 64, log)
+def test_stability_and_each_motion_are_scored(readings: list[Reading]) -> None:
+    scores = score_readings(SEEN, 64, readings)
     drift = 2 * 3**0.5  # four levels of brightness, half of the frames, three channels
     assert scores["colour_drift"] == pytest.approx(asdict(mean_of([drift] * 4 + [0.0] * 7 + [None])), abs=1e-6)
     assert scores["frame_flicker"]["mean"] == pytest.approx(4 * drift * 4 / 11, abs=1e-6)
@@ -67,23 +98,80 @@ def test_stability_and_each_motion_are_scored(log: Path) -> None:
     assert scores["motions"][asked[-1]]["colour_drift"]["missing"] == 1
 
 
-def test_readings_from_before_stability_was_measured_still_count(log: Path, tmp_path: Path) -> None:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for line in lines[:6]:
+def earlier_line(reading: Reading) -> dict:
+    """As earlier versions wrote it."""
+    steady = {name: reading.values.get(name) for name in ("colour_drift", "frame_flicker")}
+    return {"prompt": reading.prompt, "seed": reading.seed, **reading.words, "frames": reading.frames, **steady}
+
+
+def test_readings_of_an_earlier_version_are_taken_over(readings: list[Reading], tmp_path: Path) -> None:
+    lines = [earlier_line(each) for each in readings]
+    for line in lines[:2]:  # read before stability was measured: made again
         del line["colour_drift"], line["frame_flicker"]
-    old = tmp_path / "seen.jsonl"
-    old.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    before, now = score_log(SEEN, COUNT, 64, log), score_log(SEEN, COUNT, 64, old)
-    assert now["n"] == before["n"] == COUNT and now["joint"] == before["joint"]
-    assert (now["colour_drift"]["n"], now["colour_drift"]["missing"]) == (5, 1)
+    log, folder = tmp_path / "seen.jsonl", tmp_path / "seen"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"prompt": "cut by a k')
+    assert take_over_earlier(log, folder, SEEN, 64) == COUNT - 2
+    assert take_over_earlier(log, folder, SEEN, 64) == 0  # once
+    made: list[int] = []
+
+    def again(index: int) -> np.ndarray:
+        made.append(index)
+        return true_clip(SEEN, index, 64)
+
+    now = read(SEEN, COUNT, again, folder)
+    assert made == [0, 1] and [each.words for each in now[2:]] == [each.words for each in readings[2:]]
+    assert [each.values.get("colour_drift") for each in now[2:]] == [
+        each.values.get("colour_drift") for each in readings[2:]
+    ]
+    log.write_text(json.dumps({**lines[5], "seed": 9}) + "\n")
+    with pytest.raises(ValueError, match="line 1 is of another prompt"):
+        take_over_earlier(log, tmp_path / "other", SEEN, 64)
+
+
+def test_a_shorter_study_is_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
+    whole = read(SEEN, 4, lambda index: true_clip(SEEN, index, 64), tmp_path)
+    assert load_readings(tmp_path, SEEN, 2, 64) == whole[:2]
+    with pytest.raises(ValueError, match="no reading of video 4"):
+        load_readings(tmp_path, SEEN, 5, 64)
+    with pytest.raises(ValueError, match="of another plan"):
+        Readings(tmp_path, 2)
 
 
 def test_images_have_no_stability_and_no_motions(tmp_path: Path) -> None:
-    log = tmp_path / "images.jsonl"
-    list(read_part(IMAGES, 3, 64, lambda _, seed: true_clip(IMAGES, seed - IMAGES.first_seed, 64), log))
-    scores = score_part(IMAGES, 3, 64, log)
+    scores = score_part(IMAGES, 64, read(IMAGES, 3, lambda index: true_clip(IMAGES, index, 64), tmp_path))
     assert scores["joint"] == 1.0 and scores["motion"] is None
     assert not {"colour_drift", "frame_flicker", "motions"} & scores.keys()
+
+
+def test_distances_are_zero_for_the_true_clips_and_grow_with_what_is_wrong(tmp_path: Path) -> None:
+    extractors = {name: load_extractor(name) for name in ("sprites-frames", "sprites-clips")}
+    infos = ReadingMeasurer(extractors).infos
+    measure_true_clips(tmp_path / "true", SEEN, COUNT, 64, extractors, Worker())
+    other = Sprites(size=64, seed=1)
+    makes = {
+        "same": lambda index: true_clip(SEEN, index, 64),
+        "other": lambda index: other[index][0],
+        "shuffled": lambda index: true_clip(SEEN, index, 64)[np.random.default_rng(index).permutation(16)],
+    }
+    found = {}
+    for name, make in makes.items():
+        read(SEEN, COUNT, make, tmp_path / name, extractors)
+        found[name] = {
+            each.name: each
+            for each in summarize_distances(tmp_path / name, tmp_path / "true", SEEN, COUNT, infos).metrics
+        }
+    assert list(found["same"]) == [f"sprites-{kind} (seen)" for kind in ("FID", "KID", "FVD", "KVD")]
+    fid, fvd = "sprites-FID (seen)", "sprites-FVD (seen)"
+    assert found["same"][fid].value == pytest.approx(0, abs=1e-6)
+    assert found["same"][fvd].value == pytest.approx(0, abs=1e-6)
+    assert found["shuffled"][fid].value == pytest.approx(0, abs=1e-6)  # FID knows no order of frames
+    assert found["shuffled"][fvd].value > 2 * found["other"][fvd].value > 0
+    metric = found["other"][fvd]
+    assert (metric.n, metric.n_reference, metric.frames, metric.extractor) == (COUNT, COUNT, 16, "sprites-clips")
+    assert metric.extractor_sha256 == extractors["sprites-clips"].sha256 and metric.interval is not None
+    assert any("needs at least 33" in each for each in metric.warnings)
+    fewer = summarize_distances(tmp_path / "other", tmp_path / "true", SEEN, 10, infos)
+    assert {(each.n, each.n_reference) for each in fewer.metrics} == {(10, 10)}  # of the same prompts
 
 
 def test_the_bundled_autoencoder_gives_a_clip_back() -> None:
@@ -105,18 +193,18 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = []
     for part in (SEEN, IMAGES, SHIFT_OFF):
 
-        def make(prompt: str, seed: int, part: Part = part) -> np.ndarray:
-            index = seed - part.first_seed
+        def make(index: int, part: Part = part) -> np.ndarray:
+            item = plan_of(part, COUNT, 64)[index]
             clip = true_clip(part, index + (index % 4 == 0), 64)
-            write_video(folder / file_of(part, prompt, seed), clip, metadata={"prompt": prompt, "seed": seed})
+            metadata = {"prompt": item.prompt, "seed": item.seed}
+            write_video(folder / file_of(part, item.prompt, item.seed), clip, metadata=metadata)
             return clip
 
-        log = folder / "readings" / f"{part.name}.jsonl"
-        list(read_part(part, COUNT, 64, make, log))
-        examples = choose_examples(part, COUNT, 64, log)
+        readings = read(part, COUNT, make, folder / "readings" / part.name)
+        examples = choose_examples(part, 64, readings)
         for each in (each for chosen in examples.values() for each in chosen):
             each["file"] = file_of(part, each["prompt"], each["seed"])
-        scores = score_log(part, COUNT, 64, log)
+        scores = score_readings(part, 64, readings)
         of_true = {"reader_on_true_clips": scores, "true_clips": {"rendered": scores, "through_autoencoder": scores}}
         parts.append({"part": asdict(part), **scores, **of_true, "examples": examples})
     settings = {"contents": "0" * 64, "steps": 2, "sampler": "DDPMScheduler"}
@@ -126,14 +214,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_best_and_the_worst_are_told_by_what_was_read(study: Path) -> None:
-    examples = choose_examples(SEEN, COUNT, 64, study / "readings" / "seen.jsonl")
+    readings = load_readings(study / "readings" / "seen", SEEN, COUNT, 64)
+    examples = choose_examples(SEEN, 64, readings)
     assert [each["index"] for each in examples["first"]] == [0, 1, 2, 3]
     assert all(right_count(each) == 4 for each in examples["best"])
     rights = [right_count(each) for each in examples["worst"]]
     assert rights == sorted(rights, reverse=True) and rights[-3:] != [4] * 3
     assert {each["index"] for each in examples["worst"][-3:]} == {0, 4, 8}
     assert not {each["index"] for each in examples["best"]} & {each["index"] for each in examples["worst"]}
-    assert choose_examples(SEEN, 1, 64, study / "readings" / "seen.jsonl")["best"] == []
+    assert choose_examples(SEEN, 64, readings[:1])["best"] == []
 
 
 def test_the_report_holds_each_share_with_its_wilson_interval(study: Path) -> None:

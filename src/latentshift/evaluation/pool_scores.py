@@ -15,7 +15,7 @@ def pool_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Pool the scores of one part of the study over models.
 
     Args:
-        scores: of each model (:func:`latentshift.evaluation.sprites_study.score_log`), with the same keys.
+        scores: of each model (:func:`latentshift.evaluation.sprites_study.score_readings`), with the same keys.
 
     Returns:
         ``n``, the videos of all; each share among them; ``intervals``, the 95 % Wilson interval [low, high] of each,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from latentshift.data.sprites import Sprite
-from latentshift.evaluation.sprites_study import Part, load_readings, prompts_of
+from latentshift.evaluation.protocols.readings import Reading
+from latentshift.evaluation.sprites_study import Part, prompts_of
 
 EACH = 4
 KINDS = ("first", "best", "worst")
 
 
-def choose_examples(part: Part, count: int, size: int, log: Path) -> dict[str, list[dict[str, Any]]]:
+def choose_examples(part: Part, size: int, readings: Sequence[Reading]) -> dict[str, list[dict[str, Any]]]:
     """The examples of a part, from its readings alone.
 
     The best show most of what was asked for, with the least colour drift among equals; no video is among the best and
@@ -20,21 +21,17 @@ def choose_examples(part: Part, count: int, size: int, log: Path) -> dict[str, l
 
     Args:
         part: of the study.
-        count: of its videos.
         size: side of the frames in pixels.
-        log: of its readings.
+        readings: of its first videos.
 
     Returns:
         By ``KINDS``: each a list of ``index``, ``prompt``, ``seed``, and ``asked`` and ``read``, both by attribute.
     """
-    readings = load_readings(log)[:count]
-    videos = [
-        _example(index, sprite, reading, part)
-        for index, (reading, (sprite, _, _)) in enumerate(zip(readings, prompts_of(part, count, size), strict=True))
-    ]
+    sprites = [sprite for sprite, _, _ in prompts_of(part, len(readings), size)]
+    videos = [_example(sprite, reading, part) for reading, sprite in zip(readings, sprites, strict=True)]
 
     def rank(video: dict[str, Any]) -> tuple[int, float, int]:
-        drift = readings[video["index"]].get("colour_drift")
+        drift = readings[video["index"]].values.get("colour_drift")
         return -right_count(video), float("inf") if drift is None else drift, video["index"]
 
     ranked = sorted(videos, key=rank)
@@ -47,12 +44,12 @@ def right_count(video: dict[str, Any]) -> int:
     return sum(video["read"][name] == word for name, word in video["asked"].items())
 
 
-def _example(index: int, sprite: Sprite, reading: dict[str, Any], part: Part) -> dict[str, Any]:
+def _example(sprite: Sprite, reading: Reading, part: Part) -> dict[str, Any]:
     names = ["colour", "thing", *([] if part.image else ["motion"]), "background"]
     return {
-        "index": index,
-        "prompt": reading["prompt"],
-        "seed": reading["seed"],
+        "index": reading.index,
+        "prompt": reading.prompt,
+        "seed": reading.seed,
         "asked": {name: getattr(sprite, name) for name in names},
-        "read": {name: reading[name] for name in names},
+        "read": {name: reading.words[name] for name in names},
     }

@@ -50,14 +50,17 @@ def study_report(
             "system": System(name=model, kind="video", model=model, contents=settings["contents"]),
             "settings": shown,
             "metrics": [metric for part in parts for metric in part_metrics(part, frames, size)],
+            "notes": list(dict.fromkeys(note for part in parts for note in part.get("notes", ()))),
             "videos": _examples(parts),
-            "parts": [dict(part) for part in parts],
+            "parts": [
+                {name: each for name, each in part.items() if name not in ("distances", "notes")} for part in parts
+            ],
         }
     )
 
 
 def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[Metric]:
-    """The scores of a part as metrics: shares in %, and means in levels."""
+    """The scores of a part as metrics: shares in %, means in levels, and distances to true clips."""
     part = scores["part"]
     facts: dict[str, Any] = {"frames": 1 if part["image"] else frames, "size": f"{size}x{size}"}
     for key, name in SHARES.items():
@@ -93,6 +96,7 @@ def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[
             warnings=(missing,) if missing else (),
             **facts,
         )
+    yield from (Metric.model_validate(each) for each in scores.get("distances", ()))
 
 
 def _examples(parts: Sequence[Mapping[str, Any]]) -> list[Example]:

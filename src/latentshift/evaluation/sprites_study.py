@@ -1,33 +1,32 @@
 """The sprites study: does a generated video show what its prompt describes? Scored by the analytic reader.
 
-Prompts and seeds are fixed, so that models and settings can be compared. Knows no pipeline: videos come from a
-callable. Readings are saved line by line, so that an interrupted study can be resumed. How steady the thing's colour is
-(:mod:`latentshift.evaluation.sprite_stability`) is measured in the same videos.
+Prompts and seeds are fixed, so that models and settings can be compared. Knows no pipeline. How steady the thing's
+colour is (:mod:`latentshift.evaluation.sprite_stability`) is measured in the same videos.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from latentshift.data.rejected import Rejected
 from latentshift.data.sprites import MOTIONS, Sprite, Sprites
 from latentshift.evaluation.estimates import mean_of
-from latentshift.evaluation.settings_file import check_or_write_settings as check_or_write_settings
-from latentshift.evaluation.sprite_reader import Reading, calibrate, read_clip, score
+from latentshift.evaluation.protocols.measure import Measurer
+from latentshift.evaluation.protocols.plan import Item
+from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.sprite_reader import Reading as Read
+from latentshift.evaluation.sprite_reader import calibrate, read_clip, score
 from latentshift.evaluation.sprite_stability import measure_stability
-from latentshift.files import atomic_write_text
-
-Generate = Callable[[str, int], np.ndarray]  # (prompt, seed) -> uint8 (F, H, W, 3)
 
 _PROMPT_SEED = 20_230_417  # a stream of sprites that no recipe trains on
 _CALIBRATION_CLIPS = 512
-_READ_FIELDS = ("background", "colour", "thing", "motion", "frames")
-STABILITY_FIELDS = ("colour_drift", "frame_flicker")  # None: no thing to measure; absent: read before these were
+READ_FIELDS = ("background", "colour", "thing", "motion")
+STABILITY_FIELDS = ("colour_drift", "frame_flicker")  # absent: no thing to measure
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,11 @@ class Part:
     image: bool = False
     shift: bool = True
     first_seed: int = 0
+
+    @property
+    def true_clips(self) -> str:
+        """Name of its true clips: parts that differ in how a model generates have the same."""
+        return "images" if self.image else "held_out" if self.held_out else "seen"
 
 
 PARTS = (
@@ -68,50 +72,64 @@ def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int
     ]
 
 
-def read_part(part: Part, count: int, size: int, generate: Generate, log: Path) -> Iterator[np.ndarray | None]:
-    """Generate and read the videos missing in ``log`` (JSON lines); yields each video, None if already read.
+def plan_of(part: Part, count: int, size: int) -> list[Item]:
+    """The first ``count`` videos of a part as a plan: a shorter one is the beginning of a longer one."""
+    return [Item(prompt, seed) for _, prompt, seed in prompts_of(part, count, size)]
+
+
+class ReadingMeasurer(Measurer):
+    """Measures a video as every protocol does, reads it, and measures how steady its colour is."""
+
+    def __call__(
+        self, index: int, item: Item, video: np.ndarray | Rejected, file: str | None = None
+    ) -> tuple[Reading, dict[str, np.ndarray]]:
+        """As :class:`latentshift.evaluation.protocols.measure.Measurer`; what was read are the reading's words."""
+        reading, rows = super().__call__(index, item, video, file)
+        if isinstance(video, Rejected):
+            return reading, rows
+        read = read_clip(video)
+        values = dict(reading.values)
+        if len(video) > 1:
+            values |= {name: each for name, each in asdict(measure_stability(video)).items() if each is not None}
+        return replace(reading, values=values, words={name: getattr(read, name) for name in READ_FIELDS}), rows
+
+
+def load_readings(folder: Path, part: Part, count: int, size: int) -> list[Reading]:
+    """The readings of the first ``count`` videos of a part, in their order.
 
     Raises:
-        ValueError: if the log has readings of other prompts.
+        ValueError: if one is missing, of another prompt or was not read, or a file is damaged.
     """
-    readings = load_readings(log)
-    atomic_write_text(
-        log, "".join(json.dumps(reading) + "\n" for reading in readings)
-    )  # drops a line cut short by a kill
-    with log.open("a") as file:
-        for index, (_, prompt, seed) in enumerate(prompts_of(part, count, size)):
-            if index < len(readings):
-                if (readings[index]["prompt"], readings[index]["seed"]) != (prompt, seed):
-                    raise ValueError(f"{log} line {index + 1} is of another prompt; choose another output folder")
-                yield None
-                continue
-            video = generate(prompt, seed)
-            read = read_clip(video)
-            reading = {"prompt": prompt, "seed": seed, **{name: getattr(read, name) for name in _READ_FIELDS}}
-            if read.frames > 1:
-                reading |= asdict(measure_stability(video))
-            file.write(json.dumps(reading) + "\n")
-            file.flush()
-            yield video
+    items = plan_of(part, count, size)
+    readings = Readings(folder, count, prefix=True)
+    found = []
+    for index, item in enumerate(items):
+        reading = readings.reading(index) if readings.done[index] else None
+        if reading is None or set(reading.words) != set(READ_FIELDS):
+            raise ValueError(f"{folder} has no reading of video {index}: run the same command again")
+        if (reading.prompt, reading.seed) != (item.prompt, item.seed):
+            raise ValueError(f"{folder}: video {index} is of another prompt; choose another output folder")
+        found.append(reading)
+    return found
 
 
-def score_part(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
-    """The scores of a part's log: those of :func:`score_log`, and those of the reader on true clips."""
+def score_part(part: Part, size: int, readings: Sequence[Reading]) -> dict[str, Any]:
+    """The scores of a part's first videos: those of :func:`score_readings`, and those of the reader on true clips."""
     reader = calibrate(size, _CALIBRATION_CLIPS, held_out=part.held_out, images=part.image)
-    return {"part": asdict(part), **score_log(part, count, size, log), "reader_on_true_clips": reader.to_dict()}
+    of_reader = {"reader_on_true_clips": reader.to_dict()}
+    return {"part": asdict(part), **score_readings(part, size, readings), **of_reader}
 
 
-def score_log(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
-    """The scores of the first ``count`` readings of a log.
+def score_readings(part: Part, size: int, readings: Sequence[Reading]) -> dict[str, Any]:
+    """The scores of the readings of a part's first videos.
 
     Returns:
         Accuracies, 0 … 1, by the names of :class:`latentshift.evaluation.sprite_reader.Scores`; of videos also
         ``colour_drift`` and ``frame_flicker`` (:class:`latentshift.evaluation.estimates.Mean` as a dict, in levels),
         and ``motions``: the same for the videos of each motion that was asked for. A video in which no thing is found
-        counts as ``missing`` in the means; one that was read before they were measured is in neither count.
+        counts as ``missing`` in the means.
     """
-    sprites = [sprite for sprite, _, _ in prompts_of(part, count, size)]
-    readings = load_readings(log)[:count]
+    sprites = [sprite for sprite, _, _ in prompts_of(part, len(readings), size)]
     scores = _score(readings, sprites)
     if not part.image:
         asked = {motion: [index for index, each in enumerate(sprites) if each.motion == motion] for motion in MOTIONS}
@@ -123,13 +141,15 @@ def score_log(part: Part, count: int, size: int, log: Path) -> dict[str, Any]:
     return scores
 
 
-def _score(readings: Sequence[dict[str, Any]], sprites: Sequence[Sprite]) -> dict[str, Any]:
-    scores: dict[str, Any] = score(
-        [Reading(**{name: reading[name] for name in _READ_FIELDS}) for reading in readings], sprites
-    ).to_dict()
-    if any(reading["frames"] > 1 for reading in readings):
+def _score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> dict[str, Any]:
+    read = [
+        Read(each.words["background"], each.words["colour"], each.words["thing"], each.words["motion"], each.frames)
+        for each in readings
+    ]
+    scores: dict[str, Any] = score(read, sprites).to_dict()
+    if any(each.frames > 1 for each in readings):
         for name in STABILITY_FIELDS:
-            scores[name] = asdict(mean_of([reading[name] for reading in readings if name in reading]))
+            scores[name] = asdict(mean_of([each.values.get(name) for each in readings]))
     return scores
 
 
@@ -137,26 +157,3 @@ def true_clip(part: Part, index: int, size: int) -> np.ndarray:
     """The clip of the world, uint8 (F, S, S, 3), that prompt ``index`` of a part was written for."""
     world = Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out)
     return world.frame(index)[0][None] if part.image else world[index][0]
-
-
-def load_readings(log: Path) -> list[dict[str, Any]]:
-    """The readings of a log, without a line that a kill cut short; none if there is no log.
-
-    Raises:
-        ValueError: for a damaged line.
-    """
-    if not log.exists():
-        return []
-    lines = log.read_text().splitlines(keepends=True)
-    readings: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.endswith("\n"):
-            continue  # cut short by a kill
-        try:
-            reading = json.loads(line)
-        except ValueError:
-            reading = None
-        if not isinstance(reading, dict) or not reading.keys() >= {"prompt", "seed", *_READ_FIELDS}:
-            raise ValueError(f"{log} line {number} is damaged; delete the file to generate again")
-        readings.append(reading)
-    return readings

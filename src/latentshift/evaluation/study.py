@@ -1,8 +1,12 @@
-"""Evaluate a pipeline on sprites: generate, read and score the videos of each part, with contact sheets."""
+"""Evaluate a pipeline on sprites: generate, read and score the videos of each part, with contact sheets.
+
+The folder holds ``settings.json``, ``readings/`` with what was measured of each part's videos and of some true clips,
+``reference/`` with features of the true clips of all prompts, ``clips/``, pictures and ``report.json``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,17 +15,25 @@ import numpy as np
 import torch
 
 from latentshift.contact_sheet import contact_sheet
+from latentshift.evaluation.earlier_readings import take_over_earlier
+from latentshift.evaluation.extractors.extractor import Extractor
+from latentshift.evaluation.extractors.load import load_extractor
+from latentshift.evaluation.protocols.plan import Item
+from latentshift.evaluation.protocols.run import Video, Worker, left_of, measure_plan
 from latentshift.evaluation.report.schema import write_report
+from latentshift.evaluation.settings_file import check_or_write_settings
+from latentshift.evaluation.sprite_distances import distance_extractors, measure_true_clips, summarize_distances
 from latentshift.evaluation.sprite_examples import choose_examples
 from latentshift.evaluation.sprite_report import study_report
 from latentshift.evaluation.sprites_study import (
     PARTS,
     Part,
-    check_or_write_settings,
+    ReadingMeasurer,
+    load_readings,
+    plan_of,
     prompts_of,
-    read_part,
-    score_log,
     score_part,
+    score_readings,
     true_clip,
 )
 from latentshift.frame_context import frames_independent
@@ -34,6 +46,7 @@ from latentshift.video import as_clip, check_output, read_video, to_uint8, to_un
 
 _SHEET_ROWS = 16
 SCORES = ("background", "colour", "motion", "thing", "joint")
+READINGS, REFERENCE = "readings", "reference"
 
 
 class Study:
@@ -48,6 +61,7 @@ class Study:
         steps: of the sampler.
         guidance: scale; None: the model's default.
         true_clips: at most so many true clips of each part are scored too, rendered and through the autoencoder.
+        worker: this process among those that share the videos; their numbers do not depend on how many there are.
 
     Raises:
         ValueError: for invalid settings, or if the folder holds a study with other settings.
@@ -63,6 +77,7 @@ class Study:
         guidance: float | None = None,
         *,
         true_clips: int = 128,
+        worker: Worker = Worker(),
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
@@ -70,11 +85,13 @@ class Study:
         self.output = output
         self.steps = steps
         self.true_clips = true_clips
+        self.worker = worker
+        self._extractors: dict[str, Extractor] = {}
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
         self.fps = float(pipeline.config.fps)
         check_output(output / "clips" / "clip.mp4", pipeline.config.num_frames, fps=self.fps)
-        with status("reading the model's weights"):
+        with status("reading the model's weights", shown=worker.is_first):
             contents = model_fingerprint(*pipeline.components.values())
         self.settings = {
             "contents": contents,
@@ -88,40 +105,84 @@ class Study:
         }
         if pipeline.config.noise_share > 0:  # left out at 0, as in studies from before there was one
             self.settings["noise_share"] = pipeline.config.noise_share
-        check_or_write_settings(output, self.settings)
+        if worker.is_first:
+            check_or_write_settings(output, self.settings)
+        worker.barrier()
 
     def scores(self, counts: Mapping[str, int], command: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and scores of each part, as soon as it is scored; ``report.json`` is written at the end.
 
+        All workers have to go through it; the first one alone gets the scores.
+
         Args:
             counts: number of videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 skips it.
             command: that makes the study, for the report.
+
+        Raises:
+            ValueError: if readings are damaged, or features there are of other extractors.
         """
         parts = []
-        for part in PARTS:
-            if counts.get(part.name):
-                parts.append(self._read(part, counts[part.name]))
-                yield part.name, parts[-1]
         frames, size = self.pipeline.config.num_frames, self.pipeline.sample_size
-        report = study_report(self.name, self.settings, parts, command=command, frames=frames, size=size)
-        write_report(self.output, report)
+        for part in PARTS:
+            count = counts.get(part.name, 0)
+            if not count:
+                continue
+            new = self._measure(part, count)
+            self._measure_true_clips(part, min(count, self.true_clips))
+            if self.worker.is_first:
+                parts.append(self._score(part, count, new))
+                yield part.name, parts[-1]
+        if self.worker.is_first:
+            report = study_report(self.name, self.settings, parts, command=command, frames=frames, size=size)
+            write_report(self.output, report)
 
-    def _read(self, part: Part, count: int) -> dict[str, Any]:
+    def _measure(self, part: Part, count: int) -> list[int]:
+        """Make and measure this worker's share of a part's videos, and its true clips; indices of all new videos."""
+        extractors = self._open_extractors(part)
+        folder = self.output / READINGS / part.name
+        if self.worker.is_first:
+            # Features of other networks must not stand beside these.
+            hashes = {key: each.sha256 for key, each in extractors.items()}
+            check_or_write_settings(self._reference(part), {"extractors": hashes, "size": self.pipeline.sample_size})
+            take_over_earlier(folder.with_suffix(".jsonl"), folder, part, self.pipeline.sample_size)
+        self.worker.barrier()
+
+        def make(wanted: Iterable[tuple[int, Item]]) -> Iterator[Video]:
+            for index, item in wanted:
+                assert item.seed is not None
+                # The clip is written before its reading, so that what has been read has a clip.
+                yield index, item, self._generate_and_keep(item.prompt, item.seed, part), None
+
+        items = plan_of(part, count, self.pipeline.sample_size)
+        measure_true_clips(self._reference(part), part, count, self.pipeline.sample_size, extractors, self.worker)
+        new = left_of(folder, items, prefix=True)
+        measure_plan(folder, items, make, ReadingMeasurer(extractors, texts=False), self.worker, part.name, prefix=True)
+        return new
+
+    def _open_extractors(self, part: Part) -> dict[str, Extractor]:
+        keys, _ = distance_extractors(part, self.pipeline.config.num_frames)
+        for key in keys:
+            if key not in self._extractors:
+                self._extractors[key] = load_extractor(key, self.pipeline.device)
+        return {key: self._extractors[key] for key in keys}
+
+    def _reference(self, part: Part) -> Path:
+        return self.output / REFERENCE / part.true_clips
+
+    def _score(self, part: Part, count: int, new: Sequence[int]) -> dict[str, Any]:
         size = self.pipeline.sample_size
-        log = self.output / "readings" / f"{part.name}.jsonl"
-
-        def generate(prompt: str, seed: int) -> np.ndarray:
-            # Before its reading, so that what has been read has a clip.
-            return self._generate_and_keep(prompt, seed, part)
-
-        videos = read_part(part, count, size, generate, log)
-        bar = progress_bar(videos, total=count, text=part.name, unit="video")
-        made = [index for index, video in enumerate(bar) if video is not None]
-        self._draw_sheet(part, min(_SHEET_ROWS, count), made)
+        folder = self.output / READINGS / part.name
+        self._draw_sheet(part, min(_SHEET_ROWS, count), new)
+        readings = load_readings(folder, part, count, size)
+        infos = ReadingMeasurer(self._open_extractors(part)).infos
+        distances = summarize_distances(folder, self._reference(part), part, count, infos)
+        _, notes = distance_extractors(part, self.pipeline.config.num_frames)
         return {
-            **score_part(part, count, size, log),
-            "true_clips": self._read_true_clips(part, min(count, self.true_clips)),
-            "examples": self._examples(part, count, log),
+            **score_part(part, size, readings),
+            "true_clips": self._true_clip_scores(part, min(count, self.true_clips)),
+            "examples": self._examples(part, choose_examples(part, size, readings)),
+            "distances": [each.model_dump(mode="json") for each in distances.metrics],
+            "notes": [*notes, *distances.notes],
         }
 
     def _draw_sheet(self, part: Part, rows: int, made: Sequence[int]) -> None:
@@ -134,9 +195,8 @@ class Study:
         clips = [read_video(self._kept_clip(prompt, seed, part))[0] for _, prompt, seed in bar]
         write_video(picture, contact_sheet(clips, [prompt for _, prompt, _ in wanted], columns=16)[None])
 
-    def _examples(self, part: Part, count: int, log: Path) -> dict[str, list[dict[str, Any]]]:
+    def _examples(self, part: Part, examples: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
         """The part's first, best and worst videos, with the files of their clips relative to the study's folder."""
-        examples = choose_examples(part, count, self.pipeline.sample_size, log)
         for each in progress_bar(
             [each for chosen in examples.values() for each in chosen],
             text=f"{part.name}: examples",
@@ -163,28 +223,41 @@ class Study:
         suffix = ".png" if part.image else ".mp4"
         return self.output / "clips" / part.name / f"{prompt_slug(prompt)}-{seed}{suffix}"
 
-    def _read_true_clips(self, part: Part, count: int) -> dict[str, Any]:
-        """The scores of the true clips of a part's prompts, as they are rendered and through the autoencoder."""
-        if not count:
-            return {}
+    def _measure_true_clips(self, part: Part, count: int) -> None:
+        """Read this worker's share of a part's true clips, as they are rendered and through the autoencoder."""
         size = self.pipeline.sample_size
-        # Parts that differ in how a model generates have the same true clips.
-        kind = "images" if part.image else "held_out" if part.held_out else "seen"
 
-        def rendered(_: str, seed: int) -> np.ndarray:
-            return true_clip(part, seed - part.first_seed, size)
+        def rendered(index: int) -> np.ndarray:
+            return true_clip(part, index, size)
 
-        def through_autoencoder(prompt: str, seed: int) -> np.ndarray:
-            return reconstruct(self.pipeline, rendered(prompt, seed))
+        def through_autoencoder(index: int) -> np.ndarray:
+            return reconstruct(self.pipeline, rendered(index))
 
-        scores = {}
-        for name, make in (("rendered", rendered), ("through_autoencoder", through_autoencoder)):
-            log = self.output / "readings" / f"true_{kind}_{name}.jsonl"
-            videos = read_part(part, count, size, make, log)
-            for _ in progress_bar(videos, total=count, text=f"{part.name}: true clips", unit="video", leave=False):
-                pass
-            scores[name] = score_log(part, count, size, log)
-        return scores
+        for name, clip in (("rendered", rendered), ("through_autoencoder", through_autoencoder)):
+
+            def make(wanted: Iterable[tuple[int, Item]], clip: Callable[[int], np.ndarray] = clip) -> Iterator[Video]:
+                for index, item in wanted:
+                    yield index, item, clip(index), None
+
+            folder = self._true_readings(part, name)
+            if count:
+                if self.worker.is_first:
+                    take_over_earlier(folder.with_suffix(".jsonl"), folder, part, size)
+                self.worker.barrier()
+                text = f"{part.name}: true clips"
+                items = plan_of(part, count, size)
+                measure_plan(folder, items, make, ReadingMeasurer({}), self.worker, text, prefix=True)
+
+    def _true_clip_scores(self, part: Part, count: int) -> dict[str, Any]:
+        size = self.pipeline.sample_size
+        names = ("rendered", "through_autoencoder") if count else ()
+        return {
+            name: score_readings(part, size, load_readings(self._true_readings(part, name), part, count, size))
+            for name in names
+        }
+
+    def _true_readings(self, part: Part, name: str) -> Path:
+        return self.output / READINGS / f"true_{part.true_clips}_{name}"
 
     def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:
         with nullcontext() if part.shift else frames_independent(self.pipeline.unet):

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from latentshift.cli.evaluate.common import own_command
+from latentshift.cli.evaluate.common import MAX_PATH, metric_line, own_command, workers
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
@@ -71,35 +71,43 @@ def sprites(
         raise ValueError("the number of videos of a part must be 0 or more")
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
-    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    print(
-        f"{sum(counts.values()):,} videos to make ({parts}), less those in {printable(output, 4096)} already; each "
-        "part's scores follow when it is done, and the same command resumes",
-        flush=True,
-    )
-    from latentshift.cli.models import load_pipeline, pick_device
+    with workers(device) as (worker, own_device):
+        from latentshift.cli.models import load_pipeline, pick_device
 
-    pipeline = load_pipeline(model, pick_device(device), dtype, variant)
-    from latentshift.diffusion.samplers import make_sampler
-    from latentshift.evaluation.study import Study
+        if worker.is_first:
+            parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+            print(
+                f"{sum(counts.values()):,} videos to make ({parts}), less those in {printable(output, MAX_PATH)} "
+                "already; each part's scores follow when it is done, and the same command resumes",
+                flush=True,
+            )
+        pipeline = load_pipeline(model, pick_device(own_device), dtype, variant)
+        from latentshift.diffusion.samplers import make_sampler
+        from latentshift.evaluation.study import Study
 
-    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-    from latentshift.evaluation.report.pages import write_result_pages
+        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+        study = Study(pipeline, model, output, steps, guidance, worker=worker)
+        for part, scores in study.scores(counts, own_command()):
+            for line in _lines(part, scores):
+                print(line, flush=True)
+        if worker.is_first:
+            from latentshift.evaluation.report.pages import write_result_pages
 
-    for part, scores in Study(pipeline, model, output, steps, guidance).scores(counts, own_command()):
-        for line in _lines(part, scores):
-            print(line)
-    print(printable(write_result_pages(output), 4096))
+            print(printable(write_result_pages(output), MAX_PATH))
 
 
 def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
-    """A part's scores, the same of true clips, and those of each motion."""
+    """A part's scores, the same of true clips, those of each motion, and distances to true clips."""
+    from latentshift.evaluation.report.schema import Metric
+
     yield f"{name} ({scores['n']}): {_text(scores)}"
     yield f"  reader on true clips: {_text(scores['reader_on_true_clips'])}"
     for kind, of_true in scores["true_clips"].items():
         yield f"  true clips {kind.replace('_', ' ')} ({of_true['n']}): {_text(of_true)}"
     for motion, of_motion in scores.get("motions", {}).items():
         yield f"  {motion} ({of_motion['n']}): {_text(of_motion)}"
+    for each in scores["distances"]:
+        yield "\n".join(f"  {line}" for line in metric_line(Metric.model_validate(each)).splitlines())
 
 
 def _text(scores: dict[str, Any]) -> str:

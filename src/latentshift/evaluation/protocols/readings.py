@@ -44,6 +44,7 @@ class Reading:
         values: numbers of the video itself, by the metric's name.
         file: where it lies: a kept clip relative to the result's folder, or the file that was read; None if nowhere.
         rejected: why it could not be measured; empty if it was.
+        words: what a reader read in it, by attribute; None where it is not sure.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Reading:
     values: dict[str, float] = field(default_factory=dict)
     file: str | None = None
     rejected: str = ""
+    words: dict[str, str | None] = field(default_factory=dict)
 
 
 class ReadingsWriter:
@@ -138,6 +140,7 @@ class Readings:
     Args:
         folder: of the files; it may be missing.
         total: videos of the plan.
+        prefix: whether the plan may be the beginning of a longer one, whose other videos are passed over.
 
     Attributes:
         files: where each video lies that lies anywhere, by index.
@@ -146,8 +149,8 @@ class Readings:
         ValueError: if a line is damaged or of a video that the plan doesn't have.
     """
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self.total = total
+    def __init__(self, folder: Path, total: int, *, prefix: bool = False) -> None:
+        self.total, self.prefix = total, prefix
         self.paths = sorted(folder.glob(_LINES))
         self._worker = np.full(total, -1, np.int32)
         self._place = np.zeros(total, np.int64)  # of the line in its file
@@ -253,6 +256,8 @@ class Readings:
 
     def _add(self, values: dict[str, Any], worker: int, place: int, path: Path) -> None:
         index = values["index"]
+        if self.prefix and index >= self.total:
+            return
         if not 0 <= index < self.total:
             raise ValueError(f"{path} is of another plan: it has video {index}, and there are {self.total}")
         if self._worker[index] >= 0:  # on a disk without locks two processes may have made one; they are the same
@@ -338,9 +343,11 @@ def _is_sound(values: Any) -> bool:
     """Whether a line has the types that are relied on."""
     if not isinstance(values, dict) or type(values.get("index")) is not int:
         return False
-    numbers, rows = values.get("values", {}), values.get("rows", {})
+    numbers, rows, words = values.get("values", {}), values.get("rows", {}), values.get("words", {})
     return (
         isinstance(values.get("file", ""), str)
+        and isinstance(words, dict)
+        and all(each is None or isinstance(each, str) for each in words.values())
         and all(type(values.get(each, 0)) is int and 0 <= values.get(each, 0) < 2**31 for each in _SHAPE)
         and isinstance(numbers, dict)
         and all(isinstance(each, int | float) for each in numbers.values())

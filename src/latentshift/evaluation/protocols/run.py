@@ -55,6 +55,8 @@ def measure_plan(
     worker: Worker,
     text: str,
     keep: Keep | None = None,
+    *,
+    prefix: bool = False,
 ) -> None:
     """Make and measure this worker's share of what is left; the videos' order and numbers do not depend on the share.
 
@@ -66,27 +68,32 @@ def measure_plan(
         worker: this one.
         text: of the progress bar.
         keep: called with each measured video.
+        prefix: whether the plan may be the beginning of a longer one that was measured in the folder.
 
     Raises:
         ValueError: if the folder's readings are damaged, or another process writes them.
         OSError: if the disk is full; what was measured is kept.
     """
-    left = left_of(folder, items)
+    left = left_of(folder, items, prefix=prefix)
     worker.barrier()  # all have seen the same before one of them adds to it
     counter, shown = DoneCounter(folder), 0.0
+
+    def count() -> int:  # of all workers
+        return min(counter.count(), len(items))
+
     bar = progress_bar(total=len(items), initial=len(items) - len(left), text=text, unit="video", shown=worker.is_first)
     with bar:
         for _ in measure_share(folder, items, left[worker.number :: worker.count], make, measurer, worker.number, keep):
             if time.monotonic() - shown > _REFRESH_SECONDS and not bar.disable:
-                bar.update(counter.count() - bar.n)  # of all workers
+                bar.update(count() - bar.n)
                 shown = time.monotonic()
-        bar.update(counter.count() - bar.n)
+        bar.update(count() - bar.n)
     worker.barrier()
 
 
-def left_of(folder: Path, items: Sequence[Item]) -> list[int]:
-    """Indices of the videos that are not done."""
-    left: list[int] = np.flatnonzero(~Readings(folder, len(items)).done).tolist()
+def left_of(folder: Path, items: Sequence[Item], *, prefix: bool = False) -> list[int]:
+    """Indices of the videos that are not done; ``prefix`` as for :func:`measure_plan`."""
+    left: list[int] = np.flatnonzero(~Readings(folder, len(items), prefix=prefix).done).tolist()
     return left
 
 

@@ -31,8 +31,9 @@ INTERVAL = (
 
 
 def meanings(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(name, meaning) of the metrics that have one, in their order."""
-    return tuple((name, meaning) for name in dict.fromkeys(names) if (meaning := _meaning(name)))
+    """(name, meaning) of the metrics that have one, in their order; ``NAME (part)`` is told once as ``NAME``."""
+    plain = dict.fromkeys(name.partition(" (")[0] for name in names)
+    return tuple((name, meaning) for name in plain if (meaning := _meaning(name)))
 
 
 def _meaning(name: str) -> str:

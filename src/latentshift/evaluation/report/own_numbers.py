@@ -18,7 +18,7 @@ from latentshift.evaluation.report.sprites_parts import study_parts
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 # Protocol -> beginnings of the names of metrics that have plots, where all of them would be too many.
-_PLOTTED = {"sprites": ("all right", "motion", "colour drift")}
+_PLOTTED = {"sprites": ("all right", "motion", "colour drift", "sprites-FVD")}
 _BOLD = "Bold: the best, where no other interval overlaps its own and nothing but the system differs."
 
 
@@ -94,11 +94,11 @@ def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Resul
         yield Plot(f"{protocol}-{slug}", title, rows, unit, bars=share, end=100.0 if share else None)
 
 
-def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str, str]:
-    rows = f"{metric.samples:,} samples" if metric.samples != metric.n else ""
+def how_made(metric: Metric) -> str:
+    """What a number rests on, in one line."""
     facts = (
         f"N = {metric.n:,}",
-        rows,
+        f"{metric.samples:,} samples" if metric.samples != metric.n else "",
         f"{metric.n_reference:,} reference videos" if metric.n_reference else "",
         f"{metric.frames} frames" if metric.frames else "",
         metric.size or "",
@@ -108,5 +108,9 @@ def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str
         metric.variant,
         f"interval: {metric.interval_kind}" if metric.interval else "",
     )
+    return "; ".join(fact for fact in facts if fact)
+
+
+def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str, str]:
     name = f"{metric.name}, {result.label}" if len(members) > 1 else metric.name
-    return name, "; ".join(fact for fact in facts if fact)
+    return name, how_made(metric)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.report.common_blocks import key_number, rejected_blocks, settings_blocks
+from latentshift.evaluation.report.common_blocks import rejected_blocks, settings_blocks
 from latentshift.evaluation.report.document import (
     Block,
     Clip,
@@ -22,6 +22,7 @@ from latentshift.evaluation.report.document import (
 from latentshift.evaluation.report.glossary import meanings
 from latentshift.evaluation.report.numbers import format_interval
 from latentshift.evaluation.report.results import Result
+from latentshift.evaluation.report.sprites_distances import distances
 from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
 from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
 from latentshift.evaluation.report.sprites_words import MEANINGS, QUESTION, part_explained, part_title, videos_of
@@ -55,7 +56,7 @@ def sprites_page(result: Result) -> Document:
             *(shares(parts, result.anchor) if parts else ()),
             *motions(parts),
             *steadiness(parts, result.anchor),
-            *_distances(result),
+            *distances(parts, result),
             Heading("What the numbers mean"),
             Facts("Each in a sentence", (*MEANINGS, *meanings([metric.name for metric in result.report.metrics]))),
             *rejected_blocks([result]),
@@ -147,14 +148,3 @@ def _clip(example: ReadExample, result: Result, before: str = "") -> Clip:
     wrong = f"read as {', '.join(example.wrong)}" if example.wrong else ""
     caption = before + example.prompt
     return Clip(result.file(example.file), caption, good=right if example.wrong else "all right", bad=wrong)
-
-
-def _distances(result: Result) -> Iterator[Block]:
-    """Metrics of extractors, such as FVD by the shipped ones."""
-    metrics = [metric for metric in result.report.metrics if metric.extractor is not None]
-    if metrics:
-        yield Heading("Distances to true clips")
-        yield KeyNumbers(tuple(key_number(metric, result) for metric in metrics))
-        sentences = dict.fromkeys(f"{metric.name}: {each}" for metric in metrics for each in metric.warnings)
-        if sentences:
-            yield Warnings(tuple(sentences))

@@ -1,0 +1,70 @@
+"""The distances of a sprites study's videos to true clips: a table, a plot, and how each number was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from latentshift.evaluation.report.document import Block, Facts, Heading, Paragraph, Warnings
+from latentshift.evaluation.report.numbers import ARROWS
+from latentshift.evaluation.report.own_numbers import how_made
+from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.evaluation.report.results import Result
+from latentshift.evaluation.report.schema import Metric
+from latentshift.evaluation.report.sprites_parts import StudyPart
+from latentshift.evaluation.report.sprites_words import part_title
+from latentshift.evaluation.report.table import Cell, Table, number_cell
+
+_PLOTTED = "sprites-FVD"
+
+
+def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+    """Metrics of extractors by part; nothing where there are none."""
+    metrics = [metric for metric in result.report.metrics if metric.extractor is not None]
+    if not metrics:
+        return
+    names = list(dict.fromkeys(_plain(metric) for metric in metrics))
+    yield Heading("Distances to true clips")
+    yield Paragraph(
+        "How far the videos as a whole are from the true clips of the same prompts, by features of small networks that "
+        "know the sprites world; 0 is no difference. Frames alone: FID, KID. With the motion: FVD, KVD."
+    )
+    yield from _warnings(metrics)
+    rows = []
+    for part in parts:
+        found = {name: result.report.metric(f"{name} ({part.part.name})") for name in names}
+        if any(found.values()):
+            cells = [
+                Cell() if each is None else number_cell(each.value, each.interval, anchor=result.anchor)
+                for each in found.values()
+            ]
+            n = next(each.n for each in found.values() if each is not None)
+            rows.append((Cell(part_title(part)), *cells, Cell(f"{n:,}", n)))
+    columns = ("Videos", *(f"{name}{ARROWS['lower']}" for name in names), "N")
+    notes = (
+        "Fréchet distances (FID, FVD) are larger for fewer videos: compare them at equal N alone. KID and KVD are "
+        "right on average for any N.",
+    )
+    yield Table("distances", "Distances to the true clips of the same prompts", columns, tuple(rows), notes)
+    plotted = tuple(
+        PlotRow(part_title(part), metric.value, metric.interval, note=f"N = {metric.n:,}")
+        for part in parts
+        if (metric := result.report.metric(f"{_PLOTTED} ({part.part.name})")) is not None
+    )
+    if plotted:
+        yield Plot("distances", f"{_PLOTTED}{ARROWS['lower']}", plotted)
+    yield Facts(
+        "How these distances were made", tuple((metric.name, how_made(metric)) for metric in metrics), folded=True
+    )
+
+
+def _plain(metric: Metric) -> str:
+    return metric.name.partition(" (")[0]
+
+
+def _warnings(metrics: Sequence[Metric]) -> Iterator[Warnings]:
+    of_sentence: dict[str, list[str]] = {}
+    for metric in metrics:
+        for sentence in metric.warnings:
+            of_sentence.setdefault(sentence, []).append(metric.name)
+    if of_sentence:
+        yield Warnings(tuple(f"{', '.join(names)}: {sentence}" for sentence, names in of_sentence.items()))
