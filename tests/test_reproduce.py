@@ -61,6 +61,21 @@ def test_a_ratio_of_times_is_theirs_in_turns() -> None:
     assert ratio_interval([1.0], [2.0]) == (0.5, None)
 
 
+def test_distances_are_means_over_seeds_with_students_interval() -> None:
+    def scores(value: float) -> dict:
+        metric = {"name": "sprites-FVD (seen)", "value": value, "interval": [value - 1, value + 1], "n": 5}
+        facts = {"n_reference": 5, "extractor": "sprites-clips", "extractor_sha256": "0", "warnings": [f"few {value}"]}
+        return {"n": 5, **dict.fromkeys(("background", "colour", "thing", "motion", "joint"), 0.2)} | {
+            "distances": [metric | facts]
+        }
+
+    one = pool_scores([scores(3.0)])["distances"]["sprites-FVD"]
+    assert (one["value"], one["interval"]) == (3.0, [2.0, 4.0])
+    two = pool_scores([scores(3.0), scores(5.0)])["distances"]["sprites-FVD"]
+    assert two["value"] == 4.0 and two["interval"] == pytest.approx((4 - 12.7062047, 4 + 12.7062047))
+    assert two["models"] == 2 and two["warnings"] == ["few 3.0", "few 5.0"]
+
+
 def ladder_of(seen: tuple[int, int], off: tuple[int, int]) -> dict:
     def scores(right: int, n: int) -> dict:
         shares = dict.fromkeys(("background", "colour", "thing", "motion", "joint"), right / n)
@@ -107,7 +122,7 @@ def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{folder}", "--quick"]
-    words += ["--videos=1", "--images=1", "--steps=2", "--sampler=ddim"]
+    words += ["--videos=2", "--images=1", "--steps=2", "--sampler=ddim"]
     code, out, err = cli(*words)
     assert code == 0, err
     made = {path: path.stat().st_mtime_ns for path in (*folder.glob("*/model/unet/*"), folder / "timing.json")}
@@ -117,7 +132,14 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
     assert parameters["second"]["value"] == TINY_VDM_PARAMETERS and parameters["verdict"] == "holds"
     assert not (folder / "none/study/clips/shift_off").exists()  # the same videos as with
     page = (folder / "reproduction.md").read_text()
-    assert "not decided by so few videos (1)" in page and "share is 0.2: the video models" in page
+    assert "not decided by so few videos (2)" in page and "not decided by so few videos (1)" in page
+    header = next(line for line in page.splitlines() if line.startswith("| method"))
+    assert "sprites-FVD" in header and "seconds a video" in header
+    shift = next(line for line in page.splitlines() if line.startswith("| latent-shift | "))
+    pooled = result["ladder"]["rungs"][0]["scores"]["seen"]["distances"]["sprites-FVD"]
+    assert pooled["n"] == pooled["n_reference"] == 2 and f"{pooled['value']:.4g}"[:4] in shift
+    assert pooled["extractor_sha256"] in page and "are too few: the covariance of 32 features" in page
+    assert "share is 0.2: the video models" in page
     assert result["command"] in page
     for name in ("plots/claim-1-1.svg", *(f"pictures/claim-{number}.png" for number in (1, 2, 3))):
         assert name in page and (folder / name).exists()

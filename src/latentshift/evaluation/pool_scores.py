@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from latentshift.evaluation.estimates import Mean, pool_means, wilson_interval
+from latentshift.evaluation.metrics.jackknife import repeats_interval
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
 from latentshift.evaluation.study import SCORES
 
@@ -15,12 +17,14 @@ def pool_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Pool the scores of one part of the study over models.
 
     Args:
-        scores: of each model (:func:`latentshift.evaluation.sprites_study.score_readings`), with the same keys.
+        scores: of each model (:func:`latentshift.evaluation.sprites_study.score_readings`), with the same keys; with
+            ``distances`` as a study's part has them, or without.
 
     Returns:
         ``n``, the videos of all; each share among them; ``intervals``, the 95 % Wilson interval [low, high] of each,
         which counts every video as independent and so knows nothing of how models differ; of videos also the means of
-        colour drift and flicker, and ``motions``, pooled likewise.
+        colour drift and flicker, and ``motions``, pooled likewise. ``distances`` by name, without the part's: the
+        ``value``, the mean over models, and ``interval``, Student's over models, or of one model its own.
 
     Raises:
         ValueError: if there are none.
@@ -42,5 +46,28 @@ def pool_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if "motions" in scores[0]:
         pooled["motions"] = {
             motion: pool_scores([each["motions"][motion] for each in scores]) for motion in scores[0]["motions"]
+        }
+    if all("distances" in each for each in scores):
+        pooled["distances"] = _pool_distances([each["distances"] for each in scores])
+    return pooled
+
+
+def _pool_distances(of_models: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The distances that all models have, by name."""
+    by_name = [{each["name"].partition(" (")[0]: each for each in distances} for distances in of_models]
+    pooled = {}
+    for name, first in by_name[0].items():
+        found = [each[name] for each in by_name if name in each]
+        if len(found) < len(by_name):
+            continue
+        values = [each["value"] for each in found]
+        kept = ("n_reference", "extractor", "extractor_sha256")
+        pooled[name] = {
+            "value": statistics.fmean(values),
+            "interval": first["interval"] if len(values) == 1 else repeats_interval(values),
+            "n": min(each["n"] for each in found),
+            "models": len(values),
+            **{key: first[key] for key in kept},
+            "warnings": list(dict.fromkeys(warning for each in found for warning in each["warnings"])),
         }
     return pooled

@@ -118,6 +118,15 @@ def share_of(ladder: Ladder, system: str, part: str, score: str) -> Number:
     return Number(label_of(system, part), pooled[score], tuple(pooled["intervals"][score]), pooled["n"])
 
 
+def distance_of(ladder: Ladder, system: str, part: str, name: str) -> Number | None:
+    """A distance to true clips, a mean over seeds; None if there are too few videos for one."""
+    found = _rung(ladder, system)["scores"][part].get("distances", {}).get(name)
+    if found is None:
+        return None
+    bounds = found["interval"] and (max(found["interval"][0], 0.0), found["interval"][1])
+    return Number(label_of(system, part), found["value"], bounds, found["n"])
+
+
 def seconds_of(seconds: Seconds, system: str, what: str) -> Number:
     """The mean of rounds, with Student's interval."""
     rounds = seconds[system][what]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE
-from latentshift.benchmarks.reproduction.decide import label_of, seconds_of, share_of
+from latentshift.benchmarks.reproduction.decide import distance_of, label_of, seconds_of, share_of
 from latentshift.evaluation.report.document import Block, Code, Document, Facts, Heading, Paragraph, Picture, Warnings
 from latentshift.evaluation.report.markdown import PLOTS, to_markdown
 from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
@@ -20,6 +20,8 @@ _INTERVALS = (
     "independent, so that they know nothing of how runs with other seeds differ; Newcombe's of a difference; Student's "
     "over the rounds of timing. A statement holds, or does not, only where the whole interval says so."
 )
+_METHODS_CLAIM = 1
+_DISTANCES = ("sprites-FVD", "sprites-FID")
 _SCORES = ("joint", "background", "colour", "thing", "motion")
 
 
@@ -43,11 +45,9 @@ def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
     lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
     blocks: list[Block] = [Paragraph(_INTERVALS), *_warnings(result)]
     for claim in claims:
-        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])])
-    blocks += [Heading("All numbers"), *_score_tables(result["ladder"])]
-    if result["seconds"]:
-        blocks.append(_cost_table(result))
-    blocks += _how(result)
+        table = [_method_table(result)] if claim["number"] == _METHODS_CLAIM else []
+        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], table)
+    blocks += [Heading("All numbers"), *_score_tables(result["ladder"]), *_how(result)]
     return Document("The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks))
 
 
@@ -64,7 +64,7 @@ def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
         yield Warnings(tuple(sentences))
 
 
-def _claim_blocks(claim: Mapping[str, Any], picture: Path) -> Iterator[Block]:
+def _claim_blocks(claim: Mapping[str, Any], picture: Path, tables: Sequence[Table]) -> Iterator[Block]:
     number = claim["number"]
     yield Heading(f"{number}. {claim['title']}: {claim['verdict']}")
     yield Paragraph(f"The paper: {claim['paper']}")
@@ -82,6 +82,7 @@ def _claim_blocks(claim: Mapping[str, Any], picture: Path) -> Iterator[Block]:
         for each in claim["statements"]
     )
     yield Table(f"claim-{number}", "Statements and what decides them", columns, rows)
+    yield from tables
     yield from _plots(claim)
     yield Paragraph("The first prompts of each study, with the first training seed; not chosen by their looks.")
     yield Picture(picture, f"Frames of the systems of claim {number}, prompt by prompt")
@@ -167,23 +168,60 @@ def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("seeds", "The same for each training seed", columns, tuple(alone))
 
 
-def _cost_table(result: Mapping[str, Any]) -> Table:
-    rows = []
-    for rung in result["ladder"]["rungs"]:
+def _method_table(result: Mapping[str, Any]) -> Table:
+    """What each method comes to, and what it costs."""
+    ladder, rows = result["ladder"], []
+    for rung in ladder["rungs"]:
         name, count = rung["rung"], rung["temporal_parameters"]
+        if name not in result["seconds"]:
+            continue
+        shares = [share_of(ladder, name, "seen", score) for score in ("joint", "motion")]
+        distances = [distance_of(ladder, name, "seen", each) for each in _DISTANCES]
         times = [seconds_of(result["seconds"], name, what) for what in ("step", "video")]
-        cells = [number_cell(each.value, each.interval) for each in times]
-        rows.append((Cell(name), Cell(f"{count:,}", count), *cells))
-    rounds = result["size"]["rounds"]
-    return Table(
-        "costs",
-        "What each method costs",
-        ("method", "temporal parameters", "seconds a training step", "seconds a video"),
-        tuple(rows),
-        (
-            f"Wall-clock time of {rounds} rounds in turns after one of warm-up; a video takes "
-            f"{result['size']['steps']} sampling steps.",
-        ),
+        rows.append(
+            (
+                Cell(name),
+                *(_scaled(each.value, each.interval, "%") for each in shares),
+                *(Cell() if each is None else number_cell(each.value, each.interval) for each in distances),
+                Cell(f"{count:,}", count),
+                *(number_cell(each.value, each.interval) for each in times),
+            )
+        )
+    columns = (
+        "method",
+        "all right, % ↑",
+        "motion right, % ↑",
+        *(f"{each} ↓" for each in _DISTANCES),
+        "temporal parameters",
+        "seconds a training step",
+        "seconds a video",
+    )
+    return Table("methods", "What each method comes to, and what it costs", columns, tuple(rows), _method_notes(result))
+
+
+def _method_notes(result: Mapping[str, Any]) -> tuple[str, ...]:
+    size, seeds = result["size"], len(result["ladder"]["seeds"])
+    over = "a bootstrap over videos" if seeds == 1 else f"Student's over {seeds} training seeds, of their mean"
+    found = [rung["scores"]["seen"].get("distances", {}) for rung in result["ladder"]["rungs"]]
+    known = {
+        f"{each['extractor']}, SHA-256 {each['extractor_sha256']}"
+        for distances in found
+        for name, each in distances.items()
+        if name in _DISTANCES
+    }
+    warnings = dict.fromkeys(
+        f"{name}: {warning}"
+        for distances in found
+        for name, each in distances.items()
+        if name in _DISTANCES
+        for warning in each["warnings"]
+    )
+    return (
+        f"Distances are of {size['videos']} videos a seed to the rendered true clips of the same prompts; their "
+        f"interval is {over}. Extractors: {'; '.join(sorted(known)) or 'none'}.",
+        *warnings,
+        f"Wall-clock time of {size['rounds']} rounds in turns after one of warm-up; a video takes {size['steps']} "
+        "sampling steps.",
     )
 
 
