@@ -20,7 +20,14 @@ from diffusers.utils import DummyObject
 from conftest import TEXT_WIDTH, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import add_noise, timestep_weight
-from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, SAMPLERS, bound_to_weights, make_sampler, paper_sampler
+from latentshift.diffusion.samplers import (
+    KNOWN_SCHEDULERS,
+    SAMPLERS,
+    bound_to_weights,
+    make_sampler,
+    paper_sampler,
+    settings_of,
+)
 from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
 from latentshift.models.base_settings import check_components
 from latentshift.models.meta_init import meta_components
@@ -485,6 +492,14 @@ def test_zero_snr_with_noise_prediction_is_sampled_or_refused(sd1_folder: Path, 
             pipeline("red star", **options)
         return
     assert torch.isfinite(pipeline("red star", **options).frames).all()
+
+
+@pytest.mark.parametrize("kind", sorted(KNOWN_SCHEDULERS))
+def test_the_settings_of_a_scheduler_are_those_of_its_class(kind: str) -> None:
+    if isinstance(getattr(diffusers, kind), DummyObject):
+        pytest.skip(f"{kind} needs a library that is not installed")
+    parameters = inspect.signature(getattr(diffusers, kind).__init__).parameters.values()
+    assert settings_of(kind) == {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} - {"self"}
 
 
 @pytest.mark.parametrize("base", sorted(KNOWN_SCHEDULERS))

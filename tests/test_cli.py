@@ -160,7 +160,7 @@ MISTAKES = [
     (("evaluate", "sprites", MODEL, "--seen", "-1"), "must be 0 or more"),
     (("generate", "red", "--model", MODEL, "--guidance", "nan"), "--guidance must be a finite number"),
     (("generate", "red", "--model", "lacking"), "text_encoder are incomplete"),
-    (("generate", "red", "--model", "no-json"), "model_index.json is missing or damaged"),
+    (("generate", "red", "--model", "no-json"), "its model_index.json is damaged: no-json/model_index.json is no JSON"),
     (("generate", "red", "blue", "--seed", 2**63 - 2), "leave room below 2^63"),
     (("train", RECIPES / "sprites-image.yaml", "text.width=30"), "text: width 30 does not divide"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -447,8 +448,14 @@ def test_a_hub_id_is_checked_like_a_folder(sd1_folder, tmp_path, whole: bool) ->
 def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
     with pytest.raises(ValueError, match=r"there is no folder .*nothing, and no model of that name"):
         LatentShiftPipeline.from_pretrained(tmp_path / "nothing", local_files_only=True)
-    with pytest.raises(ValueError, match=r"model_index.json is missing or damaged"):
+    with pytest.raises(ValueError, match=r"holds no diffusers pipeline: it has no model_index.json"):
         LatentShiftPipeline.from_pretrained(tmp_path)
+    (tmp_path / "piped").mkdir()
+    os.mkfifo(tmp_path / "piped" / "model_index.json")
+    with pytest.raises(
+        ValueError, match=r"no diffusers pipeline: \S+model_index.json is a pipe or device, and no file"
+    ):
+        LatentShiftPipeline.from_pretrained(tmp_path / "piped")
     foreign = tmp_path / "foreign"
     diffusers.DDPMPipeline(unet=diffusers.UNet2DModel(block_out_channels=(4, 4), norm_num_groups=2, layers_per_block=1,
         down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2), scheduler=base_scheduler()

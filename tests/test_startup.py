@@ -27,9 +27,11 @@ MISTAKES = {
     "generate": "give a prompt",
     "generate ''": "the prompt is empty",
     "generate star --model nowhere": "there is no folder nowhere",
-    "generate star --model clips": "holds no diffusers pipeline",
+    "generate star --model clips": "clips holds no diffusers pipeline: it has no model_index.json",
     "generate star --model other": "holds a FluxPipeline",
-    "generate star --size 60": "multiples of 8",
+    "generate star --size 60": "--size must be multiples of 8 and 32 or more for this model, not 60x60",
+    "generate star --size 64x60": "--size must be multiples of 8 and 32 or more for this model, not 64x60",
+    "evaluate msrvtt nowhere.json --size 60": "--size must be multiples of 8 and 32 or more for this model, not 60x60",
     "generate star --size wide": "--size must be",
     "generate star --steps 0": "--steps must lie between 1 and 1000",
     "generate star --steps 5000": "must lie between 1 and 1000",
@@ -53,9 +55,14 @@ MISTAKES = {
     "generate star --colour red": "No such option",
     "info nowhere": "there is no folder nowhere",
     "info clips": "holds no diffusers pipeline",
+    "generate star --model unindexed": "holds no diffusers pipeline: unindexed/model_index.json is a pipe or device",
+    "info unindexed": "unindexed holds no diffusers pipeline: unindexed/model_index.json is a pipe or device",
+    "info unindexed/model_index.json": "unindexed/model_index.json is a pipe or device, and a model is a folder",
     "info piped": "piped/unet/config.json is a pipe or device, and no file",
     "generate star --model piped": "piped/unet/config.json is a pipe or device, and no file",
     "info worded": "worded/model_index.json: num_frames must be a whole number from 1 to 100,000, not 'sixteen'",
+    "generate star --model rescheduled": "rescheduled/scheduler/scheduler_config.json: schedule_shift is 2.0; latent",
+    "info foreign-sampler": "foreign-sampler/scheduler/scheduler_config.json: the scheduler is a FlowMatchEulerDiscr",
     "generate star --model inpainting": "inpainting/unet/config.json: in_channels is 9 (an inpainting model's); latent",
     "info --variant nope": "has no weights of the variant 'nope'",
     "evaluate bundled --seen 2": "), not bundled; the evaluation on sprites is",
@@ -220,7 +227,18 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
         (folder / "inpainting" / part).mkdir(parents=True)
         (folder / "inpainting" / part / "config.json").write_text(json.dumps({**config, **changes}))
     shutil.copy(bundled / "model_index.json", folder / "inpainting")
+    index = json.loads((bundled / "model_index.json").read_text())
+    schedule = json.loads((bundled / "scheduler" / "scheduler_config.json").read_text())
+    for name, scheduler, changes in (
+        ("rescheduled", index["scheduler"], {"schedule_shift": 2.0}),
+        ("foreign-sampler", ["diffusers", "FlowMatchEulerDiscreteScheduler"], {}),
+    ):
+        (folder / name / "scheduler").mkdir(parents=True)
+        (folder / name / "model_index.json").write_text(json.dumps({**index, "scheduler": scheduler}))
+        (folder / name / "scheduler" / "scheduler_config.json").write_text(json.dumps({**schedule, **changes}))
     os.mkfifo(folder / "piped" / "unet" / "config.json")
+    (folder / "unindexed").mkdir()
+    os.mkfifo(folder / "unindexed" / "model_index.json")
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "autoencoder.yaml").write_text("stage: autoencoder\noutput: run\nsteps: 400\nbatch_size: 1\n")
     image = "stage: image\nautoencoder: run\noutput: image\nsteps: 400\nbatch_size: 1\ndata: clips\n"

@@ -72,6 +72,20 @@ def load_json_bounded(path: Path, max_bytes: int = MAX_TEXT, *, max_depth: int =
     return parse_json_bounded(read_text_bounded(path, max_bytes), str(path), max_depth=max_depth)
 
 
+def load_json_settings(path: Path, max_bytes: int = MAX_TEXT) -> dict[str, Any]:
+    """Load a JSON file that holds a group of settings.
+
+    Raises:
+        ValueError: as :func:`load_json_bounded`, and where it holds something else.
+    """
+    values = load_json_bounded(path, max_bytes)
+    if not isinstance(values, dict):
+        shown = repr(values)
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}…"
+        raise ValueError(f"{path} must hold a group of settings, {{name: value}}, and not {shown}")
+    return values
+
+
 def parse_json_bounded(text: str, where: str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON. The caller limits its length.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
+from latentshift.bounded_read import load_json_settings
+from latentshift.files import missing_file
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size
 
 BUNDLED = "bundled"
+_INDEX = "model_index.json"
+_MAX_INDEX = 2**22  # bytes
 
 
 def bundled_model() -> Path:
@@ -27,17 +30,19 @@ def resolve_model(name: str) -> str:
     """
     if name == BUNDLED:
         return str(bundled_model())
-    if (Path(name) / "model").is_dir() and not (Path(name) / "model_index.json").exists():
+    if (Path(name) / "model").is_dir() and not (Path(name) / _INDEX).exists():
         return str(Path(name) / "model")
     if Path(name).is_file():
         raise ValueError(f"{name} is a file, and a model is a folder: latentshift convert {name} -o DIR converts it")
-    if (Path(name) / "recipe.yaml").is_file() and not (Path(name) / "model_index.json").exists():
+    if (Path(name) / "recipe.yaml").is_file() and not (Path(name) / _INDEX).exists():
         for kind in ("lora", "delta"):
             if (adapter := Path(name) / f"{kind}.safetensors").exists():
                 raise ValueError(
                     f"{name} is a run that made no model: name its base, and generate with --{kind} {adapter}"
                 )
         raise ValueError(f"{name} is a run without a model yet: run it to its end")
+    if Path(name).exists() and not Path(name).is_dir():
+        raise ValueError(f"{name} is a pipe or device, and a model is a folder")
     if not Path(name).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no folder {name}, and it is not a hub id (owner/name) either")
     return name
@@ -58,14 +63,30 @@ def check_model(name: str) -> Path | None:
     path = resolve_model(name)
     if not Path(path).is_dir():
         return None
-    kind = _config(Path(path), "model_index.json").get("_class_name")
-    if kind is None:
-        raise ValueError(
-            f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
-        )
+    kind = saved_class(Path(path))
     if kind not in PIPELINES:
         raise ValueError(f"{path} holds a {kind}; latentshift starts from {', '.join(sorted(PIPELINES[1:]))}")
     return Path(path)
+
+
+def saved_class(folder: Path) -> str:
+    """The class of a saved pipeline, by its ``model_index.json``.
+
+    Raises:
+        ValueError: if that is missing, is a folder, pipe or device, can't be read, or names no class.
+    """
+    file, nothing = folder / _INDEX, f"{folder} holds no diffusers pipeline"
+    if not file.exists():
+        raise ValueError(f"{nothing}: it has no {_INDEX}")
+    if not file.is_file():
+        raise ValueError(f"{nothing}: {missing_file(file)}")
+    try:
+        kind = load_json_settings(file, _MAX_INDEX).get("_class_name")
+    except ValueError as error:
+        raise ValueError(f"{nothing} that can be read: its {_INDEX} is damaged: {error}") from None
+    if not isinstance(kind, str):
+        raise ValueError(f"{nothing} that can be read: its {_INDEX} names no class (_class_name)")
+    return kind
 
 
 def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:
@@ -87,7 +108,7 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
     sizes = _read_sizes(folder)
     if sizes is not None:
         scale, levels, side = sizes
-        check_frame_size(height or side, width or side, scale, levels)
+        check_frame_size(height or side, width or side, scale, levels, "--size")
 
 
 def check_size_to_train(folder: Path, size: int, name: str = "size") -> None:
@@ -109,7 +130,7 @@ def check_size_to_train(folder: Path, size: int, name: str = "size") -> None:
 
 def read_video_size(folder: Path) -> tuple[int | None, int | None]:
     """The number of frames of a model's videos and their side in pixels; None where its configuration has none."""
-    frames = _config(folder, "model_index.json").get("num_frames")
+    frames = _config(folder, _INDEX).get("num_frames")
     sizes = _read_sizes(folder)
     return (frames if type(frames) is int else None), (None if sizes is None else sizes[2])
 
@@ -129,10 +150,9 @@ def _read_sizes(folder: Path) -> tuple[int, int, int] | None:
 def _config(folder: Path, name: str) -> dict[str, Any]:
     """A configuration in a model's folder; empty if it can't be read, which is reported when the model is loaded."""
     try:
-        values = load_json_bounded(folder / name)
+        return load_json_settings(folder / name)
     except ValueError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def autoencoder_folder(run: Path) -> Path:

@@ -140,7 +140,7 @@ def check_training_size(size: int, scale: int, levels: int, name: str = "size") 
         raise ValueError(f"{name} must be a multiple of {least} for this model, not {size}")
 
 
-def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:
+def check_frame_size(height: int, width: int, scale: int, levels: int, option: str | None = None) -> None:
     """Refuse a frame size that the autoencoder and the U-Net do not support.
 
     Args:
@@ -148,13 +148,13 @@ def check_frame_size(height: int, width: int, scale: int, levels: int) -> None:
         width: of the frames in pixels.
         scale: downsampling factor of the autoencoder.
         levels: resolution levels of the U-Net.
+        option: of the command line that both were given by, as width x height, for the message.
 
     Raises:
         ValueError: with the valid sizes.
     """
     least = scale * 2 ** (levels - 1)  # one pixel is left at the U-Net's bottom
     if height < least or width < least or height % scale or width % scale:
-        raise ValueError(
-            f"height and width must be multiples of {scale} and {least} or more for this model, "
-            f"not {height} and {width}"
-        )
+        names = option or "height and width"
+        given = f"{width}x{height}" if option else f"{height} and {width}"
+        raise ValueError(f"{names} must be multiples of {scale} and {least} or more for this model, not {given}")

@@ -6,9 +6,12 @@ are samplers of such a schedule and can stand in for each other; some belong to 
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 SAMPLERS = {
@@ -157,7 +160,7 @@ def check_scheduler(kind: str, config: Mapping[str, Any]) -> None:
     if betas is not None and len(betas) != total:
         raise ValueError(f"trained_betas has {len(betas)} values for num_train_timesteps = {total}")
     for setting, value in config.items():
-        if not (setting.startswith("_") or value in (None, False) or setting in _known_settings()):
+        if not (setting.startswith("_") or value in (None, False) or _is_known(setting, kind)):
             raise ValueError(f"{setting} is {value!r}; latentshift does not know this setting")
 
 
@@ -198,12 +201,42 @@ def check_linear(scheduler: Any, noise_share: float) -> None:
         )
 
 
-@cache
-def _known_settings() -> frozenset[str]:
-    """Of all known schedulers together: configurations keep what other classes than their own go by."""
-    import diffusers
+def _is_known(setting: str, kind: str) -> bool:
+    """Whether any known scheduler has the setting: configurations keep what other classes than their own go by."""
+    return setting in _FORMER_SETTINGS or any(
+        setting in settings_of(each) for each in (kind, *sorted(KNOWN_SCHEDULERS - {kind}))
+    )
 
-    return frozenset().union(*(_accepted(getattr(diffusers, kind)) for kind in KNOWN_SCHEDULERS), _FORMER_SETTINGS)
+
+@cache
+def settings_of(kind: str) -> frozenset[str]:
+    """The settings of a known scheduler's class, read from its source: importing diffusers takes seconds.
+
+    Args:
+        kind: class name.
+    """
+    for source in _scheduler_sources():
+        if f"class {kind}(" not in source:
+            continue
+        for statement in ast.parse(source).body:
+            if isinstance(statement, ast.ClassDef) and statement.name == kind:
+                for method in statement.body:
+                    if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                        return frozenset(each.arg for each in (*method.args.args[1:], *method.args.kwonlyargs))
+    import diffusers  # installed without sources
+
+    return frozenset(_accepted(getattr(diffusers, kind)))
+
+
+@cache
+def _scheduler_sources() -> tuple[str, ...]:
+    spec = find_spec("diffusers")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return tuple(
+        file.read_text("utf-8")
+        for folder in folders
+        for file in sorted(Path(folder, "schedulers").glob("scheduling_*.py"))
+    )
 
 
 def _accepted(kind: type) -> set[str]:

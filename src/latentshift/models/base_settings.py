@@ -220,7 +220,7 @@ def check_folder(
 
 
 def check_saved_configs(folder: Path) -> None:
-    """What :func:`check_folder` checks of the U-Net, the autoencoder and the text encoders, before torch is imported.
+    """What :func:`check_folder` checks of the settings of parts that are there, before torch is imported.
 
     Args:
         folder: of a saved pipeline whose configuration files hold valid values.
@@ -231,6 +231,8 @@ def check_saved_configs(folder: Path) -> None:
     index = load_json_bounded(folder / "model_index.json")
     parts = {OUR_NAMES.get(part, part): part for part in saved_parts(folder)}
     files = {ours: folder / parts[ours] / "config.json" for ours in _KINDS if ours in parts}
+    if index.get("scheduler", (None, None))[1] is not None:
+        parts["scheduler"], files["scheduler"] = "scheduler", folder / "scheduler" / "scheduler_config.json"
     kinds = {ours: {str(index[parts[ours]][1])} for ours in files}
     configs = {ours: load_json_bounded(file) for ours, file in files.items() if file.is_file()}
     _check(kinds, configs, lambda name: str(files[name]), normalized=_normalizes(index))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded, parse_json_bounded
+from latentshift.bounded_read import load_json_settings, parse_json_bounded
 from latentshift.files import missing_file
 from latentshift.models.config_schema import (
     ADAPTER,
@@ -33,17 +33,6 @@ ADAPTER_KEY = "latentshift"  # of the metadata in the header of a LoRA or delta 
 _NOT_USED = ("safety_checker", "feature_extractor", "image_encoder")  # parts of image pipelines
 
 
-def check_index(folder: Path) -> None:
-    """Refuse a saved pipeline whose ``model_index.json`` can't be read, or names no class.
-
-    Raises:
-        ValueError: naming the file.
-    """
-    if (folder / _INDEX).is_file():
-        index = _read(folder / _INDEX)
-        _check(index, {"_class_name": PIPELINE["_class_name"]}, str(folder / _INDEX))
-
-
 def check_config_files(folder: Path) -> None:
     """Refuse a saved pipeline with an invalid configuration file, or with a pipe or device in a file's place.
 
@@ -60,7 +49,7 @@ def check_config_files(folder: Path) -> None:
     for file in (*folder.glob("*"), *folder.glob("*/*")):
         if file.exists() and not (file.is_file() or file.is_dir()):
             raise ValueError(f"{missing_file(file)}: libraries would wait for it for ever")
-    index = _read(folder / _INDEX)
+    index = load_json_settings(folder / _INDEX, _MAX_BYTES)
     _check(index, PIPELINE, str(folder / _INDEX))
     _check(index.get("shift") or {}, SHIFT, f"{folder / _INDEX}: shift")
     for part in (*PARTS, *_NOT_USED):
@@ -69,7 +58,7 @@ def check_config_files(folder: Path) -> None:
     for part, (name, kinds) in PARTS.items():
         entry = index.get(part)
         if entry is not None and entry[1] is not None and (folder / part / name).is_file():
-            config = _read(folder / part / name)
+            config = load_json_settings(folder / part / name, _MAX_BYTES)
             is_bert = kinds is TEXT_ENCODER and config.get("model_type") == "bert"
             _check(config, BERT if is_bert else kinds, str(folder / part / name))
 
@@ -89,7 +78,7 @@ def saved_parts(folder: Path) -> tuple[str, ...]:
     Raises:
         ValueError: if that can't be read.
     """
-    index = _read(folder / _INDEX)
+    index = load_json_settings(folder / _INDEX, _MAX_BYTES)
     parts = (part for part in PARTS if part != "scheduler" and _is_entry(index.get(part)))
     return tuple(part for part in parts if index[part][1] is not None)
 
@@ -155,13 +144,6 @@ def _check(config: Mapping[str, Any], kinds: Mapping[str, Constraint], where: st
         if setting in config and not kind.fits(config[setting]):
             place = f"{where}: {setting}" if where else setting
             raise ValueError(f"{place} must be {kind.words}, not {_shown(config[setting])}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content = load_json_bounded(file, _MAX_BYTES)
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a group of settings, {{name: value}}, and not {_shown(content)}")
-    return content
 
 
 def _is_entry(entry: Any) -> bool:

@@ -11,9 +11,10 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
+from latentshift.model_paths import saved_class
 from latentshift.models.base_settings import check_folder
 from latentshift.models.families import FAMILIES, Family
-from latentshift.models.model_config import check_config_files, check_index
+from latentshift.models.model_config import check_config_files
 from latentshift.models.text import check_vocabulary
 from latentshift.models.weight_files import weight_files
 
@@ -35,24 +36,17 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
             configuration file.
     """
     local = Path(path).is_dir()
-    missing_or_damaged = (
-        f"{path} holds no diffusers pipeline that can be read: its model_index.json is missing or damaged"
-    )
     if local:
+        name = saved_class(Path(path))
+    else:
+        passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
         try:
-            check_index(Path(path))
-        except ValueError as error:
-            raise ValueError(f"{missing_or_damaged}: {error}") from None
-    passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
-    try:
-        name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
-    except (OSError, KeyError) as error:
-        if Path(path).is_dir():
-            reason = missing_or_damaged
-        else:
+            name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
+        except (OSError, KeyError) as error:
             cause = _hub_error(error)
-            reason = f"there is no folder {path}, and no model of that name could be downloaded from the hub: {cause}"
-        raise ValueError(reason) from error
+            raise ValueError(
+                f"there is no folder {path}, and no model of that name could be downloaded from the hub: {cause}"
+            ) from error
     known = {family.pipeline for family in FAMILIES.values()}
     if local and name in (*known, "LatentShiftPipeline"):
         check_config_files(Path(path))
