@@ -194,7 +194,9 @@ class Ladder:
                 recipe = rung.recipe(self.recipe, self.folder, seed)
                 train_once(recipe)
                 # All runs have one autoencoder, so that one of them is enough to show what it does.
-                scored, parameters[rung.name] = self._score(recipe, 0 if true_clips else _TRUE_CLIPS)
+                scored, parameters[rung.name] = self._score(
+                    recipe.output, rung.method, 0 if true_clips else _TRUE_CLIPS
+                )
                 of_true = {part: each.pop("true_clips") for part, each in scored.items()}
                 true_clips = true_clips or of_true
                 scores[rung.name][seed] = scored
@@ -261,13 +263,12 @@ class Ladder:
         ((_, scores),) = study.scores({"images": self.counts["images"]})
         return scores
 
-    def _score(self, recipe: VideoRecipe, true_clips: int) -> tuple[dict[str, dict[str, Any]], int]:
+    def _score(self, run: Path, method: str, true_clips: int) -> tuple[dict[str, dict[str, Any]], int]:
         """The scores of a run's model by part of the study, and the number of its temporal parameters."""
-        pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=self.dtype).to(self.device)
-        assert pipeline.method == recipe.method
+        pipeline = LatentShiftPipeline.from_pretrained(run / "model", dtype=self.dtype).to(self.device)
+        assert pipeline.method == method
         pipeline.scheduler = make_sampler(self.sampler, pipeline.scheduler)
-        name = recipe.output.name
-        study = Study(pipeline, name, recipe.output / "study", self.steps, true_clips=true_clips)
+        study = Study(pipeline, run.name, run / "study", self.steps, true_clips=true_clips)
         return dict(study.scores(parts_of(pipeline.method, self.counts))), pipeline.temporal_parameters
 
     def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from latentshift.error_text import printable
@@ -38,6 +40,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each, process_size
+    from latentshift.training.sample_counts import count_offered
 
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)
@@ -49,7 +52,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
         advised = advice(recipe, device, limit, processes, base, before=needs)
         print(f"warning: {printable(advised, 2000)}", file=sys.stderr)
     samples_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
-    epoch = _epoch(recipe, samples_a_step, elsewhere=memory is not None)
+    epoch = _epoch(partial(count_offered, recipe), samples_a_step, elsewhere=memory is not None)
     print(f"# {'steps an epoch':26}{epoch}")
 
 
@@ -66,12 +69,10 @@ def _table(needs: Estimate) -> list[str]:
     return lines
 
 
-def _epoch(recipe: AnyRecipe, samples_a_step: float, *, elsewhere: bool) -> str:
+def _epoch(count_samples: Callable[[], int | None], samples_a_step: float, *, elsewhere: bool) -> str:
     """Steps an epoch; the data may be missing if the run is for another machine."""
-    from latentshift.training.sample_counts import count_offered
-
     try:
-        count = count_offered(recipe)
+        count = count_samples()
     except ValueError as error:
         if not elsewhere:
             raise

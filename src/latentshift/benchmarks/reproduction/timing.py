@@ -57,17 +57,15 @@ def time_rungs(
         if isinstance(kept, dict) and kept.get("settings") == settings:
             return dict(kept["seconds"])
     step = interleaved_seconds([training_step(each)[0] for each in recipes], rounds, time.perf_counter)
-    videos = [_video_call(each, steps, sampler, device, dtype) for each in recipes]
+    videos = [_video_call(each.output / "model", steps, sampler, device, dtype) for each in recipes]
     video = interleaved_seconds(videos, rounds, time.perf_counter)
     seconds = {name: {"step": step[index], "video": video[index]} for index, name in enumerate(names)}
     atomic_write_text(file, json.dumps({"settings": settings, "seconds": seconds}, indent=1) + "\n")
     return seconds
 
 
-def _video_call(
-    recipe: VideoRecipe, steps: int, sampler: str | None, device: str, dtype: torch.dtype
-) -> Callable[[int], Any]:
-    pipeline = LatentShiftPipeline.from_pretrained(recipe.output / "model", dtype=dtype).to(device)
+def _video_call(model: Path, steps: int, sampler: str | None, device: str, dtype: torch.dtype) -> Callable[[int], Any]:
+    pipeline = LatentShiftPipeline.from_pretrained(model, dtype=dtype).to(device)
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     pipeline.set_progress_bar_config(disable=True)
 

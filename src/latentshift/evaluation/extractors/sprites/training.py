@@ -121,7 +121,9 @@ def train_extractor(name: str, recipe: ExtractorRecipe, folder: Path) -> None:
         for step in range(done, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * _schedule(step / recipe.steps)
-            loss = training_loss(network, *_batch(recipe, step), recipe.readings_weight)
+            loss = training_loss(
+                network, *_batch(recipe.draw, recipe.batch, recipe.config, step), recipe.readings_weight
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -129,7 +131,7 @@ def train_extractor(name: str, recipe: ExtractorRecipe, folder: Path) -> None:
             bar.set_postfix(loss=f"{loss.item():.3f}")
             if (step + 1) % SAVE_EVERY == 0:
                 save_state(state, network, optimizer, step + 1)
-    whiten_features(network, recipe)
+    whiten_features(network, recipe.clean, recipe.batch)
     write_bytes(folder / f"{name}.json", json.dumps(asdict(recipe.config), indent=1).encode() + b"\n")
     write_bytes(weights, save({key: value.contiguous() for key, value in network.state_dict().items()}))
     state.unlink(missing_ok=True)
@@ -160,15 +162,15 @@ def training_loss(
     return loss
 
 
-def _batch(recipe: ExtractorRecipe, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
-    drawn = [recipe.draw(SEED, index) for index in range(step * recipe.batch, (step + 1) * recipe.batch)]
+def _batch(draw: Draw, size: int, config: NetworkConfig, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    drawn = [draw(SEED, index) for index in range(step * size, (step + 1) * size)]
     pixels, classes, readings = zip(*drawn, strict=True)
     generator = torch.Generator().manual_seed(SEED + step)
     return (
         batch_input(pixels),
-        {name: torch.tensor([each[name] for each in classes]) for name in recipe.config.classes},
+        {name: torch.tensor([each[name] for each in classes]) for name in config.classes},
         torch.from_numpy(np.stack(readings)),
-        torch.randn(recipe.batch, recipe.config.features, generator=generator),
+        torch.randn(size, config.features, generator=generator),
     )
 
 
@@ -179,8 +181,8 @@ def batch_input(pixels: Sequence[np.ndarray]) -> Tensor:
 
 
 @torch.no_grad()
-def whiten_features(network: SpritesNetwork, recipe: ExtractorRecipe) -> None:
-    """Fix the map from the hidden state to features, from clean samples of the world's seen triples.
+def whiten_features(network: SpritesNetwork, samples: int, batch: int) -> None:
+    """Fix the map from the hidden state to features, from clean samples of the world's seen triples, in batches.
 
     With the covariance Σ = U diag(λ) Uᵀ of their hidden states it is U diag(λ + ε)^-½, where ε is ``_SHRINKAGE`` times
     the mean of λ: directions in which clean samples hardly differ are enlarged, but no noise without bounds.
@@ -188,8 +190,8 @@ def whiten_features(network: SpritesNetwork, recipe: ExtractorRecipe) -> None:
     network.eval()
     world = Sprites(size=SIZE, seed=SEED)
     hidden = []
-    for first in range(0, recipe.clean, recipe.batch):
-        indices = range(first, min(first + recipe.batch, recipe.clean))
+    for first in range(0, samples, batch):
+        indices = range(first, min(first + batch, samples))
         pick = world.__getitem__ if network.config.clip_channels else world.frame
         hidden.append(network.hidden(batch_input([pick(index)[0] for index in indices])).double())
     rows = torch.cat(hidden)
