@@ -51,22 +51,22 @@ def find_clips(folder: Path, prompts: Sequence[str]) -> tuple[dict[str, Path], l
     by_slug: dict[str, list[str]] = defaultdict(list)
     for prompt in prompts:
         by_slug[prompt_slug(prompt)].append(prompt)
-    found: dict[str, list[Path]] = {prompt: [] for prompt in prompts}
+    paths_of: dict[str, list[Path]] = {prompt: [] for prompt in prompts}
     unused: list[Path] = []
     for path in files:
-        found.get(_prompt_of(path, by_slug) or "", unused).append(path)
-    missing = [prompt for prompt, paths in found.items() if not paths]
+        paths_of.get(_prompt_of(path, by_slug) or "", unused).append(path)
+    missing = [prompt for prompt, paths in paths_of.items() if not paths]
     if missing:
         rest = f" (nor of {len(missing) - 1:,} others)" if len(missing) > 1 else ""
         raise ValueError(f"the folder {folder} holds no clip of the prompt {_quoted(missing[0])}{rest}")
-    for prompt, paths in found.items():
+    for prompt, paths in paths_of.items():
         if len(paths) > 1:
             names = printable(", ".join(path.name for path in paths))
             raise ValueError(
                 f"the folder {folder} holds {len(paths)} clips of the prompt {_quoted(prompt)}, where one is wanted: "
                 f"{names}"
             )
-    return {prompt: path for prompt, (path,) in found.items()}, unused
+    return {prompt: path for prompt, (path,) in paths_of.items()}, unused
 
 
 def inspect_clip(path: Path) -> ClipInfo:

@@ -96,7 +96,7 @@ class GenerationCost:
         )
 
 
-def settle(
+def complete_settings(
     base: str,
     models: Sequence[str],
     *,

@@ -71,14 +71,14 @@ def check_settings(
     check_device_name(device)
     check_dtype_name(dtype)
 
-    def settle() -> GenerationSettings:
+    def complete_settings() -> GenerationSettings:
         from dataclasses import replace
 
         from latentshift.benchmarks import generation_cost
         from latentshift.cli.models import load_dtype, pick_device
 
         picked = pick_device(device)
-        settings = generation_cost.settle(
+        settings = generation_cost.complete_settings(
             base,
             chosen,
             num_frames=frames,
@@ -94,4 +94,4 @@ def check_settings(
         few = min(steps, QUICK_STEPS) if settings.whole else steps
         return replace(settings, steps=few, repeat_seconds=_QUICK_SECONDS)
 
-    return settle
+    return complete_settings

@@ -101,8 +101,8 @@ def generate(
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
-    size_asked = {"frames": frames, "height": height, "width": width}
-    check_generation(model, device, dtype, sampler, steps, guidance, variant=variant, **size_asked)
+    requested_size = {"frames": frames, "height": height, "width": width}
+    check_generation(model, device, dtype, sampler, steps, guidance, variant=variant, **requested_size)
     adapters = {"lora": lora, "delta": delta}
     check_adapters(adapters)
     pipeline = _load_pipeline(model, device, dtype, sampler, loop, adapters, variant)

@@ -132,12 +132,11 @@ def score_readings(part: Part, size: int, readings: Sequence[Reading]) -> dict[s
     sprites = [sprite for sprite, _, _ in prompts_of(part, len(readings), size)]
     scores = _score(readings, sprites)
     if not part.image:
-        asked = {motion: [index for index, each in enumerate(sprites) if each.motion == motion] for motion in MOTIONS}
-        scores["motions"] = {
-            motion: _score([readings[index] for index in chosen], [sprites[index] for index in chosen])
-            for motion, chosen in asked.items()
-            if chosen
-        }
+        scores["motions"] = {}
+        for motion in MOTIONS:
+            if indices := [index for index, each in enumerate(sprites) if each.motion == motion]:
+                of_motion = [readings[index] for index in indices], [sprites[index] for index in indices]
+                scores["motions"][motion] = _score(*of_motion)
     return scores
 
 

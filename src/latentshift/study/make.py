@@ -80,7 +80,7 @@ def make_study(
     clips = {(system, prompt): inspect_clip(paths[system][prompt]) for system, prompt in bar}
     notes += _differences(list(systems), prompts, clips)
     suffixes = {
-        system: {prompt: path.suffix.lower() for prompt, path in found.items()} for system, found in paths.items()
+        system: {prompt: path.suffix.lower() for prompt, path in path_of.items()} for system, path_of in paths.items()
     }
     with atomic_write(output) as temporary:
         (temporary / CLIPS).mkdir(parents=True)

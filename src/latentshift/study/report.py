@@ -70,8 +70,8 @@ class StudyReport:
             "majority": list(map(asdict, self.majority)),
             "votes": {"all": list(map(asdict, self.votes)), "attentive": list(map(asdict, self.votes_attentive))},
             "log_strengths": {
-                question: {"undetermined": found} if isinstance(found, str) else found
-                for question, found in self.strengths.items()
+                question: {"undetermined": strengths} if isinstance(strengths, str) else strengths
+                for question, strengths in self.strengths.items()
             },
             "left": asdict(self.left),
             "raters": {rater: {"pairs": pairs, **asdict(checks)} for rater, (pairs, checks) in self.raters.items()},
@@ -104,7 +104,7 @@ def make_report(store: Store) -> tuple[StudyReport, list[Answer]]:
         )
 
     checks = check_table(answers)
-    failed = {rater for rater, found in checks.items() if found.broken_passed < found.broken_shown}
+    failed = {rater for rater, each in checks.items() if each.broken_passed < each.broken_shown}
     pairs = dict.fromkeys(checks, 0)
     for rater, _ in {(each.rater, each.comparison) for each in answers}:
         pairs[rater] += 1
@@ -121,7 +121,7 @@ def make_report(store: Store) -> tuple[StudyReport, list[Answer]]:
         votes_attentive=in_order(vote_table(each for each in answers if each.rater not in failed)),
         strengths={name: _strengths(answers, name, systems) for name in questions} if len(systems) > 2 else {},
         left=left_share(answers),
-        raters={rater: (pairs[rater], found) for rater, found in checks.items()},
+        raters={rater: (pairs[rater], each) for rater, each in checks.items()},
         notes=[],
     )
     report.notes.extend(_notes(report, len(failed)))

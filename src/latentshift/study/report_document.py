@@ -43,10 +43,10 @@ def report_document(report: StudyReport) -> Document:
 def share_table(report: StudyReport) -> Table:
     """Table 3 of the paper: a row for each pair of systems, a column for each question, and the paper's rows."""
     questions = [question.name for question in report.settings.questions]
-    found = {(row.first, row.second, row.question): row for row in report.majority}
+    row_of = {(row.first, row.second, row.question): row for row in report.majority}
     rows = []
     for one, two in dict.fromkeys((row.first, row.second) for row in report.majority):
-        of_pair = [found.get((one, two, question)) for question in questions]
+        of_pair = [row_of.get((one, two, question)) for question in questions]
         decided = ", ".join("–" if row is None else f"{row.first_wins + row.second_wins:,}" for row in of_pair)
         rows.append((Cell(f"{one} over {two}"), *map(_share, of_pair), Cell(decided), Cell("this study")))
     for cited in TABLE_3.rows:
@@ -137,11 +137,11 @@ def _strengths(report: StudyReport) -> Iterator[Block]:
         return
     yield Heading("Strength of each system")
     rows = []
-    for question, found in report.strengths.items():
-        if isinstance(found, str):
-            yield Paragraph(f"{question}: {found}.")
+    for question, strengths in report.strengths.items():
+        if isinstance(strengths, str):
+            yield Paragraph(f"{question}: {strengths}.")
             continue
-        for name, strength in sorted(found.items(), key=lambda each: -each[1]):
+        for name, strength in sorted(strengths.items(), key=lambda each: -each[1]):
             wins = 100 / (1 + math.exp(-strength))
             rows.append((Cell(f"{question}: {name}"), Cell(f"{strength:+.2f}", strength), number_cell(wins, unit="%")))
     if rows:

@@ -162,5 +162,5 @@ def _decide_costs(statement: Costs, ladder: Ladder, seconds: Seconds) -> Decided
 
 
 def _rung(ladder: Ladder, name: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = next(each for each in ladder["rungs"] if each["rung"] == name)
-    return found
+    rung: Mapping[str, Any] = next(each for each in ladder["rungs"] if each["rung"] == name)
+    return rung

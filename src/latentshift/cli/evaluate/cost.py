@@ -32,7 +32,7 @@ def cost(
 
     At the paper's size a pass takes many seconds on a CPU, and each of the models makes two or more a round.
     """
-    settle = comparison.check_settings(
+    complete_settings = comparison.check_settings(
         base,
         models,
         OF_TABLE_4,
@@ -56,7 +56,7 @@ def cost(
     from latentshift.evaluation.report.pages import write_result_pages
     from latentshift.evaluation.report.schema import write_report
 
-    settings = settle()
+    settings = complete_settings()
     counts = count_all(settings)
     measured: list[GenerationCost] = []
 

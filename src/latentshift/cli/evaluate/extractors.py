@@ -46,26 +46,26 @@ def extractors(
 
 def _lines(known: KnownExtractor) -> Iterator[str]:
     try:
-        found = find_extractor(known.name)
-        state = "missing" if found is None else f"there, {_verdict(found)}"
+        cached = find_extractor(known.name)
+        state = "missing" if cached is None else f"there, {_verdict(cached)}"
     except ValueError as error:  # a damaged one says so here and not in place of the others
-        found, state = None, f"damaged: {error}"
+        cached, state = None, f"damaged: {error}"
     yield f"\n{known.name}: {known.serves}; {state}"
     for file in known.files:
         size = f" ({file.size:,} bytes)" if file.size else ""
         yield f"  {file.name}{size}: {checksum_text(file)}"
         for name in (file.name, file.alternative):
-            if found and name in found.hashes and found.hashes[name] != file.sha256:
-                yield f"    not verified, the one that is there: {name}, SHA-256 {found.hashes[name]}"
+            if cached and name in cached.hashes and cached.hashes[name] != file.sha256:
+                yield f"    not verified, the one that is there: {name}, SHA-256 {cached.hashes[name]}"
     yield f"  from {'this package' if known.shipped else known.source}"
     yield f"  licence: {known.licence}"
     if known.note:
         yield f"  {known.note}"
-    if found is None:
+    if cached is None:
         yield f"  add it: {add_command(known)}"
 
 
-def _verdict(found: CachedExtractor) -> str:
-    if found.known.shipped:
+def _verdict(cached: CachedExtractor) -> str:
+    if cached.known.shipped:
         return "shipped"
-    return "verified" if found.verified else "not verified"
+    return "verified" if cached.verified else "not verified"

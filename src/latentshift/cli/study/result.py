@@ -37,11 +37,11 @@ def result(
     print(f"{report.given:,} of {report.wanted:,} answers, by {len(report.raters):,} raters")
     table = share_table(report)
     for name, *shares, _, source in table.rows:
-        told = [
+        shares_shown = [
             f"{question} {cell.text}{f' ({cell.detail})' if cell.detail else ''}"
             for question, cell in zip(table.columns[1:-2], shares, strict=True)
         ]
-        print(printable(f"{name.text}: {', '.join(told)}; {source.text}"))
+        print(printable(f"{name.text}: {', '.join(shares_shown)}; {source.text}"))
     for note in report.notes:
         print(f"note: {printable(note, 2000)}")
     print(printable(page, MAX_PATH_LENGTH))

@@ -100,7 +100,7 @@ def _file_extractor(path: Path, given: str, named: KnownExtractor | None) -> Kno
 def _folder_extractor(path: Path) -> KnownExtractor:
     folders = [each for each in EXTRACTORS.values() if len(each.files) > 1 and not each.shipped]
     for each in folders:
-        if all(_found(path, file.name, file.alternative) for file in each.files):
+        if all(_existing_file(path, file.name, file.alternative) for file in each.files):
             return each
     wanted = "; ".join(f"{each.name}: {', '.join(file.name for file in each.files)}" for each in folders)
     raise ValueError(f"{path} is not the folder of a known extractor, which has all of these files: {wanted}")
@@ -111,15 +111,15 @@ def _folder_files(path: Path, known: KnownExtractor) -> dict[str, Path]:
         raise ValueError(f"{path} is a folder, and {known.name} is one file: name the file")
     sources = {}
     for each in known.files:
-        found = _found(path, each.name, each.alternative)
-        if found is None:
+        source = _existing_file(path, each.name, each.alternative)
+        if source is None:
             raise ValueError(f"{path} has no {each.name}, which {known.name} needs")
-        sources[found.name] = found
+        sources[source.name] = source
     return sources
 
 
-def _found(path: Path, name: str, alternative: str | None) -> Path | None:
-    candidates = [path / each for each in (name, alternative) if each]
+def _existing_file(folder: Path, name: str, alternative: str | None) -> Path | None:
+    candidates = [folder / each for each in (name, alternative) if each]
     return next((each for each in candidates if each.is_file()), None)
 
 

@@ -47,23 +47,23 @@ def captions_from_file(path: Path, items: Sequence[Item], own: Mapping[str, str]
         ValueError: if the file can't be read, or none of its captions is of a clip.
     """
     if path.suffix.lower() in (".csv", ".jsonl"):
-        found, rejected = _by_file_name(path, items)
+        caption_of, rejected = _by_file_name(path, items)
     else:
-        found, rejected = _by_name(path, items, own)
-    if not found:
+        caption_of, rejected = _by_name(path, items, own)
+    if not caption_of:
         raise ValueError(
             f"none of the captions in {path} is of a clip: name the clips by their captions, or write a "
             "csv with the columns file_name and text"
         )
-    without = [each for each in items if each.file not in found]
+    without = [each for each in items if each.file not in caption_of]
     reason = f"no caption in {path.name} is of it; it counts in all metrics but those of captions"
     rejected += [Rejected(file=each.name, reason=reason) for each in without]
-    return Captioned([replace(each, prompt=found.get(each.file or "", "")) for each in items], rejected)
+    return Captioned([replace(each, prompt=caption_of.get(each.file or "", "")) for each in items], rejected)
 
 
 def _by_file_name(path: Path, items: Sequence[Item]) -> tuple[dict[str, str], list[Rejected]]:
     known = {each.file for each in items}
-    found: dict[str, str] = {}
+    caption_of: dict[str, str] = {}
     rejected = []
     for number, values in _rows(path):
         where = f"{path.name} line {number}"
@@ -78,11 +78,11 @@ def _by_file_name(path: Path, items: Sequence[Item]) -> tuple[dict[str, str], li
             rejected.append(Rejected(file=where, reason=wrong))
         elif name not in known and (name := find_spelling(name)) not in known:
             rejected.append(Rejected(file=where, reason=f"there is no clip {name}"))
-        elif name in found:
+        elif name in caption_of:
             rejected.append(Rejected(file=where, reason=f"{name} has a caption already"))
         else:
-            found[name] = " ".join(text.split())
-    return found, rejected
+            caption_of[name] = " ".join(text.split())
+    return caption_of, rejected
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -103,7 +103,7 @@ def _by_name(path: Path, items: Sequence[Item], own: Mapping[str, str]) -> tuple
     by_slug: dict[str, list[str]] = defaultdict(list)
     for caption in captions:
         by_slug[prompt_slug(caption)].append(caption)
-    found: dict[str, str] = {}
+    caption_of: dict[str, str] = {}
     rejected = []
     for each in items:
         written = " ".join(own.get(each.file or "", "").split())
@@ -113,12 +113,12 @@ def _by_name(path: Path, items: Sequence[Item], own: Mapping[str, str]) -> tuple
             reason = f"its name fits several captions, {fitting[0]!r} and {fitting[1]!r}: it is measured without one"
             rejected.append(Rejected(file=each.name, reason=reason))
         elif fitting:
-            found[each.file or ""] = fitting[0]
-    used = set(found.values())
+            caption_of[each.file or ""] = fitting[0]
+    used = set(caption_of.values())
     for caption, number in captions.items():
         if caption not in used:
             rejected.append(Rejected(file=f"{path.name} line {number}", reason=f"no clip is of it: {caption}"))
-    return found, rejected
+    return caption_of, rejected
 
 
 def _fitting(by_slug: dict[str, list[str]], stem: str) -> list[str]:

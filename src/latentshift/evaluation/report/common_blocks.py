@@ -23,11 +23,11 @@ def key_number(metric: Metric, result: Result) -> KeyNumber:
 
 def rejected_blocks(results: Sequence[Result]) -> Iterator[Block]:
     """What could not be used, if there is any."""
-    found = [(result, result.report.rejected) for result in results if result.report.rejected]
-    if not found:
+    with_rejected = [(result, result.report.rejected) for result in results if result.report.rejected]
+    if not with_rejected:
         return
     yield Heading("What could not be used")
-    for result, rejected in found:
+    for result, rejected in with_rejected:
         more = len(rejected) - _MOST_REJECTED
         items = [(each.file, each.reason) for each in rejected[:_MOST_REJECTED]]
         if more > 0:

@@ -15,14 +15,14 @@ _UNBIASED = ("Wilson", "normal distribution over videos")
 
 def comparability_warnings(results: Sequence[Result]) -> list[str]:
     """A sentence for each metric and pair of systems that differ in more than the system; empty if there are none."""
-    found: dict[str, None] = {}
+    warnings: dict[str, None] = {}
     for one, two in combinations(results, 2):
         for metric in one.report.metrics:
             other = two.report.metric(metric.name)
             if other is not None:
                 for sentence in _differences(metric, other):
-                    found[f"{one.label} and {two.label}: {sentence}"] = None
-    return list(found)
+                    warnings[f"{one.label} and {two.label}: {sentence}"] = None
+    return list(warnings)
 
 
 def are_comparable(metrics: Sequence[Metric]) -> bool:

@@ -63,5 +63,5 @@ def best_and_worst(results: Sequence[Result]) -> Iterator[Block]:
 
 def _values(example: Example, ranking: str | None) -> str:
     names = sorted(example.values, key=lambda name: name != ranking)
-    told = [f"{name} {format_number(example.values[name])}" for name in names]
-    return ", ".join([*told, *([] if example.seed is None else [f"seed {example.seed}"])])
+    shown = [f"{name} {format_number(example.values[name])}" for name in names]
+    return ", ".join([*shown, *([] if example.seed is None else [f"seed {example.seed}"])])

@@ -52,18 +52,18 @@ def _protocol(result: Result) -> str:
 
 
 def _metric_row(name: str, members: Sequence[Result]) -> tuple[Cell, ...]:
-    found = [each.report.metric(name) for each in members]
-    there = [metric for metric in found if metric is not None]
-    best = _best(there)
+    metrics = [each.report.metric(name) for each in members]
+    measured = [metric for metric in metrics if metric is not None]
+    best = _best(measured)
     cells = [
         Cell()
         if metric is None
         else number_cell(metric.value, metric.interval, metric.unit, anchor=each.anchor, strong=metric is best)
-        for metric, each in zip(found, members, strict=True)
+        for metric, each in zip(metrics, members, strict=True)
     ]
-    unit = f" ({there[0].unit})" if there[0].unit else ""
-    counts = sorted({metric.n for metric in there})
-    return Cell(f"{name}{unit}{ARROWS[there[0].better]}"), *cells, Cell(" / ".join(f"{n:,}" for n in counts))
+    unit = f" ({measured[0].unit})" if measured[0].unit else ""
+    counts = sorted({metric.n for metric in measured})
+    return Cell(f"{name}{unit}{ARROWS[measured[0].better]}"), *cells, Cell(" / ".join(f"{n:,}" for n in counts))
 
 
 def _best(metrics: Sequence[Metric]) -> Metric | None:
@@ -81,16 +81,16 @@ def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Resul
     for name in metrics:
         if not name.startswith(_PLOTTED.get(protocol, "")):
             continue
-        found = [(each, metric) for each in members if (metric := each.report.metric(name))]
-        if len(found) < 2:
+        measured = [(each, metric) for each in members if (metric := each.report.metric(name))]
+        if len(measured) < 2:
             continue
-        unit = found[0][1].unit
+        unit = measured[0][1].unit
         slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
         rows = tuple(
-            PlotRow(each.label, metric.value, metric.interval, note=f"N = {metric.n:,}") for each, metric in found
+            PlotRow(each.label, metric.value, metric.interval, note=f"N = {metric.n:,}") for each, metric in measured
         )
         share = unit == "%"
-        title = f"{name}{ARROWS[found[0][1].better]}"
+        title = f"{name}{ARROWS[measured[0][1].better]}"
         yield Plot(f"{protocol}-{slug}", title, rows, unit, bars=share, end=100.0 if share else None)
 
 

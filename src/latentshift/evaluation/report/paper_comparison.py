@@ -92,7 +92,7 @@ def _own_rows(table: PaperTable, results: Sequence[Result]) -> list[_OwnRow]:
 def _rows_of_metrics(table: PaperTable, result: Result) -> Iterator[_OwnRow]:
     values, counts = {}, set()
     for column in table.columns:
-        metric = next((found for name in column.metrics if (found := result.report.metric(name))), None)
+        metric = next((match for name in column.metrics if (match := result.report.metric(name))), None)
         if metric is not None:
             values[column.name] = _OwnValue(metric.value, metric.interval, f"N = {metric.n:,}")
             counts.add(metric.n)

@@ -31,7 +31,7 @@ def read_clips(systems: Mapping[str, Path], prompts: Sequence[str]) -> dict[str,
         ValueError: if a folder lacks a clip of a prompt or holds several, or a clip can't be decoded.
     """
     paths = {name: find_clips(folder, prompts)[0] for name, folder in systems.items()}
-    wanted = [(name, found[prompt]) for name, found in paths.items() for prompt in prompts]
+    wanted = [(name, path_of[prompt]) for name, path_of in paths.items() for prompt in prompts]
     clips: dict[str, list[np.ndarray]] = {name: [] for name in systems}
     for name, path in progress_bar(wanted, text="reading clips", unit="clip", leave=False):
         clips[name].append(read_video(path)[0])

@@ -55,26 +55,26 @@ class PartScores(_Part):
 
 
 class ReadExample(_Part):
-    """A video with what was asked for and what the reader read, by attribute; None where it is not sure."""
+    """A video with what its prompt names and what the reader read, by attribute; None where it is not sure."""
 
     index: int
     prompt: str
     seed: int
     file: str | None = None
-    asked: dict[str, str]
+    expected: dict[str, str] = Field(alias="asked")
     read: dict[str, str | None]
 
     @property
     def right(self) -> list[str]:
         """Attributes that are as they were asked for."""
-        return [name for name, word in self.asked.items() if self.read.get(name) == word]
+        return [name for name, word in self.expected.items() if self.read.get(name) == word]
 
     @property
     def wrong(self) -> list[str]:
         """Attributes that are not, each with what was read."""
         return [
             f"{name}: {self.read.get(name) or 'unclear'}"
-            for name, word in self.asked.items()
+            for name, word in self.expected.items()
             if self.read.get(name) != word
         ]
 
