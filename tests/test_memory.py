@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import latentshift
-from conftest import ONE_LEVEL, tiny_unet
+from conftest import ONE_LEVEL, tiny_bert, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
@@ -35,10 +35,10 @@ WEIGHT, ROW_BYTES = 4 * WIDTH**2, 4 * ROWS * WIDTH
 
 @pytest.fixture(scope="module")
 def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny latentshift folder of one level: an estimate's time is that of its operations."""
+    """A tiny latentshift folder of one level and layer: an estimate's time is that of its operations."""
     folder = tmp_path_factory.mktemp("model") / "tiny"
     parts = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
-    parts.register_modules(unet=tiny_unet(**ONE_LEVEL))
+    parts.register_modules(unet=tiny_unet(**ONE_LEVEL, mid_block_type=None), text_encoder=tiny_bert(encoder_layers=1))
     parts.set_method("latent-shift")
     parts.save_pretrained(folder)
     return folder
