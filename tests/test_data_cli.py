@@ -156,19 +156,28 @@ def test_encode_keeps_what_can_be_used_and_resumes(cli, clips: Path, model: Path
         assert (code, out) == (1, "") and message in err and err.startswith("error: ")
 
 
-def test_encoding_by_several_processes_or_by_ray_makes_the_same_shards(cli, clips: Path, model: Path) -> None:
-    words = ["data", "encode", "clips", "--model", str(model), "--seconds", "1", "--clips-per-shard", "2"]
-    words += ["--device", "cpu"]
-    assert cli(*words, "-o", "alone")[0] == 0
-    expected = {path.name: path.read_bytes() for path in Path("alone").iterdir()}
-    with Processes(command_line, *words, "-o", "together", processes=2) as processes:
+ENCODE = ("data", "encode", "clips", "--seconds", "1", "--clips-per-shard", "2", "--device", "cpu", "--model")
+
+
+def encoded(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_encoding_by_several_processes_makes_the_same_shards(cli, clips: Path, model: Path) -> None:
+    assert cli(*ENCODE, model, "-o", "alone")[0] == 0
+    with Processes(command_line, *ENCODE, str(model), "-o", "together", processes=2) as processes:
         finish(processes)
     assert processes.printed().count("kept 5 of 7") == 1
-    assert {path.name: path.read_bytes() for path in Path("together").iterdir()} == expected
-    code, out, err = cli(*words, "-o", "ray", "--engine", "ray", "--actors", 2)
+    assert encoded("together") == encoded("alone")
+
+
+@pytest.mark.slow
+def test_encoding_by_ray_makes_the_same_shards(cli, clips: Path, model: Path) -> None:
+    assert cli(*ENCODE, model, "-o", "alone")[0] == 0
+    code, out, err = cli(*ENCODE, model, "-o", "ray", "--engine", "ray", "--actors", 2)
     assert code == 0, err
     assert out.startswith("kept 5 of 7\n")
-    assert {path.name: path.read_bytes() for path in Path("ray").iterdir()} == expected
+    assert encoded("ray") == encoded("alone")
 
 
 def tiny_run(model: Path, *words: object) -> list[object]:
