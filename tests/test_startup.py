@@ -39,6 +39,10 @@ MISTAKES = {
     "generate star --guidance -1": "--guidance must be a finite number of 0 or more, not -1",
     "generate star --frames 0": "--frames must be from 1 to 100,000",
     "generate star --frames 100000000": "--frames must be from 1 to 100,000, not 100,000,000",
+    "generate star --frame-chunk 0": "--frame-chunk must be a whole number from 1 to the video's 16 frames, not 0",
+    "generate star --frame-chunk -8": "--frame-chunk must be a whole number from 1 to the video's 16 frames, not -8",
+    "generate star --frame-chunk 9 --frames 8": "from 1 to the video's 8 frames, not 9",
+    "generate star --frame-chunk 4 --model attending": "Latent-VDM's temporal attention looks at all frames at once",
     "generate star --size 1000000": "16 frames of 1,000,000x1,000,000 pixels take 178,813 GiB and more",
     "generate star --frames 100000 --size 1000000 --model someone/tiny": "take 1,117,587,089 GiB and more",
     "generate star --variant nope": "has no weights of the variant 'nope': its files have none",
@@ -236,6 +240,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
         (folder / name / "scheduler").mkdir(parents=True)
         (folder / name / "model_index.json").write_text(json.dumps({**index, "scheduler": scheduler}))
         (folder / name / "scheduler" / "scheduler_config.json").write_text(json.dumps({**schedule, **changes}))
+    shutil.copytree(bundled, folder / "attending", ignore=shutil.ignore_patterns("*.safetensors"))
+    index["temporal"] = ["latentshift.models.latent_vdm", "TemporalAttention"]
+    (folder / "attending" / "model_index.json").write_text(json.dumps(index))
     os.mkfifo(folder / "piped" / "unet" / "config.json")
     (folder / "unindexed").mkdir()
     os.mkfifo(folder / "unindexed" / "model_index.json")

@@ -21,6 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 from latentshift.renamed import warn_renamed
 
+Exchange = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
+"""Hands what the frames before and after these take from them to those, and returns what these take from them: from
+the last frame before and from the first one after, or None where there is none."""
+
 
 class _ThreadState:
     """The state of one thread."""
@@ -30,6 +34,7 @@ class _ThreadState:
         self.frames_independent = False
         self.default_num_frames = 1
         self.residual: Tensor | None = None
+        self.exchange: Exchange | None = None
 
 
 class _PerThread(threading.local):
@@ -89,6 +94,30 @@ class FrameContext:
     @residual.setter
     def residual(self, value: Tensor | None) -> None:
         self._thread.residual = value
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """How a layer gets at the frames before and after those of this call; None: there are none."""
+        return self._thread.exchange
+
+    def state_of_a_part(self, exchange: Exchange) -> _ThreadState:
+        """A state for a call with a part of each video's frames, one of several calls that take turns in this thread.
+
+        It has the thread's settings and the call's own frame count; :meth:`switched_to` puts it in place.
+        """
+        state = _ThreadState()
+        state.frames_independent = self._thread.frames_independent
+        state.exchange = exchange
+        return state
+
+    @contextmanager
+    def switched_to(self, state: _ThreadState) -> Iterator[None]:
+        """Inside, ``state`` is this thread's."""
+        before, self._per_thread.state = self._per_thread.state, state
+        try:
+            yield
+        finally:
+            self._per_thread.state = before
 
     @contextmanager
     def with_num_frames(self, num_frames: int, frames_independent: bool = False) -> Iterator[None]:

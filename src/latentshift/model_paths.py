@@ -135,6 +135,12 @@ def read_video_size(folder: Path) -> tuple[int | None, int | None]:
     return (frames if type(frames) is int else None), (None if sizes is None else sizes[2])
 
 
+def has_temporal_attention(folder: Path) -> bool:
+    """Whether a model's folder is of Latent-VDM, whose frames see one another all at once."""
+    part = _config(folder, "model_index.json").get("temporal")
+    return isinstance(part, list) and any(part)
+
+
 def _read_sizes(folder: Path) -> tuple[int, int, int] | None:
     """The autoencoder's downsampling factor, the U-Net's levels and the frames' side; None if they can't be read."""
     vae = _config(folder, "vae/config.json") or _config(folder, "vqvae/config.json")

@@ -25,7 +25,14 @@ from latentshift.exclusive import one_call_at_a_time
 from latentshift.model_paths import resolve_model
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
-from latentshift.models.denoiser import denoise, is_guidance_distilled, share_text, wants_sizes
+from latentshift.models.denoiser import (
+    check_frame_chunk,
+    default_frame_chunk,
+    denoise,
+    is_guidance_distilled,
+    share_text,
+    wants_sizes,
+)
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.text import TextEncoders, check_token_ids
@@ -298,6 +305,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         decode_chunk_size: int | None = None,
+        frame_chunk: int | None = None,
     ) -> LatentShiftPipelineOutput | tuple[Any]:
         """Generate videos, or images with ``num_frames=1``.
 
@@ -329,7 +337,10 @@ class LatentShiftPipeline(DiffusionPipeline):
                 returned dict replaces them. Also where frames share noise these are the frames' latents.
                 ``pipeline._interrupt = True`` stops denoising.
             callback_on_step_end_tensor_inputs: names of tensors for the callback; only ``"latents"`` is available.
-            decode_chunk_size: frames decoded at a time; None: all of a video.
+            decode_chunk_size: frames decoded at a time; None: as ``frame_chunk``.
+            frame_chunk: frames of a video that are in one call of the U-Net, 1 … F. Results are the same but for
+                rounding, and memory does not grow with F (docs/memory.md). None: see
+                :func:`latentshift.models.denoiser.default_frame_chunk`.
 
         Raises:
             ValueError: for an invalid argument; the message names it.
@@ -346,8 +357,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.check_inputs(
             prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
-        if decode_chunk_size is not None and decode_chunk_size < 1:
-            raise ValueError(f"decode_chunk_size must be 1 or more, or None for all frames, not {decode_chunk_size}")
+        if frame_chunk is None:
+            frame_chunk = default_frame_chunk(self.unet, num_frames)
+        check_frame_chunk(self.unet, frame_chunk, num_frames)
+        if decode_chunk_size is None:
+            decode_chunk_size = frame_chunk
+        elif decode_chunk_size < 1:
+            raise ValueError(f"decode_chunk_size must be 1 or more, or None for frame_chunk, not {decode_chunk_size}")
         negatives = _one_each(negative_prompt, len(prompts))
         distilled = is_guidance_distilled(self.unet)
         if distilled and any(negatives):
@@ -392,7 +408,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
         denoiser = with_guidance(
             lambda noisy, timestep, context: denoise(
-                self.unet, noisy.to(dtype), timestep, context, guidance_scale
+                self.unet, noisy.to(dtype), timestep, context, guidance_scale, frame_chunk
             ).float(),
             text,
             negative,

@@ -109,6 +109,21 @@ def check_guidance(scale: float, name: str = "guidance_scale") -> None:
         raise ValueError(f"{name} must be a finite number of 0 or more, not {scale}")
 
 
+def check_chunk(chunk: int, num_frames: int, name: str = "frame_chunk") -> None:
+    """Refuse a chunk of frames that is empty or longer than the video.
+
+    Args:
+        chunk: frames at a time.
+        num_frames: of the video.
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: with the valid range.
+    """
+    if not isinstance(chunk, int) or not 1 <= chunk <= num_frames:
+        raise ValueError(f"{name} must be a whole number from 1 to the video's {num_frames} frames, not {chunk}")
+
+
 def check_noise_share(share: float, name: str = "noise_share") -> None:
     """Refuse a noise share that is negative or not finite.
 

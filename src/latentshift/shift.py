@@ -23,12 +23,22 @@ from latentshift.settings import Padding, ShiftConfig
 _NAME = "the temporal shift"
 
 
-def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig()) -> Tensor:
+def temporal_shift(
+    x: Tensor,
+    num_frames: int,
+    config: ShiftConfig = ShiftConfig(),
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+) -> Tensor:
     """Eq. 3, for frames folded into the batch.
 
     Args:
         x: (B·F, C, H, W) with C ≥ 3, any dtype and memory format (channels-last stays channels-last).
-        num_frames: F ≥ 1; the batch must hold complete videos.
+        num_frames: F ≥ 1; the batch must hold complete videos, or the same frames of longer ones.
+        config: fold, padding and direction.
+        before: if frames of the videos precede these: what the first one takes from the last of them, (B, ⌊C/3⌋, H, W),
+            as :func:`edges` gives it. None: nothing precedes, and the padding says what stands there.
+        after: likewise, what the last frame takes from the first of those that follow.
 
     Returns:
         A new tensor of the same shape, dtype and memory format. With F = 1 and zero padding only the middle channels
@@ -47,22 +57,44 @@ def temporal_shift(x: Tensor, num_frames: int, config: ShiftConfig = ShiftConfig
     # Work in the order that the tensor has in memory, so that the result has it too.
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     z = (x.permute(0, 2, 3, 1) if channels_last else x).unflatten(0, (-1, num_frames))  # (B, F, …)
+    if channels_last:
+        before, after = (None if edge is None else edge.permute(0, 2, 3, 1) for edge in (before, after))
     dim = -1 if channels_last else 2
     first, middle, last = z.split([share, channels - 2 * share, share], dim=dim)
     if config.direction == "first_from_past":
-        first, last = _from_past(first, config.padding), _from_future(last, config.padding)
+        first, last = _from_past(first, before, config.padding), _from_future(last, after, config.padding)
     else:
-        first, last = _from_future(first, config.padding), _from_past(last, config.padding)
+        first, last = _from_future(first, after, config.padding), _from_past(last, before, config.padding)
     shifted = torch.cat([first, middle, last], dim=dim).flatten(0, 1)
     return shifted.permute(0, 3, 1, 2) if channels_last else shifted
 
 
-def _from_past(z: Tensor, padding: Padding) -> Tensor:
-    return torch.cat([_beyond(z[:, :1], z[:, -1:], padding), z[:, :-1]], dim=1)
+def edges(x: Tensor, num_frames: int, config: ShiftConfig) -> tuple[Tensor, Tensor]:
+    """What the shift of the frames before and after these takes from them.
+
+    Args:
+        x: as for :func:`temporal_shift`.
+        num_frames: as for :func:`temporal_shift`.
+        config: as for :func:`temporal_shift`.
+
+    Returns:
+        Channels of the first frame, ``after`` of the frames before; and of the last one, ``before`` of the frames
+        after: two views (B, ⌊C/3⌋, H, W).
+    """
+    z, share = x.unflatten(0, (-1, num_frames)), x.shape[1] // config.fold
+    first, last = z[:, :, :share], z[:, :, -share:]
+    from_past, from_future = (first, last) if config.direction == "first_from_past" else (last, first)
+    return from_future[:, 0], from_past[:, -1]
 
 
-def _from_future(z: Tensor, padding: Padding) -> Tensor:
-    return torch.cat([z[:, 1:], _beyond(z[:, -1:], z[:, :1], padding)], dim=1)
+def _from_past(z: Tensor, before: Tensor | None, padding: Padding) -> Tensor:
+    edge = _beyond(z[:, :1], z[:, -1:], padding) if before is None else before.unsqueeze(1)
+    return torch.cat([edge, z[:, :-1]], dim=1)
+
+
+def _from_future(z: Tensor, after: Tensor | None, padding: Padding) -> Tensor:
+    edge = _beyond(z[:, -1:], z[:, :1], padding) if after is None else after.unsqueeze(1)
+    return torch.cat([z[:, 1:], edge], dim=1)
 
 
 def _beyond(end: Tensor, other_end: Tensor, padding: Padding) -> Tensor:
@@ -88,7 +120,10 @@ class ShiftedGroupNorm(nn.GroupNorm):
         normed = super().forward(input)
         if self._context.frames_independent:
             return normed
-        return temporal_shift(normed, self._context.num_frames, self._config)
+        num_frames, exchange = self._context.num_frames, self._context.exchange
+        if exchange is None:
+            return temporal_shift(normed, num_frames, self._config)
+        return temporal_shift(normed, num_frames, self._config, *exchange(*edges(normed, num_frames, self._config)))
 
     def plain(self) -> nn.GroupNorm:
         """The original layer, with the same parameters."""

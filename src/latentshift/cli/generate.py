@@ -70,6 +70,11 @@ def generate(
     fps: float | None = typer.Option(None, "--fps", help="Frames per second of the file. Default: the model's."),
     size: str | None = typer.Option(None, "--size", help="Size in pixels, e.g. 64 or 96x64 (width x height)."),
     loop: bool = typer.Option(False, "--loop", help="Make a video that loops (circular padding)."),
+    frame_chunk: int | None = typer.Option(
+        None,
+        "--frame-chunk",
+        help="Frames in one call of the U-Net: less memory, the same video. Default: all, and 8 of more than 64.",
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
@@ -102,7 +107,9 @@ def generate(
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
     requested_size = {"frames": frames, "height": height, "width": width}
-    check_generation(model, device, dtype, sampler, steps, guidance, variant=variant, **requested_size)
+    check_generation(
+        model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
+    )
     adapters = {"lora": lora, "delta": delta}
     check_adapters(adapters)
     pipeline = _load_pipeline(model, device, dtype, sampler, loop, adapters, variant)
@@ -125,6 +132,7 @@ def generate(
             width=width,
             num_inference_steps=steps,
             guidance_scale=scale,
+            frame_chunk=frame_chunk,
         )
         settings = {
             "negative_prompt": negative,

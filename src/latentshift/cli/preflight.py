@@ -12,10 +12,11 @@ from latentshift.model_paths import (
     check_model,
     check_size_to_train,
     check_steps_and_size,
+    has_temporal_attention,
     read_video_size,
     resolve_model,
 )
-from latentshift.settings import DTYPES, MAX_FRAMES, check_guidance
+from latentshift.settings import DTYPES, MAX_FRAMES, check_chunk, check_guidance
 
 if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe
@@ -191,6 +192,7 @@ def check_generation(
     frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
+    frame_chunk: int | None = None,
 ) -> None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
@@ -211,9 +213,18 @@ def check_generation(
     if folder is not None:
         check_steps_and_size(folder, steps, height, width)
     own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
+    if frame_chunk is not None:
+        _check_frame_chunk(frame_chunk, folder, frames or own_frames)
     _check_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
     if steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
+
+
+def _check_frame_chunk(chunk: int, folder: Path | None, frames: int | None) -> None:
+    """As far as it can be known before the model is loaded."""
+    check_chunk(chunk, MAX_FRAMES if frames is None else frames, "--frame-chunk")
+    if folder is not None and has_temporal_attention(folder):
+        raise ValueError("--frame-chunk is not possible: Latent-VDM's temporal attention looks at all frames at once")
 
 
 def _check_memory(frames: int, height: int, width: int) -> None:

@@ -8,6 +8,8 @@ text encoder.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +20,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.frame_context import frame_context
+from latentshift.frame_context import frame_context, uncompiled
+from latentshift.models.latent_vdm import attention_of
+from latentshift.settings import check_chunk
+from latentshift.shift import ShiftedGroupNorm, shift_of
+
+_MOST_AT_ONCE = 64  # frames
+_CHUNK = 8
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -63,7 +71,12 @@ def compile_for_training(unet: UNet2DConditionModel) -> None:
 
 
 def denoise(
-    unet: nn.Module, latents: Tensor, timesteps: Tensor, text: TextCondition, guidance_scale: float | None = None
+    unet: nn.Module,
+    latents: Tensor,
+    timesteps: Tensor,
+    text: TextCondition,
+    guidance_scale: float | None = None,
+    frame_chunk: int | None = None,
 ) -> Tensor:
     """The U-Net's prediction (noise or velocity) for noisy videos.
 
@@ -74,14 +87,23 @@ def denoise(
         timesteps: (B,) or a scalar, 0 … T-1: one for each video.
         text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise.
         guidance_scale: input of a guidance-distilled U-Net; ignored otherwise.
+        frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
+            videos of any length; the result is the same but for rounding. None: all.
 
     Returns:
         (B, F, C, H, W).
 
     Raises:
-        ValueError: for a guidance-distilled U-Net without a guidance scale, or an SDXL U-Net without all conditions.
+        ValueError: for a guidance-distilled U-Net without a guidance scale, an SDXL U-Net without all conditions, or
+            a chunk of frames that :func:`check_frame_chunk` refuses.
     """
     batch, num_frames = latents.shape[:2]
+    if frame_chunk is not None:
+        check_frame_chunk(unet, frame_chunk, num_frames)
+        if frame_chunk < num_frames:
+            chunks = latents.split(frame_chunk, dim=1)
+            calls = [partial(denoise, unet, chunk, timesteps, text, guidance_scale) for chunk in chunks]
+            return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
@@ -100,6 +122,30 @@ def denoise(
     return predicted.unflatten(0, (batch, num_frames))
 
 
+def default_frame_chunk(unet: nn.Module, num_frames: int) -> int:
+    """Frames of a video in one call of the U-Net, if nobody says: all of up to 64, and 8 of a longer video.
+
+    Where chunks are not possible (:func:`check_frame_chunk`), all.
+    """
+    return num_frames if num_frames <= _MOST_AT_ONCE or _why_whole(unet) else _CHUNK
+
+
+def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> None:
+    """Refuse a chunk of frames that a U-Net can't be called with.
+
+    Args:
+        unet: of the call.
+        frame_chunk: of it.
+        num_frames: F of the videos.
+
+    Raises:
+        ValueError: if it is not 1 … F, or if the U-Net looks at all frames at once, is compiled, or is trained.
+    """
+    check_chunk(frame_chunk, num_frames)
+    if frame_chunk < num_frames and (reason := _why_whole(unet)):
+        raise ValueError(f"frame_chunk={frame_chunk} is not possible: {reason}")
+
+
 def is_guidance_distilled(unet: nn.Module) -> bool:
     """Whether a U-Net takes the guidance scale as an input, like latent consistency models, so that none is applied."""
     return getattr(unet.config, "time_cond_proj_dim", None) is not None
@@ -116,6 +162,30 @@ def guidance_embedding(scale: float, width: int) -> Tensor:
 def wants_sizes(unet: nn.Module) -> bool:
     """Whether a U-Net takes a pooled text embedding and image sizes, like SDXL's."""
     return getattr(unet.config, "addition_embed_type", None) == "text_time"
+
+
+def _why_whole(unet: nn.Module) -> str | None:
+    if attention_of(unet) is not None:
+        return "Latent-VDM's temporal attention looks at all frames at once"
+    if uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules()):
+        return "a compiled U-Net can't be interrupted inside its layers"
+    if torch.is_grad_enabled():
+        return "chunks are for sampling, under torch.no_grad() or torch.inference_mode()"
+    return None
+
+
+def _compiled_with_shift(module: nn.Module) -> bool:
+    compiled = module._compiled_call_impl is not None or hasattr(module.forward, "_torchdynamo_orig_callable")
+    return compiled and any(isinstance(layer, ShiftedGroupNorm) for layer in module.modules())
+
+
+def _call_in_turns(unet: nn.Module, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+    context, config = frame_context(unet), shift_of(unet)
+    if context is None or config is None:  # frames are independent
+        return [call() for call in calls]
+    from latentshift.frame_chunks import run_in_turns
+
+    return run_in_turns(context, calls, ring=config.padding == "circular")
 
 
 def _repeat_pixels(

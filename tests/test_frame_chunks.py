@@ -1,0 +1,307 @@
+"""A U-Net pass in chunks of frames is the pass over all of them, for every family, padding and length."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from conftest import TEXT_WIDTH, TOKENS, tiny_unet
+from latentshift import LatentShiftPipeline
+from latentshift.diffusion.condition import TextCondition
+from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.frame_context import frame_context, frames_independent
+from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
+from latentshift.models.families import FAMILIES, unet_config
+from latentshift.models.latent_vdm import TemporalAttention, install_attention
+from latentshift.settings import PADDINGS, Padding, ShiftConfig
+from latentshift.shift import ShiftedGroupNorm, edges, install, temporal_shift
+from latentshift.video import read_video
+
+STEP = torch.tensor(7)
+
+
+def video_unet(padding: Padding = "zeros", **changes: object) -> UNet2DConditionModel:
+    """In float64, whose rounding is far below what a wrong neighbour does."""
+    unet = tiny_unet(**changes).double()
+    share_text(unet)
+    return install(unet, ShiftConfig(padding=padding))
+
+
+def noise(videos: int, frames: int, channels: int = 4) -> torch.Tensor:
+    return torch.randn(videos, frames, channels, 8, 8, dtype=torch.float64)
+
+
+def texts(videos: int) -> TextCondition:
+    return TextCondition(torch.randn(videos, TOKENS, TEXT_WIDTH, dtype=torch.float64))
+
+
+def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert expected.std() > 0.01
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("direction", ["first_from_past", "first_from_future"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_the_shift_of_a_part_with_its_neighbours_edges_is_that_part_of_the_shift(
+    padding: Padding, memory_format: torch.memory_format, direction: str
+) -> None:
+    config = ShiftConfig(padding=padding, direction=direction)
+    whole = torch.randn(2 * 6, 7, 3, 2)
+    parts = [
+        part.flatten(0, 1).contiguous(memory_format=memory_format) for part in whole.unflatten(0, (2, 6)).split(2, 1)
+    ]
+    around = [edges(part, 2, config) for part in parts]
+    ring = padding == "circular"
+    shifted = [
+        temporal_shift(
+            part,
+            2,
+            config,
+            before=around[index - 1][1] if ring or index > 0 else None,
+            after=around[(index + 1) % 3][0] if ring or index < 2 else None,
+        )
+        for index, part in enumerate(parts)
+    ]
+    assert all(part.is_contiguous(memory_format=memory_format) for part in shifted)
+    together = torch.cat([part.unflatten(0, (2, 2)) for part in shifted], dim=1).flatten(0, 1)
+    assert torch.equal(together, temporal_shift(whole, 6, config))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("frames", "chunk"), [(2, 1), (7, 1), (7, 3), (16, 4), (16, 16), (17, 16), (40, 2)])
+def test_chunks_are_the_whole_pass(padding: Padding, frames: int, chunk: int) -> None:
+    unet, latents, text = video_unet(padding), noise(2, frames), texts(2)
+    expected = denoise(unet, latents, STEP, text)
+    assert_same(denoise(unet, latents, STEP, text, frame_chunk=chunk), expected)
+    with frames_independent(unet):  # nothing to wait for
+        alone = denoise(unet, latents, STEP, text)
+        assert_same(denoise(unet, latents, STEP, text, frame_chunk=chunk), alone)
+    assert (alone - expected).abs().max() > 1e-3
+    assert_same(denoise(unet, latents, STEP, text), expected)  # and a call after it is as before
+
+
+def family_unet(name: str) -> UNet2DConditionModel:
+    """Of a family's blocks, narrow."""
+    config = unet_config(FAMILIES[name])
+    widths = (8, 8, 16, 16)[: len(config["block_out_channels"])]
+    narrow = {"block_out_channels": widths, "attention_head_dim": 2, "norm_num_groups": 4}
+    narrow["cross_attention_dim"] = TEXT_WIDTH
+    if name == "sdxl":
+        narrow["addition_time_embed_dim"], narrow["projection_class_embeddings_input_dim"] = 4, TEXT_WIDTH + 6 * 4
+    torch.manual_seed(0)
+    return UNet2DConditionModel(**{**config, **narrow}).double().eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padding", ["zeros", "circular"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chunks_are_the_whole_pass_of_every_family(family: str, padding: Padding) -> None:
+    unet = install(family_unet(family), ShiftConfig(padding=padding))
+    pooled, sizes = torch.randn(1, TEXT_WIDTH, dtype=torch.float64), torch.tensor([[8.0, 8, 0, 0, 8, 8]])
+    text = TextCondition(texts(1).tokens, pooled, sizes)
+    for shared in (False, True):  # one text a frame, one a video
+        if shared:
+            share_text(unet)
+        latents = noise(1, 5)
+        expected = denoise(unet, latents, STEP, text)
+        assert_same(denoise(unet, latents, STEP, text, frame_chunk=2), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("padding", "most"), [("zeros", 1), ("replicate", 1), ("circular", 2)])
+def test_chunks_under_way_do_not_grow_with_the_frames(padding: Padding, most: int) -> None:
+    unet = video_unet(padding)
+    layers = sum(isinstance(module, ShiftedGroupNorm) for module in unet.modules())
+    calls = Counter[str]()
+
+    def begin(*_: object) -> None:
+        calls["now"] += 1
+        calls["most"] = max(calls["most"], calls["now"])
+
+    def end(*_: object) -> None:
+        calls["now"] -= 1
+
+    unet.register_forward_pre_hook(begin)
+    unet.register_forward_hook(end)
+    for frames in (3 * layers, 6 * layers):
+        calls.clear()
+        denoise(unet, noise(1, frames), STEP, texts(1), frame_chunk=1)
+        assert calls == {"now": 0, "most": most * layers + 1}
+
+
+class MishapError(Exception):
+    pass
+
+
+@torch.no_grad()
+def test_a_failure_in_one_chunk_ends_them_all_and_leaves_the_unet_as_it_was() -> None:
+    unet, latents, text = video_unet(), noise(1, 9), texts(1)
+    expected = denoise(unet, latents, STEP, text)
+    alive = weakref.WeakSet[torch.Tensor]()
+    calls = 0
+
+    def fail(_module: object, _args: object, output: torch.Tensor) -> None:
+        nonlocal calls
+        alive.add(output)
+        calls += 1
+        if calls == 5:
+            raise MishapError
+
+    hook = unet.conv_in.register_forward_hook(fail)  # whose output is a skip connection
+    with pytest.raises(MishapError) as caught:
+        denoise(unet, latents, STEP, text, frame_chunk=1)
+    assert calls == 5 and len(alive) == 1  # which the traceback holds
+    del caught
+    hook.remove()
+    context = frame_context(unet)
+    assert context is not None and context.exchange is None
+    with pytest.raises(RuntimeError, match="outside a call"):
+        _ = context.num_frames
+    assert_same(denoise(unet, latents, STEP, text, frame_chunk=2), expected)
+
+
+@torch.no_grad()
+def test_autocast_and_inference_mode_reach_every_chunk() -> None:
+    unet, latents, text = video_unet().float(), noise(1, 20).float(), TextCondition(texts(1).tokens.float())
+    dtypes = set()
+    unet.mid_block.resnets[0].conv1.register_forward_hook(
+        lambda module, args, output: dtypes.add((output.dtype, output.is_inference()))
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        expected = denoise(unet, latents, STEP, text)
+        chunked = denoise(unet, latents, STEP, text, frame_chunk=4)
+    assert dtypes == {(torch.bfloat16, True)}
+    torch.testing.assert_close(chunked, expected, rtol=0, atol=0.02)
+
+
+def test_calls_in_other_threads_and_between_chunks_do_not_meet() -> None:
+    unet, text = video_unet(), texts(1)
+    clips = [noise(1, frames) for frames in (5, 9, 12, 14)]
+
+    @torch.no_grad()
+    def make(clip: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
+        return denoise(unet, clip, STEP, text, frame_chunk=chunk)
+
+    expected = [make(clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        for chunk in (1, 3):
+            for made, wanted in zip(pool.map(partial(make, chunk=chunk), clips), expected, strict=True):
+                assert_same(made, wanted)
+
+
+BAD_CHUNKS = [
+    (0, "frame_chunk must be a whole number from 1 to the video's 4 frames, not 0"),
+    (-2, "frame_chunk must be a whole number from 1 to the video's 4 frames, not -2"),
+    (5, "frame_chunk must be a whole number from 1 to the video's 4 frames, not 5"),
+    (1.5, "frame_chunk must be a whole number from 1 to the video's 4 frames, not 1.5"),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("chunk", "message"), BAD_CHUNKS)
+def test_chunks_that_are_refused(chunk: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        denoise(video_unet(), noise(1, 4), STEP, texts(1), frame_chunk=chunk)
+
+
+def test_unets_that_have_to_see_all_frames_at_once() -> None:
+    def refused(unet: torch.nn.Module, reason: str) -> None:
+        with pytest.raises(ValueError, match=reason):
+            denoise(unet, noise(1, 4), STEP, texts(1), frame_chunk=2)
+        assert default_frame_chunk(unet, 1000) == 1000
+
+    refused(video_unet(), "chunks are for sampling")
+    with torch.no_grad():
+        unet = video_unet()
+        install_attention(unet, TemporalAttention.for_unet(unet))
+        refused(unet, "temporal attention looks at all frames at once")
+        refused(torch.compile(video_unet(), backend="eager"), "compiled U-Net")
+        unet = video_unet()
+        unet.forward = torch.compile(unet.forward, backend="eager")
+        refused(unet, "compiled U-Net")
+        unet = video_unet()
+        unet.mid_block.compile(backend="eager")
+        refused(unet, "compiled U-Net")
+        unet = video_unet()
+        unet.compile_repeated_blocks(backend="eager")  # transformer blocks alone
+        assert [default_frame_chunk(unet, frames) for frames in (1, 64, 65, 1000)] == [1, 64, 8, 8]
+        latents, text = noise(1, 4), texts(1)
+        assert_same(denoise(unet, latents, STEP, text, frame_chunk=2), denoise(unet, latents, STEP, text))
+
+
+@pytest.fixture(scope="module")
+def pipeline(model: Path) -> LatentShiftPipeline:
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def make(pipeline: LatentShiftPipeline, **options: object) -> torch.Tensor:
+    """Latents of two prompts' videos; DDPM and others draw noise in every step."""
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    defaults = {"num_frames": 7, "num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "latent"}
+    return pipeline(["red star", "star"], generator=generators, **{**defaults, **options}).frames
+
+
+def assert_same_video(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    assert expected.std() > 0.1
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)  # float32, over the steps of a sampler
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_video_in_chunks_is_the_video(pipeline: LatentShiftPipeline, sampler: str) -> None:
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    assert_same_video(make(pipeline, frame_chunk=3), make(pipeline))
+
+
+@pytest.mark.parametrize(
+    ("chunk", "settings"), [(2, {"guidance_scale": 1.0}), (4, {"negative_prompt": "black"}), (1, {"num_frames": 2})]
+)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_a_video_in_chunks_is_the_video_whatever_the_settings(
+    pipeline: LatentShiftPipeline, padding: Padding, chunk: int, settings: dict[str, object]
+) -> None:
+    pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)
+    pipeline.set_shift({"padding": padding})
+    for share in (0.0, 2.0):  # noise that frames share
+        pipeline.set_noise_share(share)
+        assert_same_video(make(pipeline, frame_chunk=chunk, **settings), make(pipeline, **settings))
+    pipeline.set_noise_share(0.0)
+    pipeline.set_shift({})
+
+
+def test_decoding_goes_in_the_same_chunks(pipeline: LatentShiftPipeline) -> None:
+    sizes = []
+    hook = pipeline.vae.decoder.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
+    whole = make(pipeline, output_type="pt")
+    chunked = make(pipeline, output_type="pt", frame_chunk=3)
+    hook.remove()
+    assert sizes == [7, 7, 3, 3, 1, 3, 3, 1]
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-4)
+
+
+def test_a_long_video_goes_in_chunks_by_itself(pipeline: LatentShiftPipeline) -> None:
+    frames = []
+    hook = pipeline.unet.conv_in.register_forward_hook(lambda module, args, output: frames.append(len(output)))
+    make(pipeline, num_frames=67, num_inference_steps=2)
+    hook.remove()
+    guided = 2
+    assert max(frames) == 8 * guided and sum(frames) == 2 * 67 * 2 * guided
+
+
+def test_the_command_line_takes_a_chunk(cli, model: Path) -> None:
+    words = ("generate", "red star", "--model", model, "--steps", 2, "--frames", 5, "--seed", 1)
+    assert cli(*words, "-o", "whole.webp")[0] == cli(*words, "--frame-chunk", 2, "-o", "chunks.webp")[0] == 0
+    whole, chunks = (read_video(Path(name))[0].astype(int) for name in ("whole.webp", "chunks.webp"))
+    assert np.ptp(whole) > 0 and np.abs(chunks - whole).max() <= 1  # a rounding at the edge of a level
