@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latentshift.evaluation.estimates import wilson_interval
 from latentshift.evaluation.report.html_page import to_html
 from latentshift.evaluation.report.markdown import to_markdown
 from latentshift.evaluation.report.media import MediaBudget
@@ -26,6 +27,7 @@ from latentshift.study.report_document import report_document
 from latentshift.study.settings import StudySettings
 from latentshift.study.store import Store
 from latentshift.video import write_video
+from report_results import metric, write_result
 
 PROMPTS = ["a red star", "a blue dot", "a ring"]
 
@@ -108,6 +110,34 @@ def test_a_report_has_the_share_its_interval_and_the_papers_row(tmp_path: Path) 
     values = json.loads(report.to_json())
     assert values["majority"][0]["share"] == 1 and values["paper"]["rows"][0]["values"]["Quality"]["value"] == 56.4
     assert set(values["votes"]["all"][0]) >= {"first_votes", "raters"}
+
+
+def test_a_study_stands_in_the_papers_table_beside_other_results(cli: Any, tmp_path: Path) -> None:
+    answered(tmp_path / "study", ["A", "B"], prefer("A", "B", "broken"))
+    other = StudySettings().questions[:1]
+    answered(tmp_path / "second", ["<b>", "C"], prefer("C", "<b>", "broken"), questions=other)
+    for name in ("study", "second"):
+        assert cli("study", "result", tmp_path / name)[0] == 0
+    write_result(tmp_path / "msrvtt", "ours", (metric("FID", 20.0),))
+    results = [tmp_path / "study/result", tmp_path / "msrvtt", tmp_path / "second/result"]
+    assert cli("evaluate", "report", *results, "-o", "report") == (0, "report/report.html\n", "")
+    table = Path("report/tables/table-3.csv").read_text()
+    rows = {row["Comparison"]: row for row in csv.DictReader(table.splitlines())}
+    assert list(rows) == ["A over B", "<b> over C", "Latent-VDM over CogVideo", "Latent-Shift over CogVideo"]
+    assert rows["A over B"]["quality (%)"] == "100.0" and rows["A over B"]["Decided"] == "3, 3"
+    assert float(rows["A over B"]["quality (%) low"]) == pytest.approx(100 * wilson_interval(3, 3)[0])
+    assert rows["<b> over C"]["quality (%)"] == "0.0" and rows["<b> over C"]["faithfulness (%)"] == "–"
+    assert rows["Latent-Shift over CogVideo"]["Source"].startswith("cited: An et al.")
+    assert Path("report/tables/table-1.csv").exists() and "<b> over" not in Path("report/report.html").read_text()
+    assert "do not tell which is preferred: quality, A over B" in Path("report/report.md").read_text()
+    assert cli("evaluate", "report", results[0], "-o", "alone")[0] == 0  # a study is enough
+    assert "<h2" in Path("alone/report.html").read_text()
+    assert "is given twice" in cli("evaluate", "report", results[0], results[0], "-o", "twice")[2]
+    report = json.loads((results[0] / "report.json").read_text())
+    for change, said in (({"format": None}, "run `latentshift study result` again"), ({"majority": [1]}, "no study's")):
+        (results[0] / "report.json").write_text(json.dumps(report | change))
+        code, _, complaint = cli("evaluate", "report", *results, "-o", "bad")
+        assert code == 1 and said in complaint and complaint.count("\n") == 1
 
 
 def test_a_report_says_what_its_numbers_must_be_read_with(tmp_path: Path) -> None:

@@ -57,17 +57,17 @@ def _pool_distances(of_models: Sequence[Sequence[Mapping[str, Any]]]) -> dict[st
     by_name = [{each["name"].partition(" (")[0]: each for each in distances} for distances in of_models]
     pooled = {}
     for name, first in by_name[0].items():
-        found = [each[name] for each in by_name if name in each]
-        if len(found) < len(by_name):
+        of_name = [each[name] for each in by_name if name in each]
+        if len(of_name) < len(by_name):
             continue
-        values = [each["value"] for each in found]
+        values = [each["value"] for each in of_name]
         kept = ("n_reference", "extractor", "extractor_sha256")
         pooled[name] = {
             "value": statistics.fmean(values),
             "interval": first["interval"] if len(values) == 1 else repeats_interval(values),
-            "n": min(each["n"] for each in found),
+            "n": min(each["n"] for each in of_name),
             "models": len(values),
             **{key: first[key] for key in kept},
-            "warnings": list(dict.fromkeys(warning for each in found for warning in each["warnings"])),
+            "warnings": list(dict.fromkeys(warning for each in of_name for warning in each["warnings"])),
         }
     return pooled

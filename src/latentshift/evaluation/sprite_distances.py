@@ -70,10 +70,10 @@ def summarize_distances(
         ValueError: if a file of the readings is damaged.
     """
     generated = Readings(videos, count, prefix=True)
-    found = summarize(generated, list(infos), Readings(true_clips, count, prefix=True), seed=seed)
+    summary = summarize(generated, list(infos), Readings(true_clips, count, prefix=True), seed=seed)
     metrics = [
         each.model_copy(update={"name": f"{each.name} ({part.name})"})
-        for each in found.metrics
+        for each in summary.metrics
         if each.n_reference is not None
     ]
-    return replace(found, metrics=metrics, notes=[f"{part.name}: {each}" for each in found.notes])
+    return replace(summary, metrics=metrics, notes=[f"{part.name}: {each}" for each in summary.notes])

@@ -101,16 +101,16 @@ def load_readings(folder: Path, part: Part, count: int, size: int) -> list[Readi
         ValueError: if one is missing, of another prompt or was not read, or a file is damaged.
     """
     items = plan_of(part, count, size)
-    readings = Readings(folder, count, prefix=True)
-    found = []
+    kept = Readings(folder, count, prefix=True)
+    readings = []
     for index, item in enumerate(items):
-        reading = readings.reading(index) if readings.done[index] else None
+        reading = kept.reading(index) if kept.done[index] else None
         if reading is None or set(reading.words) != set(READ_FIELDS):
             raise ValueError(f"{folder} has no reading of video {index}: run the same command again")
         if (reading.prompt, reading.seed) != (item.prompt, item.seed):
             raise ValueError(f"{folder}: video {index} is of another prompt; choose another output folder")
-        found.append(reading)
-    return found
+        readings.append(reading)
+    return readings
 
 
 def score_part(part: Part, size: int, readings: Sequence[Reading]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from latentshift import __version__
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3
+from latentshift.evaluation.report.user_study import FORMAT
 from latentshift.study.records import Answer
 from latentshift.study.result import (
     CheckResult,
@@ -62,6 +63,7 @@ class StudyReport:
     def to_json(self) -> str:
         """Indented, with the version of this package, and the paper's table marked as cited."""
         values: dict[str, Any] = {
+            "format": FORMAT,
             "latentshift": __version__,
             "systems": self.systems,
             "settings": asdict(self.settings),

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from latentshift.evaluation.report import user_study
 from latentshift.evaluation.report.document import Block, Document, Facts, Heading, Paragraph, Warnings
-from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.study.report import StudyReport
-from latentshift.study.result import PairResult, VoteShare
-
-_RIVAL = "CogVideo"  # of all rows of the paper's table
+from latentshift.study.result import VoteShare
 
 
 def report_document(report: StudyReport) -> Document:
@@ -25,7 +22,7 @@ def report_document(report: StudyReport) -> Document:
             *((Warnings(tuple(report.notes)),) if report.notes else ()),
             Heading("Share by majority"),
             share_table(report),
-            *_plots(report),
+            *user_study.share_plots([_shares(report)]),
             Heading("Agreement"),
             _agreement(report),
             Heading("Single votes"),
@@ -42,45 +39,15 @@ def report_document(report: StudyReport) -> Document:
 
 def share_table(report: StudyReport) -> Table:
     """Table 3 of the paper: a row for each pair of systems, a column for each question, and the paper's rows."""
-    questions = [question.name for question in report.settings.questions]
-    row_of = {(row.first, row.second, row.question): row for row in report.majority}
-    rows = []
-    for one, two in dict.fromkeys((row.first, row.second) for row in report.majority):
-        of_pair = [row_of.get((one, two, question)) for question in questions]
-        decided = ", ".join("–" if row is None else f"{row.first_wins + row.second_wins:,}" for row in of_pair)
-        rows.append((Cell(f"{one} over {two}"), *map(_share, of_pair), Cell(decided), Cell("this study")))
-    for cited in TABLE_3.rows:
-        values = [_cited(cited, question) for question in questions]
-        cells = [Cell() if value is None else number_cell(value.value, unit="%") for value in values]
-        rows.append((Cell(f"{cited.method} over {_RIVAL}"), *cells, Cell("–"), Cell(f"cited: {PAPER}")))
-    return Table(
-        "share-by-majority",
-        "Share of comparisons that the first system won by majority",
-        ("Comparison", *(f"{question} (%)" for question in questions), "Decided", "Source"),
-        tuple(rows),
-        (
-            f"A comparison is decided where more than half of its {report.settings.raters_each} raters chose one "
-            "system, for each question on its own.",
-            "Intervals are Wilson's of 95 %, over decided comparisons.",
-            *TABLE_3.notes,
-            "Other videos, prompts and raters than here; no interval is published.",
-        ),
+    return user_study.share_table(
+        [_shares(report)], "share-by-majority", "Share of comparisons that the first system won by majority"
     )
 
 
-def _plots(report: StudyReport) -> Iterator[Plot]:
-    for number, question in enumerate(report.settings.questions, 1):
-        own = [row for row in report.majority if row.question == question.name]
-        rows = [
-            PlotRow(f"{row.first} over {row.second}", 100 * row.share, _percent_interval(row))
-            for row in own
-            if row.share is not None
-        ]
-        cited = [(row, value) for row in TABLE_3.rows if (value := _cited(row, question.name)) is not None]
-        rows += [PlotRow(f"{row.method} over {_RIVAL}", value.value, kind="cited") for row, value in cited]
-        if rows:
-            grey = " (grey: cited)" if cited else ""
-            yield Plot(f"share-{number}", f"{question.name}{grey}", tuple(rows), "%", bars=False, end=100)
+def _shares(report: StudyReport) -> user_study.StudyShares:
+    settings = report.settings
+    names = tuple(question.name for question in settings.questions)
+    return user_study.StudyShares("this study", names, settings.raters_each, report.majority)
 
 
 def _agreement(report: StudyReport) -> Table:
@@ -209,16 +176,6 @@ def _settings(report: StudyReport) -> Facts:
     )
 
 
-def _share(row: PairResult | None) -> Cell:
-    if row is None or row.share is None:
-        return Cell()
-    return number_cell(100 * row.share, _percent_interval(row), "%")
-
-
-def _percent_interval(row: PairResult) -> tuple[float, float] | None:
-    return None if row.interval is None else (100 * row.interval[0], 100 * row.interval[1])
-
-
 def _vote_share(row: VoteShare | None) -> Cell:
     return number_cell(None if row is None or row.share is None else 100 * row.share, unit="%")
 
@@ -229,9 +186,3 @@ def _count(count: int) -> Cell:
 
 def _coefficient(value: float | None) -> Cell:
     return Cell() if value is None else Cell(f"{value:.2f}", value)
-
-
-def _cited(row: CitedRow, question: str) -> Cited | None:
-    """The paper's share for a question of this name, in %."""
-    names = [column.name for column in TABLE_3.columns if question in column.metrics]
-    return row.values[names[0]] if names else None

@@ -120,11 +120,11 @@ def share_of(ladder: Ladder, system: str, part: str, score: str) -> Number:
 
 def distance_of(ladder: Ladder, system: str, part: str, name: str) -> Number | None:
     """A distance to true clips, a mean over seeds; None if there are too few videos for one."""
-    found = _rung(ladder, system)["scores"][part].get("distances", {}).get(name)
-    if found is None:
+    distance = _rung(ladder, system)["scores"][part].get("distances", {}).get(name)
+    if distance is None:
         return None
-    bounds = found["interval"] and (max(found["interval"][0], 0.0), found["interval"][1])
-    return Number(label_of(system, part), found["value"], bounds, found["n"])
+    bounds = distance["interval"] and (max(distance["interval"][0], 0.0), distance["interval"][1])
+    return Number(label_of(system, part), distance["value"], bounds, distance["n"])
 
 
 def seconds_of(seconds: Seconds, system: str, what: str) -> Number:

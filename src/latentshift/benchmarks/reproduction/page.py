@@ -202,16 +202,16 @@ def _method_table(result: Mapping[str, Any]) -> Table:
 def _method_notes(result: Mapping[str, Any]) -> tuple[str, ...]:
     size, seeds = result["size"], len(result["ladder"]["seeds"])
     over = "a bootstrap over videos" if seeds == 1 else f"Student's over {seeds} training seeds, of their mean"
-    found = [rung["scores"]["seen"].get("distances", {}) for rung in result["ladder"]["rungs"]]
+    of_rungs = [rung["scores"]["seen"].get("distances", {}) for rung in result["ladder"]["rungs"]]
     known = {
         f"{each['extractor']}, SHA-256 {each['extractor_sha256']}"
-        for distances in found
+        for distances in of_rungs
         for name, each in distances.items()
         if name in _DISTANCES
     }
     warnings = dict.fromkeys(
         f"{name}: {warning}"
-        for distances in found
+        for distances in of_rungs
         for name, each in distances.items()
         if name in _DISTANCES
         for warning in each["warnings"]

@@ -11,7 +11,9 @@ from latentshift.files import check_writable
 
 
 def report(
-    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="Folders of results, each with a report.json."),
+    folders: list[Path] = typer.Argument(
+        ..., metavar="FOLDER...", help="Folders of results, each with a report.json; that of study result too."
+    ),
     output: Path = typer.Option(
         Path("outputs/report"), "--output", "-o", help="Folder for report.md, report.html, tables/ and plots/."
     ),

@@ -83,12 +83,9 @@ def load_results(folders: Sequence[Path]) -> list[Result]:
     """Read the reports of folders.
 
     Raises:
-        ValueError: for a folder that holds none, or that is given twice.
+        ValueError: for a folder that holds none.
     """
     reports = [read_report(folder) for folder in folders]
-    repeated = [folder for folder, times in Counter(each.resolve() for each in folders).items() if times > 1]
-    if repeated:
-        raise ValueError(f"the folder {repeated[0]} is given twice: each result stands once in a report")
     names = Counter(report.system.name for report in reports)
     labels = [
         report.system.name if names[report.system.name] == 1 else f"{report.system.name} ({folder})"
@@ -98,6 +95,17 @@ def load_results(folders: Sequence[Path]) -> list[Result]:
         Result(folder, report, label, f"settings-{number}")
         for number, (folder, report, label) in enumerate(zip(folders, reports, labels, strict=True), 1)
     ]
+
+
+def check_different(folders: Sequence[Path]) -> None:
+    """Refuse a folder that is given twice.
+
+    Raises:
+        ValueError: for the first one.
+    """
+    repeated = [folder for folder, times in Counter(each.resolve() for each in folders).items() if times > 1]
+    if repeated:
+        raise ValueError(f"the folder {repeated[0]} is given twice: each result stands once in a report")
 
 
 def _text(value: Any) -> str:

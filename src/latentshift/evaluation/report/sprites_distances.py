@@ -31,13 +31,13 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
     yield from _warnings(metrics)
     rows = []
     for part in parts:
-        found = {name: result.report.metric(f"{name} ({part.part.name})") for name in names}
-        if any(found.values()):
+        metric_of = {name: result.report.metric(f"{name} ({part.part.name})") for name in names}
+        if any(metric_of.values()):
             cells = [
                 Cell() if each is None else number_cell(each.value, each.interval, anchor=result.anchor)
-                for each in found.values()
+                for each in metric_of.values()
             ]
-            n = next(each.n for each in found.values() if each is not None)
+            n = next(each.n for each in metric_of.values() if each is not None)
             rows.append((Cell(part_title(part)), *cells, Cell(f"{n:,}", n)))
     columns = ("Videos", *(f"{name}{ARROWS['lower']}" for name in names), "N")
     notes = (
