@@ -8,6 +8,7 @@ from latentshift.renamed import install_finder, old_name
 
 if TYPE_CHECKING:
     from latentshift.frame_context import default_frames, frames_independent
+    from latentshift.image_pipelines import VideoPipeline, VideoPipelineOutput, video
     from latentshift.model_paths import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
     from latentshift.settings import ShiftConfig
@@ -22,6 +23,8 @@ _HOMES = {
     "LatentShiftPipeline": "latentshift.pipeline",
     "LatentShiftPipelineOutput": "latentshift.pipeline",
     "ShiftConfig": "latentshift.settings",
+    "VideoPipeline": "latentshift.image_pipelines",
+    "VideoPipelineOutput": "latentshift.image_pipelines",
     "bundled_model": "latentshift.model_paths",
     "default_frames": "latentshift.frame_context",
     "frames_independent": "latentshift.frame_context",
@@ -33,18 +36,23 @@ __all__ = [
     "LatentShiftPipeline",
     "LatentShiftPipelineOutput",
     "ShiftConfig",
+    "VideoPipeline",
+    "VideoPipelineOutput",
     "bundled_model",
     "default_frames",
     "frames_independent",
     "install",
     "remove",
     "temporal_shift",
+    "video",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        return old_name(__name__, name)
     from importlib import import_module
 
+    if name == "video":  # the package can be called
+        return import_module("latentshift.video")
+    if name not in _HOMES:
+        return old_name(__name__, name)
     return getattr(import_module(_HOMES[name]), name)

@@ -33,6 +33,7 @@ class _ThreadState:
         self.num_frames: int | None = None  # outside a call
         self.frames_independent = False
         self.default_num_frames = 1
+        self.default_num_videos = 1
         self.residual: Tensor | None = None
         self.exchange: Exchange | None = None
 
@@ -193,25 +194,33 @@ def unregister(unet: nn.Module, name: str) -> None:
 
 
 @contextmanager
-def default_frames(unet: nn.Module, num_frames: int) -> Iterator[None]:
+def default_frames(unet: nn.Module, num_frames: int, num_videos: int = 1) -> Iterator[None]:
     """Set the frame count of calls without ``num_frames``, inside the block and in this thread.
 
     This is what lets code that knows nothing of video, a stock image pipeline say, make one: ask it for
-    ``num_images_per_prompt=num_frames``.
+    ``num_images_per_prompt=num_frames``. :func:`latentshift.video` does all that.
+
+    Args:
+        unet: with the shift installed.
+        num_frames: F ≥ 1.
+        num_videos: B ≥ 1 that are made together. A call whose batch is not a multiple of B·F raises a ValueError, for
+            guidance and the like only multiply what is made.
 
     Raises:
-        ValueError: if no temporal module is installed, or the count is no whole number of 1 or more.
+        ValueError: if no temporal module is installed, or a count is no whole number of 1 or more.
     """
     context = frame_context(unet)
     if context is None:
         raise ValueError("the temporal shift is not installed on this U-Net")
-    _check_count(num_frames)
+    check_count(num_frames)
+    check_count(num_videos, "num_videos")
     thread = context._thread
-    before, thread.default_num_frames = thread.default_num_frames, num_frames
+    before = thread.default_num_frames, thread.default_num_videos
+    thread.default_num_frames, thread.default_num_videos = num_frames, num_videos
     try:
         yield
     finally:
-        thread.default_num_frames = before
+        thread.default_num_frames, thread.default_num_videos = before
 
 
 @contextmanager
@@ -288,8 +297,11 @@ def _begin_call(
     context = cast(FrameContext, frame_context(unet))
     num_frames = kwargs.pop("num_frames", None)
     if num_frames is not None:
-        _check_count(num_frames)
+        check_count(num_frames)
     thread = context._thread
+    if num_frames is None:
+        sample = args[0] if args else kwargs["sample"]
+        _check_batch(sample.shape[0], thread.default_num_frames, thread.default_num_videos)
     thread.num_frames = thread.default_num_frames if num_frames is None else num_frames
     if not torch.compiler.is_compiling() and torch.is_grad_enabled():
         # Here and not in `register`, for checkpointing may be switched on at any time.
@@ -299,9 +311,19 @@ def _begin_call(
     return args, kwargs
 
 
-def _check_count(num_frames: Any) -> None:
-    if not isinstance(num_frames, int) or num_frames < 1:
-        raise ValueError(f"num_frames must be a whole number of 1 or more, not {num_frames!r}")
+def check_count(count: Any, name: str = "num_frames") -> None:
+    """Raise a ValueError unless a number of frames, or of what ``name`` says, is a whole number of 1 or more."""
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more, not {count!r}")
+
+
+def _check_batch(batch: int, num_frames: int, num_videos: int) -> None:
+    if batch % (num_frames * num_videos) != 0:
+        made = f"{num_videos} videos of {num_frames} frames are" if num_videos > 1 else f"a video of {num_frames} is"
+        raise ValueError(
+            f"the U-Net was called with a batch of {batch} frames while {made} made: the batch must hold all frames of "
+            "all videos, once or several times"
+        )
 
 
 def _end_call(unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:

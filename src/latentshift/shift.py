@@ -155,6 +155,11 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
             raise ValueError(f"cannot shift {name}.norm1: it is a {type(norm).__name__}, not a GroupNorm")
         if norm.num_channels < config.fold:
             raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
+        if hasattr(norm, "_hf_hook"):  # which moves the weights of this very layer
+            raise ValueError(
+                f"cannot shift {name}: its layers are offloaded one by one; install the shift first, or call "
+                "remove_all_hooks() of the pipeline, and enable_sequential_cpu_offload() after"
+            )
     context = register(unet, _NAME, config)
     for block in blocks.values():
         block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), context, config)

@@ -5,7 +5,15 @@ plays in browsers), .gif, .webp (lossless), .png (a single frame), and no suffix
 
 Knows nothing of models, tensors on devices, prompts or the data sets. PyAV, Pillow and torch are imported only where
 they are used.
+
+The module can also be called: ``latentshift.video(pipe, num_frames=16)`` is
+:func:`latentshift.image_pipelines.video`.
 """
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 from latentshift.video.metadata import DEFAULT_FPS
 from latentshift.video.pixels import as_clip, to_uint8, to_unit
@@ -22,3 +30,12 @@ __all__ = [
     "to_unit",
     "write_video",
 ]
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return import_module("latentshift.image_pipelines").video(*args, **kwargs)
+
+
+# The package and the function have one name, and a package is what ``latentshift.video`` is once any of it is imported.
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,120 @@
+"""Whether the parts of an image pipeline can make a video together, and the shift's settings that they come with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from latentshift.frame_context import frame_context, uncompiled
+from latentshift.settings import ShiftConfig
+from latentshift.shift import install, shift_of
+
+
+def check_pipeline(pipe: Any) -> None:
+    """Refuse what is no image pipeline with a U-Net, or has a ControlNet or adapter of another base.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    kind = type(pipe).__name__
+    if not callable(pipe) or not hasattr(pipe, "components"):
+        raise ValueError(f"latentshift.video takes an image pipeline of diffusers, not a {kind}")
+    if kind == "LatentShiftPipeline":
+        raise ValueError("a LatentShiftPipeline makes videos by itself: call it")
+    if getattr(pipe, "transformer", None) is not None:
+        raise ValueError(
+            f"{kind} has a transformer, and the temporal shift is for U-Nets (SD 1.x, SD 2.x, SDXL, LDM): take a "
+            "pipeline of one of these, or a video model"
+        )
+    unet = getattr(pipe, "unet", None)
+    if unet is None:
+        raise ValueError(f"{kind} has no U-Net, and the temporal shift is for U-Nets (SD 1.x, SD 2.x, SDXL, LDM)")
+    check_conditions(pipe)
+    if share := saved_setting(pipe, "noise_share", 0.0):
+        raise ValueError(
+            f"this model was trained with noise that frames share (noise_share {share:g}), which image pipelines do "
+            "not make: use LatentShiftPipeline"
+        )
+
+
+def check_conditions(pipe: Any) -> None:
+    """Refuse a ControlNet or T2I-Adapter that was made for another U-Net than the pipeline's.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    ours: Any = uncompiled(pipe.unet).config
+    controlnet = getattr(pipe, "controlnet", None)
+    if controlnet is not None:
+        for net in getattr(uncompiled(controlnet), "nets", [uncompiled(controlnet)]):
+            for setting in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
+                found, expected = (_as_tuple(getattr(each, setting, None)) for each in (net.config, ours))
+                if hasattr(net.config, setting) and found != expected:
+                    raise ValueError(
+                        f"the ControlNet is of another base: its {setting} is {found} and the U-Net's {expected}"
+                    )
+    adapter = getattr(pipe, "adapter", None)
+    if adapter is not None:
+        for each in getattr(adapter, "adapters", [adapter]):
+            channels = tuple(each.config.channels)
+            if channels != tuple(ours.block_out_channels)[: len(channels)]:
+                raise ValueError(
+                    f"the T2I-Adapter is of another base: its channels are {channels} and the U-Net's "
+                    f"{tuple(ours.block_out_channels)}"
+                )
+
+
+def saved_setting(pipe: Any, name: str, default: Any) -> Any:
+    """A setting of the latentshift pipeline that an image pipeline's parts come from.
+
+    ``from_pipe`` keeps it in the configuration, with an underscore; ``from_pretrained`` of an image pipeline's class
+    drops it, and it is then read from the folder.
+    """
+    config = dict(pipe.config)
+    for key in (name, f"_{name}"):
+        if key in config:
+            return config[key]
+    source = config.get("_name_or_path")
+    index = Path(source) / "model_index.json" if source else None
+    if index is not None and index.is_file():
+        return json.loads(index.read_text(encoding="utf-8")).get(name, default)
+    return default
+
+
+def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[nn.Module]) -> list[nn.Module]:
+    """Install the shift on the U-Net and on other modules, unless it is there.
+
+    Args:
+        pipe: the image pipeline.
+        shift: its settings; None: those of the U-Net's, or those that the model was saved with, or the paper's.
+        also: other modules of ResNet blocks, a ControlNet say.
+
+    Returns:
+        The modules on which it was installed here.
+
+    Raises:
+        ValueError: if it is installed with other settings, or can't be.
+    """
+    if shift is None:
+        shift = shift_of(pipe.unet)
+    if shift is None and frame_context(pipe.unet) is None:
+        saved = saved_setting(pipe, "shift", ShiftConfig().to_dict())
+        shift = None if saved is None else ShiftConfig.from_dict(saved)
+    installed: list[nn.Module] = []
+    for module in (pipe.unet, *also):
+        found = shift_of(module)
+        if shift is None or found == shift:
+            continue
+        if found is not None:
+            raise ValueError(f"the temporal shift is installed with other settings ({found}): remove it first")
+        install(module, shift)
+        installed.append(module)
+    return installed
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,55 @@
+"""What is asked of an image pipeline, classic or modular: which arguments it takes, and its pictures."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+# Guiders whose prediction is a sum of predictions; the others' depends on norms, of each frame by itself here.
+_LINEAR_GUIDERS = {
+    "AutoGuidance",
+    "ClassifierFreeGuidance",
+    "PerturbedAttentionGuidance",
+    "SkipLayerGuidance",
+    "SmoothedEnergyGuidance",
+}
+
+
+def is_modular(pipe: Any) -> bool:
+    """Whether it is made of blocks (``ModularPipeline``)."""
+    return hasattr(pipe, "blocks") and hasattr(pipe.blocks, "inputs")
+
+
+def accepted_arguments(pipe: Any) -> frozenset[str]:
+    """Names of a call's arguments."""
+    if is_modular(pipe):
+        return frozenset(each.name for each in pipe.blocks.inputs if each.name is not None)
+    return frozenset(inspect.signature(type(pipe).__call__).parameters) - {"self", "kwargs"}
+
+
+def make_pictures(pipe: Any, options: dict[str, Any], output_type: str) -> tuple[Any, list[bool] | None]:
+    """Call the pipeline.
+
+    Returns:
+        Its pictures, by ``output_type``, and for each whether the safety checker found something, or None.
+    """
+    if is_modular(pipe):
+        return pipe(**options, output_type=output_type, output="images"), None
+    made = pipe(**options, output_type=output_type, return_dict=True)
+    return made.images, getattr(made, "nsfw_content_detected", None)
+
+
+def check_guider(pipe: Any) -> None:
+    """Refuse a modular pipeline's guider that would treat each frame of a video by itself.
+
+    Raises:
+        ValueError: naming it.
+    """
+    guider = getattr(pipe, "guider", None)
+    if guider is None:
+        return
+    kind = type(guider).__name__
+    if kind not in _LINEAR_GUIDERS:
+        raise ValueError(f"{kind} is not for videos: it would act on each frame by itself; take ClassifierFreeGuidance")
+    if getattr(guider, "guidance_rescale", 0):
+        raise ValueError(f"guidance_rescale of {kind} is not for videos: it would rescale each frame by itself")

@@ -1,0 +1,425 @@
+"""``latentshift.video``: what holds whatever the image pipeline, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload, cpu_offload_with_hook
+from accelerate.hooks import remove_hook_from_module
+from diffusers import (
+    DDIMScheduler,
+    DiffusionPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+)
+from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from peft import LoraConfig
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+import latentshift
+from conftest import TEXT_WIDTH, TOKENS, tiny_unet
+from latentshift import LatentShiftPipeline, VideoPipeline
+from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.frame_context import default_frames, frame_context
+from latentshift.shift import shift_of
+from tiny_pipelines import SIDE, clip, mask, picture, tiny_adapter, tiny_controlnet, tiny_pipeline
+
+F = 3
+REPLICATE = {"padding": "replicate"}
+FEW = {"num_inference_steps": 2, "output_type": "np"}
+
+
+def seeds(*numbers: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+@pytest.fixture(scope="module")
+def text() -> VideoPipeline:
+    return latentshift.video(tiny_pipeline("StableDiffusionPipeline"), F)
+
+
+@pytest.fixture(scope="module")
+def image() -> VideoPipeline:
+    return latentshift.video(tiny_pipeline("StableDiffusionImg2ImgPipeline"), F)
+
+
+@pytest.fixture(scope="module")
+def control() -> VideoPipeline:
+    return latentshift.video(tiny_pipeline("StableDiffusionControlNetPipeline"), F)
+
+
+@pytest.mark.parametrize("base", ["ldm", "sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize("sampler", ["ddpm", "euler-a"])
+def test_videos_are_those_of_our_own_pipeline(base: str, sampler: str, request: pytest.FixtureRequest) -> None:
+    if base == "ldm":
+        stock = tiny_pipeline("LDMTextToImagePipeline")
+        stock.vqvae.register_to_config(scaling_factor=0.25)  # 1 / 0.25 is exact
+    else:
+        stock = DiffusionPipeline.from_pretrained(request.getfixturevalue(f"{base}_folder"))
+        stock.set_progress_bar_config(disable=True)
+    ours = LatentShiftPipeline.from_pipe(stock)
+    ours.set_progress_bar_config(disable=True)
+    ours.scheduler = make_sampler(sampler, ours.scheduler)
+    stock.scheduler = copy.deepcopy(ours.scheduler)
+    size = {"height": 64, "width": 64} if base == "ldm" else {}  # which takes every autoencoder for one of 8x
+    options = {**FEW, "guidance_scale": 5.0}
+    if base == "ldm" and sampler == "euler-a":
+        with pytest.raises(ValueError, match="does not scale its latents as EulerAncestralDiscreteScheduler"):
+            latentshift.video(stock, F)("red star", **size, **options)
+        return
+    for generator in (seeds(1, 2), seeds(1)[0]):
+        again = [each.clone_state() for each in generator] if isinstance(generator, list) else generator.clone_state()
+        wrapped = latentshift.video(stock, F)(["red star", "black"], generator=generator, **size, **options).frames
+        expected = ours(["red star", "black"], num_frames=F, generator=again, decode_chunk_size=1, **options).frames
+        # SDXL's second text encoder rounds a batch of prompts in another way than one prompt
+        np.testing.assert_allclose(wrapped, expected, rtol=0, atol=1e-5 if base == "sdxl" else 0)
+
+
+def test_each_video_is_the_one_made_alone_bit_for_bit(image: VideoPipeline) -> None:
+    clips = [clip(1, F), clip(2, F)]
+    both = image(["red star", "black"], image=clips, generator=seeds(1, 2), num_videos_per_prompt=1, **FEW).frames
+    for index, prompt in enumerate(("red star", "black")):
+        alone = image(prompt, image=clips[index], generator=seeds(index + 1), **FEW).frames
+        assert np.array_equal(alone[0], both[index])
+    four = image(["red star", "black"], image=clips, generator=seeds(1, 3, 2, 4), num_videos_per_prompt=2, **FEW).frames
+    assert np.array_equal(four[[0, 2]], both)
+
+
+def test_a_still_clip_gives_the_image_pipelines_picture() -> None:
+    pipe = tiny_pipeline("StableDiffusionControlNetPipeline")
+    condition, noise = picture(1), torch.randn(1, 4, 8, 8)
+    expected = pipe("red star", image=condition, latents=noise, **FEW).images
+    video = latentshift.video(pipe, F, shift=REPLICATE)
+    for given in (condition, [condition] * F):
+        made = video("red star", image=given, latents=noise.repeat(F, 1, 1, 1)[None], **FEW).frames
+        np.testing.assert_allclose(made[0], expected.repeat(F, axis=0), atol=5e-6, rtol=0)
+
+
+def test_pictures_are_taken_in_every_form(image: VideoPipeline) -> None:
+    pictures = clip(1, F)
+    arrays = np.stack([np.asarray(each, dtype=np.float32) / 255 for each in pictures])
+    tensors = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+
+    def made(value: Any, prompts: Any = "red star") -> np.ndarray:
+        count = 1 if isinstance(prompts, str) else len(prompts)
+        return image(prompts, image=value, generator=seeds(*range(count)), **FEW).frames
+
+    expected = made(pictures)
+    for form in (arrays, tensors, list(arrays), [tensors], tuple(pictures)):
+        np.testing.assert_allclose(made(form), expected, atol=2e-5, rtol=0)
+    for prompts in (["red star", "black"], ["red star"] * F):
+        clips = [[each] * F for each in clip(2, len(prompts))]
+        one_each = made([[each[0]] for each in clips], prompts)
+        assert np.array_equal(one_each, made(clips, prompts))
+        assert np.array_equal(made([pictures] * len(prompts), prompts)[0], expected[0])
+        if len(prompts) != F:
+            assert np.array_equal(one_each, made([each[0] for each in clips], prompts))
+            assert np.array_equal(made(pictures, prompts)[0], expected[0])
+
+
+def test_outputs(text: VideoPipeline) -> None:
+    def made(kind: str) -> Any:
+        return text(["red star", "black"], generator=seeds(1, 2), **{**FEW, "output_type": kind}).frames
+
+    pil, array, tensor, latents = (made(kind) for kind in ("pil", "np", "pt", "latent"))
+    assert [len(each) for each in pil] == [F, F] and pil[0][0].size == (SIDE, SIDE)
+    assert array.shape == (2, F, SIDE, SIDE, 3) and tensor.shape == (2, F, 3, SIDE, SIDE)
+    assert latents.shape == (2, F, 4, 8, 8)
+    assert np.array_equal(tensor.permute(0, 1, 3, 4, 2).numpy(), array)
+    plain = text("red star", generator=seeds(1), return_dict=False, **FEW)
+    assert np.array_equal(plain[0][0], array[0]) and plain[1] is None
+
+
+def test_embeddings_stand_for_prompts(text: VideoPipeline) -> None:
+    positive, negative = text.pipe.encode_prompt(["red star", "black"], "cpu", 1, True, ["black", "red"])
+    words = text(["red star", "black"], negative_prompt=["black", "red"], generator=seeds(1, 2), **FEW).frames
+    given = {"prompt_embeds": positive, "negative_prompt_embeds": negative, "generator": seeds(1, 2)}
+    assert np.array_equal(text(**given, **FEW).frames, words)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler(sampler: str, text: VideoPipeline) -> None:
+    before = text.pipe.scheduler
+    text.pipe.scheduler = make_sampler(sampler, before)
+    try:
+        both = text(["red star", "black"], generator=seeds(1, 2), videos_per_call=2, **FEW).frames
+        alone = text("black", generator=seeds(2), **FEW).frames
+    finally:
+        text.pipe.scheduler = before
+    np.testing.assert_allclose(both[1], alone[0], atol=2e-5, rtol=0)
+
+
+def test_the_autoencoder_takes_one_frame_at_a_time_unless_told_otherwise(text: VideoPipeline) -> None:
+    vae = text.pipe.vae
+    counts: list[int] = []
+    handle = vae.decoder.register_forward_hook(lambda module, inputs, output: counts.append(len(inputs[0])))
+    frames = [text("red star", generator=seeds(1), decode_frame_by_frame=each, **FEW).frames for each in (True, False)]
+    handle.remove()
+    assert counts == [1] * F + [F] and not vae.use_slicing
+    np.testing.assert_allclose(*frames, atol=1e-5)
+
+
+def test_controls_clips_and_shift_in_the_controlnet_if_asked() -> None:
+    pipe = tiny_pipeline("StableDiffusionControlNetPipeline")
+    alone = latentshift.video(pipe, F)
+    arguments = {"prompt": "red star", "image": clip(1, F), **FEW}
+    frame_by_frame = alone(**arguments, generator=seeds(1)).frames
+    assert shift_of(pipe.controlnet) is None
+    also = latentshift.video(pipe, F, also=[pipe.controlnet])
+    assert shift_of(pipe.controlnet) == shift_of(pipe.unet)
+    assert not np.allclose(also(**arguments, generator=seeds(1)).frames, frame_by_frame, atol=1e-3)
+    also.remove()
+    assert shift_of(pipe.controlnet) is None and shift_of(pipe.unet) is not None
+    alone.remove()
+    assert frame_context(pipe.unet) is None
+
+
+def test_a_flagged_frame_blackens_its_video(text: VideoPipeline) -> None:
+    class Flags(torch.nn.Module):
+        """Finds something in the second picture that it is ever shown, and blackens it as diffusers' checker does."""
+
+        dtype, device, seen = torch.float32, torch.device("cpu"), 0
+
+        def forward(self, clip_input: Any, images: Any) -> tuple[Any, list[bool]]:
+            found = [self.seen + index == 1 for index in range(len(images))]
+            self.seen += len(images)
+            for index, each in enumerate(found):
+                if each:
+                    images[index] = 0
+            return images, found
+
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    for kind in ("np", "pil", "pt"):
+        pipe.register_modules(safety_checker=Flags(), feature_extractor=CLIPImageProcessorPil())
+        made = latentshift.video(pipe, F)(["red star", "black"], generator=seeds(1, 2), **{**FEW, "output_type": kind})
+        assert made.nsfw_content_detected == [True, False]
+        first, second = (np.stack([np.asarray(frame) for frame in video]) for video in made.frames)
+        assert not first.any() and all(frame.any() for frame in second)
+
+
+def test_frame_counts_belong_to_calls_and_threads() -> None:
+    shared = tiny_pipeline("StableDiffusionPipeline")
+    pipes = [
+        type(shared)(
+            **{**shared.components, "scheduler": copy.deepcopy(shared.scheduler)}, requires_safety_checker=False
+        )
+        for _ in range(2)
+    ]
+    for each in pipes:
+        each.set_progress_bar_config(disable=True)
+    videos = [latentshift.video(each, count) for each, count in zip(pipes, (2, 5), strict=True)]
+
+    def run(index: int) -> list[np.ndarray]:
+        return [videos[index]("red star", generator=seeds(seed), **FEW).frames for seed in range(3)]
+
+    expected = [run(0), run(1)]
+    found: dict[int, list[np.ndarray]] = {}
+    threads = [threading.Thread(target=lambda index=index: found.update({index: run(index)})) for index in (0, 1)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    for index in (0, 1):
+        assert all(map(np.array_equal, found[index], expected[index]))
+    assert videos[0]("red star", num_frames=4, generator=seeds(1), **FEW).frames.shape[1] == 4
+    assert not shared.vae.use_slicing
+
+
+def test_a_batch_that_is_not_whole_videos_is_refused(text: VideoPipeline) -> None:
+    pipe = text.pipe
+    with default_frames(pipe.unet, 2, 2), pytest.raises(ValueError, match="batch of 2 frames while 2 videos of 2"):
+        pipe("red star", **FEW)
+    with default_frames(pipe.unet, 2, 2), pytest.raises(ValueError, match="batch of 6 frames"):
+        pipe("red star", num_images_per_prompt=3, **FEW)
+
+
+def test_another_pipeline_of_the_same_parts(text: VideoPipeline) -> None:
+    other = StableDiffusionImg2ImgPipeline.from_pipe(text.pipe)
+    other.set_progress_bar_config(disable=True)
+    made = latentshift.video(other, F)("red star", image=clip(1, F), generator=seeds(1), **FEW).frames
+    assert made.shape == (1, F, SIDE, SIDE, 3)
+    assert text("red star", generator=seeds(1), **FEW).frames.shape == made.shape
+
+
+def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any) -> None:
+    ours = LatentShiftPipeline.from_pretrained(sd1_folder, shift=REPLICATE, num_frames=F)
+    ours.save_pretrained(tmp_path / "model")
+    parts = {"controlnet": tiny_controlnet(ours.unet), "safety_checker": None, "feature_extractor": None}
+    from_pipe = StableDiffusionControlNetPipeline.from_pipe(ours, **parts)
+    from_folder = StableDiffusionControlNetPipeline.from_pretrained(tmp_path / "model", **parts)
+    frames = []
+    for pipe in (from_pipe, from_folder):
+        pipe.set_progress_bar_config(disable=True)
+        video = latentshift.video(pipe, F)
+        assert shift_of(pipe.unet).padding == "replicate"  # as it was trained
+        frames.append(video("red star", image=clip(1, F), generator=seeds(1), **FEW).frames)
+    np.testing.assert_allclose(*frames, atol=1e-5)
+    ours.set_noise_share(1.0)
+    ours.save_pretrained(tmp_path / "sharing")
+    for pipe in (
+        StableDiffusionControlNetPipeline.from_pipe(ours, **parts),
+        StableDiffusionControlNetPipeline.from_pretrained(tmp_path / "sharing", **parts),
+    ):
+        with pytest.raises(ValueError, match="noise that frames share"):
+            latentshift.video(pipe, F)
+
+
+def test_other_numbers_of_pictures_are_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:
+    two = ["red star", "black"]
+
+    def refused(video: VideoPipeline, prompts: Any, value: Any, words: str) -> None:
+        with pytest.raises(ValueError, match=words):
+            video(prompts, image=value, **FEW)
+
+    refused(image, "red star", clip(1, F - 1), "image has 2 pictures: give one, or a clip of 3$")
+    refused(control, "red star", clip(1, F + 1), "image has 4 pictures")
+    refused(image, two, clip(1, 6), "image has 6 pictures: give one, or a clip of 3; or that for each of 2 prompts")
+    refused(image, two, [clip(1, F), clip(2, 2)], "clip 1 of image has 2 pictures")
+    refused(image, two, [clip(1, F)] * 3, "image has 3 clips")
+    refused(image, ["red star"] * F, clip(1, F), "may be a clip or one for each")
+    refused(image, "red star", [], "empty")
+    refused(image, "red star", np.zeros((4, F, SIDE, SIDE, 3), np.float32), "image has 4 clips")
+
+
+def test_pictures_that_no_pipeline_should_be_given_are_refused(image: VideoPipeline) -> None:
+    ones = np.ones((SIDE, SIDE, 3), np.float32)
+    for value, words in (
+        (picture(1).convert("RGBA"), "alpha"),
+        (np.ones((SIDE, SIDE, 4), np.float32), "alpha"),
+        ([*clip(1, F - 1), picture(1, SIDE + 2)], "differ in size"),
+        ((255 * ones).astype(np.uint8), "divide them by 255"),
+        (255 * ones, "numbers from 255 to 255"),
+        (ones * np.nan, "not finite"),
+        ([*clip(1, F - 1), ones], "mixes"),
+        (ones[0], "shape"),
+        ("picture.png", "is a str"),
+        (Image.new("F", (SIDE, SIDE)), "mode F"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            image("red star", image=value, **FEW)
+    grey = picture(1).convert("L")
+    expected = image("red star", image=grey.convert("RGB"), generator=seeds(1), **FEW).frames
+    assert np.array_equal(image("red star", image=grey, generator=seeds(1), **FEW).frames, expected)
+
+
+def test_sizes_that_disagree_are_refused() -> None:
+    inpaint = latentshift.video(tiny_pipeline("StableDiffusionInpaintPipeline"), F)
+    with pytest.raises(ValueError, match="image is 20×20 pixels and mask_image 16×16"):
+        inpaint("red star", image=picture(1, 20), mask_image=mask(), **FEW)
+    with pytest.raises(ValueError, match="image is 16×16 pixels and height is 32"):
+        inpaint("red star", image=picture(1), mask_image=mask(), height=32, **FEW)
+
+
+def test_arguments_that_mean_nothing_for_a_video_are_refused(text: VideoPipeline) -> None:
+    for arguments, words in (
+        ({"num_images_per_prompt": 2}, "pass num_videos_per_prompt"),
+        ({"guidance_rescale": 0.7}, "guidance_rescale is not for videos"),
+        ({"strength": 0.5}, "StableDiffusionPipeline has no argument strength"),
+        ({"generator": seeds(1, 2)}, "2 generators were given for 1 videos"),
+        ({"latents": torch.zeros(1, 4, 8, 8)}, r"latents must have the shape \(1, 3, C, h, w\)"),
+        ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 sentences for 1 prompts"),
+        ({"negative_prompt_embeds": torch.zeros(3, TOKENS, TEXT_WIDTH)}, "negative_prompt_embeds has 3 rows"),
+        ({"num_frames": 0}, "num_frames must be"),
+        ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be"),
+        ({"videos_per_call": 0}, "videos_per_call must be"),
+        ({"prompt": []}, "prompt must be"),
+        ({"prompt": None}, "prompt must be"),
+        ({"ip_adapter_image": picture(1)}, "no IP-Adapter is loaded"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            text(**{"prompt": "red star", **arguments}, **FEW)
+    before = text.pipe.scheduler
+    text.pipe.scheduler = DDIMScheduler(thresholding=True)
+    try:
+        with pytest.raises(ValueError, match="thresholding is not for videos"):
+            text("red star", **FEW)
+    finally:
+        text.pipe.scheduler = before
+
+
+def test_parts_of_another_base_are_refused() -> None:
+    wide = tiny_unet(cross_attention_dim=24)
+    with pytest.raises(ValueError, match="ControlNet is of another base: its cross_attention_dim is 24"):
+        latentshift.video(tiny_pipeline("StableDiffusionControlNetPipeline", controlnet=tiny_controlnet(wide)))
+    nets = MultiControlNetModel([tiny_controlnet(tiny_unet()), tiny_controlnet(wide)])
+    with pytest.raises(ValueError, match="another base"):
+        latentshift.video(tiny_pipeline("StableDiffusionControlNetPipeline", controlnet=nets))
+    large = tiny_adapter(tiny_unet(block_out_channels=(8, 24)))
+    with pytest.raises(ValueError, match=r"T2I-Adapter is of another base: its channels are \(8, 24\)"):
+        latentshift.video(tiny_pipeline("StableDiffusionAdapterPipeline", adapter=large))
+
+
+def test_what_is_no_image_pipeline_with_a_unet_is_refused(text: VideoPipeline, model: Any) -> None:
+    class Transformer(DiffusionPipeline):
+        def __init__(self, transformer: Any) -> None:
+            super().__init__()
+            self.register_modules(transformer=transformer)
+
+        def __call__(self) -> None: ...
+
+    for value, words in (
+        (text.pipe.unet, "takes an image pipeline"),
+        (LatentShiftPipeline.from_pretrained(model), "makes videos by itself"),
+        (Transformer(tiny_unet()), "has a transformer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            latentshift.video(value)
+    with pytest.raises(ValueError, match="installed with other settings"):
+        latentshift.video(text.pipe, shift=REPLICATE)
+
+
+def test_the_package_video_and_the_function_have_one_name() -> None:
+    from latentshift import video
+    from latentshift.video import to_uint8
+
+    assert video is latentshift.video and video.to_uint8 is to_uint8
+
+
+def test_loras_on_the_convolution_behind_the_shift() -> None:
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    video = latentshift.video(pipe, F)
+    before = video("red star", generator=seeds(1), **FEW).frames
+    torch.manual_seed(0)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["conv1", "to_q"], init_lora_weights=False), "style")
+    with_lora = video("red star", generator=seeds(1), **FEW).frames
+    assert not np.allclose(with_lora, before, atol=1e-3)
+    pipe.fuse_lora(adapter_names=["style"])
+    np.testing.assert_allclose(video("red star", generator=seeds(1), **FEW).frames, with_lora, atol=1e-5)
+    pipe.unfuse_lora()
+    pipe.unload_lora_weights()
+    np.testing.assert_allclose(video("red star", generator=seeds(1), **FEW).frames, before, atol=1e-5)
+
+
+def test_textual_inversion() -> None:
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    torch.manual_seed(0)
+    pipe.load_textual_inversion({"<mine>": 5 * torch.randn(2, TEXT_WIDTH)}, token="<mine>")
+    video = latentshift.video(pipe, F)
+    both = video(["red <mine>", "red"], generator=seeds(1, 1), **FEW).frames
+    assert not np.allclose(both[0], both[1], atol=1e-3)
+    assert np.array_equal(video("red <mine>", generator=seeds(1), **FEW).frames[0], both[0])
+
+
+def test_offloading(text: VideoPipeline) -> None:
+    expected = text("red star", generator=seeds(1), **FEW).frames
+    for layer_by_layer in (False, True):
+        pipe = tiny_pipeline("StableDiffusionPipeline")
+        if not layer_by_layer:
+            video = latentshift.video(pipe, F)
+        if layer_by_layer:
+            cpu_offload(pipe.unet, execution_device="cpu")
+            with pytest.raises(ValueError, match="offloaded one by one; install the shift first"):
+                latentshift.video(pipe, F)
+            remove_hook_from_module(pipe.unet, recurse=True)
+            video = latentshift.video(pipe, F)
+            cpu_offload(pipe.unet, execution_device="cpu")
+        else:
+            hooks = [cpu_offload_with_hook(part, "cpu")[1] for part in (pipe.text_encoder, pipe.unet)]
+        assert np.array_equal(video("red star", generator=seeds(1), **FEW).frames, expected)
+        assert layer_by_layer or len(hooks) == 2
