@@ -22,9 +22,10 @@ from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
+from latentshift.pipeline import NotFiniteError
 from latentshift.settings import PADDINGS, Padding, ShiftConfig
 from latentshift.shift import ShiftedGroupNorm, edges, install, temporal_shift
-from latentshift.video import read_video
+from latentshift.video import as_clip, read_video
 
 STEP = torch.tensor(7)
 
@@ -305,3 +306,15 @@ def test_the_command_line_takes_a_chunk(cli, model: Path) -> None:
     assert cli(*words, "-o", "whole.webp")[0] == cli(*words, "--frame-chunk", 2, "-o", "chunks.webp")[0] == 0
     whole, chunks = (read_video(Path(name))[0].astype(int) for name in ("whole.webp", "chunks.webp"))
     assert np.ptp(whole) > 0 and np.abs(chunks - whole).max() <= 1  # a rounding at the edge of a level
+
+
+def test_decoded_chunks_are_the_clip(pipeline: LatentShiftPipeline) -> None:
+    (latents, _), whole = make(pipeline), make(pipeline, output_type="pil")[0]
+    for size, sizes in ((None, [7]), (3, [3, 3, 1])):
+        chunks = list(pipeline.decode_clip(latents, size))
+        assert [len(chunk) for chunk in chunks] == sizes
+        clip = np.concatenate(chunks)
+        assert clip.dtype == np.uint8 and np.ptp(clip) > 0
+        assert np.abs(clip.astype(int) - as_clip(whole)).max() <= (size is not None)
+    with pytest.raises(NotFiniteError, match="the autoencoder made values"):
+        list(pipeline.decode_clip(latents * torch.nan))

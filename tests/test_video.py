@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,16 @@ import torch
 from PIL import Image
 
 from latentshift.contact_sheet import GAP, contact_sheet, side_by_side
-from latentshift.video import check_output, read_metadata, read_video, to_uint8, to_unit, write, write_video
+from latentshift.video import (
+    check_output,
+    read_metadata,
+    read_video,
+    to_uint8,
+    to_unit,
+    write,
+    write_chunks,
+    write_video,
+)
 
 LOSSLESS = ("clip.webp", "clip")
 ALL = ("clip.mp4", "clip.gif", *LOSSLESS)
@@ -127,6 +138,51 @@ def test_lossless_kinds_keep_every_pixel(tmp_path: Path, name: str, fps: float) 
         assert frames.dtype == np.uint8
         np.testing.assert_array_equal(frames, clip)
         assert read_fps == fps
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_a_clip_that_comes_in_chunks_is_the_same_file(tmp_path: Path, name: str, size: int) -> None:
+    clip = noise(5, 8, 6)
+    write_video(tmp_path / "at-once" / name, clip, fps=8, metadata=METADATA, loop=True)
+    pieces = [clip[start : start + size] for start in range(0, 5, size)]
+    write_chunks(tmp_path / "in-chunks" / name, iter(pieces), 5, fps=8, metadata=METADATA, loop=True)
+    assert digest(tmp_path / "at-once" / name) == digest(tmp_path / "in-chunks" / name)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip"])
+def test_chunks_are_not_kept_once_they_are_written(tmp_path: Path, name: str) -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        for _ in range(6):
+            assert sum(chunk() is not None for chunk in made) <= 1  # the one that the writer has just done with
+            chunk = noise(2, 8, 8)
+            made.append(weakref.ref(chunk))
+            yield chunk
+            del chunk
+
+    write_chunks(tmp_path / name, chunks(), 12)
+    assert len(read_video(tmp_path / name)[0]) == 12
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_goes_wrong_with_chunks_leaves_nothing(tmp_path: Path, name: str) -> None:
+    def failing() -> Iterator[np.ndarray]:
+        yield noise(2, 8, 8)
+        raise ZeroDivisionError("no more frames")
+
+    with pytest.raises(ZeroDivisionError, match="no more frames"):
+        write_chunks(tmp_path / name, failing(), 4)
+    for chunks, message in (
+        ([noise(2, 8, 8)], "is to hold 4 frames, and 2 were given"),
+        ([noise(3, 8, 8)] * 2, "is to hold 4 frames, and 6 were given"),
+        ([noise(2, 8, 8), noise(2, 4, 8)], "can't hold frames of different sizes, such as 8x4"),
+        ([noise(4, 8, 8) / 2], "is written from uint8 frames"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            write_chunks(tmp_path / name, chunks, 4)
+    assert not list(tmp_path.iterdir())
 
 
 def test_png_keeps_every_pixel(tmp_path: Path) -> None:

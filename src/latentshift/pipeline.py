@@ -5,7 +5,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
-from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps
+from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps, default_chunk
 from latentshift.shift import install, remove, shift_of
 from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
@@ -337,7 +337,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 returned dict replaces them. Also where frames share noise these are the frames' latents.
                 ``pipeline._interrupt = True`` stops denoising.
             callback_on_step_end_tensor_inputs: names of tensors for the callback; only ``"latents"`` is available.
-            decode_chunk_size: frames decoded at a time; None: as ``frame_chunk``.
+            decode_chunk_size: frames decoded at a time; None: as ``frame_chunk``, or as its default.
             frame_chunk: frames of a video that are in one call of the U-Net, 1 … F. Results are the same but for
                 rounding, and memory does not grow with F (docs/memory.md). None: see
                 :func:`latentshift.models.denoiser.default_frame_chunk`.
@@ -357,13 +357,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.check_inputs(
             prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
+        if decode_chunk_size is None:
+            decode_chunk_size = frame_chunk or default_chunk(num_frames)
+        elif decode_chunk_size < 1:
+            raise ValueError(f"decode_chunk_size must be 1 or more, or None, not {decode_chunk_size}")
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
-        if decode_chunk_size is None:
-            decode_chunk_size = frame_chunk
-        elif decode_chunk_size < 1:
-            raise ValueError(f"decode_chunk_size must be 1 or more, or None for frame_chunk, not {decode_chunk_size}")
         negatives = _one_each(negative_prompt, len(prompts))
         distilled = is_guidance_distilled(self.unet)
         if distilled and any(negatives):
@@ -483,19 +483,34 @@ class LatentShiftPipeline(DiffusionPipeline):
         _check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
         return frames.clamp(-1, 1)
 
+    @torch.no_grad()
+    def decode_clip(self, latents: Tensor, decode_chunk_size: int | None = None) -> Iterator[np.ndarray]:
+        """Decode one video for a file, a few frames at a time: no more of them are in memory.
+
+        Args:
+            latents: scaled, (F, C, h, w), as a call with ``output_type="latent"`` returns them for each video.
+            decode_chunk_size: n, frames at a time; None: all of up to 64, 8 of more.
+
+        Yields:
+            uint8 RGB (n, H, W, 3), the last one with what is left; see :func:`latentshift.video.write_chunks`.
+
+        Raises:
+            NotFiniteError: if the autoencoder's output is not finite.
+        """
+        for chunk in latents.split(decode_chunk_size or default_chunk(len(latents))):
+            yield to_uint8(_channels_last(self.decode(chunk[None]))[0])
+
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
         _check_finite(latents, "U-Net")
         if output_type == "latent":
             return latents
-        frames = self.decode(latents, decode_chunk_size)
-        if output_type == "pt":
-            return frames / 2 + 0.5
-        channels_last = frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
-        if output_type == "np":
-            return channels_last / 2 + 0.5
-        from PIL import Image
+        if output_type == "pil":
+            from PIL import Image
 
-        return [[Image.fromarray(np.asarray(frame)) for frame in video] for video in to_uint8(channels_last)]
+            clips = (self.decode_clip(video, decode_chunk_size) for video in latents)
+            return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
+        frames = self.decode(latents, decode_chunk_size)
+        return frames / 2 + 0.5 if output_type == "pt" else _channels_last(frames) / 2 + 0.5
 
     def save_pretrained(self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Save to a folder that :meth:`from_pretrained` loads.
@@ -620,6 +635,11 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
         kwargs.setdefault("local_files_only", True)
     with errors_as_one_sentence(model, path):
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
+
+
+def _channels_last(frames: Tensor) -> np.ndarray:
+    """Frames (B, F, 3, H, W) as float32 (B, F, H, W, 3)."""
+    return frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
 
 
 def _check_finite(values: Tensor, part: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from latentshift.pipeline import LatentShiftPipeline
 
@@ -79,8 +81,10 @@ def generate(
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
     """Generate videos or images from prompts."""
+    import numpy as np
+
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
-    from latentshift.video import DEFAULT_FPS, check_output, write_video
+    from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
 
     # Check all inputs before the minutes of work.
     sentences = _read_prompts(prompts or [], prompts_file)
@@ -122,7 +126,7 @@ def generate(
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
         which = f"video {number + 1} of {len(sentences)}: " if several else ""
         pipeline.set_progress_bar_config(disable=not is_shown(), leave=False, desc=f"{which}sampling")
-        video = _generate_video(
+        latents = _sample_video(
             pipeline,
             sentence,
             first_seed + number,
@@ -140,8 +144,8 @@ def generate(
             "variant": variant,
             "lora": None if lora is None else str(lora),
             "delta": None if delta is None else str(delta),
-            "frames": len(video),
-            "size": f"{video.shape[2]}x{video.shape[1]}",
+            "frames": frames,
+            "size": "x".join(str(side * pipeline.vae_scale_factor) for side in reversed(latents.shape[-2:])),
             "steps": steps,
             "guidance": scale,
             "sampler": type(pipeline.scheduler).__name__,
@@ -152,10 +156,13 @@ def generate(
             "latentshift": __version__,
         }
         own = {"prompt": sentence, "seed": first_seed + number}
-        with status(f"{which}writing"):
-            write_video(target, video, fps=rate, metadata={**own, **settings}, loop=True)
+        with status(f"{which}decoding and writing"):
+            chunks: Iterable[np.ndarray] = pipeline.decode_clip(latents, frame_chunk)
+            if contact_sheet is not None:
+                chunks = list(chunks)
+                sheet.append(np.concatenate(chunks))
+            write_chunks(target, chunks, frames, fps=rate, metadata={**own, **settings}, loop=True)
         print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
-        sheet.append(video)
     if contact_sheet is not None:
         from latentshift.contact_sheet import contact_sheet as in_rows
         from latentshift.contact_sheet import side_by_side
@@ -252,12 +259,11 @@ def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> N
         print(f"warning: the model was not trained on {words}; its vocabulary: {known}", file=sys.stderr)
 
 
-def _generate_video(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> np.ndarray:
+def _sample_video(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> Tensor:
+    """Latents (F, C, h, w)."""
     import torch
-
-    from latentshift.video import as_clip
 
     # On the CPU whatever the device, so that a seed gives the same noise everywhere.
     generator = torch.Generator().manual_seed(seed)
-    (video,) = pipeline(sentence, generator=generator, return_dict=False, **arguments)[0]
-    return as_clip(video)
+    (latents,) = pipeline(sentence, generator=generator, output_type="latent", return_dict=False, **arguments)[0]
+    return latents

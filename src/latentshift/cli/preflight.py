@@ -228,11 +228,11 @@ def _check_frame_chunk(chunk: int, folder: Path | None, frames: int | None) -> N
 
 
 def _check_memory(frames: int, height: int, width: int) -> None:
-    """Refuse a video whose finished frames, which are float32 before they are written, do not fit into memory.
+    """Refuse a video whose frames, as finished pixels, do not fit into memory.
 
-    They are always in the machine's memory, whatever the device; what making them takes comes on top.
+    They, or latents of about their size, are in the machine's memory whatever the device; making them takes more.
     """
-    needed, memory = frames * height * width * 3 * 4, machine_memory()
+    needed, memory = frames * height * width * 3, machine_memory()
     if needed > memory:
         raise ValueError(
             f"{frames:,} frames of {width:,}x{height:,} pixels take {needed // 2**30:,} GiB and more, and this "

@@ -22,11 +22,8 @@ from torch.nn.functional import pad
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.latent_vdm import attention_of
-from latentshift.settings import check_chunk
+from latentshift.settings import check_chunk, default_chunk
 from latentshift.shift import ShiftedGroupNorm, shift_of
-
-_MOST_AT_ONCE = 64  # frames
-_CHUNK = 8
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -127,7 +124,7 @@ def default_frame_chunk(unet: nn.Module, num_frames: int) -> int:
 
     Where chunks are not possible (:func:`check_frame_chunk`), all.
     """
-    return num_frames if num_frames <= _MOST_AT_ONCE or _why_whole(unet) else _CHUNK
+    return num_frames if _why_whole(unet) else default_chunk(num_frames)
 
 
 def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> None:

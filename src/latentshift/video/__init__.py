@@ -18,7 +18,7 @@ from typing import Any
 from latentshift.video.metadata import DEFAULT_FPS
 from latentshift.video.pixels import as_clip, to_uint8, to_unit
 from latentshift.video.read import read_metadata, read_video
-from latentshift.video.write import check_output, write_video
+from latentshift.video.write import check_output, write_chunks, write_video
 
 __all__ = [
     "DEFAULT_FPS",
@@ -28,6 +28,7 @@ __all__ = [
     "read_video",
     "to_uint8",
     "to_unit",
+    "write_chunks",
     "write_video",
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -85,25 +85,108 @@ def write_video(
         OSError: where the file can't be written, for the reasons of :func:`check_output` or any other.
     """
     frames = np.asarray(frames)
-    if frames.dtype != np.uint8:
-        raise TypeError(f"{path} is written from uint8 frames, not {frames.dtype}: see to_uint8")
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
-        raise ValueError(f"{path} is written from frames of shape (F, H, W, 3), not {frames.shape}")
-    check_output(path, len(frames), fps=fps)
+    _check_frames(path, frames)
+    write_chunks(path, [frames], len(frames), fps=fps, metadata=metadata, loop=loop)
+
+
+def write_chunks(
+    path: str | os.PathLike[str],
+    chunks: Iterable[np.ndarray],
+    num_frames: int,
+    *,
+    fps: float = DEFAULT_FPS,
+    metadata: Mapping[str, object] | None = None,
+    loop: bool = False,
+) -> None:
+    """Write a clip whose frames come a few at a time; the file is the same as :func:`write_video`'s.
+
+    An .mp4 and a folder of frames are written as the frames come, and no more than a chunk is in memory. A .gif, whose
+    frames share a palette, and a .webp are written at the end.
+
+    Args:
+        path: as for :func:`write_video`.
+        chunks: consecutive frames, uint8 RGB (n, H, W, 3) each. What raises here ends the writing, and is raised.
+        num_frames: F, of all chunks.
+        fps: as for :func:`write_video`.
+        metadata: as for :func:`write_video`.
+        loop: as for :func:`write_video`.
+
+    Raises:
+        TypeError, ValueError: as :func:`write_video`; also if the chunks hold other than ``num_frames`` frames, or
+            frames of several sizes.
+        OSError: as :func:`write_video`.
+    """
+    check_output(path, num_frames, fps=fps)
     target = Path(path).resolve()
+    text = encode(path, metadata or {}, fps, num_frames)
     suffix = target.suffix.lower()
-    height, width = frames.shape[1:3]
-    if suffix == ".mp4" and (height % 2 or width % 2):
-        raise ValueError(f"{path} needs an even width and height, not {width}x{height}: crop the frames or use .webp")
-    text = encode(path, metadata or {}, fps, len(frames))
+    frames = _Frames(path, chunks, num_frames, even_size=suffix == ".mp4")
     try:
         with atomic_write(target) as temporary:
             _WRITERS[suffix](temporary, frames, fps, text, loop)
     except Exception as error:
+        if error is frames.error:
+            raise
         raise OSError(f"{path} could not be written: {reason(error)}") from error
 
 
-def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool) -> None:
+def _check_frames(path: object, frames: np.ndarray) -> None:
+    if frames.dtype != np.uint8:
+        raise TypeError(f"{path} is written from uint8 frames, not {frames.dtype}: see to_uint8")
+    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape[1:]:
+        raise ValueError(f"{path} is written from frames of shape (F, H, W, 3), not {frames.shape}")
+
+
+class _Frames:
+    """Checked frames (H, W, 3), one by one, of chunks that are made meanwhile.
+
+    Attributes:
+        error: of the chunks and not of the writing, if there was one.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], chunks: Iterable[np.ndarray], num_frames: int, *, even_size: bool
+    ) -> None:
+        self.error: Exception | None = None
+        self._even_size = even_size
+        self._path = path
+        self._chunks = chunks
+        self._num_frames = num_frames
+
+    def __len__(self) -> int:
+        return self._num_frames
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        try:
+            yield from self._checked()
+        except Exception as error:
+            self.error = error
+            raise
+
+    def array(self) -> np.ndarray:
+        """All of them, (F, H, W, 3)."""
+        return np.stack(list(self))
+
+    def _checked(self) -> Iterator[np.ndarray]:
+        size, count = None, 0
+        for chunk in self._chunks:
+            _check_frames(self._path, chunk)
+            height, width = chunk.shape[1:3]
+            if self._even_size and (height % 2 or width % 2):
+                raise ValueError(
+                    f"{self._path} needs an even width and height, not {width}x{height}: crop the frames or use .webp"
+                )
+            if size not in (None, (height, width)):
+                raise ValueError(f"{self._path} can't hold frames of different sizes, such as {width}x{height}")
+            size, count = (height, width), count + len(chunk)
+            if count > self._num_frames:
+                break
+            yield from chunk
+        if count != self._num_frames:
+            raise ValueError(f"{self._path} is to hold {self._num_frames} frames, and {count} were given")
+
+
+def _write_mp4(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
     import av
     from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -112,7 +195,6 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
         container.metadata["comment"] = text
         # No B-frames: a player that ignores edit lists still shows every frame, and on time.
         stream = container.add_stream("libx264", rate=rate, options={"crf": CRF, "preset": "slow", "bf": "0"})
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.thread_count = 1  # more threads would cut the picture by the number of cores
@@ -120,6 +202,8 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         for index, frame in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = frame.shape[:2]
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
@@ -132,12 +216,13 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
         container.mux(stream.encode(None))
 
 
-def _write_gif(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool) -> None:
+def _write_gif(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
     from PIL import Image
 
     # One palette for the frames on top of each other and no dither: what stands still does not flicker.
-    num_frames, height, width = frames.shape[:3]
-    tower = Image.fromarray(frames.reshape(num_frames * height, width, 3))
+    clip = frames.array()
+    num_frames, height, width = clip.shape[:3]
+    tower = Image.fromarray(clip.reshape(num_frames * height, width, 3))
     if tower.getcolors(1 << 16) is None:
         tower = tower.point(lambda level: level & 0xFC | 2)  # off by two at most, and seconds rather than minutes
     tower = tower.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
@@ -148,26 +233,26 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool
     pictures[0].save(path, format="GIF", save_all=True, append_images=pictures[1:], **options)
 
 
-def _write_webp(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool) -> None:
+def _write_webp(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
     from PIL import Image
 
     exif = Image.Exif()
     exif[EXIF_DESCRIPTION] = text
-    pictures = [Image.fromarray(frame) for frame in frames]
+    pictures = [Image.fromarray(frame) for frame in frames.array()]
     options: dict[str, Any] = {"loop": 0 if loop else 1, "lossless": True, "exif": exif.tobytes()}
     options["duration"] = _durations(len(frames), fps, 1000)
     pictures[0].save(path, format="WEBP", save_all=True, append_images=pictures[1:], **options)
 
 
-def _write_png(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool) -> None:
+def _write_png(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
     from PIL import Image, PngImagePlugin
 
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("Comment", text)
-    Image.fromarray(frames[0]).save(path, format="PNG", pnginfo=chunks)
+    Image.fromarray(frames.array()[0]).save(path, format="PNG", pnginfo=chunks)
 
 
-def _write_folder(path: Path, frames: np.ndarray, fps: float, text: str, loop: bool) -> None:
+def _write_folder(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
     from PIL import Image
 
     path.mkdir()
@@ -176,7 +261,7 @@ def _write_folder(path: Path, frames: np.ndarray, fps: float, text: str, loop: b
     (path / "metadata.json").write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="ascii")
 
 
-_WRITERS: dict[str, Callable[[Path, np.ndarray, float, str, bool], None]] = {
+_WRITERS: dict[str, Callable[[Path, _Frames, float, str, bool], None]] = {
     ".mp4": _write_mp4,
     ".gif": _write_gif,
     ".webp": _write_webp,
