@@ -9,6 +9,7 @@ from pathlib import Path
 
 # Before torch is imported: the tests share their machine, and their numbers should not depend on its cores.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["LATENTSHIFT_FEATURES"] = ""  # no test finds what another one or the user has computed
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import av

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from latentshift.evaluation.extractors.cached_rows import with_cached_rows
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.protocols.choice import choose_extractors
 from latentshift.evaluation.protocols.measure import ExtractorInfo, Measurer
@@ -48,7 +49,7 @@ def measure_true_clips(
         for index, item in wanted:
             yield index, item, true_clip(part, index, size), None
 
-    measurer = Measurer(extractors, texts=False)
+    measurer = Measurer(with_cached_rows(extractors), texts=False)  # every study has the same true clips
     items = plan_of(part, count, size)
     measure_plan(folder, items, make, measurer, worker, f"{part.name}: reference", prefix=True)
 

@@ -28,21 +28,26 @@ SHIPPED = Path(__file__).with_name("shipped")
 def cache_folder() -> Path:
     """The folder of ``LATENTSHIFT_EXTRACTORS``, else ``latentshift/extractors`` in the user's cache directory.
 
-    That is ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows, and elsewhere ``$XDG_CACHE_HOME``, or
-    ``~/.cache`` if it is not set or not absolute (XDG Base Directory Specification).
-
     Raises:
         ValueError: if the user has no home folder and names none.
     """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen)
     try:
-        return _user_cache() / "latentshift" / "extractors"
+        return user_cache() / "latentshift" / "extractors"
     except RuntimeError:
         raise ValueError(f"this user has no home folder: name a cache folder with {VARIABLE}") from None
 
 
-def _user_cache() -> Path:
+def user_cache() -> Path:
+    """The user's cache directory.
+
+    That is ``~/Library/Caches`` on macOS, ``%LOCALAPPDATA%`` on Windows, and elsewhere ``$XDG_CACHE_HOME``, or
+    ``~/.cache`` if it is not set or not absolute (XDG Base Directory Specification).
+
+    Raises:
+        RuntimeError: if the user has no home folder.
+    """
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"
     if sys.platform == "win32":

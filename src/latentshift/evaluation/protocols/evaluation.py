@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from latentshift.evaluation.extractors.cached_rows import with_cached_rows
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.protocols.examples import example_indices
 from latentshift.evaluation.protocols.measure import Measurer
@@ -106,7 +107,9 @@ class Evaluation:
         """Measure this worker's share of what is left of the reference."""
         if self.reference is None:
             return
-        compared = {info.key: self.extractors[info.key] for info in self.measurer.infos if info.compares}
+        compared = with_cached_rows(
+            {info.key: self.extractors[info.key] for info in self.measurer.infos if info.compares}
+        )
         reference, folder = self.reference, self.output / REFERENCE
         measure_plan(folder, reference.items, reference.make, Measurer(compared, texts=False), worker, "reference")
         worker.barrier()
