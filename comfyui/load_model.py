@@ -1,0 +1,121 @@
+"""Saved latentshift pipelines as MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from latentshift.bounded_read import load_json_bounded
+from latentshift.model_paths import BUNDLED, bundled_model
+from latentshift.models.model_config import check_config_files
+from latentshift.settings import ShiftConfig
+
+from .noise_patch import share_noise
+from .prediction import set_prediction
+from .shift_patch import apply_temporal_shift
+
+_MAX_BYTES = 2**22  # of a configuration
+# Stable Diffusion's and SDXL's schedule, which ComfyUI gives every U-Net of theirs.
+_SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+
+
+def model_names() -> list[str]:
+    """The bundled model, and the latentshift pipelines in ComfyUI's folders for diffusers models."""
+    import folder_paths
+
+    found = set()
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for folder, _, files in os.walk(root, followlinks=True):
+            if "model_index.json" in files and _class_name(Path(folder)) == "LatentShiftPipeline":
+                found.add(os.path.relpath(folder, root))
+    return [BUNDLED, *sorted(found)]
+
+
+def load_model(name: str) -> tuple[Any, Any, Any]:
+    """MODEL with the shift it was trained with, CLIP and VAE.
+
+    Args:
+        name: one of :func:`model_names`.
+
+    Raises:
+        ValueError: if it can't be loaded; the message says why.
+    """
+    folder = _folder(name)
+    check_config_files(folder)
+    index = _read(folder / "model_index.json")
+    if (index.get("temporal") or [None, None])[1] is not None:
+        raise ValueError(f"{folder} has the temporal layers of Latent-VDM, which these nodes do not know")
+    if index.get("shift", {}) is None:
+        raise ValueError(f"{folder} was made without the temporal shift: load it as an image model")
+    if (index.get("text_encoder") or [None, None])[1] == "CLIPTextModel":
+        model, clip, vae = _load_stable_diffusion(folder)
+    else:
+        from .ldm_model import load_ldm
+
+        model, clip, vae = load_ldm(folder)
+    model = apply_temporal_shift(model, ShiftConfig.from_dict(index.get("shift", {})))
+    return share_noise(model, index.get("noise_share", 0.0)), clip, vae
+
+
+def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
+    """By ComfyUI's own loaders, with the schedule that the folder names."""
+    import comfy.sd
+    import folder_paths
+
+    schedule = _read(folder / "scheduler" / "scheduler_config.json")
+    for setting, value in _SCHEDULE.items():
+        if schedule.get(setting) != value:
+            raise ValueError(
+                f"{folder}: ComfyUI has {setting} {value} for its U-Nets, and this model {schedule.get(setting)}"
+            )
+    model = comfy.sd.load_diffusion_model_state_dict(_weights(folder / "unet", "diffusion_pytorch_model"))
+    if model is None:
+        raise ValueError(f"{folder / 'unet'} is no U-Net of a size that ComfyUI knows: SD 1.x, SD 2.x or SDXL")
+    zero_snr = schedule.get("rescale_betas_zero_snr", False)
+    model = set_prediction(model, schedule.get("prediction_type", "epsilon"), zero_snr)
+    parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]
+    clip = comfy.sd.load_text_encoder_state_dicts(
+        [_as_clip(_weights(folder / part, "model")) for part in parts],
+        embedding_directory=folder_paths.get_folder_paths("embeddings"),
+    )
+    return model, clip, comfy.sd.VAE(sd=_weights(folder / "vae", "diffusion_pytorch_model"))
+
+
+def _weights(folder: Path, name: str) -> dict[str, Any]:
+    import comfy.utils
+
+    found = [file for file in (folder / f"{name}.safetensors", folder / f"{name}.fp16.safetensors") if file.is_file()]
+    if not found:
+        raise ValueError(f"there is no file {folder / name}.safetensors; sharded weights have to be saved as one file")
+    return comfy.utils.load_torch_file(str(found[0]), safe_load=True)
+
+
+def _as_clip(weights: dict[str, Any]) -> dict[str, Any]:
+    """With the prefix that ComfyUI knows a CLIP by, which transformers 5 leaves out when it saves one."""
+    prefix = "text_model."
+    if any(name.startswith(prefix) for name in weights):
+        return weights
+    return {f"{prefix}{name}": value for name, value in weights.items()}
+
+
+def _folder(name: str) -> Path:
+    import folder_paths
+
+    if name == BUNDLED:
+        return bundled_model()
+    for root in folder_paths.get_folder_paths("diffusers"):
+        if (Path(root) / name / "model_index.json").is_file():
+            return Path(root) / name
+    raise ValueError(f"there is no model {name} in ComfyUI's folders for diffusers models")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return load_json_bounded(file, _MAX_BYTES)
+
+
+def _class_name(folder: Path) -> Any:
+    try:
+        return _read(folder / "model_index.json").get("_class_name")
+    except (ValueError, AttributeError):
+        return None

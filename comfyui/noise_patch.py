@@ -1,0 +1,72 @@
+"""Noise that frames share (:mod:`latentshift.diffusion.shared_noise`), for a MODEL that was trained with it.
+
+Any of ComfyUI's samplers works on y = L⁻¹ u, whose noise is independent as it draws it, and the MODEL sees the latents
+u = L y: exact for every sampler that is linear over frames, as all of ComfyUI's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
+
+_KEY = "latentshift"
+
+
+def share_noise(model: Any, noise_share: float) -> Any:
+    """A clone of a MODEL that is sampled with noise of this share between frames; 0: with independent noise.
+
+    Raises:
+        ValueError: when it is sampled with a mask, which holds in one space of latents alone.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    clone = model.clone()
+    for kind in (WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE):
+        clone.remove_wrappers_with_key(kind, _KEY)
+    if noise_share > 0:
+        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, partial(_sample, noise_share))
+        clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, partial(_predict, noise_share))
+    return clone
+
+
+def _sample(
+    share: float,
+    executor: Any,
+    guider: Any,
+    sigmas: Tensor,
+    options: dict[str, Any],
+    callback: Callable[..., Any] | None,
+    noise: Tensor,
+    latent_image: Tensor | None = None,
+    mask: Tensor | None = None,
+    *args: Any,
+) -> Tensor:
+    """One run of a sampler, from independent noise and latents u."""
+    if mask is not None:
+        raise ValueError("a latent mask can't be used with noise that frames share; set noise_share to 0 for it")
+
+    def shown(step: int, denoised: Tensor, latents: Tensor, steps: int) -> Any:
+        assert callback is not None
+        return callback(step, _mix(denoised, share), _mix(latents, share), steps)
+
+    independent = latent_image if latent_image is None else _unmix(latent_image, share)
+    result = executor(guider, sigmas, options, callback and shown, noise, independent, mask, *args)
+    return _mix(result, share)
+
+
+def _predict(share: float, executor: Any, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The clean latents that guidance predicts, in the sampler's space."""
+    return _unmix(executor(_mix(y, share), *args, **kwargs), share)
+
+
+def _mix(frames: Tensor, share: float) -> Tensor:
+    return mix_noise(frames[None], share)[0]  # (1, F, C, h, w)
+
+
+def _unmix(frames: Tensor, share: float) -> Tensor:
+    return unmix_noise(frames[None], share)[0]

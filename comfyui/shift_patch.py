@@ -1,0 +1,101 @@
+"""The temporal shift on a ComfyUI MODEL, without changing it for anyone else.
+
+ComfyUI's image batch is the frames of one video. A call of the U-Net holds it once for each condition that runs in it
+(``cond_or_uncond``), side by side, so a batch of M pictures is M / len(cond_or_uncond) frames.
+
+The shift sits at the output of a ResNet block's first GroupNorm, as in :mod:`latentshift.shift`: hooks hang there for
+the time of one call. No module is replaced and no weight patched, so LoRAs, ControlNets and other clones of the same
+MODEL see what they saw before.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from latentshift.settings import ShiftConfig
+from latentshift.shift import temporal_shift
+
+_KEY = "latentshift"  # of our wrapper, of which a MODEL has one at most
+
+
+def apply_temporal_shift(model: Any, config: ShiftConfig) -> Any:
+    """A clone of a MODEL (ModelPatcher) whose pictures are the frames of one video.
+
+    Its weights are shared with the MODEL. A shift that it has already is replaced.
+
+    Raises:
+        ValueError: if it is no image U-Net, or has blocks of fewer channels than folds.
+    """
+    from comfy.patcher_extension import WrappersMP
+
+    for norm in _first_norms(model.model.diffusion_model):
+        if norm.num_channels < config.fold:
+            raise ValueError(f"a block of {norm.num_channels} channels is too narrow for fold {config.fold}")
+    shifted = model.clone()
+    shifted.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, _KEY)
+    shifted.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, partial(_call_shifted, config))
+    return shifted
+
+
+def shift_of(model: Any) -> ShiftConfig | None:
+    """The settings of the shift on a MODEL; None if it has none."""
+    from comfy.patcher_extension import WrappersMP
+
+    wrappers = model.get_wrappers(WrappersMP.DIFFUSION_MODEL, _KEY)
+    return wrappers[0].args[0] if wrappers else None
+
+
+def _call_shifted(config: ShiftConfig, executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Run the U-Net of an executor on x (conditions · F, C, h, w), with the shift."""
+    options = kwargs.get("transformer_options") or next(
+        (each for each in args if isinstance(each, dict) and "cond_or_uncond" in each), {}
+    )
+    num_frames = _frames_of_call(x, options, config)
+
+    def shift(module: nn.Module, inputs: Any, normed: Tensor) -> Tensor:
+        return temporal_shift(normed, num_frames, config)
+
+    handles = []
+    try:
+        for norm in _first_norms(executor.class_obj):
+            handles.append(norm.register_forward_hook(shift))
+        return executor(x, *args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _frames_of_call(x: Tensor, options: dict[str, Any], config: ShiftConfig) -> int:
+    conditions = len(options.get("cond_or_uncond") or ())
+    if conditions == 0:
+        raise ValueError("the temporal shift does not know this sampler: it calls the U-Net without `cond_or_uncond`")
+    if len(x) % conditions:
+        raise ValueError(f"a batch of {len(x)} pictures does not divide into {conditions} conditions")
+    if config.padding == "circular" and options.get("context_window") is not None:
+        raise ValueError(
+            "circular padding would close a loop in every context window: set the padding to zeros or replicate, and "
+            "for a loop context_schedule to looped_uniform and closed_loop to true"
+        )
+    return len(x) // conditions
+
+
+def _first_norms(unet: nn.Module) -> list[nn.GroupNorm]:
+    """The first GroupNorm of every ResNet block.
+
+    Raises:
+        ValueError: if this is no image U-Net.
+    """
+    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, VideoResBlock
+
+    blocks = [each for each in unet.modules() if isinstance(each, ResBlock)] if isinstance(unet, UNetModel) else []
+    if not blocks:
+        raise ValueError(
+            f"the temporal shift is for image U-Nets, as those of Stable Diffusion 1.x, 2.x and SDXL; this MODEL is a "
+            f"{type(unet).__name__}"
+        )
+    if any(isinstance(each, VideoResBlock) for each in blocks):
+        raise ValueError("this MODEL is a video model already, and the temporal shift is for image U-Nets")
+    return [block.in_layers[0] for block in blocks]

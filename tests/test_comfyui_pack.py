@@ -1,0 +1,72 @@
+"""What of the ComfyUI node pack can be checked without ComfyUI: names in people's workflows, and the examples."""
+
+from __future__ import annotations
+
+import ast
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACK = Path(__file__).parent.parent / "comfyui"
+EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
+
+# Workflows name nodes and inputs by these: add to them, never change or remove any.
+NODES = {
+    "LatentshiftApplyTemporalShift": ["model", "fold", "padding", "direction", "noise_share"],
+    "LatentshiftEmptyVideoLatents": ["width", "height", "frames"],
+    "LatentshiftLoadAdapter": ["model", "file", "strength"],
+    "LatentshiftLoadModel": ["folder"],
+}
+OF_COMFYUI = {
+    "CLIPTextEncode",
+    "ContextWindowsManual",
+    "KSampler",
+    "SaveAnimatedWEBP",
+    "VAEDecode",
+}
+
+
+def called(node: ast.AST) -> str:
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+
+
+def test_ids_of_nodes_and_inputs_stay() -> None:
+    tree = ast.parse((PACK / "nodes.py").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = {}
+    for schema in (node for node in ast.walk(tree) if called(node) == "io.Schema"):
+        assert isinstance(schema, ast.Call)
+        words: dict[str | None, Any] = {word.arg: word.value for word in schema.keywords}
+        found[words["node_id"].value] = [each.args[0].value for each in words["inputs"].elts]
+    assert found == NODES
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_has_nodes_and_links_that_exist(path: Path) -> None:
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for node in workflow.values():
+        kind = node["class_type"]
+        assert kind in NODES or kind in OF_COMFYUI
+        assert kind not in NODES or list(node["inputs"]) == NODES[kind]
+        for value in node["inputs"].values():
+            assert not isinstance(value, list) or value[0] in workflow
+
+
+def test_its_description_is_what_the_registry_reads() -> None:
+    project = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["name"] == "latentshift"
+    assert project["tool"]["comfy"].keys() == {"PublisherId", "DisplayName", "requires-comfyui"}
+    package = tomllib.loads((PACK.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for field in ("license", "requires-python"):
+        assert project["project"][field] == package[field]
+
+
+def test_the_package_knows_nothing_of_comfyui() -> None:
+    for file in (PACK.parent / "src").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0].startswith("comfy") for name in names), file
