@@ -87,6 +87,16 @@ def test_the_loops_side_by_side_both_train(cli, tmp_path: Path, monkeypatch: pyt
     assert [len(each) for each in losses] == [2, 2] and all(each[0] > each[-1] for each in losses)
 
 
+def test_long_videos_are_measured_beside_what_is_expected(cli, model: Path, tmp_path: Path) -> None:
+    words = (model, "--quick", "--frames", "2,4", "--paddings", "circular", "--at-once", 2, "--device", "cpu")
+    code, _, err = cli("bench", "length", *words, "--json", tmp_path / "length.json")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "length.json").read_text())["rows"]
+    assert [(row["frames"], row["frame_chunk"]) for row in rows] == [(2, 2), (4, 2)]
+    assert rows[0]["difference_to_at_once"] == 0 and rows[1]["difference_to_at_once"] is None
+    assert all(row["beside_it_mib"]["value"] > row["pass_expected_mib"] > 0 for row in rows)
+
+
 def test_data_is_read_beside_a_bare_decode_and_a_bare_read(cli, tmp_path: Path) -> None:
     code, _, err = cli("bench", "data", "--quick", "--json", tmp_path / "data.json")
     assert code == 0, err

@@ -13,6 +13,7 @@ import typer
 
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
 from latentshift.cli import comparison
+from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.files import check_writable_file
 from latentshift.model_paths import BUNDLED
 
@@ -114,6 +115,65 @@ def data(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
         return bench_data(quick)
 
     _report("data", rows, json_file)
+
+
+_LENGTHS, _QUICK_LENGTHS = "16,64,256,1024", "2,6"
+
+
+@bench.command("length")
+def length(
+    model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
+    frames: str | None = typer.Option(
+        None, "--frames", help=f"Numbers of frames, with commas. Default: {_LENGTHS}; with --quick {_QUICK_LENGTHS}."
+    ),
+    frame_chunk: int | None = typer.Option(
+        None, "--frame-chunk", help="Frames in one call of the U-Net. Default: 8; with --quick 2."
+    ),
+    at_once: int = typer.Option(64, "--at-once", help="Videos of up to this many frames are also made at once."),
+    paddings: str = typer.Option("zeros,circular", "--paddings", help="Some of zeros, replicate, circular."),
+    steps: int = typer.Option(2, "--steps", min=1, help="Steps that are timed of each video, after a first one."),
+    rounds: int = comparison.ROUNDS,
+    device: str = comparison.DEVICE,
+    dtype: str = comparison.DTYPE,
+    quick: bool = _QUICK,
+    json_file: Path | None = _JSON,
+) -> None:
+    """Time and memory of videos of more and more frames, through the U-Net at once and in chunks.
+
+    Each video in a process of its own, from text to file, in turns; beside them the memory that is expected of a pass,
+    and the difference to the video made at once.
+    """
+    from latentshift.benchmarks.length_settings import LengthSettings, check_length, parse_lengths, parse_paddings
+
+    lengths = parse_lengths(frames or (_QUICK_LENGTHS if quick else _LENGTHS))
+    chunk = (2 if quick else 8) if frame_chunk is None else frame_chunk
+    check_length(model, lengths, chunk, rounds)
+    padded = parse_paddings(paddings)
+    check_device_name(device)
+    check_dtype_name(dtype)
+
+    def rows() -> Iterable[dict[str, Any]]:
+        import torch
+
+        from latentshift.benchmarks.length import bench_length
+        from latentshift.cli.models import load_dtype, pick_device
+
+        picked = pick_device(device)
+        settings = LengthSettings(
+            model=model,
+            frames=lengths,
+            chunk=chunk,
+            at_once=at_once,
+            paddings=padded,
+            steps=1 if quick else steps,
+            rounds=1 if quick else rounds,
+            device=picked,
+            dtype=str(load_dtype(dtype, picked)).removeprefix("torch."),
+            threads=torch.get_num_threads(),
+        )
+        return bench_length(settings)
+
+    _report("length", rows, json_file)
 
 
 @bench.command("startup")

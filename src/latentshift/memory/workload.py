@@ -19,7 +19,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.model_paths import autoencoder_folder, resolve_model
 from latentshift.models.adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
-from latentshift.models.denoiser import denoise
+from latentshift.models.denoiser import default_frame_chunk, denoise
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import (
@@ -164,7 +164,8 @@ def _of_denoiser(
     def predict() -> None:
         both = 1 if guidance_scale == 1.0 else 2  # with guidance, also the empty sentence
         latents = torch.empty(both, num_frames, channels, side, side)
-        denoise(unet, latents, torch.zeros(both), text(both).with_sizes(_SIZES), guidance_scale)
+        condition, chunk = text(both).with_sizes(_SIZES), default_frame_chunk(unet, num_frames)
+        denoise(unet, latents, torch.zeros(both), condition, guidance_scale, chunk)
 
     def encode() -> None:
         encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))
