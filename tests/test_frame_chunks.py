@@ -92,6 +92,13 @@ def test_chunks_are_the_whole_pass(padding: Padding, frames: int, chunk: int) ->
     assert_same(denoise(unet, latents, STEP, text), expected)  # and a call after it is as before
 
 
+@torch.no_grad()
+def test_in_a_ring_it_does_not_matter_where_the_chunks_begin() -> None:
+    unet, latents, text = video_unet("circular"), noise(1, 7), texts(1)
+    rolled = denoise(unet, latents.roll(2, dims=1), STEP, text, frame_chunk=3)
+    assert_same(rolled, denoise(unet, latents, STEP, text).roll(2, dims=1))
+
+
 def family_unet(name: str) -> UNet2DConditionModel:
     """Of a family's blocks, narrow."""
     config = unet_config(FAMILIES[name])
@@ -220,7 +227,7 @@ def test_unets_that_have_to_see_all_frames_at_once() -> None:
     def refused(unet: torch.nn.Module, reason: str) -> None:
         with pytest.raises(ValueError, match=reason):
             denoise(unet, noise(1, 4), STEP, texts(1), frame_chunk=2)
-        assert default_frame_chunk(unet, 1000) == 1000
+        assert default_frame_chunk(unet, 1000, 64) == 1000
 
     refused(video_unet(), "chunks are for sampling")
     with torch.no_grad():
@@ -236,7 +243,8 @@ def test_unets_that_have_to_see_all_frames_at_once() -> None:
         refused(unet, "compiled U-Net")
         unet = video_unet()
         unet.compile_repeated_blocks(backend="eager")  # transformer blocks alone
-        assert [default_frame_chunk(unet, frames) for frames in (1, 64, 65, 1000)] == [1, 64, 8, 8]
+        assert [default_frame_chunk(unet, frames, 31**2) for frames in (1, 64, 65, 1000)] == [1, 64, 16, 16]
+        assert [default_frame_chunk(unet, frames, 32**2) for frames in (64, 65)] == [64, 8]
         latents, text = noise(1, 4), texts(1)
         assert_same(denoise(unet, latents, STEP, text, frame_chunk=2), denoise(unet, latents, STEP, text))
 
@@ -298,7 +306,7 @@ def test_a_long_video_goes_in_chunks_by_itself(pipeline: LatentShiftPipeline) ->
     make(pipeline, num_frames=67, num_inference_steps=2)
     hook.remove()
     guided = 2
-    assert max(frames) == 8 * guided and sum(frames) == 2 * 67 * 2 * guided
+    assert max(frames) == 16 * guided and sum(frames) == 2 * 67 * 2 * guided
 
 
 def test_the_command_line_takes_a_chunk(cli, model: Path) -> None:

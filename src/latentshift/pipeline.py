@@ -357,12 +357,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.check_inputs(
             prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
+        latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
         if decode_chunk_size is None:
-            decode_chunk_size = frame_chunk or default_chunk(num_frames)
+            decode_chunk_size = frame_chunk or default_chunk(num_frames, latent_pixels)
         elif decode_chunk_size < 1:
             raise ValueError(f"decode_chunk_size must be 1 or more, or None, not {decode_chunk_size}")
         if frame_chunk is None:
-            frame_chunk = default_frame_chunk(self.unet, num_frames)
+            frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
         negatives = _one_each(negative_prompt, len(prompts))
         distilled = is_guidance_distilled(self.unet)
@@ -489,7 +490,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             latents: scaled, (F, C, h, w), as a call with ``output_type="latent"`` returns them for each video.
-            decode_chunk_size: n, frames at a time; None: all of up to 64, 8 of more.
+            decode_chunk_size: n, frames at a time; None: as :func:`latentshift.settings.default_chunk` says.
 
         Yields:
             uint8 RGB (n, H, W, 3), the last one with what is left; see :func:`latentshift.video.write_chunks`.
@@ -497,7 +498,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         Raises:
             NotFiniteError: if the autoencoder's output is not finite.
         """
-        for chunk in latents.split(decode_chunk_size or default_chunk(len(latents))):
+        size = decode_chunk_size or default_chunk(len(latents), latents[0, 0].numel())
+        for chunk in latents.split(size):
             yield to_uint8(_channels_last(self.decode(chunk[None]))[0])
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:

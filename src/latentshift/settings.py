@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 MAX_FRAMES = 100_000  # of a video: more than three hours at 8 a second
 MAX_FPS = 10_000
-_MOST_AT_ONCE, _CHUNK = 64, 8  # frames
+_MOST_AT_ONCE, _CHUNK, _FEW_PIXELS = 64, 8, 32**2
 TRAIN_TIMESTEPS = 1000  # T of the paper
 KEEP_IMAGE_NOISE_SHARE = 4.0  # docs/method.md says why
 MAX_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
@@ -110,9 +110,19 @@ def check_guidance(scale: float, name: str = "guidance_scale") -> None:
         raise ValueError(f"{name} must be a finite number of 0 or more, not {scale}")
 
 
-def default_chunk(num_frames: int) -> int:
-    """Frames of a video to work on at a time, if nobody says: all of up to 64, and 8 of a longer video."""
-    return num_frames if num_frames <= _MOST_AT_ONCE else _CHUNK
+def default_chunk(num_frames: int, latent_pixels: int) -> int:
+    """Frames of a video to work on at a time, if nobody says: all of up to 64, and 8 of a longer video.
+
+    16 where latents are smaller than 32×32: fewer pixels make calculating slow. 8 is what takes no more memory than 64
+    at once do (docs/memory.md).
+
+    Args:
+        num_frames: F.
+        latent_pixels: h·w of a frame.
+    """
+    if num_frames <= _MOST_AT_ONCE:
+        return num_frames
+    return _CHUNK if latent_pixels >= _FEW_PIXELS else 2 * _CHUNK
 
 
 def check_chunk(chunk: int, num_frames: int, name: str = "frame_chunk") -> None:

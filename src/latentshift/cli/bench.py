@@ -127,7 +127,7 @@ def length(
         None, "--frames", help=f"Numbers of frames, with commas. Default: {_LENGTHS}; with --quick {_QUICK_LENGTHS}."
     ),
     frame_chunk: int | None = typer.Option(
-        None, "--frame-chunk", help="Frames in one call of the U-Net. Default: 8; with --quick 2."
+        None, "--frame-chunk", help="Frames in one call of the U-Net. Default: 16; with --quick 2."
     ),
     at_once: int = typer.Option(64, "--at-once", help="Videos of up to this many frames are also made at once."),
     paddings: str = typer.Option("zeros,circular", "--paddings", help="Some of zeros, replicate, circular."),
@@ -146,7 +146,7 @@ def length(
     from latentshift.benchmarks.length_settings import LengthSettings, check_length, parse_lengths, parse_paddings
 
     lengths = parse_lengths(frames or (_QUICK_LENGTHS if quick else _LENGTHS))
-    chunk = (2 if quick else 8) if frame_chunk is None else frame_chunk
+    chunk = (2 if quick else 16) if frame_chunk is None else frame_chunk
     check_length(model, lengths, chunk, rounds)
     padded = parse_paddings(paddings)
     check_device_name(device)

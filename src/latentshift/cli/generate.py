@@ -75,7 +75,7 @@ def generate(
     frame_chunk: int | None = typer.Option(
         None,
         "--frame-chunk",
-        help="Frames in one call of the U-Net: less memory, the same video. Default: all, and 8 of more than 64.",
+        help="Frames in one call of the U-Net: less memory, the same video. Default: all, and 8 or 16 of more than 64.",
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),

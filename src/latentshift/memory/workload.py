@@ -164,7 +164,7 @@ def _of_denoiser(
     def predict() -> None:
         both = 1 if guidance_scale == 1.0 else 2  # with guidance, also the empty sentence
         latents = torch.empty(both, num_frames, channels, side, side)
-        condition, chunk = text(both).with_sizes(_SIZES), default_frame_chunk(unet, num_frames)
+        condition, chunk = text(both).with_sizes(_SIZES), default_frame_chunk(unet, num_frames, side**2)
         denoise(unet, latents, torch.zeros(both), condition, guidance_scale, chunk)
 
     def encode() -> None:

@@ -119,12 +119,12 @@ def denoise(
     return predicted.unflatten(0, (batch, num_frames))
 
 
-def default_frame_chunk(unet: nn.Module, num_frames: int) -> int:
-    """Frames of a video in one call of the U-Net, if nobody says: all of up to 64, and 8 of a longer video.
+def default_frame_chunk(unet: nn.Module, num_frames: int, latent_pixels: int) -> int:
+    """Frames of a video in one call of the U-Net, if nobody says: :func:`latentshift.settings.default_chunk`.
 
     Where chunks are not possible (:func:`check_frame_chunk`), all.
     """
-    return num_frames if _why_whole(unet) else default_chunk(num_frames)
+    return num_frames if _why_whole(unet) else default_chunk(num_frames, latent_pixels)
 
 
 def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> None:
