@@ -145,7 +145,7 @@ def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
         (["clips", "--reference", "empty"], "the folder empty holds no clips"),
         (["clips", "--captions", "other.txt"], "none of the captions in other.txt is of a clip"),
         (["clips", "--captions", "missing.txt"], "cannot read missing.txt"),
-        (["clips", "--frames", "0"], "--frames must be 1 or more"),
+        (["clips", "--frames", "0"], "--frames must be from 1 to 100,000, not 0"),
         (["clips", "--size", "3"], "--size must be from 8 to 4096"),
         (["clips", "--seconds", "0"], "--seconds must be a number above 0"),
         (["clips", "--extractors", "c3d", "--frames", "8"], "c3d reads clips of 16 frames, not 8"),

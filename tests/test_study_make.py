@@ -191,7 +191,7 @@ def test_a_broken_twin_is_the_clip_in_pieces(systems: dict[str, Path], tmp_path:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"raters_each": 0}, "1 or more raters"),
+        ({"raters_each": 0}, "1 to 1,000 raters, not 0"),
         ({"questions": ()}, "one or more questions"),
         ({"questions": (Question("a", "x"), Question("a", "y"))}, "different names"),
         ({"lease_seconds": 0}, "more than 0 seconds"),

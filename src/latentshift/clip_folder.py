@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentshift.error_text import printable
+from latentshift.files import missing_folder
 from latentshift.prompt_slug import prompt_slug, slugs_of_name
 from latentshift.video import read_metadata, read_video
 from latentshift.video.main_stream import main_stream
@@ -44,7 +45,7 @@ def find_clips(folder: Path, prompts: Sequence[str]) -> tuple[dict[str, Path], l
             file whose name fits several prompts.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(missing_folder(folder))
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
     if not files:
         raise ValueError(f"the folder {folder} holds no clips ({', '.join(SUFFIXES)})")

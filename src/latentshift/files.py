@@ -48,6 +48,13 @@ def missing_file(path: Path) -> str:
     return f"there is no file {path}"
 
 
+def missing_folder(path: Path) -> str:
+    """The sentence on a path that is no folder: nothing is there, or something else."""
+    if path.exists():
+        return f"{path} is a {'file' if path.is_file() else 'pipe or device'}, and no folder"
+    return f"there is no folder {path}"
+
+
 def check_writable_file(target: Path) -> None:
     """The same for a file, which does not take an existing folder's place.
 

@@ -108,7 +108,8 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
     sizes = _read_sizes(folder)
     if sizes is not None:
         scale, levels, side = sizes
-        check_frame_size(height or side, width or side, scale, levels, "--size")
+        height, width = (side if each is None else each for each in (height, width))
+        check_frame_size(height, width, scale, levels, "--size")
 
 
 def check_size_to_train(folder: Path, size: int, name: str = "size") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentshift.model_paths import check_model
-from latentshift.settings import FAMILIES, TRAIN_TIMESTEPS, check_guidance, check_steps
+from latentshift.settings import FAMILIES, MAX_FRAMES, TRAIN_TIMESTEPS, check_guidance, check_steps
 
 # The video models that are compared, by their names on the command line -> in tables.
 VIDEO_MODELS = {
@@ -96,8 +96,8 @@ def check_comparison(
     Raises:
         ValueError: for the first of them.
     """
-    if num_frames is not None and num_frames < 1:
-        raise ValueError(f"--frames must be 1 or more, not {num_frames}")
+    if num_frames is not None and not 1 <= num_frames <= MAX_FRAMES:
+        raise ValueError(f"--frames must be from 1 to {MAX_FRAMES:,}, not {num_frames:,}")
     if "animatediff" in models and (num_frames or 1) > ANIMATEDIFF_FRAMES:
         raise ValueError(
             f"AnimateDiff's motion U-Net takes {ANIMATEDIFF_FRAMES} frames at most, not {num_frames}: leave "

@@ -196,9 +196,11 @@ def memory(
     json_file: Path | None = _JSON,
 ) -> None:
     """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects."""
+    from latentshift.cli.preflight import check_recipe
     from latentshift.training.recipe_file import load_recipe
 
     settings = load_recipe(recipe, overrides or [])
+    check_recipe(settings, data=True)
 
     def rows() -> Iterable[dict[str, Any]]:
         from latentshift.benchmarks.memory import bench_memory
@@ -283,12 +285,15 @@ def _ladder(
     quick: bool,
     json_file: Path | None,
 ) -> None:
+    from latentshift.cli.preflight import check_generation, check_recipe
     from latentshift.training.recipe import VideoRecipe
     from latentshift.training.recipe_file import load_recipe
 
     settings = load_recipe(recipe, overrides or [])
     if not isinstance(settings, VideoRecipe):
         raise ValueError(f"{recipe} is of stage {settings.stage}, and bench ladder trains stage video")
+    check_recipe(settings, data=True)
+    check_generation(settings.model, settings.compute.device, dtype, sampler, steps, None, variant=settings.variant)
 
     def rows() -> Iterable[dict[str, Any]]:
         from latentshift.benchmarks.ladder import bench_ladder

@@ -44,6 +44,18 @@ def check_dtype_name(name: str, *, auto: bool = True) -> None:
         raise ValueError(f"unknown dtype {name!r}: choose from {', '.join(known)}")
 
 
+def check_sampler_name(name: str | None) -> None:
+    """Refuse an unknown sampler; None is the model's.
+
+    Raises:
+        ValueError: with the known names.
+    """
+    from latentshift.diffusion.samplers import SAMPLERS
+
+    if name is not None and name not in SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
+
+
 def check_frame_count(frames: int) -> None:
     """Refuse a number of frames that no saved model may have.
 
@@ -201,12 +213,9 @@ def check_generation(
     Raises:
         ValueError: for the first invalid option.
     """
-    from latentshift.diffusion.samplers import SAMPLERS
-
     check_device_name(device)
     check_dtype_name(dtype)
-    if sampler is not None and sampler not in SAMPLERS:
-        raise ValueError(f"unknown sampler {sampler!r}: choose from {', '.join(SAMPLERS)}")
+    check_sampler_name(sampler)
     if guidance is not None:
         check_guidance(guidance, "--guidance")
     folder = check_model_files(model, variant)

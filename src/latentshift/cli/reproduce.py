@@ -54,10 +54,14 @@ def reproduce(
     """Test the paper's claims: train the methods at equal budget, measure, and decide; the same command resumes."""
     from latentshift.benchmarks.reproduction.budget import FULL, QUICK, plan_training
     from latentshift.benchmarks.reproduction.claims import parse_claims
-    from latentshift.cli.preflight import check_dtype_name, check_recipe
+    from latentshift.cli.preflight import check_dtype_name, check_recipe, check_sampler_name
+    from latentshift.settings import TRAIN_TIMESTEPS, check_steps
 
     chosen = parse_claims(claims)
     check_dtype_name(dtype)
+    check_sampler_name(sampler)
+    if steps is not None:
+        check_steps(steps, {"num_train_timesteps": TRAIN_TIMESTEPS}, "--steps")
     given = {"seeds": seeds, "videos": videos, "images": images, "steps": steps}
     size = replace(QUICK if quick else FULL, **{name: value for name, value in given.items() if value is not None})
     training = plan_training(recipe, overrides or [], output, quick)

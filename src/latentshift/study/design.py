@@ -29,6 +29,17 @@ class ClipFile:
     file: str
 
 
+def check_check_counts(clips: int, broken: int, identical: int) -> None:
+    """Refuse a number of attention checks that a study of so many clips can't have.
+
+    Raises:
+        ValueError: for more attention checks of a kind than clips, or fewer than none.
+    """
+    for kind, count in (("broken", broken), ("identical", identical)):
+        if not 0 <= count <= clips:
+            raise ValueError(f"a study of {clips:,} clips has 0 to {clips:,} {kind} attention checks, not {count:,}")
+
+
 def write_design(
     database: sqlite3.Connection,
     settings: StudySettings,
@@ -55,9 +66,7 @@ def write_design(
     """
     seed = settings.seed
     wanted = [(system, prompt, False) for system in suffixes for prompt in prompts]
-    for count in (broken, identical):
-        if not 0 <= count <= len(wanted):
-            raise ValueError(f"a study of {len(wanted)} clips has 0 to {len(wanted)} checks of a kind, not {count}")
+    check_check_counts(len(wanted), broken, identical)
     # The clips of the two kinds are from the ends of one order, so that they differ as far as there are enough.
     chosen = sorted(wanted, key=lambda clip: seeded(seed, "checked", *clip))
     twins = [(system, prompt, True) for system, prompt, _ in chosen[:broken]]

@@ -16,7 +16,7 @@ from latentshift.files import atomic_write, check_writable
 from latentshift.progress import progress_bar
 from latentshift.study.broken_twin import twin_suffix, write_broken_twin
 from latentshift.study.database import CLIPS, create_database
-from latentshift.study.design import write_design
+from latentshift.study.design import check_check_counts, write_design
 from latentshift.study.seeded import seeded
 from latentshift.study.settings import StudySettings
 
@@ -68,6 +68,7 @@ def make_study(
     if output.exists():
         raise FileExistsError(f"{output} exists already: name a new folder for the study")
     check_writable(output)
+    check_check_counts(len(systems) * len(prompts), broken, identical)
     paths: dict[str, dict[str, Path]] = {}
     notes: list[str] = []
     for system, folder in systems.items():

@@ -26,13 +26,15 @@ QUESTIONS = (
     Question("faithfulness", "Which video matches the text better?"),
 )
 
+_MOST_RATERS = 1000  # of one comparison
+
 
 @dataclass(frozen=True)
 class StudySettings:
     """Settings that a study keeps from the first rater to the last.
 
     Attributes:
-        raters_each: raters of each comparison, 1 or more; the paper's is 5.
+        raters_each: raters of each comparison, 1 to 1,000; the paper's is 5.
         questions: that are all asked about a pair when it is shown.
         cant_tell: whether raters may answer that they can't tell.
         seed: of sides, order and attention checks.
@@ -51,13 +53,13 @@ class StudySettings:
     check_every: int = 20
 
     def __post_init__(self) -> None:
-        if self.raters_each < 1:
-            raise ValueError(f"a comparison needs 1 or more raters, not {self.raters_each}")
+        if not 1 <= self.raters_each <= _MOST_RATERS:
+            raise ValueError(f"a comparison needs 1 to {_MOST_RATERS:,} raters, not {self.raters_each:,}")
         names = [question.name for question in self.questions]
         if not names or not all(name.strip() for name in names) or len(set(names)) < len(names):
             raise ValueError(f"a study needs one or more questions with different names, not {names}")
         if not (0 < self.lease_seconds < math.inf):
-            raise ValueError(f"a comparison must be kept for more than 0 seconds, not {self.lease_seconds}")
+            raise ValueError(f"a comparison must be kept for more than 0 seconds, not {self.lease_seconds:g}")
         if self.check_every < 2:
             raise ValueError(f"one attention check must come among 2 or more pairs, not {self.check_every}")
 

@@ -65,7 +65,11 @@ def limits_of(workers: int, time_limit: float, memory_limit: float) -> Any:
     """
     from latentshift.data.worker_pool import WorkerLimits
 
-    if not math.isfinite(memory_limit):
+    if workers < 1:
+        raise ValueError(f"--workers must be 1 or more, not {workers}")
+    if not time_limit > 0:
+        raise ValueError(f"--time-limit must be a number of seconds above 0, not {time_limit:g}")
+    if not 0.25 <= memory_limit < math.inf:
         raise ValueError(f"--memory-limit must be a number of GiB, 0.25 or more, not {memory_limit:g}")
     return WorkerLimits(workers, time_limit, round(memory_limit * 2**30))
 

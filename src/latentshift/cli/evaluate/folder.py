@@ -18,7 +18,7 @@ from latentshift.cli.evaluate.common import (
 )
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.error_text import printable
-from latentshift.files import check_writable
+from latentshift.files import check_writable, missing_file
 
 _STANDARD = ("inception-2015", "i3d", "clip")
 
@@ -62,6 +62,8 @@ def folder(
     chosen_frames = FrameChoice(frames, seconds, size)
     limits = limits_of(reading_processes, time_limit, memory_limit)
     items = list_clips(clips)
+    if captions is not None and not captions.is_file():  # before the metadata of every clip is read
+        raise ValueError(missing_file(captions))
     true_clips = None if reference is None else (reference, list_clips(reference))
     choice = choose_extractors(extractors, _STANDARD, frames)
     check_writable(output / "report.json")

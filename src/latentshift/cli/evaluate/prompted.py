@@ -104,6 +104,8 @@ class ModelOptions:
         one_of("--system", self.system, SYSTEMS)
         if self.frames is not None:
             check_frame_count(self.frames)
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"--size must be a number of pixels, not {self.size:,}")
         check_generation(
             self.model,
             self.device,

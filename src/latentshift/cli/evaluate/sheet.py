@@ -9,6 +9,9 @@ import typer
 from latentshift.cli.named_folders import HELP, named_folders
 from latentshift.cli.prompts_file import read_prompts_file
 from latentshift.error_text import printable
+from latentshift.files import missing_folder
+
+_MOST_COLUMNS = 100
 
 
 def sheet(
@@ -28,8 +31,10 @@ def sheet(
     wanted = list(dict.fromkeys(wanted))
     if not wanted:
         raise ValueError('give the prompts of the clips: --prompt "a red star", or --prompts FILE')
-    if columns < 1:
-        raise ValueError(f"--columns must be 1 or more, not {columns}")
+    if not all(prompt.strip() for prompt in wanted):
+        raise ValueError("--prompt is empty: give the words that a clip was made for")
+    if not 1 <= columns <= _MOST_COLUMNS:
+        raise ValueError(f"--columns must be from 1 to {_MOST_COLUMNS}, not {columns:,}")
     if height is not None and not 8 <= height <= 2048:
         raise ValueError(f"--height must be from 8 to 2048 pixels, not {height}")
     if output.suffix.lower() != ".png":
@@ -38,7 +43,7 @@ def sheet(
     folders = named_folders(systems)
     for folder in folders.values():
         if not folder.is_dir():
-            raise ValueError(f"there is no folder {folder}")
+            raise ValueError(missing_folder(folder))
     from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
 
     picture = comparison_sheet(wanted, read_clips(folders, wanted), columns, height)

@@ -14,6 +14,7 @@ from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
 # Of the number of videos of each part, and of steps.
+_MOST = 100_000  # videos of a part: from there on the seeds are the next part's
 _FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128, "steps": 100}
 _QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4, "steps": 25}
 
@@ -67,8 +68,11 @@ def sprites(
     }
     steps = counts.pop("steps")
     output = output or Path("outputs/study-quick" if quick else "outputs/study")
-    if min(counts.values()) < 0:
-        raise ValueError("the number of videos of a part must be 0 or more")
+    for name, count in counts.items():
+        if not 0 <= count <= _MOST:
+            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {_MOST:,}, not {count:,}")
+    if not any(counts.values()):
+        raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     with workers(device) as (worker, own_device):

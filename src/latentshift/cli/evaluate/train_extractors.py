@@ -19,7 +19,7 @@ def train_extractors(
 
     Evaluations use the shipped ones, whatever is trained here: this shows how those were made.
     """
-    check_writable(output / "weights")
+    check_writable(output / "sprites-frames.safetensors")
     from latentshift.evaluation.extractors.sprites.accuracy import CLIPS, unseen_accuracy
     from latentshift.evaluation.extractors.sprites.caption_training import train_captions
     from latentshift.evaluation.extractors.sprites.training import RECIPES, train_extractor

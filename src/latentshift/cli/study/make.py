@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ def make(
     from latentshift.study.make import make_study
     from latentshift.study.settings import QUESTIONS, StudySettings
 
+    if not 0 < lease < math.inf:
+        raise ValueError(f"--lease must be a number of minutes above 0, not {lease:g}")
     folders = named_folders(systems)
     prompts = read_prompts_file(prompts_file)
     settings = StudySettings(

@@ -39,7 +39,7 @@ class Window:
         if self.frames < 1:
             raise ValueError(f"a window takes 1 frame or more, not {self.frames}")
         if not 0 < self.seconds < float("inf"):
-            raise ValueError(f"a window lasts a finite number of seconds above 0, not {self.seconds}")
+            raise ValueError(f"seconds must be a finite number above 0, the duration of a window, not {self.seconds:g}")
 
     def moments(self, start: float, end: float, rng: np.random.Generator) -> np.ndarray:
         """The F moments in seconds, (F,) float64, increasing; beyond ``end`` only if the last frame is held.

@@ -21,6 +21,7 @@ from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import IMAGES, VIDEOS, is_mac_file, is_media
 from latentshift.data.sources.text import find_spelling, lines_of, table_of
+from latentshift.files import missing_folder
 
 _MAX_CAPTION = 2**20  # bytes of a .txt file
 _Ignore = Callable[[str], object]
@@ -43,7 +44,7 @@ def read_folder(
         ValueError: if the folder is missing, mixes layouts, or a list can't be read.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(missing_folder(folder))
     lists = [each for each in _LISTS if (folder / each).is_file()]
     if len(lists) > 1:
         raise ValueError(f"{folder} holds {' and '.join(lists)}: keep the one that has the captions")

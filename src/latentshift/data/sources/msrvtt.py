@@ -13,6 +13,7 @@ from typing import Any
 from latentshift.bounded_read import load_json_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.sources.text import find_spelling
+from latentshift.files import missing_folder
 
 _MAX_BYTES = 2**28  # of the annotations, which are 30 MB
 SPLITS = {"train": "train", "validate": "val", "test": "test"}
@@ -34,7 +35,7 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
         raise ValueError(f"MSR-VTT has the splits {', '.join(SPLITS.values())}, and not {split!r}")
     root = annotations.parent if root is None else root
     if not root.is_dir():
-        raise ValueError(f"there is no folder {root} for the videos of {annotations}")
+        raise ValueError(f"{missing_folder(root)}, for the videos of {annotations}")
     videos, sentences = _load(annotations)
     captions: dict[str, list[str]] = {video["video_id"]: [] for video in videos}
     for number, sentence in enumerate(sentences):
@@ -63,6 +64,8 @@ def read_msrvtt(annotations: Path, root: Path | None = None, split: str = "", na
 
 
 def _load(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, and MSR-VTT's annotations are a JSON file: name that")
     content = load_json_bounded(path, _MAX_BYTES)
     for key in ("videos", "sentences"):
         items = content.get(key) if isinstance(content, dict) else None

@@ -15,6 +15,7 @@ from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.media import is_mac_file
 from latentshift.data.sources.text import lines_of
+from latentshift.files import missing_folder
 
 Captions = Literal["sentence", "class"]
 
@@ -44,7 +45,7 @@ def read_ucf101(
         ValueError: for missing folders or lists, or an unknown split or fold.
     """
     if not root.is_dir():
-        raise ValueError(f"there is no folder {root}")
+        raise ValueError(missing_folder(root))
     if fold not in (1, 2, 3):
         raise ValueError(f"UCF-101 has the folds 1, 2 and 3, and not {fold}")
     if split not in ("", "train", "test"):
@@ -84,7 +85,9 @@ def _lists(root: Path) -> Path:
     for folder in (root / "ucfTrainTestlist", root.parent / "ucfTrainTestlist"):
         if folder.is_dir():
             return folder
-    raise ValueError(f"there is no folder ucfTrainTestlist in {root} or beside it: say where the official lists are")
+    raise ValueError(
+        f"there is no folder ucfTrainTestlist in {root} or beside it: give the folder of the official lists as lists"
+    )
 
 
 def _listed(root: Path, path: Path, part: str, class_sentences: dict[str, str] | None, name: str) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.sources.text import find_spelling, table_of
+from latentshift.files import missing_folder
 
 _COLUMNS = ("videoid", "page_dir", "name")
 
@@ -24,7 +25,7 @@ def read_webvid(table: Path, root: Path | None = None, name: str = "webvid") -> 
     """
     root = table.parent if root is None else root
     if not root.is_dir():
-        raise ValueError(f"there is no folder {root} for the videos of {table}")
+        raise ValueError(f"{missing_folder(root)}, for the videos of {table}")
     for line, values in table_of(table, _COLUMNS):
         where = f"{table} line {line}"
         if isinstance(values, str):

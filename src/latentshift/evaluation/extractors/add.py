@@ -16,7 +16,7 @@ from latentshift.evaluation.extractors.cache import (
     write_record,
 )
 from latentshift.evaluation.extractors.known import EXTRACTORS, KnownExtractor, known_extractor
-from latentshift.files import atomic_write, explain_full_disk
+from latentshift.files import atomic_write, explain_full_disk, missing_file
 
 _CHUNK = 2**20
 
@@ -49,7 +49,7 @@ def add_extractor(path: Path, unverified: str | None = None) -> CachedExtractor:
         known = _file_extractor(path, given, named)
         sources, hashes = {known.weights.name: path}, {known.weights.name: given}
     else:
-        raise ValueError(f"there is no file or folder {path}")
+        raise ValueError(missing_file(path) if path.exists() else f"there is no file or folder {path}")
     verified = is_verified(known, hashes)
     if not verified and named is None:
         wrong = next(each for each in known.files if hashes.get(each.name) != each.sha256)

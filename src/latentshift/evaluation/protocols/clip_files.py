@@ -21,6 +21,8 @@ from latentshift.data.prefetch import prefetch
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 from latentshift.evaluation.protocols.plan import Item
+from latentshift.files import missing_folder
+from latentshift.settings import MAX_FRAMES
 from latentshift.video import read_metadata, read_video
 
 _FIRST_FRAME = "00000.png"  # of a folder of frames, as latentshift writes one
@@ -33,7 +35,7 @@ class FrameChoice:
     """Which frames of a clip are measured, and at what size.
 
     Attributes:
-        frames: F, evenly spaced over the time; 1 or more.
+        frames: F, evenly spaced over the time; 1 to ``MAX_FRAMES``.
         seconds: from the beginning of the clip that they are taken from; None: the whole clip.
         size: side of a square that the short side is resized to and the centre cut from (bicubic, antialiased); None:
             as the file is.
@@ -47,8 +49,8 @@ class FrameChoice:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.frames < 1:
-            raise ValueError(f"--frames must be 1 or more, not {self.frames}")
+        if not 1 <= self.frames <= MAX_FRAMES:
+            raise ValueError(f"--frames must be from 1 to {MAX_FRAMES:,}, not {self.frames:,}")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
             raise ValueError(f"--seconds must be a number above 0, not {self.seconds}")
         if self.size is not None and not 8 <= self.size <= 4096:
@@ -88,7 +90,7 @@ def list_clips(folder: Path) -> list[Item]:
         ValueError: if there is no such folder, or it holds no clip.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(missing_folder(folder))
     files = sorted(_walk(folder))
     if not files:
         raise ValueError(f"the folder {folder} holds no clips: no file in it is a video or an image")

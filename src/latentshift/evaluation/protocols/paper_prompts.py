@@ -22,6 +22,7 @@ from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.report.schema import Rejected
 
 MSRVTT_VIDEOS, MSRVTT_CAPTIONS = 2_990, 59_794
+_MOST_VIDEOS = 1_000_000  # of all repeats together
 UCF101_VIDEOS, UCF101_REPEATS = 2_048, 10
 UCF101_OTHER = (10_000, 4)  # the other pair that papers use
 UCF101_CLASSES = 101
@@ -112,7 +113,9 @@ def ucf101_plan(
         ValueError: for missing folders or lists, an unknown fold, or an empty training list.
     """
     if videos < 1 or repeats < 1:
-        raise ValueError(f"--videos and --repeats must be 1 or more, not {videos} and {repeats}")
+        raise ValueError(f"--videos and --repeats must be 1 or more, not {videos:,} and {repeats:,}")
+    if videos * repeats > _MOST_VIDEOS:
+        raise ValueError(f"--videos times --repeats must be {_MOST_VIDEOS:,} or less, not {videos:,} times {repeats:,}")
     rows, rejected = _sorted_out(read_ucf101(root, lists, fold, "train", "sentence", sentences))
     if not rows:
         raise ValueError(f"the training list of {root} names no clip of a class with a sentence")

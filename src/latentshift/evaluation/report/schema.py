@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from latentshift.bounded_read import read_text_bounded
 from latentshift.error_text import format_validation_error
-from latentshift.files import atomic_write_text
+from latentshift.files import atomic_write_text, missing_folder
 
 FORMAT: Literal["latentshift-evaluation/1"] = "latentshift-evaluation/1"
 FILE_NAME = "report.json"
@@ -174,6 +174,13 @@ def read_report(folder: Path) -> Report:
         ValueError: if there is none, or it is no report of this format; the message names the file.
     """
     path = folder / FILE_NAME
+    if folder.is_file():
+        named = folder.parent if folder.name == FILE_NAME else "the folder of a result"
+        raise ValueError(f"{folder} is a file, and a report is named by its folder: name {named}")
+    if not folder.is_dir():
+        raise ValueError(missing_folder(folder))
+    if not path.exists():
+        raise ValueError(f"{folder} holds no {FILE_NAME}: it is no result of latentshift evaluate, or not finished")
     text = read_text_bounded(path, MAX_BYTES, "the report")
     try:
         return Report.model_validate_json(text)
