@@ -144,7 +144,7 @@ def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
         (["empty"], "the folder empty holds no clips"),
         (["clips", "--reference", "empty"], "the folder empty holds no clips"),
         (["clips", "--captions", "other.txt"], "none of the captions in other.txt is of a clip"),
-        (["clips", "--captions", "missing.txt"], "cannot read missing.txt"),
+        (["clips", "--captions", "missing.txt"], "there is no file missing.txt"),
         (["clips", "--frames", "0"], "--frames must be from 1 to 100,000, not 0"),
         (["clips", "--size", "3"], "--size must be from 8 to 4096"),
         (["clips", "--seconds", "0"], "--seconds must be a number above 0"),

@@ -108,7 +108,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(systems: dict[str, Path], t
     refused('the prompt "two dots" is given 2 times', [*PROMPTS, "two dots"])
     refused(r'ours holds no clip of the prompt "x\\x1b" \(nor of 1 others\)', [*PROMPTS, "x\x1b", "y"])
     refused("there is no folder", systems={**systems, "third": tmp_path / "nowhere"})
-    refused("has 0 to 6 checks of a kind, not 7", broken=7)
+    refused("has 0 to 6 broken attention checks, not 7", broken=7)
     (tmp_path / "empty").mkdir()
     refused("holds no clips", systems={**systems, "third": tmp_path / "empty"})
     shutil.copy(next(theirs.glob("two*")), theirs / "two_dots.gif")

@@ -222,7 +222,7 @@ def test_one_attention_check_in_each_block_until_there_are_no_more(tmp_path: Pat
 
 
 def test_more_checks_than_clips_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="0 to 2 checks of a kind, not 3"):
+    with pytest.raises(ValueError, match="0 to 2 broken attention checks, not 3"):
         make(tmp_path, prompts=1, broken=3)
 
 
