@@ -38,7 +38,7 @@ def split(
     memory_limit: float = MEMORY_LIMIT,
 ) -> None:
     """Split videos at scene changes into the rows of a manifest, which can be used as a source."""
-    from latentshift.data.inspection.split import split_rows
+    from latentshift.data.inspection.split import check_split, split_rows
     from latentshift.data.manifest import Entry, write_manifest
     from latentshift.data.rejected_list import RejectedList
     from latentshift.data.sources import list_source
@@ -47,6 +47,7 @@ def split(
     if output.suffix != ".jsonl":
         raise ValueError(f"-o must name a .jsonl file, not {output}")
     check_writable_file(output)
+    check_split(shortest, longest, threshold)
     limits = limits_of(workers, time_limit, memory_limit)
     chosen = source_of(source, options)
     with tempfile.TemporaryDirectory() as folder:

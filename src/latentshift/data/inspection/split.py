@@ -12,6 +12,8 @@ from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 
+_MAX_THRESHOLD = 255  # of a difference of 8-bit pixels
+
 
 @dataclass(frozen=True)
 class SplitTask:
@@ -30,6 +32,22 @@ class SplitTask:
     threshold: float
 
 
+def check_split(shortest: float, longest: float, threshold: float) -> None:
+    """Refuse settings that no video can be split by; they are as in :class:`SplitTask`.
+
+    Raises:
+        ValueError: for a duration that is none, a threshold out of range, or ``longest`` below twice ``shortest``.
+    """
+    if not 0 < shortest < math.inf:
+        raise ValueError(f"the shortest row must last a finite number of seconds above 0, not {shortest:g}")
+    if not 2 * shortest <= longest:  # else a scene could be too long for one row and too short for two
+        raise ValueError(
+            f"the longest row must last twice as long as the shortest or more, not {longest:g} s to {shortest:g} s"
+        )
+    if not 0 <= threshold <= _MAX_THRESHOLD:
+        raise ValueError(f"--threshold must be from 0 to {_MAX_THRESHOLD}, not {threshold:g}")
+
+
 def split_rows(
     rows: Iterable[Row], shortest: float, longest: float, threshold: float, limits: WorkerLimits
 ) -> Iterator[tuple[Row, list[Entry]]]:
@@ -38,12 +56,9 @@ def split_rows(
     Images have no scenes and are passed through.
 
     Raises:
-        ValueError: if ``longest`` is less than twice ``shortest``.
+        ValueError: as :func:`check_split`.
     """
-    if not 0 < 2 * shortest <= longest:  # else a scene could be too long for one row and too short for two
-        raise ValueError(
-            f"the longest row must last twice as long as the shortest or more, not {longest:g} s to {shortest:g} s"
-        )
+    check_split(shortest, longest, threshold)
     tasks = (SplitTask(row, shortest, longest, threshold) for row in rows)
     with WorkerPool(split_video, limits, ("av", "scenedetect")) as pool:
         for task, result in pool.run(tasks):
