@@ -84,7 +84,7 @@ def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path)
 def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: Path, tmp_path: Path) -> None:
     words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/ladder"]
     for changed, said in (
-        (["--steps=0"], "num_inference_steps must lie between"),
+        (["--steps=0"], "--steps must lie between 1 and 1000, not 0"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
         (["size=30"], "size must be a multiple of 4"),
@@ -185,4 +185,4 @@ def test_other_stages_are_refused_and_the_old_name_still_works(cli, base: Path) 
     assert code != 0 and "is of stage image, and bench ladder trains stage video" in err
     code, _, err = cli("bench", "methods", RECIPE, *TINY, f"model={base}", "--steps=0")
     assert code != 0 and "warning: bench methods is called bench ladder now" in err
-    assert "num_inference_steps must lie between" in err
+    assert "--steps must lie between" in err
