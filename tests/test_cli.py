@@ -157,7 +157,7 @@ MISTAKES = [
     (("init", "--base", MODEL, "-o", "new", "--padding", "mirror"), 'must be one of "zeros", "circular", "replicate"'),
     (("train", "none.yaml"), "cannot read the recipe none.yaml"),
     (("train", RECIPES / "sprites-video.yaml", "stepz=3"), "stepz: unknown setting"),
-    (("evaluate", "sprites", MODEL, "--seen", "-1"), "must be 0 or more"),
+    (("evaluate", "sprites", MODEL, "--seen", "-1"), "--seen must be from 0 to 100,000, not -1"),
     (("generate", "red", "--model", MODEL, "--guidance", "nan"), "--guidance must be a finite number"),
     (("generate", "red", "--model", "lacking"), "text_encoder are incomplete"),
     (("generate", "red", "--model", "no-json"), "its model_index.json is damaged: no-json/model_index.json is no JSON"),
