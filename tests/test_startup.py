@@ -105,7 +105,7 @@ MISTAKES = {
     "evaluate extractors --add recipe.yaml --unverified best": "there is no extractor 'best'",
     "evaluate report": "Missing argument",
     "evaluate report nowhere": "there is no folder nowhere",
-    "evaluate report stills": "stills holds no report.json: it is no result of latentshift evaluate, or not finished",
+    "evaluate report stills": "stills holds no report.json: name the folder that an evaluation or `latentshift study",
     "evaluate report recipe.yaml": "recipe.yaml is a file, and a report is named by its folder: name the folder of a r",
     "evaluate report wrong/report.json": "wrong/report.json is a file, and a report is named by its folder: name wrong",
     "evaluate report wrong": "wrong/report.json is no report of latentshift-evaluation/1: protocol: is required",

@@ -167,22 +167,32 @@ def write_report(folder: Path, report: Report) -> Path:
     return path
 
 
+def read_report_text(folder: Path) -> str:
+    """The text of ``report.json`` in a result's folder, whatever kind of result it is.
+
+    Raises:
+        ValueError: if it is no such folder; the message names it.
+    """
+    if folder.is_file():
+        named = folder.parent if folder.name == FILE_NAME else "the folder of a result"
+        raise ValueError(f"{folder} is a file, and a report is named by its folder: name {named}")
+    if not folder.is_dir():
+        raise ValueError(missing_folder(folder))
+    if not (folder / FILE_NAME).exists():
+        raise ValueError(
+            f"{folder} holds no {FILE_NAME}: name the folder that an evaluation or `latentshift study result` wrote"
+        )
+    return read_text_bounded(folder / FILE_NAME, MAX_BYTES, "the report")
+
+
 def read_report(folder: Path) -> Report:
     """Read ``report.json`` of a result's folder.
 
     Raises:
         ValueError: if there is none, or it is no report of this format; the message names the file.
     """
-    path = folder / FILE_NAME
-    if folder.is_file():
-        named = folder.parent if folder.name == FILE_NAME else "the folder of a result"
-        raise ValueError(f"{folder} is a file, and a report is named by its folder: name {named}")
-    if not folder.is_dir():
-        raise ValueError(missing_folder(folder))
-    if not path.exists():
-        raise ValueError(f"{folder} holds no {FILE_NAME}: it is no result of latentshift evaluate, or not finished")
-    text = read_text_bounded(path, MAX_BYTES, "the report")
+    text = read_report_text(folder)
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        raise ValueError(f"{path} is no report of {FORMAT}: {format_validation_error(error)}") from None
+        raise ValueError(f"{folder / FILE_NAME} is no report of {FORMAT}: {format_validation_error(error)}") from None

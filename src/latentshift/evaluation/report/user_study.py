@@ -12,12 +12,12 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from latentshift.bounded_read import parse_json_bounded, read_text_bounded
+from latentshift.bounded_read import parse_json_bounded
 from latentshift.error_text import format_validation_error
 from latentshift.evaluation.report.document import Facts
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
 from latentshift.evaluation.report.plot import Plot, PlotRow
-from latentshift.evaluation.report.schema import FILE_NAME, MAX_BYTES
+from latentshift.evaluation.report.schema import FILE_NAME, read_report_text
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 FORMAT: Literal["latentshift-study/1"] = "latentshift-study/1"
@@ -178,7 +178,7 @@ def read_user_study(folder: Path, anchor: str) -> UserStudy | None:
         ValueError: if there is no report, or it is a study's and can't be read; the message names the file.
     """
     path = folder / FILE_NAME
-    values = parse_json_bounded(read_text_bounded(path, MAX_BYTES, "the report"), str(path))
+    values = parse_json_bounded(read_report_text(folder), str(path))
     if not isinstance(values, dict) or not {"majority", "votes"} <= values.keys():
         return None
     if values.get("format") != FORMAT:
