@@ -193,8 +193,9 @@ MISTAKES = {
     "bench ladder recipe.yaml stage=image": "is required",
     "bench memory recipe.yaml model=nowhere": "there is no folder nowhere",
     "bench generate --frames 1000000": "--frames must be from 1 to 100,000, not 1,000,000",
-    "bench ladder recipe.yaml data=sprites --steps 0": "--steps must lie between 1 and 1000, not 0",
-    "bench ladder recipe.yaml data=sprites --sampler best": "unknown sampler 'best'",
+    "bench ladder recipe.yaml data=sprites model=image-stage --steps 0": "--steps must lie between 1 and 1000, not 0",
+    "bench ladder recipe.yaml data=sprites model=image-stage --sampler best": "unknown sampler 'best'",
+    "bench ladder recipe.yaml data=sprites": "bundled is a video model (latent-shift) already, and all rungs have to",
     "bench ladder recipe.yaml data=nowhere": "nowhere is no folder",
     "bench ladder recipe.yaml --rungs best": "there is no rung 'best'",
     "reproduce --seeds 0": "Invalid value for '--seeds': Input should be greater than or equal to 1",
@@ -203,6 +204,7 @@ MISTAKES = {
     "reproduce recipe.yaml model=nowhere": "there is no folder nowhere",
     "reproduce --steps 0": "--steps must lie between 1 and 1000, not 0",
     "reproduce --sampler best": "unknown sampler 'best'",
+    "reproduce recipe.yaml data=sprites": "bundled is a video model (latent-shift) already, and all rungs have to",
     "reproduce recipe.yaml --dtype int4": "unknown dtype 'int4'",
     "study make clips --prompts nothing.txt -o new": "cannot read the prompts file nothing.txt",
     "study make clips other/../clips --prompts prompts.txt -o new": "2 systems are called clips: name them otherwise",
@@ -288,6 +290,10 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     os.mkfifo(folder / "piped" / "unet" / "config.json")
     (folder / "wrong").mkdir()
     (folder / "wrong" / "report.json").write_text("{}")
+    shutil.copytree(bundled, folder / "image-stage", ignore=shutil.ignore_patterns("*.safetensors"))
+    (folder / "image-stage" / "model_index.json").write_text(
+        json.dumps({**index, "shift": None, "temporal": [None, None]})
+    )
     (folder / "unindexed").mkdir()
     os.mkfifo(folder / "unindexed" / "model_index.json")
     (folder / "recipe.yaml").write_text(RECIPE)

@@ -89,6 +89,19 @@ def saved_class(folder: Path) -> str:
     return kind
 
 
+def saved_method(folder: Path) -> str:
+    """The temporal method of a saved pipeline, as :attr:`latentshift.LatentShiftPipeline.method`.
+
+    Args:
+        folder: from :func:`check_model`.
+    """
+    index = _config(folder, _INDEX)
+    if index.get("_class_name") != PIPELINES[0]:
+        return "none"
+    methods = [index.get("shift") is not None and "latent-shift", has_temporal_attention(folder) and "latent-vdm"]
+    return " and ".join(name for name in methods if name) or "none"
+
+
 def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:
     """Refuse steps and sizes that a model does not support, according to its configuration.
 
@@ -138,7 +151,7 @@ def read_video_size(folder: Path) -> tuple[int | None, int | None]:
 
 def has_temporal_attention(folder: Path) -> bool:
     """Whether a model's folder is of Latent-VDM, whose frames see one another all at once."""
-    part = _config(folder, "model_index.json").get("temporal")
+    part = _config(folder, _INDEX).get("temporal")
     return isinstance(part, list) and any(part)
 
 

@@ -18,7 +18,7 @@ import torch
 
 from latentshift.benchmarks.ladder_table import ladder_rows
 from latentshift.benchmarks.report import Result
-from latentshift.benchmarks.rungs import METHOD_RUNGS, Rung
+from latentshift.benchmarks.rungs import METHOD_RUNGS, Rung, check_image_base, check_ladder_recipe
 from latentshift.benchmarks.timing import interleaved_timing
 from latentshift.benchmarks.train import training_step
 from latentshift.data.sprites import NUM_FRAMES, Sprites
@@ -154,15 +154,11 @@ class Ladder:
                 a folder with a run of another recipe.
         """
         recipe = self.recipe
-        if recipe.lora is not None or (recipe.exports is not None and "model" not in recipe.exports):
-            raise ValueError("bench ladder compares whole models: leave lora and exports out")
+        check_ladder_recipe(recipe)
         base = resolve_model(recipe.model)
         pipeline = LatentShiftPipeline(**meta_components(base))
-        if find_family(base) is None and pipeline.method != "none":
-            raise ValueError(
-                f"{recipe.model} is a video model ({pipeline.method}) already, and all rungs have to start from one "
-                "image model: the run of stage (b)"
-            )
+        if find_family(base) is None:
+            check_image_base(recipe.model, pipeline.method)
         for rung in self.rungs:
             for seed in self.seeds:
                 validate_run(rung.recipe(recipe, self.folder, seed), 1)

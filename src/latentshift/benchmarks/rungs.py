@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentshift.model_paths import check_model, saved_method
 from latentshift.settings import METHODS, Padding
 from latentshift.training.recipe import VideoRecipe
 
@@ -77,6 +78,36 @@ def parse_rungs(text: str) -> tuple[Rung, ...]:
     if len(set(names)) < len(names):
         raise ValueError(f"a rung is named twice in {text!r}")
     return tuple(RUNGS[name] for name in names)
+
+
+def check_ladder_recipe(recipe: VideoRecipe) -> None:
+    """Refuse a recipe whose runs can't be compared, as far as that shows without loading a library.
+
+    Raises:
+        ValueError: for an adapter, a run that exports no model, or a base that is no image model.
+    """
+    if recipe.lora is not None or (recipe.exports is not None and "model" not in recipe.exports):
+        raise ValueError("bench ladder compares whole models: leave lora and exports out")
+    folder = check_model(recipe.model)
+    if folder is not None:
+        check_image_base(recipe.model, saved_method(folder))
+
+
+def check_image_base(name: str, method: str) -> None:
+    """Refuse a base in which frames meet already.
+
+    Args:
+        name: of the base.
+        method: its temporal method.
+
+    Raises:
+        ValueError: for any method but none.
+    """
+    if method != "none":
+        raise ValueError(
+            f"{name} is a video model ({method}) already, and all rungs have to start from one image model: the run of "
+            "stage (b)"
+        )
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

@@ -285,6 +285,7 @@ def _ladder(
     quick: bool,
     json_file: Path | None,
 ) -> None:
+    from latentshift.benchmarks.rungs import check_ladder_recipe
     from latentshift.cli.preflight import check_generation, check_recipe
     from latentshift.training.recipe import VideoRecipe
     from latentshift.training.recipe_file import load_recipe
@@ -293,6 +294,7 @@ def _ladder(
     if not isinstance(settings, VideoRecipe):
         raise ValueError(f"{recipe} is of stage {settings.stage}, and bench ladder trains stage video")
     check_recipe(settings, data=True)
+    check_ladder_recipe(settings)
     check_generation(settings.model, settings.compute.device, dtype, sampler, steps, None, variant=settings.variant)
 
     def rows() -> Iterable[dict[str, Any]]:

@@ -54,6 +54,7 @@ def reproduce(
     """Test the paper's claims: train the methods at equal budget, measure, and decide; the same command resumes."""
     from latentshift.benchmarks.reproduction.budget import FULL, QUICK, plan_training
     from latentshift.benchmarks.reproduction.claims import parse_claims
+    from latentshift.benchmarks.rungs import check_ladder_recipe
     from latentshift.cli.preflight import check_dtype_name, check_recipe, check_sampler_name
     from latentshift.settings import TRAIN_TIMESTEPS, check_steps
 
@@ -67,6 +68,7 @@ def reproduce(
     training = plan_training(recipe, overrides or [], output, quick)
     if training.image is None:
         check_recipe(training.video, data=True)
+        check_ladder_recipe(training.video)
     check_writable(output / "reproduction.json")
 
     from latentshift.cli.models import load_dtype, pick_device, quiet_libraries
