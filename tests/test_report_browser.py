@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from latentshift.evaluation.report.pages import write_comparison_pages
-from report_results import metric, write_result
+from latentshift.evaluation.report.document import Clip, Clips, Document
+from latentshift.evaluation.report.pages import write_comparison_pages, write_pages
+from latentshift.video import write_video
+from report_results import clip, metric, write_result
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -50,3 +52,25 @@ def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
     assert said == []
     assert {url for url in requested if not url.startswith("data:")} == {page_path.as_uri()}
     assert colours["light"] != colours["dark"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+def test_clips_that_are_folded_away_play_when_they_are_shown(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", clip(0))
+    shown = Clip(tmp_path / "a.mp4", "a red star")
+    document = Document("A", "B", (Clips((shown,)), Clips((shown, shown), folded="The best")))
+    page_path = write_pages(document, tmp_path)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 200})
+        page.goto(page_path.as_uri())
+        page.wait_for_function(f"{PLAYING} == 1")
+        folded = page.locator("video").nth(1)
+        assert not folded.is_visible() and folded.evaluate("each => each.paused")
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.get_by_text("The best").click()
+        page.wait_for_function(f"{PLAYING} == 3")
+        assert folded.is_visible() and page.evaluate("document.documentElement.scrollHeight") > height
+        page.get_by_text("The best").click()
+        page.wait_for_function(f"{PLAYING} == 1")
+        browser.close()

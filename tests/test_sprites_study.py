@@ -248,6 +248,12 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
     assert "Few videos (seen combinations 12, single frames 12)" in said
     assert "without: " in said and "with the shift: " in said  # the same prompt and seed
     assert page.count("<video ") == 12 + 2 * 4 and page.count('src="data:image/png') == 12
+    folds = page.split('<details class="more">')[1:]  # the best and the worst of two parts, away at first
+    assert [unescape(fold.partition("</summary>")[0])[:18] for fold in folds] == [
+        "<summary>The best:",
+        "<summary>The worst",
+    ] * 2
+    assert [fold.partition("</details>")[0].count("<figure>") for fold in folds] == [4] * 4
     with (study / "tables" / "shares.csv").open() as file:
         rows = {row["in %"]: row for row in csv.DictReader(file)}
     assert rows["Seen combinations"]["all right"] == "75.0" and rows["Reader on true videos"]["N"] == "12"

@@ -82,19 +82,28 @@ class Clips:
         clips: in their order.
         columns: of a row, where clips in one column belong together; None fills rows as wide as they are.
         pixelated: whether single pixels are shown as squares, as suits small clips.
+        folded: words that a page shows alone at first; empty: nothing is hidden.
     """
 
     clips: tuple[Clip, ...]
     columns: int | None = None
     pixelated: bool = False
+    folded: str = ""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, with what it shows for those who can't see it."""
+    """A picture, with what it shows for those who can't see it.
+
+    Attributes:
+        path: of its file.
+        alt: what it shows.
+        folded: as for :class:`Clips`.
+    """
 
     path: Path
     alt: str
+    folded: str = ""
 
 
 @dataclass(frozen=True)

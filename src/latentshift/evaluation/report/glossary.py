@@ -43,4 +43,5 @@ def _meaning(name: str) -> str:
     network, _, plain = name.partition("-")
     if plain not in _MEANINGS:
         return ""
-    return f"{_MEANINGS[plain]} The network is {network}'s own, so compare it with no published {plain}."
+    meaning = _MEANINGS[plain].replace(" that knows photographs", "").replace(" that knows actions", "")
+    return f"{meaning} The network is that of {network}, so compare it with no published {plain}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -82,6 +83,10 @@ def _block(block: Block, media: MediaBudget) -> Iterator[str]:
             yield from ('<ul class="warnings">', *(f"<li>{escape(each)}</li>" for each in sentences), "</ul>")
         case KeyNumbers(numbers):
             yield from ('<div class="tiles">', *map(_tile, numbers), "</div>")
+        case Clips(folded=words) | Picture(folded=words) if words:
+            yield f'<details class="more"><summary>{escape(words)}</summary>'
+            yield from _block(replace(block, folded=""), media)
+            yield "</details>"
         case Clips(clips, columns, pixelated):
             style = f' style="--columns:{columns}"' if columns else ""
             kind = f"clips{' grouped' if columns else ''}{' pixelated' if pixelated else ''}"

@@ -54,6 +54,8 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
                 for each in numbers
             )
         case Clips(clips):
+            if block.folded:
+                yield f"{escape_markdown(block.folded)}:"
             lines = []
             for clip in clips:
                 remarks = "; ".join(escape_markdown(each) for each in (clip.note, clip.good, clip.bad) if each)
@@ -62,6 +64,8 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
                 lines.append(f"- {link}" + (f": {remarks}" if remarks else ""))
             yield "\n".join(lines)
         case Picture(path, alt):
+            if block.folded:
+                yield f"{escape_markdown(block.folded)}:"
             yield f"![{escape_markdown(alt)}]({relative_url(path, folder)})"
         case Facts(title, items, anchor):
             mark = f'<a id="{anchor}"></a>' if anchor else ""

@@ -1,10 +1,14 @@
-// Pauses and plays the clips; a page is whole without it.
+// Pauses and plays the clips that can be seen; a page is whole without it.
 const clips = [...document.querySelectorAll('video')], button = document.getElementById('play');
 let playing = !matchMedia('(prefers-reduced-motion: reduce)').matches;
+const set = clip => {
+  if (playing && !clip.closest('details:not([open])')) clip.play().catch(() => {}); else clip.pause();
+};
 const apply = () => {
-  for (const clip of clips) { if (playing) clip.play().catch(() => {}); else clip.pause(); }
+  clips.forEach(set);
   button.textContent = playing ? 'Pause all clips' : 'Play all clips';
 };
 for (const clip of clips) clip.onclick = () => { if (clip.paused) clip.play(); else clip.pause(); };
+for (const fold of document.querySelectorAll('details')) fold.ontoggle = () => fold.querySelectorAll('video').forEach(set);
 button.onclick = () => { playing = !playing; apply(); };
 if (clips.length) { button.hidden = false; apply(); }

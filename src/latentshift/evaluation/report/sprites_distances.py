@@ -28,7 +28,6 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
         "How far the videos as a whole are from the true clips of the same prompts, by features of small networks that "
         "know the sprites world; 0 is no difference. Frames alone: FID, KID. With the motion: FVD, KVD."
     )
-    yield from _warnings(metrics)
     rows = []
     for part in parts:
         metric_of = {name: result.report.metric(f"{name} ({part.part.name})") for name in names}
@@ -50,6 +49,7 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
         for part in parts
         if (metric := result.report.metric(f"{_PLOTTED} ({part.part.name})")) is not None
     )
+    yield from _warnings(metrics)
     if plotted:
         yield Plot("distances", f"{_PLOTTED}{ARROWS['lower']}", plotted)
     yield Facts(
@@ -61,10 +61,14 @@ def _plain(metric: Metric) -> str:
     return metric.name.partition(" (")[0]
 
 
-def _warnings(metrics: Sequence[Metric]) -> Iterator[Warnings]:
+def _warnings(metrics: Sequence[Metric]) -> Iterator[Block]:
+    """That there are warnings, and which, folded away: a study of few videos has one for nearly each number."""
     of_sentence: dict[str, list[str]] = {}
     for metric in metrics:
         for sentence in metric.warnings:
             of_sentence.setdefault(sentence, []).append(metric.name)
     if of_sentence:
-        yield Warnings(tuple(f"{', '.join(names)}: {sentence}" for sentence, names in of_sentence.items()))
+        count = sum(bool(metric.warnings) for metric in metrics)
+        yield Warnings((f"{count} of these {len(metrics)} distances have a warning, as that the videos are too few.",))
+        items = tuple((", ".join(names), sentence) for sentence, names in of_sentence.items())
+        yield Facts("Warnings of these distances", items, folded=True)

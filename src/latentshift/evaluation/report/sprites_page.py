@@ -31,9 +31,9 @@ from latentshift.model_paths import BUNDLED
 _FEW = 100  # videos of a part; fewer are enough for a look, and for no more
 _FEW_OF_A_MOTION = 10  # the same, of one motion
 _KINDS = {
-    "first": "The first ones, chosen by nobody:",
-    "best": "The best: most of the sentence right, with the steadiest colours:",
-    "worst": "The worst, the very worst last:",
+    "first": "The first ones, chosen by nobody",
+    "best": "The best: most of the sentence right, with the steadiest colours",
+    "worst": "The worst, the very worst last",
 }
 
 
@@ -115,14 +115,17 @@ def _drawings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
             for kind, words in _KINDS.items():
                 examples = part.examples.get(kind, ())  # type: ignore[call-overload]
                 if examples:
-                    yield Paragraph(words)
-                    yield Clips(tuple(_clip(each, result) for each in examples), pixelated=result.pixelated)
+                    shown = kind == "first"
+                    if shown:
+                        yield Paragraph(f"{words}:")
+                    clips = tuple(_clip(each, result) for each in examples)
+                    yield Clips(clips, pixelated=result.pixelated, folded="" if shown else words)
         else:
             yield from _beside_shift(part, parts, result)
         sheet = None if part.part.image else result.file(f"{part.part.name}.png")
         if sheet is not None:
-            yield Paragraph("The first ones again, frame by frame:")
-            yield Picture(sheet, "A row of frames for each of the first videos, under its prompt")
+            alt = "A row of frames for each of the first videos, under its prompt"
+            yield Picture(sheet, alt, folded="The first ones again, frame by frame")
 
 
 def _beside_shift(part: StudyPart, parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
