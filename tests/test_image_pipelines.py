@@ -16,7 +16,7 @@ from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 import latentshift
 from conftest import tiny_unet
 from latentshift.frame_context import frames_independent
-from latentshift.image_pipelines.stock import make_pictures
+from latentshift.image_pipelines.stock import TESTED, make_pictures
 from tiny_pipelines import (
     clip,
     mask,
@@ -216,4 +216,5 @@ def table() -> str:
 
 
 def test_the_table_in_the_docs_is_what_is_tested() -> None:
+    assert {case.pipeline for case in CASES} == TESTED
     assert table() in DOCS.read_text(encoding="utf-8"), f"in docs/pipelines.md belongs:\n{table()}"

@@ -16,6 +16,7 @@ from diffusers import (
     DiffusionPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
 )
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from peft import LoraConfig
@@ -367,11 +368,19 @@ def test_what_is_no_image_pipeline_with_a_unet_is_refused(text: VideoPipeline, m
         (text.pipe.unet, "takes an image pipeline"),
         (LatentShiftPipeline.from_pretrained(model), "makes videos by itself"),
         (Transformer(tiny_unet()), "has a transformer"),
+        (tiny_pipeline("StableDiffusionPanoramaPipeline"), "keeps the frames of a video is not tested"),
     ):
         with pytest.raises(ValueError, match=words):
             latentshift.video(value)
     with pytest.raises(ValueError, match="installed with other settings"):
         latentshift.video(text.pipe, shift=REPLICATE)
+
+    class Mine(StableDiffusionPipeline):
+        """A user's own, made from a tested one."""
+
+    mine = Mine(**text.pipe.components, requires_safety_checker=False)
+    assert latentshift.video(mine).num_frames == 16
+    assert latentshift.video(tiny_pipeline("StableDiffusionPanoramaPipeline"), untested=True).num_frames == 16
 
 
 def test_the_package_video_and_the_function_have_one_name() -> None:

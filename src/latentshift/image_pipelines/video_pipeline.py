@@ -22,7 +22,7 @@ from latentshift.image_pipelines.arguments import VideoCall, read_call
 from latentshift.image_pipelines.ip_adapter import pictures_of_frames
 from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, regroup, stack
 from latentshift.image_pipelines.parts import check_conditions, check_pipeline, install_where_missing
-from latentshift.image_pipelines.stock import check_guider, make_pictures
+from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.settings import ShiftConfig
 from latentshift.shift import remove
 
@@ -41,10 +41,18 @@ class VideoPipeline:
     __slots__ = ("_also", "_installed", "num_frames", "pipe")
 
     def __init__(
-        self, pipe: Any, num_frames: int = 16, *, shift: ShiftConfig | None = None, also: Sequence[nn.Module] = ()
+        self,
+        pipe: Any,
+        num_frames: int = 16,
+        *,
+        shift: ShiftConfig | None = None,
+        also: Sequence[nn.Module] = (),
+        untested: bool = False,
     ) -> None:
         check_count(num_frames)
         check_pipeline(pipe)
+        if not untested:
+            check_tested(pipe)
         self.pipe = pipe
         self.num_frames = num_frames
         self._also = tuple(also)
@@ -154,6 +162,7 @@ def video(
     *,
     shift: ShiftConfig | dict[str, Any] | None = None,
     also: Sequence[nn.Module] = (),
+    untested: bool = False,
 ) -> VideoPipeline:
     """Make a stock image pipeline of diffusers a video pipeline: ``video(pipe, 16)("a red star").frames[0]``.
 
@@ -162,18 +171,19 @@ def video(
     and thread alone.
 
     Args:
-        pipe: any pipeline with a U-Net of SD 1.x, SD 2.x, SDXL or LDM; docs/pipelines.md has the table.
+        pipe: one of those in the table of docs/pipelines.md, with a U-Net of SD 1.x, SD 2.x, SDXL or LDM.
         num_frames: F ≥ 1 of a call that does not say.
         shift: the shift's settings; None: those of the U-Net, or those that the model was saved with, or the paper's.
         also: other modules in which frames shall meet, ``[pipe.controlnet]``; by default a ControlNet works frame by
             frame.
+        untested: take a pipeline that is not in that table, too; it may order frames in a way of its own.
 
     Raises:
-        ValueError: if the pipeline has no such U-Net, or a ControlNet or adapter of another base, or needs noise that
-            image pipelines do not make.
+        ValueError: if the pipeline is not in the table, has no such U-Net or a ControlNet or adapter of another base,
+            or needs noise that image pipelines do not make.
     """
     config = ShiftConfig.from_dict(shift) if isinstance(shift, dict) else shift
-    return VideoPipeline(pipe, num_frames, shift=config, also=also)
+    return VideoPipeline(pipe, num_frames, shift=config, also=also, untested=untested)
 
 
 def _check_scheduler(pipe: Any, num_frames: int) -> None:
