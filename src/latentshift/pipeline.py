@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler
+from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.model_paths import resolve_model
@@ -35,12 +35,12 @@ from latentshift.models.denoiser import (
 )
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.model_config import check_pipeline_settings
+from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
 from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps, default_chunk
 from latentshift.shift import install, remove, shift_of
-from latentshift.unicode_text import check_unicode
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -285,15 +285,24 @@ class LatentShiftPipeline(DiffusionPipeline):
     @one_call_at_a_time
     def __call__(
         self,
-        prompt: str | list[str],
+        prompt: str | list[str] | None = None,
         *,
         negative_prompt: str | list[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 100,
+        timesteps: list[int] | None = None,
+        sigmas: list[float] | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
         num_videos_per_prompt: int = 1,
+        clip_skip: int | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -313,17 +322,28 @@ class LatentShiftPipeline(DiffusionPipeline):
         equals the video generated on its own bit for bit, elsewhere within rounding.
 
         Args:
-            prompt: a sentence or a list of P.
+            prompt: a sentence or a list of P; None if ``prompt_embeds`` are given.
             negative_prompt: what to avoid; one for all, or one for each prompt. None: the empty sentence, or zeros with
                 ``force_zeros_for_empty_prompt``.
+            prompt_embeds: (P, L, D) of the text encoders, in place of ``prompt``.
+            negative_prompt_embeds: (P, L, D), in place of ``negative_prompt``.
+            pooled_prompt_embeds: SDXL's (P, W), with ``prompt_embeds``.
+            negative_pooled_prompt_embeds: likewise, with ``negative_prompt_embeds``.
             num_frames: F ≥ 1; None: the model's default.
             height: of the frames in pixels, a multiple of :attr:`vae_scale_factor`; None: the model's default.
             width: of the frames, likewise.
             num_inference_steps: steps of the sampler, 1 … T.
+            timesteps: descending, 0 … T-1, for schedulers that take them, in place of ``num_inference_steps``.
+            sigmas: descending, likewise.
             guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
                 alone. None: the model's default, 7.5 in the paper. A guidance-distilled U-Net (``time_cond_proj_dim``)
                 takes it as an input instead, and no negative prompt.
+            guidance_rescale: φ in [0, 1] (Lin et al. 2024, Sec. 3.4): how far guidance is scaled back to the standard
+                deviation of the prediction for the prompt, over all frames of a video.
             num_videos_per_prompt: B = P times this.
+            clip_skip: layers of CLIP that are left out at its end, for ``prompt`` alone, as in image pipelines.
+            cross_attention_kwargs: for the attention processors; ``{"scale": s}`` scales the LoRAs of the U-Net and the
+                text encoders.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
@@ -349,15 +369,33 @@ class LatentShiftPipeline(DiffusionPipeline):
         """
         # 1. Check the inputs and fill in defaults
         self._interrupt = False
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+        prompts = Prompts.of(
+            prompt,
+            negative_prompt,
+            prompt_embeds,
+            pooled_prompt_embeds,
+            negative_prompt_embeds,
+            negative_pooled_prompt_embeds,
+        )
         num_frames = self.config.num_frames if num_frames is None else num_frames
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self.check_inputs(
-            prompts, num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
+            prompts.sentences,
+            num_frames,
+            height,
+            width,
+            num_inference_steps,
+            guidance_scale,
+            num_videos_per_prompt,
+            output_type,
         )
         latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
+        if not 0 <= guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
+        attention = dict(cross_attention_kwargs or {})
+        lora_scale = float(attention.pop("scale", 1.0))
         if decode_chunk_size is None:
             decode_chunk_size = frame_chunk or default_chunk(num_frames, latent_pixels)
         elif decode_chunk_size < 1:
@@ -365,12 +403,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
-        negatives = _one_each(negative_prompt, len(prompts))
         distilled = is_guidance_distilled(self.unet)
-        if distilled and any(negatives):
+        if distilled and prompts.has_negative:
             raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
-        for each in negatives:
-            check_unicode(each or "", "the negative prompt")
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
@@ -388,9 +423,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype = self.unet.dtype
 
         # 2. Encode each sentence once
+        width_of_text = int(self.unet.config.cross_attention_dim)
         text, negative = (
-            self.text_encoders.encode(each, device).to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
-            for each in (prompts, negatives)
+            each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
+            for each in prompts.encode(self.text_encoders, width_of_text, device, clip_skip, lora_scale)
         )
 
         # 3. Initial noise, one random stream for each video
@@ -401,7 +437,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             latents = initial_noise(shape, generators, device)
         elif tuple(latents.shape) != (count, *shape):
             raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, device)
         self._num_timesteps = len(self.scheduler.timesteps)
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
@@ -409,14 +445,15 @@ class LatentShiftPipeline(DiffusionPipeline):
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
         denoiser = with_guidance(
             lambda noisy, timestep, context: denoise(
-                self.unet, noisy.to(dtype), timestep, context, guidance_scale, frame_chunk
+                self.unet, noisy.to(dtype), timestep, context, guidance_scale, frame_chunk, attention
             ).float(),
             text,
             negative,
             1.0 if distilled else guidance_scale,
             videos_per_call=1 if device.type == "cpu" else None,
+            rescale=guidance_rescale,
         )
-        with self.progress_bar(total=self._num_timesteps) as bar:
+        with self.progress_bar(total=self._num_timesteps) as bar, scaled_lora(self.unet, lora_scale):
 
             def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
                 bar.update()
@@ -446,7 +483,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
     def check_inputs(
         self,
-        prompts: list[str],
+        prompts: list[str] | None,
         num_frames: int,
         height: int,
         width: int,
@@ -455,11 +492,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_videos_per_prompt: int,
         output_type: str,
     ) -> None:
-        """Raise a ValueError for invalid arguments."""
-        if not prompts or not all(isinstance(each, str) for each in prompts):
-            raise ValueError("prompt must be a sentence or a list of sentences")
-        for each in prompts:
-            check_unicode(each, "the prompt")
+        """Raise a ValueError for invalid arguments; ``prompts`` is None for embeddings."""
+        if prompts is not None:
+            check_sentences(prompts)
         if num_frames < 1:
             raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
         if num_videos_per_prompt < 1:
@@ -647,11 +682,3 @@ def _channels_last(frames: Tensor) -> np.ndarray:
 def _check_finite(values: Tensor, part: str) -> None:
     if not torch.isfinite(values).all():
         raise NotFiniteError(f"the {part} made values that are not finite; try another dtype, or less guidance")
-
-
-def _one_each(negative: str | list[str] | None, count: int) -> Sequence[str | None]:
-    if negative is None or isinstance(negative, str):
-        return [negative] * count
-    if len(negative) != count:
-        raise ValueError(f"{len(negative)} negative prompts were given for {count} prompts; give one, or one a prompt")
-    return list(negative)

@@ -17,9 +17,14 @@ PromptedDenoiser = Callable[[Tensor, Tensor], Tensor]  # (latents (B, …), time
 
 
 def with_guidance(
-    denoiser: Denoiser, text: TextCondition, negative: TextCondition, scale: float, videos_per_call: int | None = None
+    denoiser: Denoiser,
+    text: TextCondition,
+    negative: TextCondition,
+    scale: float,
+    videos_per_call: int | None = None,
+    rescale: float = 0.0,
 ) -> PromptedDenoiser:
-    """A denoiser with guidance towards ``text`` and away from ``negative``: n + s (p - n).
+    """A denoiser with guidance towards ``text`` and away from ``negative``: g = n + s (p - n).
 
     Args:
         denoiser: predicts for videos with one text each.
@@ -27,6 +32,8 @@ def with_guidance(
         negative: likewise, of the empty or a negative prompt.
         scale: s; at 1 the negative has no effect and is not computed.
         videos_per_call: videos per call of the denoiser (each twice with guidance); none: all.
+        rescale: φ in [0, 1]: so much of g is replaced by g · std(p) / std(g), with standard deviations over all frames
+            of a video (Lin et al. 2024, Sec. 3.4), so that frames are not scaled apart.
     """
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
@@ -40,7 +47,16 @@ def with_guidance(
                 continue
             both = denoiser(torch.cat([some, some]), timestep, TextCondition.cat([opposite, positive]))
             uncond, cond = both.chunk(2)
-            predictions.append(uncond + scale * (cond - uncond))
+            guided = uncond + scale * (cond - uncond)
+            if rescale > 0:
+                # Lin et al. 2024, Eqs. 15 and 16
+                guided = rescale * (guided * (_deviation(cond) / _deviation(guided))) + (1 - rescale) * guided
+            predictions.append(guided)
         return torch.cat(predictions)
 
     return predict
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """The standard deviation of each video, (B, 1, …)."""
+    return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,37 @@ def check_sampling(scheduler: Any, noise_share: float = 0.0) -> None:
         )
     if kind in _UNSEEDED:
         raise ValueError(f"{kind} draws noise that no seed decides; choose the sampler {' or '.join(SAMPLERS)}")
+
+
+def set_timesteps(
+    scheduler: Any, steps: int, timesteps: list[int] | None, sigmas: list[float] | None, device: Any
+) -> None:
+    """Set a scheduler's timesteps: evenly, or as they are given.
+
+    Args:
+        scheduler: of a pipeline.
+        steps: n ≥ 1, if neither of the others is given.
+        timesteps: descending, 0 … T-1; or None.
+        sigmas: descending, 0 or more; or None.
+        device: of the timesteps.
+
+    Raises:
+        ValueError: for both, for a list that is empty or does not descend, or a scheduler that does not take it.
+    """
+    if timesteps is not None and sigmas is not None:
+        raise ValueError("give timesteps or sigmas, not both")
+    if timesteps is None and sigmas is None:
+        scheduler.set_timesteps(steps, device=device)
+        return
+    name, values = ("timesteps", timesteps) if timesteps is not None else ("sigmas", sigmas)
+    given = list(values or [])
+    if not given or any(later >= earlier for earlier, later in pairwise(given)) or given[-1] < 0:
+        raise ValueError(f"{name} must be a list of numbers from high to low, none below 0, not {values}")
+    if name == "timesteps" and given[0] >= scheduler.config.num_train_timesteps:
+        raise ValueError(f"timesteps must be below {scheduler.config.num_train_timesteps}, not {given[0]}")
+    if name not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise ValueError(f"{type(scheduler).__name__} takes no {name}: leave them out, or choose another sampler")
+    scheduler.set_timesteps(**{name: given}, device=device)
 
 
 def check_linear(scheduler: Any, noise_share: float) -> None:

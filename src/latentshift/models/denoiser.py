@@ -74,6 +74,7 @@ def denoise(
     text: TextCondition,
     guidance_scale: float | None = None,
     frame_chunk: int | None = None,
+    cross_attention_kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
     """The U-Net's prediction (noise or velocity) for noisy videos.
 
@@ -86,6 +87,7 @@ def denoise(
         guidance_scale: input of a guidance-distilled U-Net; ignored otherwise.
         frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
             videos of any length; the result is the same but for rounding. None: all.
+        cross_attention_kwargs: for the attention processors.
 
     Returns:
         (B, F, C, H, W).
@@ -99,11 +101,16 @@ def denoise(
         check_frame_chunk(unet, frame_chunk, num_frames)
         if frame_chunk < num_frames:
             chunks = latents.split(frame_chunk, dim=1)
-            calls = [partial(denoise, unet, chunk, timesteps, text, guidance_scale) for chunk in chunks]
+            calls = [
+                partial(denoise, unet, chunk, timesteps, text, guidance_scale, None, cross_attention_kwargs)
+                for chunk in chunks
+            ]
             return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
     steps = timesteps.expand(batch).repeat_interleave(num_frames)
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
+    if cross_attention_kwargs:
+        options["cross_attention_kwargs"] = cross_attention_kwargs
     if wants_sizes(unet):
         if text.pooled is None or text.sizes is None:
             raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")

@@ -10,7 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,20 @@ class TextEncoders(nn.Module):
         ids = [each(list(prompts), max_length=self.length, **options).input_ids for each in self.tokenizers]
         return torch.stack(ids, dim=1)
 
+    def check_clip_skip(self, clip_skip: int) -> None:
+        """Refuse a number of layers to leave out that these encoders do not have.
+
+        Raises:
+            ValueError: if it is not 1 … one less than the layers of an encoder, or an encoder is no CLIP.
+        """
+        for encoder in self.encoders:
+            config: Any = encoder.config
+            layers = getattr(config, "num_hidden_layers", 0) - (1 if len(self.encoders) > 1 else 0)
+            if _final_norm(encoder) is None:
+                raise ValueError(f"clip_skip is for CLIP, and the text encoder is a {type(encoder).__name__}")
+            if not isinstance(clip_skip, int) or not 1 <= clip_skip <= layers:
+                raise ValueError(f"clip_skip must be 1 to {layers} for this text encoder, not {clip_skip!r}")
+
     def forward(self, token_ids: Tensor) -> TextCondition:
         """The text conditions of token ids (P, encoders, L).
 
@@ -117,30 +131,43 @@ class TextEncoders(nn.Module):
             text = text.masked(is_empty)
         return text
 
-    def _embed(self, token_ids: Tensor) -> TextCondition:
+    def _embed(self, token_ids: Tensor, clip_skip: int = 0) -> TextCondition:
         if len(self.encoders) == 1:
-            return TextCondition(self.encoders[0](token_ids[:, 0])[0])
+            encoder, ids = self.encoders[0], token_ids[:, 0]
+            if not clip_skip:
+                return TextCondition(encoder(ids)[0])
+            states = encoder(ids, output_hidden_states=True, return_dict=True).hidden_states
+            return TextCondition(cast(nn.Module, _final_norm(encoder))(states[-1 - clip_skip]))
         outputs = [
             encoder(ids, output_hidden_states=True, return_dict=True)
             for encoder, ids in zip(self.encoders, token_ids.unbind(dim=1), strict=True)
         ]
-        tokens = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        tokens = torch.cat([output.hidden_states[-2 - clip_skip] for output in outputs], dim=-1)
         return TextCondition(tokens, pooled=outputs[-1].text_embeds)
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str | None], device: torch.device) -> TextCondition:
+    def encode(
+        self, prompts: Sequence[str | None], device: torch.device, clip_skip: int | None = None
+    ) -> TextCondition:
         """The text conditions of prompts; each distinct one is encoded once, independently of the others.
 
         Args:
             prompts: P of them; None is no prompt, which gives zeros with ``zero_empty``.
             device: device to encode on; offloaded weights do not show it.
+            clip_skip: layers of the encoders that are left out at the end, as in image pipelines.
         """
         known: dict[str | None, TextCondition] = {}
         for prompt in prompts:
             if prompt not in known:
                 ids = self.tokenize([prompt or ""]).to(device)
-                known[prompt] = self(ids) if prompt is None else self._embed(ids)
+                known[prompt] = self(ids) if prompt is None else self._embed(ids, clip_skip or 0)
         return TextCondition.cat([known[prompt] for prompt in prompts])
+
+
+def _final_norm(encoder: nn.Module) -> nn.Module | None:
+    """The normalisation after the last layer of a CLIP; None of another encoder."""
+    inner = getattr(encoder, "text_model", encoder)
+    return cast("nn.Module | None", getattr(inner, "final_layer_norm", None))
 
 
 def vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
