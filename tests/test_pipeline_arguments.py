@@ -90,7 +90,7 @@ def test_guidance_is_rescaled_over_a_whole_video() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "values"), [("timesteps", [900, 500, 100]), ("sigmas", [10.0, 2.0, 0.1])], ids=["timesteps", "sigmas"]
+    ("name", "values"), [("timesteps", [900, 500, 100]), ("sigmas", [10.0, 2.0, 0.1, 0.0])], ids=["timesteps", "sigmas"]
 )
 def test_a_schedule_of_ones_own(pair: Pair, name: str, values: list[float]) -> None:
     before = [each.scheduler for each in pair]

@@ -334,7 +334,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             width: of the frames, likewise.
             num_inference_steps: steps of the sampler, 1 … T.
             timesteps: descending, 0 … T-1, for schedulers that take them, in place of ``num_inference_steps``.
-            sigmas: descending, likewise.
+            sigmas: descending, likewise; as the scheduler takes them, Euler's with a 0 at the end.
             guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
                 alone. None: the model's default, 7.5 in the paper. A guidance-distilled U-Net (``time_cond_proj_dim``)
                 takes it as an input instead, and no negative prompt.
