@@ -276,6 +276,13 @@ def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any)
     ):
         with pytest.raises(ValueError, match="noise that frames share"):
             latentshift.video(pipe, F)
+    ours.set_noise_share(0.0)
+    ours.set_method("latent-vdm")
+    ours.save_pretrained(tmp_path / "attended")
+    pipe = StableDiffusionControlNetPipeline.from_pretrained(tmp_path / "attended", **parts)
+    with pytest.raises(ValueError, match="saved without the temporal shift"):
+        latentshift.video(pipe, F)
+    assert shift_of(latentshift.video(pipe, F, shift=REPLICATE).pipe.unet).padding == "replicate"
 
 
 def test_other_numbers_of_pictures_are_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:
@@ -339,6 +346,7 @@ def test_arguments_that_mean_nothing_for_a_video_are_refused(text: VideoPipeline
         ({"prompt": []}, "prompt must be"),
         ({"prompt": None}, "prompt must be"),
         ({"ip_adapter_image": picture(1)}, "no IP-Adapter is loaded"),
+        ({"clip_skip": 1}, "clip_skip does not work in StableDiffusionPipeline"),
     ):
         with pytest.raises(ValueError, match=words):
             text(**{"prompt": "red star", **arguments}, **FEW)

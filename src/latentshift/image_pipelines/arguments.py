@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import uncompiled
 from latentshift.image_pipelines.ip_adapter import read_adapter_pictures
 from latentshift.image_pipelines.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
-from latentshift.image_pipelines.stock import accepted_arguments, is_modular
+from latentshift.image_pipelines.stock import accepted_arguments, check_clip_skip, is_modular
 from latentshift.unicode_text import check_unicode
 
 TEXT = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
@@ -69,7 +69,6 @@ class VideoCall:
         num_videos: B.
         unchanged: arguments for all videos alike.
         arguments: those that each video has its own of.
-        generators: one for each video.
         ip_adapter: which argument the IP-Adapters get, and B lists of F lists of a picture for each; or None.
     """
 
@@ -77,7 +76,6 @@ class VideoCall:
     num_videos: int
     unchanged: dict[str, Any]
     arguments: dict[str, Argument]
-    generators: list[Generator]
     ip_adapter: tuple[str, list[list[Any]]] | None
 
     def of(self, which: slice) -> dict[str, Any]:
@@ -102,6 +100,8 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     accepted = accepted_arguments(pipe)
     given = {name: value for name, value in given.items() if value is not None}
     _check_names(type(pipe).__name__, given, accepted, num_frames)
+    if "clip_skip" in given:
+        check_clip_skip(pipe)
     num_prompts = _count_prompts(given)
     if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
         raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt!r}")
@@ -135,8 +135,7 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
         name: Argument([each for each in values for _ in range(num_videos_per_prompt)], joined)
         for name, (values, joined) in of_prompts.items()
     }
-    generators = video_generators(given.get("generator"), num_videos)
-    arguments["generator"] = Argument(generators, for_frames)
+    arguments["generator"] = Argument(video_generators(given.get("generator"), num_videos), for_frames)
     if "latents" in given:
         arguments["latents"] = Argument(_latents(given["latents"], num_videos, num_frames), torch.cat)
     unchanged = {name: value for name, value in given.items() if name in UNCHANGED or name == "guidance_rescale"}
@@ -148,7 +147,7 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     adapters = read_adapter_pictures(pipe, given, num_prompts, num_frames)
     if adapters is not None:
         adapters = adapters[0], [each for each in adapters[1] for _ in range(num_videos_per_prompt)]
-    return VideoCall(num_frames, num_videos, unchanged, arguments, generators, adapters)
+    return VideoCall(num_frames, num_videos, unchanged, arguments, adapters)
 
 
 @dataclass

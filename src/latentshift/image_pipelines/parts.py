@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from torch import nn
 
 from latentshift.frame_context import frame_context, uncompiled
@@ -78,11 +80,22 @@ def saved_setting(pipe: Any, name: str, default: Any) -> Any:
     for key in (name, f"_{name}"):
         if key in config:
             return config[key]
-    source = config.get("_name_or_path")
-    index = Path(source) / "model_index.json" if source else None
-    if index is not None and index.is_file():
-        return json.loads(index.read_text(encoding="utf-8")).get(name, default)
-    return default
+    index = _model_index(config.get("_name_or_path"))
+    return default if index is None else json.loads(index.read_text(encoding="utf-8")).get(name, default)
+
+
+def _model_index(source: str | None) -> Path | None:
+    """The ``model_index.json`` that a pipeline was loaded by: in a folder, or in the hub's cache."""
+    if not source:
+        return None
+    path = Path(source) / "model_index.json"
+    if path.is_file():
+        return path
+    try:
+        cached = try_to_load_from_cache(source, "model_index.json")
+    except HFValidationError:  # no hub id either
+        return None
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[nn.Module]) -> list[nn.Module]:
@@ -103,7 +116,12 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
         shift = shift_of(pipe.unet)
     if shift is None and frame_context(pipe.unet) is None:
         saved = saved_setting(pipe, "shift", ShiftConfig().to_dict())
-        shift = None if saved is None else ShiftConfig.from_dict(saved)
+        if saved is None:
+            raise ValueError(
+                "this model was saved without the temporal shift, and image pipelines do not load temporal layers: use "
+                "LatentShiftPipeline, or say shift=ShiftConfig()"
+            )
+        shift = ShiftConfig.from_dict(saved)
     installed: list[nn.Module] = []
     for module in (pipe.unet, *also):
         found = shift_of(module)

@@ -105,3 +105,17 @@ def check_guider(pipe: Any) -> None:
         raise ValueError(f"{kind} is not for videos: it would act on each frame by itself; take ClassifierFreeGuidance")
     if getattr(guider, "guidance_rescale", 0):
         raise ValueError(f"guidance_rescale of {kind} is not for videos: it would rescale each frame by itself")
+
+
+def check_clip_skip(pipe: Any) -> None:
+    """Refuse ``clip_skip`` where diffusers looks for a part of CLIP that newer versions of transformers call otherwise.
+
+    Raises:
+        ValueError: for the pipelines of SD 1.x and 2.x with such a CLIP.
+    """
+    encoder = getattr(pipe, "text_encoder", None)
+    if getattr(pipe, "text_encoder_2", None) is None and not hasattr(encoder, "text_model"):
+        raise ValueError(
+            f"clip_skip does not work in {type(pipe).__name__} with this version of transformers, whose "
+            f"{type(encoder).__name__} has no text_model: pass prompt_embeds, or take LatentShiftPipeline"
+        )
