@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from latentshift.diffusion.sampling import video_generators
@@ -195,7 +196,9 @@ class _Conditions:
 
     def _pictures(self, frames: list[Any]) -> Any:
         if self.as_tensors or isinstance(frames[0], np.ndarray):
-            return torch.stack([as_tensor(frame) for frame in frames])
+            # What a pipeline does with PIL images, and not with tensors
+            colour = [frame.convert("RGB") if isinstance(frame, Image.Image) else frame for frame in frames]
+            return torch.stack([as_tensor(frame) for frame in colour])
         return join(frames)
 
 

@@ -57,7 +57,7 @@ def read_adapter_pictures(
     elif not listed or len(value) != count:
         found = f"{len(value)} entries" if listed else f"a {type(value).__name__}"
         raise ValueError(f"{name} has {found}: give a list with one for each of {count} loaded IP-Adapters")
-    kind: Kind = "start" if name == PICTURES else "latents"
+    kind: Kind = "reference" if name == PICTURES else "latents"
     of_adapters = [clips_for_prompts(each, name, num_prompts, num_frames, kind) for each in value]
     prompts = range(num_prompts)
     return name, [

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 Clip = list[Any]  # F pictures
-Kind = Literal["start", "condition", "mask", "latents"]
+Kind = Literal["start", "condition", "mask", "latents", "reference"]
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _LIKE_RGB = ("1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB")
 
@@ -30,10 +30,12 @@ def clips_for_prompts(value: Any, name: str, num_prompts: int, num_frames: int, 
         num_prompts: P.
         num_frames: F.
         kind: ``"start"``: what a video starts from; ``"condition"``: of a ControlNet or adapter, may be grey;
-            ``"mask"``: has one channel, or no dimension for it; ``"latents"``: tensors (C, h, w) of any numbers.
+            ``"mask"``: has one channel, or no dimension for it; ``"latents"``: tensors (C, h, w) of any numbers;
+            ``"reference"``: of an IP-Adapter, PIL images of any sizes.
 
     Returns:
-        P lists of F pictures, all of one type and size.
+        P lists of F pictures, all of one type and size. Tensors to start from that are in [-1, 1] are in [0, 1] then,
+        since pipelines take those without a negative number for such anyway.
 
     Raises:
         ValueError: if there is another number of pictures, or one that no pipeline should be given: with an alpha
@@ -52,10 +54,12 @@ def clips_for_prompts(value: Any, name: str, num_prompts: int, num_frames: int, 
     if len(types) > 1:
         raise ValueError(f"{name} mixes {' and '.join(sorted(types))}: give all of its pictures as one of them")
     sizes = sorted({size_of(picture) for picture in checked.values()})
-    if len(sizes) > 1:
+    if len(sizes) > 1 and kind != "reference":
         raise ValueError(
             f"the pictures of {name} differ in size ({by(sizes[0])} and {by(sizes[1])}): resize them to one"
         )
+    if kind == "start" and any(_is_signed(picture) for picture in checked.values()):
+        checked = {key: picture if is_latents(picture) else (picture + 1) / 2 for key, picture in checked.items()}
     return [[checked[id(picture)] for picture in clip] for clip in clips]
 
 
@@ -100,11 +104,15 @@ def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
     """
     if isinstance(picture, Image.Image):
         return _check_image(picture, name, kind)
+    if kind == "reference":
+        raise ValueError(f"{name} is a {type(picture).__name__}: give PIL images, or embeddings")
     tensor = torch.as_tensor(picture)
     channels = 1 if tensor.ndim == 2 else int(picture.shape[0 if isinstance(picture, torch.Tensor) else -1])
     if isinstance(picture, np.ndarray) and channels in (2, 4):
         raise ValueError(f"{name} has a picture with an alpha channel: drop it with picture[..., :{channels - 1}]")
-    if not tensor.is_floating_point() and not (kind == "mask" and int(tensor.max()) <= 1):
+    if kind == "mask" and not tensor.is_floating_point() and int(tensor.max()) <= 1:
+        return tensor.float() if isinstance(picture, torch.Tensor) else picture.astype(np.float32)
+    if not tensor.is_floating_point():
         raise ValueError(
             f"{name} has pictures of {str(picture.dtype).removeprefix('torch.')} numbers: divide them by 255, since "
             "arrays and tensors are in [0, 1], or give PIL images"
@@ -112,11 +120,16 @@ def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
     least, most = float(tensor.min()), float(tensor.max())
     if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError(f"{name} has a picture with numbers that are not finite")
-    signed = isinstance(picture, torch.Tensor) and kind == "start"
+    # Conditions too: ControlNets for inpainting have -1 where there is nothing to see.
+    signed = isinstance(picture, torch.Tensor) and kind in ("start", "condition")
     if not (kind == "latents" or is_latents(picture)) and (most > 1 or least < (-1 if signed else 0)):
         bounds = "[0, 1] or [-1, 1]" if signed else "[0, 1]"
         raise ValueError(f"{name} has a picture with numbers from {least:g} to {most:g}: they are to be in {bounds}")
     return picture
+
+
+def _is_signed(picture: Any) -> bool:
+    return isinstance(picture, torch.Tensor) and not is_latents(picture) and float(picture.min()) < 0
 
 
 def by(size: tuple[int, int]) -> str:
