@@ -153,7 +153,8 @@ class MishapError(Exception):
 
 
 @torch.no_grad()
-def test_a_failure_in_one_chunk_ends_them_all_and_leaves_the_unet_as_it_was() -> None:
+@pytest.mark.parametrize("kind", [MishapError, KeyboardInterrupt])
+def test_a_failure_in_one_chunk_ends_them_all_and_leaves_the_unet_as_it_was(kind: type[BaseException]) -> None:
     unet, latents, text = video_unet(), noise(1, 9), texts(1)
     expected = denoise(unet, latents, STEP, text)
     alive = weakref.WeakSet[torch.Tensor]()
@@ -164,10 +165,10 @@ def test_a_failure_in_one_chunk_ends_them_all_and_leaves_the_unet_as_it_was() ->
         alive.add(output)
         calls += 1
         if calls == 5:
-            raise MishapError
+            raise kind
 
     hook = unet.conv_in.register_forward_hook(fail)  # whose output is a skip connection
-    with pytest.raises(MishapError) as caught:
+    with pytest.raises(kind) as caught:
         denoise(unet, latents, STEP, text, frame_chunk=1)
     assert calls == 5 and len(alive) == 1  # which the traceback holds
     del caught

@@ -150,6 +150,7 @@ def generate(
             "guidance": scale,
             "sampler": type(pipeline.scheduler).__name__,
             "loop": loop,
+            "frame_chunk": frame_chunk,
             "fps": rate,
             "device": str(pipeline.device),
             "dtype": str(pipeline.dtype).removeprefix("torch."),
