@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conftest import TINY_VDM_PARAMETERS, tiny_unet
 from latentshift import LatentShiftPipeline
+from latentshift.benchmarks.ladder import parts_of
+from latentshift.benchmarks.reproduction import claims as claims_module
+from latentshift.benchmarks.reproduction import page as page_module
 from latentshift.benchmarks.reproduction.budget import plan_training
-from latentshift.benchmarks.reproduction.claims import CLAIMS, Claim, Shares, needed, parse_claims
+from latentshift.benchmarks.reproduction.claims import (
+    CLAIMS,
+    Claim,
+    Shares,
+    check_recipe_for,
+    needed,
+    parse_claims,
+)
 from latentshift.benchmarks.reproduction.decide import decide
 from latentshift.benchmarks.reproduction.verdict import fewer, larger, ratio_interval, smaller_ratio, together
+from latentshift.benchmarks.rungs import SHIFT_RUNGS
 from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.pool_scores import pool_scores
+from latentshift.settings import ShiftConfig
+from latentshift.training.recipe_file import load_recipe
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -99,7 +113,7 @@ def test_the_same_claim_is_decided_both_ways_and_not_at_all() -> None:
 
 
 def test_the_table_of_claims_names_what_it_needs() -> None:
-    assert [claim.number for claim in CLAIMS] == [1, 2, 3]
+    assert [claim.number for claim in CLAIMS] == [1, 2, 3, 4]
     assert needed(parse_claims("3")) == (["latent-shift"], ["seen", "shift_off"])
     assert parse_claims("3, 1") == (CLAIMS[0], CLAIMS[2])
     for claim in CLAIMS:
@@ -152,6 +166,50 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
     assert code == 0 and set(again.splitlines()[:5]) <= set(out.splitlines()), err
     assert readings.read_text() == kept
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # nothing trained or timed again
+
+
+def test_settings_of_the_shift_are_compared_on_request(
+    cli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = CLAIMS[3]
+    two = replace(whole, statements=whole.statements[::3], sheet=(whole.sheet[0], whole.sheet[1], whole.sheet[-1]))
+    for module in (claims_module, page_module):
+        monkeypatch.setattr(module, "CLAIMS", (*CLAIMS[:3], two))
+    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{tmp_path}", "--quick"]
+    words += ["--videos=1", "--steps=2", "--sampler=ddim", "--claims=4"]
+    code, _, err = cli(*words, "shift.fold=4")
+    assert code == 1 and "compares the paper's settings with others, and the recipe has ShiftConfig(fold=4" in err
+    code, out, err = cli(*words)
+    assert code == 0, err
+    shifts = {
+        name: json.loads((tmp_path / name / "model/model_index.json").read_text())["shift"]
+        for name in ("latent-shift", "shift-circular", "shift-fold-8")
+    }
+    assert {name: (each["fold"], each["padding"]) for name, each in shifts.items()} == {
+        "latent-shift": (3, "zeros"),
+        "shift-circular": (3, "circular"),
+        "shift-fold-8": (8, "zeros"),
+    }
+    assert not (tmp_path / "timing.json").exists() and not (tmp_path / "latent-vdm").exists()
+    assert "4. Beyond the paper: settings of the shift: not decided" in out
+    page = (tmp_path / "reproduction.md").read_text()
+    assert "| shift-fold-8 | " in page and "seconds a video" not in page.partition("## How these")[0]
+    assert (tmp_path / "pictures/claim-4.png").exists()
+
+
+def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(base: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes/sprites-video.yaml", [*TINY, f"model={base}"])
+    systems, parts = needed(parse_claims("4"))
+    assert systems[0] == "latent-shift" and set(systems[1:]) == {rung.name for rung in SHIFT_RUNGS}
+    assert parts == ["seen"]
+    paper = ShiftConfig()
+    for rung in SHIFT_RUNGS:
+        own = rung.recipe(recipe, tmp_path, recipe.seed)
+        shift = own.shift or paper
+        changed = [name for name in ("fold", "padding", "direction") if getattr(shift, name) != getattr(paper, name)]
+        assert len(changed) + bool(own.noise_share) == 1
+        assert parts_of(rung, {"seen": 3, "images": 2}) == {"seen": 3}
+    check_recipe_for(parse_claims("1,2,3"), recipe.model_copy(update={"noise_share": 1.0}))
 
 
 def test_without_a_recipe_the_image_stage_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ class RungResult:
         method: how frames meet.
         padding: of the shift; None: the recipe's, or there is no shift.
         noise_share: None: the recipe's.
+        fold: of the shift; None: the recipe's, or there is no shift.
         temporal_parameters: that it adds to the image model.
         seconds_a_step: of training on clips, on the recipe's device, measured in turns with the other rungs; None: not
             measured yet.
@@ -100,6 +101,7 @@ class RungResult:
     method: str
     padding: str | None
     noise_share: float | None
+    fold: int | None
     temporal_parameters: int
     seconds_a_step: float | None
     scores: dict[str, dict[str, Any]]
@@ -190,9 +192,7 @@ class Ladder:
                 recipe = rung.recipe(self.recipe, self.folder, seed)
                 train_once(recipe)
                 # All runs have one autoencoder, so that one of them is enough to show what it does.
-                scored, parameters[rung.name] = self._score(
-                    recipe.output, rung.method, 0 if true_clips else _TRUE_CLIPS
-                )
+                scored, parameters[rung.name] = self._score(recipe.output, rung, 0 if true_clips else _TRUE_CLIPS)
                 of_true = {part: each.pop("true_clips") for part, each in scored.items()}
                 true_clips = true_clips or of_true
                 scores[rung.name][seed] = scored
@@ -214,11 +214,12 @@ class Ladder:
                 method=rung.method,
                 padding=rung.padding,
                 noise_share=rung.noise_share,
+                fold=rung.fold,
                 temporal_parameters=parameters[rung.name],
                 seconds_a_step=seconds.get(rung.name),
                 scores={
                     part: pool_scores([each[part] for each in scores[rung.name].values()])
-                    for part in parts_of(rung.method, self.counts)
+                    for part in parts_of(rung, self.counts)
                 },
                 seeds=scores[rung.name],
             )
@@ -259,24 +260,24 @@ class Ladder:
         ((_, scores),) = study.scores({"images": self.counts["images"]})
         return scores
 
-    def _score(self, run: Path, method: str, true_clips: int) -> tuple[dict[str, dict[str, Any]], int]:
+    def _score(self, run: Path, rung: Rung, true_clips: int) -> tuple[dict[str, dict[str, Any]], int]:
         """The scores of a run's model by part of the study, and the number of its temporal parameters."""
         pipeline = LatentShiftPipeline.from_pretrained(run / "model", dtype=self.dtype).to(self.device)
-        assert pipeline.method == method
+        assert pipeline.method == rung.method
         pipeline.scheduler = make_sampler(self.sampler, pipeline.scheduler)
         study = Study(pipeline, run.name, run / "study", self.steps, true_clips=true_clips)
-        return dict(study.scores(parts_of(pipeline.method, self.counts))), pipeline.temporal_parameters
+        return dict(study.scores(parts_of(rung, self.counts))), pipeline.temporal_parameters
 
     def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:
         """Of each rung; those that differ only in their noise take the same steps."""
-        first: dict[tuple[str, str | None], Rung] = {}
+        first: dict[tuple[str, str | None, int | None], Rung] = {}
         for rung in self.rungs:
-            first.setdefault((rung.method, rung.padding), rung)
+            first.setdefault((rung.method, rung.padding, rung.fold), rung)
         recipes = [rung.recipe(self.recipe, self.folder, self.recipe.seed) for rung in first.values()]
         calls = [training_step(recipe)[0] for recipe in recipes]
         rates = interleaved_timing(calls, timed_steps, clock=time.perf_counter)
         seconds = {kind: 1 / rate for kind, rate in zip(first, rates, strict=True)}
-        return {rung.name: seconds[rung.method, rung.padding] for rung in self.rungs}
+        return {rung.name: seconds[rung.method, rung.padding, rung.fold] for rung in self.rungs}
 
 
 def train_once(recipe: ImageRecipe | VideoRecipe) -> None:
@@ -286,7 +287,8 @@ def train_once(recipe: ImageRecipe | VideoRecipe) -> None:
         run(recipe)
 
 
-def parts_of(method: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """The parts that a method's study has: without a temporal module nothing can be switched off."""
-    off = {part.name for part in PARTS if not part.shift} if method == "none" else set()
-    return {part: count for part, count in counts.items() if count and part not in off}
+def parts_of(rung: Rung, counts: Mapping[str, int]) -> dict[str, int]:
+    """The parts that a rung's studies have: without a temporal module nothing can be switched off."""
+    off = {part.name for part in PARTS if not part.shift} if rung.method == "none" else set()
+    wanted = counts.keys() if rung.parts is None else set(rung.parts)
+    return {part: count for part, count in counts.items() if count and part in wanted and part not in off}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentshift.model_paths import check_model, saved_method
-from latentshift.settings import METHODS, Padding
+from latentshift.settings import METHODS, PADDINGS, Padding
 from latentshift.training.recipe import VideoRecipe
 
 
@@ -20,12 +20,16 @@ class Rung:
         method: how frames meet.
         padding: of the shift; None: the recipe's.
         noise_share: a of the noise that frames share; None: the recipe's.
+        fold: of the shift; None: the recipe's.
+        parts: of the sprites study that its models take; None: all that are asked for.
     """
 
     name: str
     method: str
     padding: Padding | None = None
     noise_share: float | None = None
+    fold: int | None = None
+    parts: tuple[str, ...] | None = None
 
     def recipe(self, recipe: VideoRecipe, folder: Path, seed: int) -> VideoRecipe:
         """The recipe of this rung's run with a seed, in a folder beside those of the other runs.
@@ -37,6 +41,8 @@ class Rung:
         shift = settings["shift"] if self.method == "latent-shift" else None
         if self.padding is not None:
             shift = {**(shift or {}), "padding": self.padding}
+        if self.fold is not None:
+            shift = {**(shift or {}), "fold": self.fold}
         if self.noise_share is not None:
             settings["noise_share"] = self.noise_share
         name = self.name if seed == recipe.seed else f"{self.name}-seed-{seed}"
@@ -60,6 +66,12 @@ RUNGS = {
     )
 }
 METHOD_RUNGS = tuple(Rung(method, method) for method in METHODS)  # with the recipe's own settings
+# Each differs from the paper's settings in one of them.
+SHIFT_RUNGS = (
+    *(Rung(f"shift-{each}", "latent-shift", each, parts=("seen",)) for each in PADDINGS if each != "zeros"),
+    Rung("shift-shared-noise", "latent-shift", noise_share=1.0, parts=("seen",)),
+    *(Rung(f"shift-fold-{each}", "latent-shift", fold=each, parts=("seen",)) for each in (4, 8)),
+)
 
 # What the rungs decide in place of the recipe.
 OF_RUNGS = ("method", "noise_share", "shift.padding", "output")

@@ -30,7 +30,8 @@ def reproduce(
     claims: str = typer.Option(
         "1,2,3",
         "--claims",
-        help="With commas: 1, the methods compared; 2, one frame from a video model; 3, the shift switched off.",
+        help="With commas: 1, the methods compared; 2, one frame from a video model; 3, the shift switched off; 4, "
+        "beyond the paper, other settings of the shift, which trains five more models a seed.",
     ),
     seeds: int | None = typer.Option(
         None, "--seeds", min=1, help="Training seeds of each method. Default: 3, with --quick 1."
@@ -53,7 +54,7 @@ def reproduce(
 ) -> None:
     """Test the paper's claims: train the methods at equal budget, measure, and decide; the same command resumes."""
     from latentshift.benchmarks.reproduction.budget import FULL, QUICK, plan_training
-    from latentshift.benchmarks.reproduction.claims import parse_claims
+    from latentshift.benchmarks.reproduction.claims import check_recipe_for, parse_claims
     from latentshift.benchmarks.rungs import check_ladder_recipe
     from latentshift.cli.preflight import check_dtype_name, check_recipe, check_sampler_name
     from latentshift.settings import TRAIN_TIMESTEPS, check_steps
@@ -66,6 +67,7 @@ def reproduce(
     given = {"seeds": seeds, "videos": videos, "images": images, "steps": steps}
     size = replace(QUICK if quick else FULL, **{name: value for name, value in given.items() if value is not None})
     training = plan_training(recipe, overrides or [], output, quick)
+    check_recipe_for(chosen, training.video)
     if training.image is None:
         check_recipe(training.video, data=True)
         check_ladder_recipe(training.video)

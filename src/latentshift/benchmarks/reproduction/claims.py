@@ -1,7 +1,7 @@
 """The paper's claims as one table: what it says and where, and which two numbers decide it. Imports nothing heavy.
 
-Systems are rungs of :data:`latentshift.benchmarks.rungs.METHOD_RUNGS`, or ``IMAGE_STAGE``, the image model that all of
-them start from; parts are those of the sprites study.
+Systems are rungs of :data:`RUNGS`, or ``IMAGE_STAGE``, the image model that all of them start from; parts are those of
+the sprites study.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from latentshift.benchmarks.rungs import METHOD_RUNGS, SHIFT_RUNGS
+from latentshift.settings import ShiftConfig
+from latentshift.training.recipe import VideoRecipe
+
+RUNGS = (*METHOD_RUNGS, *SHIFT_RUNGS)
 IMAGE_STAGE = "image-stage"
+SETTINGS_CLAIM = 4  # whose runs differ from the paper's settings
 
 Part = Literal["seen", "shift_off", "images", "images_shift_off"]
 Score = Literal["joint", "motion", "thing"]
@@ -73,6 +79,11 @@ class Claim:
     paper: str
     statements: tuple[Shares | Costs, ...]
     sheet: tuple[tuple[str, Part], ...]
+
+
+def _setting(says: str, source: str, other: str) -> Shares:
+    """That the paper's settings give more right videos than a rung that differs in one of them."""
+    return Shares(says, source, ("latent-shift", "seen"), (other, "seen"))
 
 
 CLAIMS = (
@@ -173,6 +184,25 @@ CLAIMS = (
         ),
         (("latent-shift", "seen"), ("latent-shift", "shift_off")),
     ),
+    Claim(
+        SETTINGS_CLAIM,
+        "Beyond the paper: settings of the shift",
+        "A third of the channels comes from each neighbour, zeros stand beyond the ends, and each frame has its own "
+        "noise. None of this is compared with anything else there: each statement is that its choice is the better "
+        "one.",
+        (
+            _setting("More videos are right with zeros than with circular padding", "Eq. 3", "shift-circular"),
+            _setting("More videos are right with zeros than with the end frames repeated", "Eq. 3", "shift-replicate"),
+            _setting("More videos are right with a third than with a quarter", "Table 6", "shift-fold-4"),
+            _setting("More videos are right with a third than with an eighth", "Table 6", "shift-fold-8"),
+            _setting(
+                "More videos are right with independent noise than with noise that frames share (a = 1)",
+                "Sec. 3.3",
+                "shift-shared-noise",
+            ),
+        ),
+        (("latent-shift", "seen"), *((rung.name, "seen") for rung in SHIFT_RUNGS)),
+    ),
 )
 
 
@@ -202,3 +232,18 @@ def needed(claims: tuple[Claim, ...]) -> tuple[list[str], list[Part]]:
                 systems |= {each.first[0]: None, each.second[0]: None}
                 parts |= {each.first[1]: None, each.second[1]: None}
     return list(systems), list(parts)
+
+
+def check_recipe_for(claims: tuple[Claim, ...], recipe: VideoRecipe) -> None:
+    """Refuse a recipe with which a claim would compare something else than it says.
+
+    Raises:
+        ValueError: for settings other than the paper's, where those are what is compared.
+    """
+    shift = ShiftConfig() if recipe.shift is None else recipe.shift
+    share = recipe.noise_share or 0.0
+    if any(claim.number == SETTINGS_CLAIM for claim in claims) and (shift != ShiftConfig() or share):
+        raise ValueError(
+            f"claim {SETTINGS_CLAIM} compares the paper's settings with others, and the recipe has {shift} and "
+            f"noise_share {share:g}: leave shift and noise_share out of it"
+        )

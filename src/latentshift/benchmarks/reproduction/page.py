@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE
+from latentshift.benchmarks.reproduction.claims import CLAIMS, IMAGE_STAGE, SETTINGS_CLAIM
 from latentshift.benchmarks.reproduction.decide import distance_of, label_of, seconds_of, share_of
 from latentshift.evaluation.report.document import Block, Code, Document, Facts, Heading, Paragraph, Picture, Warnings
 from latentshift.evaluation.report.markdown import PLOTS, to_markdown
@@ -20,7 +20,7 @@ _INTERVALS = (
     "independent, so that they know nothing of how runs with other seeds differ; Newcombe's of a difference; Student's "
     "over the rounds of timing. A statement holds, or does not, only where the whole interval says so."
 )
-_METHODS_CLAIM = 1
+_METHODS_CLAIMS = (1, SETTINGS_CLAIM)  # whose systems stand side by side in one table
 _DISTANCES = ("sprites-FVD", "sprites-FID")
 _SCORES = ("joint", "background", "colour", "thing", "motion")
 
@@ -45,8 +45,8 @@ def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
     lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
     blocks: list[Block] = [Paragraph(_INTERVALS), *_warnings(result)]
     for claim in claims:
-        table = [_method_table(result)] if claim["number"] == _METHODS_CLAIM else []
-        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], table)
+        tables = [_method_table(result, claim)] if claim["number"] in _METHODS_CLAIMS else []
+        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], tables)
     blocks += [Heading("All numbers"), *_score_tables(result["ladder"]), *_how(result)]
     return Document("The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks))
 
@@ -168,23 +168,25 @@ def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("seeds", "The same for each training seed", columns, tuple(alone))
 
 
-def _method_table(result: Mapping[str, Any]) -> Table:
-    """What each method comes to, and what it costs."""
-    ladder, rows = result["ladder"], []
-    for rung in ladder["rungs"]:
+def _method_table(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Table:
+    """What each system of a claim comes to, and, where that is compared, what it costs."""
+    ladder, number = result["ladder"], claim["number"]
+    systems = {system for each in CLAIMS if each.number == number for system, _ in each.sheet}
+    timed = any(each["measure"].startswith("seconds") for each in claim["statements"])
+    rungs = [rung for rung in ladder["rungs"] if rung["rung"] in systems]
+    rows = []
+    for rung in rungs:
         name, count = rung["rung"], rung["temporal_parameters"]
-        if name not in result["seconds"]:
-            continue
         shares = [share_of(ladder, name, "seen", score) for score in ("joint", "motion")]
         distances = [distance_of(ladder, name, "seen", each) for each in _DISTANCES]
-        times = [seconds_of(result["seconds"], name, what) for what in ("step", "video")]
+        costs = [seconds_of(result["seconds"], name, what) for what in ("step", "video")] if timed else []
         rows.append(
             (
                 Cell(name),
                 *(_scaled(each.value, each.interval, "%") for each in shares),
                 *(Cell() if each is None else number_cell(each.value, each.interval) for each in distances),
                 Cell(f"{count:,}", count),
-                *(number_cell(each.value, each.interval) for each in times),
+                *(number_cell(each.value, each.interval) for each in costs),
             )
         )
     columns = (
@@ -193,16 +195,16 @@ def _method_table(result: Mapping[str, Any]) -> Table:
         "motion right, % ↑",
         *(f"{each} ↓" for each in _DISTANCES),
         "temporal parameters",
-        "seconds a training step",
-        "seconds a video",
+        *(("seconds a training step", "seconds a video") if timed else ()),
     )
-    return Table("methods", "What each method comes to, and what it costs", columns, tuple(rows), _method_notes(result))
+    title = "What each comes to, and what it costs" if timed else "What each comes to"
+    return Table(f"methods-{number}", title, columns, tuple(rows), _method_notes(result, rungs, timed))
 
 
-def _method_notes(result: Mapping[str, Any]) -> tuple[str, ...]:
+def _method_notes(result: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]], timed: bool) -> tuple[str, ...]:
     size, seeds = result["size"], len(result["ladder"]["seeds"])
     over = "a bootstrap over videos" if seeds == 1 else f"Student's over {seeds} training seeds, of their mean"
-    of_rungs = [rung["scores"]["seen"].get("distances", {}) for rung in result["ladder"]["rungs"]]
+    of_rungs = [rung["scores"]["seen"].get("distances", {}) for rung in rungs]
     known = {
         f"{each['extractor']}, SHA-256 {each['extractor_sha256']}"
         for distances in of_rungs
@@ -216,12 +218,15 @@ def _method_notes(result: Mapping[str, Any]) -> tuple[str, ...]:
         if name in _DISTANCES
         for warning in each["warnings"]
     )
+    time = (
+        f"Wall-clock time of {size['rounds']} rounds in turns after one of warm-up; a video takes {size['steps']} "
+        "sampling steps."
+    )
     return (
         f"Distances are of {size['videos']} videos a seed to the rendered true clips of the same prompts; their "
         f"interval is {over}. Extractors: {'; '.join(sorted(known)) or 'none'}.",
         *warnings,
-        f"Wall-clock time of {size['rounds']} rounds in turns after one of warm-up; a video takes {size['steps']} "
-        "sampling steps.",
+        *([time] if timed else []),
     )
 
 

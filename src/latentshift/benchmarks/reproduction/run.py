@@ -19,11 +19,10 @@ import torch
 from latentshift.benchmarks.ladder import Ladder, parts_of, train_once
 from latentshift.benchmarks.report import machine
 from latentshift.benchmarks.reproduction.budget import Size, Training
-from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, Claim, Costs, needed
+from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, RUNGS, Claim, Costs, needed
 from latentshift.benchmarks.reproduction.decide import decide
 from latentshift.benchmarks.reproduction.pictures import draw_sheet
 from latentshift.benchmarks.reproduction.timing import time_rungs
-from latentshift.benchmarks.rungs import METHOD_RUNGS
 from latentshift.files import atomic_write_text
 
 REPORT = "reproduction.json"
@@ -57,19 +56,21 @@ def reproduce(
     """
     systems, parts = needed(tuple(claims))
     counts: dict[str, int] = {part: size.images if part.startswith("images") else size.videos for part in parts}
-    rungs = [rung for rung in METHOD_RUNGS if rung.name in systems]
+    rungs = [rung for rung in RUNGS if rung.name in systems]
     _train_image_stage(training)
     ladder = Ladder(
         training.video, folder, counts, size.steps, device, dtype, rungs=rungs, seeds=size.seeds, sampler=sampler
     )
     ladder.results(timed_steps=0)
     facts = json.loads(ladder.report.read_text())
-    recipes = [rung.recipe(training.video, folder, training.video.seed) for rung in rungs]
-    timed = any(isinstance(each, Costs) for claim in claims for each in claim.statements)
+    with_costs, _ = needed(
+        tuple(claim for claim in claims if any(isinstance(each, Costs) for each in claim.statements))
+    )
+    timed = [rung.recipe(training.video, folder, training.video.seed) for rung in rungs if rung.name in with_costs]
     seconds = (
         time_rungs(
             folder / "timing.json",
-            recipes,
+            timed,
             rounds=size.rounds,
             steps=size.steps,
             sampler=sampler,
@@ -112,7 +113,7 @@ def _commands(training: Training, ladder: Ladder, size: Size) -> dict[str, list[
         for seed in ladder.seeds:
             run_folder = rung.recipe(training.video, ladder.folder, seed).output
             words = ["latentshift", "evaluate", "sprites", str(run_folder / "model"), "-o", str(run_folder / "study")]
-            videos = parts_of(rung.method, ladder.counts)
+            videos = parts_of(rung, ladder.counts)
             for part in ("seen", "held_out", "images", "shift_off"):
                 words += [f"--{part.replace('_', '-')}", str(videos.get(part, 0))]
             words += ["--steps", str(size.steps), "--device", ladder.device]
