@@ -104,10 +104,11 @@ def _folder(name: str) -> Path:
 
     if name == BUNDLED:
         return bundled_model()
-    for root in folder_paths.get_folder_paths("diffusers"):
-        if (Path(root) / name / "model_index.json").is_file():
-            return Path(root) / name
-    raise ValueError(f"there is no model {name} in ComfyUI's folders for diffusers models")
+    if name in model_names():  # ComfyUI passes on what was asked for, in its list or not
+        for root in folder_paths.get_folder_paths("diffusers"):
+            if (Path(root) / name / "model_index.json").is_file():
+                return Path(root) / name
+    raise ValueError(f"there is no latentshift model {name} in ComfyUI's folders for diffusers models")
 
 
 def _read(file: Path) -> dict[str, Any]:

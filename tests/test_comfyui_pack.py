@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 PACK = Path(__file__).parent.parent / "comfyui"
-EXAMPLES = sorted((PACK / "example_workflows").glob("*.json"))
+EXAMPLES = sorted((PACK / "api_workflows").glob("*.json"))
 
 # Workflows name nodes and inputs by these: add to them, never change or remove any.
 NODES = {
@@ -52,6 +52,25 @@ def test_an_example_has_nodes_and_links_that_exist(path: Path) -> None:
         assert kind not in NODES or list(node["inputs"]) == NODES[kind]
         for value in node["inputs"].values():
             assert not isinstance(value, list) or value[0] in workflow
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_on_the_page_is_the_same(path: Path) -> None:
+    """The page's own format: nodes by number, and links between their inputs and outputs."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    page = json.loads((PACK / "example_workflows" / path.name).read_text(encoding="utf-8"))
+    assert {str(node["id"]): node["type"] for node in page["nodes"]} == {
+        number: node["class_type"] for number, node in workflow.items()
+    }
+    links = {link[0]: [str(link[1]), link[2]] for link in page["links"]}
+    for node in page["nodes"]:
+        inputs = workflow[str(node["id"])]["inputs"]
+        linked = {each["name"]: links[each["link"]] for each in node["inputs"] if each["link"] is not None}
+        assert linked == {name: value for name, value in inputs.items() if isinstance(value, list)}
+        set_here = [value for value in inputs.values() if not isinstance(value, list)]
+        # The page keeps what becomes of a seed after a run beside the seed.
+        kept = [value for value in node.get("widgets_values", []) if value not in ("randomize", "fixed")]
+        assert kept[: len(set_here)] == set_here
 
 
 def test_its_description_is_what_the_registry_reads() -> None:
