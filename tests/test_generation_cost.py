@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_4, TEXT_ENCODER
 from latentshift.evaluation.report.schema import read_report
 from latentshift.shift import temporal_shift
+from waiting import PATIENCE, wait_for
 
 WIDTHS = (8, 16)  # of the tiny U-Net
 FRAMES = 3
@@ -97,6 +100,32 @@ def test_a_process_that_dies_is_told_in_a_sentence() -> None:
         ValueError, match="the process that was to do a pass ended without an answer, most likely killed"
     ):
         in_own_process("a pass", os._exit, 9)
+
+
+_WAITING = """
+from latentshift.benchmarks import own_process
+own_process._PRELOADED = "json"  # nothing heavy
+work = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+own_process.in_own_process("wait", exec, work)
+"""
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_process_ends_with_the_one_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", _WAITING], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        pid = int(caller.stdout.readline())
+        assert is_there(pid)
+        caller.kill()
+        caller.wait(PATIENCE)
+        wait_for(lambda: not is_there(pid))
 
 
 def test_seconds_of_a_video_are_measured_or_the_sum_of_its_parts() -> None:

@@ -1,12 +1,19 @@
-"""A call in a process of its own, so that its memory and its first use of everything are nobody else's."""
+"""A call in a process of its own, so that its memory and its first use of everything are nobody else's.
+
+However the caller's process ends, the other one ends with it.
+"""
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from threading import Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -35,7 +42,8 @@ def in_own_process(what: str, call: Callable[..., T], *arguments: object) -> T:
     context = multiprocessing.get_context("forkserver" if server else "spawn")
     if server:
         context.set_forkserver_preload([__name__, _PRELOADED])
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    alive, ours = context.Pipe(duplex=False)
+    with alive, ours, ProcessPoolExecutor(1, context, _end_with_caller, (alive,)) as pool:
         try:
             return pool.submit(call, *arguments).result()
         except BrokenProcessPool:
@@ -43,3 +51,18 @@ def in_own_process(what: str, call: Callable[..., T], *arguments: object) -> T:
                 f"the process that was to do {what} ended without an answer, most likely killed for lack of memory: "
                 "choose a smaller model or fewer frames"
             ) from None
+
+
+def _end_with_caller(alive: Connection) -> None:
+    """End this process when the other end of the pipe is closed, as it is when the process that holds it is killed.
+
+    Nothing else would: the process waits for its next call on a pipe that it holds both ends of, and the server that it
+    was forked from waits for it.
+    """
+
+    def watch() -> None:
+        with suppress(EOFError, OSError):
+            alive.recv()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
