@@ -66,6 +66,7 @@ def new_image_model(
         tokenizer=tokenizer,
         unet=new_unet,
         scheduler=paper_scheduler(prediction_type, zero_terminal_snr=zero_terminal_snr),
+        shift=None,  # else single frames would train the middle third of each block's channels alone
     )
     pipeline.text_encoders.requires_grad_(train_text_encoder)
     return pipeline
