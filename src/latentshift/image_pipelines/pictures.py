@@ -106,7 +106,7 @@ def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
         return _check_image(picture, name, kind)
     if kind == "reference":
         raise ValueError(f"{name} is a {type(picture).__name__}: give PIL images, or embeddings")
-    tensor = torch.as_tensor(picture)
+    tensor = torch.as_tensor(picture).detach()
     channels = 1 if tensor.ndim == 2 else int(picture.shape[0 if isinstance(picture, torch.Tensor) else -1])
     if isinstance(picture, np.ndarray) and channels in (2, 4):
         raise ValueError(f"{name} has a picture with an alpha channel: drop it with picture[..., :{channels - 1}]")
