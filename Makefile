@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bundled test test-slow check setup clean
+.PHONY: demo stages test test-slow check setup clean
 
 setup: .venv/ready
 
@@ -26,8 +26,9 @@ demo: .venv/ready-demo
 		--contact-sheet outputs/contact-sheet.png
 	@echo "Look at outputs/star.mp4 and outputs/contact-sheet.png"
 
-# The bundled model's recipes, one after the other: hours on two cores. The same command goes on where it was stopped.
-bundled: .venv/ready-demo
+# The three recipes of the sprites world, one after the other: hours on two cores. The same command goes on where it was
+# stopped.
+stages: .venv/ready-demo
 	$(BIN)/latentshift train recipes/sprites-autoencoder.yaml
 	$(BIN)/latentshift train recipes/sprites-image.yaml
 	$(BIN)/latentshift train recipes/sprites-video.yaml

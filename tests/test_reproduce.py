@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY_VDM_PARAMETERS, tiny_unet
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, bundled_model
 from latentshift.benchmarks.ladder import parts_of
 from latentshift.benchmarks.reproduction import claims as claims_module
 from latentshift.benchmarks.reproduction import page as page_module
@@ -217,9 +217,11 @@ def test_without_a_recipe_the_image_stage_comes_first(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="run it in a clone"):
         plan_training(None, [], tmp_path, quick=True)
     monkeypatch.chdir(ROOT)
+    place = tmp_path / "autoencoder" / "model"
     for quick in (False, True):
         plan = plan_training(None, ["batch_size=7"], tmp_path, quick)
         assert plan.image is not None and str(plan.image.output) == plan.video.model
         assert plan.video.batch_size == 7 and plan.video.image_share == 0  # the paper's: videos alone
         plan.place_autoencoder()
-        assert (tmp_path / "autoencoder/model/config.json").exists()
+        own, placed = (json.loads((f / "config.json").read_text()) for f in (bundled_model() / "vae", place))
+        assert placed == {**own, "scaling_factor": 0.5 / 0.25 * own["scaling_factor"]}  # the recipes' deviation of latents

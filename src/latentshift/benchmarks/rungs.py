@@ -21,7 +21,7 @@ class Rung:
         padding: of the shift; None: the recipe's.
         noise_share: a of the noise that frames share; None: the recipe's.
         fold: of the shift; None: the recipe's.
-        parts: of the sprites study that its models take; None: all that are asked for.
+        parts: of the sprites study that its models take; None: all of them.
     """
 
     name: str

@@ -13,10 +13,10 @@ from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
-# Of the number of videos of each part, and of steps.
-_MOST = 100_000  # videos of a part: from there on the seeds are the next part's
+# Videos of each part, and steps of the sampler.
 _FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128, "steps": 100}
 _QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4, "steps": 25}
+_MOST_VIDEOS = 100_000  # of a part: from there on the seeds are the next part's
 
 
 def _defaults(name: str) -> str:
@@ -69,8 +69,8 @@ def sprites(
     steps = counts.pop("steps")
     output = output or Path("outputs/study-quick" if quick else "outputs/study")
     for name, count in counts.items():
-        if not 0 <= count <= _MOST:
-            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {_MOST:,}, not {count:,}")
+        if not 0 <= count <= _MOST_VIDEOS:
+            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {_MOST_VIDEOS:,}, not {count:,}")
     if not any(counts.values()):
         raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)

@@ -31,7 +31,7 @@ INTERVAL = (
 
 
 def meanings(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(name, meaning) of the metrics that have one, in their order; ``NAME (part)`` is told once as ``NAME``."""
+    """(name, meaning) of the metrics that have one, in their order; ``NAME (part)`` is explained once, as ``NAME``."""
     plain = dict.fromkeys(name.partition(" (")[0] for name in names)
     return tuple((name, meaning) for name in plain if (meaning := _meaning(name)))
 
