@@ -393,7 +393,7 @@ BAD = [
     ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number"),
     ({"guidance_scale": -1.0}, "guidance_scale must be a finite number"),
     ({"output_type": "mp4"}, "output_type must be one of"),
-    ({"negative_prompt": ["a", "b"]}, "2 negative prompts were given for 1"),
+    ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 sentences for 1"),
     ({"latents": torch.zeros(1, 3, 4, 4, 4)}, "latents must have the shape"),
     ({"callback_on_step_end_tensor_inputs": ["noise"]}, "can have the tensors latents, not noise"),
 ]

@@ -15,9 +15,11 @@ from accelerate.hooks import remove_hook_from_module
 from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
+    LDMTextToImagePipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
+    UNet2DConditionModel,
 )
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from peft import LoraConfig
@@ -29,6 +31,7 @@ from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift import LatentShiftPipeline, VideoPipeline
 from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, make_sampler
 from latentshift.frame_context import default_frames, frame_context
+from latentshift.settings import ShiftConfig
 from latentshift.shift import shift_of
 from tiny_pipelines import SIDE, clip, mask, picture, tiny_adapter, tiny_controlnet, tiny_pipeline, with_ip_adapter
 
@@ -307,6 +310,105 @@ def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any)
     with pytest.raises(ValueError, match="saved without the temporal shift"):
         latentshift.video(pipe, F)
     assert shift_of(latentshift.video(pipe, F, shift=REPLICATE).pipe.unet).padding == "replicate"
+
+
+def test_settings_are_those_of_the_folder_that_the_unet_came_from(sd1_folder: Any, tmp_path: Any) -> None:
+    ours = LatentShiftPipeline.from_pretrained(sd1_folder, shift=REPLICATE)
+    ours.save_pretrained(tmp_path / "model")
+    snapshot = tmp_path / "cache" / "models--someone--tiny" / "snapshots" / ("1" * 40)  # no default cache, and no main
+    ours.save_pretrained(snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "other").write_text(snapshot.name)
+    offline = {"cache_dir": tmp_path / "cache", "revision": "other", "local_files_only": True}
+    unet = UNet2DConditionModel.from_pretrained
+    pipes = {
+        "hub": StableDiffusionPipeline.from_pretrained("someone/tiny", safety_checker=None, **offline),
+        "part": StableDiffusionPipeline.from_pretrained(sd1_folder, unet=unet(tmp_path / "model" / "unet")),
+        "subfolder": StableDiffusionPipeline.from_pretrained(
+            sd1_folder, unet=unet(tmp_path / "model", subfolder="unet")
+        ),
+    }
+    found = {name: shift_of(latentshift.video(pipe).pipe.unet).padding for name, pipe in pipes.items()}
+    assert found == dict.fromkeys(pipes, "replicate")
+    (tmp_path / "model" / "model_index.json").write_text("[]")
+    pipe = StableDiffusionPipeline.from_pretrained(sd1_folder, unet=unet(tmp_path / "model" / "unet"))
+    with pytest.raises(ValueError, match=r"model_index\.json must hold a group of settings"):
+        latentshift.video(pipe)
+
+
+def test_a_refusal_leaves_the_pipeline_as_it_was() -> None:
+    pipe = tiny_pipeline("StableDiffusionControlNetPipeline")
+    other = tiny_unet()
+    latentshift.install(other, ShiftConfig(padding="circular"))
+    for also, words in (
+        ([pipe.controlnet, torch.nn.Linear(1, 1)], "Linear has no ResNet blocks"),
+        (torch.nn.Linear(1, 1), "Linear has no ResNet blocks"),
+        ([pipe.controlnet, other], "installed with other settings"),
+        (["controlnet"], "also takes modules with ResNet blocks, .* not a str"),
+        (None, "also takes modules .* not a NoneType"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            latentshift.video(pipe, F, also=also)
+        assert shift_of(pipe.unet) is None and shift_of(pipe.controlnet) is None
+    video = latentshift.video(pipe, F, also=pipe.controlnet)  # one, and no list
+    assert shift_of(pipe.unet) == shift_of(pipe.controlnet) == ShiftConfig()
+    video.remove()
+    assert shift_of(pipe.unet) is None and shift_of(pipe.controlnet) is None
+
+
+def test_a_class_made_from_ldms_is_ldm() -> None:
+    class Mine(LDMTextToImagePipeline):
+        """A user's own."""
+
+    pipe = Mine(**tiny_pipeline("LDMTextToImagePipeline").components)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_sampler("ddpm", pipe.scheduler)
+    options = {**FEW, "height": 64, "width": 64}
+    video = latentshift.video(pipe, 1)
+    first, again = (video("red star", generator=seeds(1), **options).frames for _ in range(2))
+    assert np.array_equal(first, again)  # the noise of the steps is the generator's
+    pipe.scheduler = make_sampler("euler", pipe.scheduler)
+    with pytest.raises(ValueError, match="Mine does not scale its latents"):
+        video("red star", **options)
+
+
+def test_negative_prompts_without_a_sentence() -> None:
+    two = ["red star", "black"]
+    sd = latentshift.video(tiny_pipeline("StableDiffusionPipeline"), 1)
+    xl = latentshift.video(tiny_pipeline("StableDiffusionXLPipeline"), 1)
+
+    def made(video: VideoPipeline, negative: Any) -> np.ndarray:
+        return video(two, negative_prompt=negative, generator=seeds(1, 2), **FEW).frames
+
+    assert np.array_equal(made(sd, ["star", None]), made(sd, ["star", ""]))
+    assert np.array_equal(made(xl, [None, None]), made(xl, None))
+    assert not np.array_equal(made(xl, None), made(xl, ""))  # which is why it takes not both
+    with pytest.raises(ValueError, match="negative_prompt has a None beside a sentence"):
+        made(xl, ["star", None])
+    with pytest.raises(ValueError, match="negative_prompt must be a sentence or a list of sentences, and has a int"):
+        made(sd, ["star", 2])
+    with pytest.raises(ValueError, match="prompt_2 has a None"):
+        xl(two, prompt_2=["star", None], **FEW)
+
+
+def test_masks_that_pipelines_would_misread_are_refused() -> None:
+    inpaint = latentshift.video(tiny_pipeline("StableDiffusionInpaintPipeline"), F)
+    black, see_through = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 255)), mask()
+    see_through.info["transparency"] = 0
+    deep = Image.new("I;16", (SIDE, SIDE), 300)  # white to a pipeline
+    for value, words in (
+        (black, r'alpha channel: give .*getchannel\("A"\)'),
+        ([*[mask()] * (F - 1), black.convert("LA")], "alpha channel"),
+        (see_through, "alpha channel"),
+        (deep, "mode I;16"),
+    ):
+        with pytest.raises(ValueError, match=f"mask_image has a picture .*{words}"):
+            inpaint("red star", image=picture(1), mask_image=value, **FEW)
+    taken = [each(black.convert("RGBA")) for each in (lambda i: i.getchannel("A"), lambda i: i.convert("L"))]
+    whole, nothing = (
+        inpaint("red star", image=picture(1), mask_image=value, generator=seeds(1), **FEW).frames for value in taken
+    )
+    assert not np.array_equal(whole, nothing)
 
 
 def test_other_numbers_of_pictures_are_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:

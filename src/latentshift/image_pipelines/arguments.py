@@ -23,7 +23,7 @@ from latentshift.frame_context import uncompiled
 from latentshift.image_pipelines.ip_adapter import read_adapter_pictures
 from latentshift.image_pipelines.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
 from latentshift.image_pipelines.stock import accepted_arguments, check_clip_skip, is_modular
-from latentshift.unicode_text import check_unicode
+from latentshift.models.prompts import check_sentences, one_for_each
 
 TEXT = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -118,7 +118,9 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     sizes: dict[str, tuple[int, int]] = {}
     for name, value in given.items():
         if name in TEXT:
-            of_prompts[name] = _one_for_each(value, name, num_prompts), for_frames
+            sentences = _sentences(pipe, value, name, num_prompts)
+            if sentences is not None:
+                of_prompts[name] = sentences, for_frames
         elif name in EMBEDDINGS:
             of_prompts[name] = _embedding_for_each(value, name, num_prompts), for_frames_as_tensor
         elif name in PICTURES:
@@ -224,18 +226,27 @@ def _count_prompts(given: Mapping[str, Any]) -> int:
         return len(given["prompt_embeds"])
     prompt = given.get("prompt")
     prompts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(prompts, (list, tuple)) or not prompts or not all(isinstance(each, str) for each in prompts):
-        raise ValueError("prompt must be a sentence or a list of sentences")
+    prompts = prompts if isinstance(prompts, (list, tuple)) else []
+    check_sentences(prompts)
     return len(prompts)
 
 
-def _one_for_each(value: Any, name: str, num_prompts: int) -> list[str]:
-    texts = [value] * num_prompts if isinstance(value, str) else list(value)
-    if len(texts) != num_prompts:
-        raise ValueError(f"{name} has {len(texts)} sentences for {num_prompts} prompts: give one, or one a prompt")
-    for each in texts:
-        check_unicode(each, name)
-    return texts
+def _sentences(pipe: Any, value: Any, name: str, num_prompts: int) -> list[str] | None:
+    """One for each prompt; None where the pipeline is to get none at all."""
+    given = one_for_each(value, name, num_prompts)
+    sentences = [each or "" for each in given]
+    if None not in given:
+        return sentences
+    if name != "negative_prompt":
+        raise ValueError(f"{name} has a None: give a sentence for each prompt")
+    if given == [None] * num_prompts:
+        return None
+    if pipe.config.get("force_zeros_for_empty_prompt"):  # zeros for all prompts of a call or for none
+        raise ValueError(
+            f"negative_prompt has a None beside a sentence, and {type(pipe).__name__} takes both in no one call: give "
+            '"" for it, or call for each prompt'
+        )
+    return sentences
 
 
 def _embedding_for_each(value: Any, name: str, num_prompts: int) -> list[Tensor]:

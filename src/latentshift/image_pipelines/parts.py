@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
+from latentshift.bounded_read import load_json_settings
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.settings import ShiftConfig
-from latentshift.shift import install, shift_of
+from latentshift.shift import install, remove, shift_of
 
 
 def check_pipeline(pipe: Any) -> None:
@@ -74,28 +74,52 @@ def saved_setting(pipe: Any, name: str, default: Any) -> Any:
     """A setting of the latentshift pipeline that an image pipeline's parts come from.
 
     ``from_pipe`` keeps it in the configuration, with an underscore; ``from_pretrained`` of an image pipeline's class
-    drops it, and it is then read from the folder.
+    drops it, and it is then read from the folder: of the U-Net, which may be another model's than the pipeline, and
+    which alone has the revision and cache in its path.
+
+    Raises:
+        ValueError: if that folder's ``model_index.json`` can't be read.
     """
     config = dict(pipe.config)
     for key in (name, f"_{name}"):
         if key in config:
             return config[key]
-    index = _model_index(config.get("_name_or_path"))
-    return default if index is None else json.loads(index.read_text(encoding="utf-8")).get(name, default)
+    unet_config: Any = uncompiled(pipe.unet).config
+    index = _model_index(unet_config.get("_name_or_path")) or _model_index(config.get("_name_or_path"))
+    return default if index is None else load_json_settings(index).get(name, default)
 
 
 def _model_index(source: str | None) -> Path | None:
-    """The ``model_index.json`` that a pipeline was loaded by: in a folder, or in the hub's cache."""
+    """The ``model_index.json`` of what was loaded from a folder of a pipeline or of its part, or by a hub id."""
     if not source:
         return None
-    path = Path(source) / "model_index.json"
-    if path.is_file():
-        return path
+    folder = Path(source)
+    if folder.is_dir():
+        for path in (folder / "model_index.json", folder.parent / "model_index.json"):
+            if path.is_file():
+                return path
+        return None
     try:
         cached = try_to_load_from_cache(source, "model_index.json")
     except HFValidationError:  # no hub id either
         return None
     return Path(cached) if isinstance(cached, str) else None
+
+
+def as_modules(also: nn.Module | Sequence[nn.Module]) -> tuple[nn.Module, ...]:
+    """What ``also`` of :func:`latentshift.video` names, one module or several.
+
+    Raises:
+        ValueError: if something there is no module.
+    """
+    several = isinstance(also, (list, tuple, nn.ModuleList))
+    modules = tuple(cast(Any, also)) if several else (also,)
+    for module in modules:
+        if not isinstance(module, nn.Module):
+            raise ValueError(
+                f"also takes modules with ResNet blocks, [pipe.controlnet] say, not a {type(module).__name__}"
+            )
+    return modules
 
 
 def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[nn.Module]) -> list[nn.Module]:
@@ -110,7 +134,7 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
         The modules on which it was installed here.
 
     Raises:
-        ValueError: if it is installed with other settings, or can't be.
+        ValueError: if it is installed with other settings, or can't be; nothing is installed then.
     """
     if shift is None:
         shift = shift_of(pipe.unet)
@@ -123,14 +147,19 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
             )
         shift = ShiftConfig.from_dict(saved)
     installed: list[nn.Module] = []
-    for module in (pipe.unet, *also):
-        found = shift_of(module)
-        if shift is None or found == shift:
-            continue
-        if found is not None:
-            raise ValueError(f"the temporal shift is installed with other settings ({found}): remove it first")
-        install(module, shift)
-        installed.append(module)
+    try:
+        for module in (pipe.unet, *also):
+            found = shift_of(module)
+            if shift is None or found == shift:
+                continue
+            if found is not None:
+                raise ValueError(f"the temporal shift is installed with other settings ({found}): remove it first")
+            install(module, shift)
+            installed.append(module)
+    except BaseException:
+        while installed:
+            remove(installed.pop())
+        raise
     return installed
 
 

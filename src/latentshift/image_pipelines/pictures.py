@@ -141,14 +141,19 @@ def by(size: tuple[int, int]) -> str:
 def _check_image(picture: Image.Image, name: str, kind: Kind) -> Image.Image:
     if kind == "latents":
         raise ValueError(f"{name} has a PIL image: it takes tensors")
-    if kind != "mask" and (picture.mode in _ALPHA or "transparency" in picture.info):
+    if picture.mode in _ALPHA or "transparency" in picture.info:
+        if kind == "mask":  # pipelines would look at its colours alone
+            raise ValueError(
+                f"{name} has a picture with an alpha channel: give the channel that is meant, picture."
+                'convert("RGBA").getchannel("A") or picture.convert("RGBA").convert("L")'
+            )
         # Where a picture has four channels, pipelines take it for latents.
-        raise ValueError(f'{name} has a picture with an alpha channel: drop it with picture.convert("RGB")')
-    if kind == "mask" or picture.mode == "RGB" or (kind == "condition" and picture.mode == "L"):
-        return picture
-    if picture.mode not in _LIKE_RGB:
+        raise ValueError(
+            f'{name} has a picture with an alpha channel: drop it with picture.convert("RGBA").convert("RGB")'
+        )
+    if picture.mode != "RGB" and picture.mode not in _LIKE_RGB:  # 16 bits would become 8 by cutting off what is above
         raise ValueError(f'{name} has a picture of mode {picture.mode}: convert it to "RGB" or "L" first')
-    return picture.convert("RGB")
+    return picture if kind == "mask" or (kind == "condition" and picture.mode == "L") else picture.convert("RGB")
 
 
 class _Picture:

@@ -21,7 +21,7 @@ from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call
 from latentshift.image_pipelines.ip_adapter import pictures_of_frames
 from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, regroup, stack
-from latentshift.image_pipelines.parts import check_conditions, check_pipeline, install_where_missing
+from latentshift.image_pipelines.parts import as_modules, check_conditions, check_pipeline, install_where_missing
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.settings import ShiftConfig
 from latentshift.shift import remove
@@ -46,7 +46,7 @@ class VideoPipeline:
         num_frames: int = 16,
         *,
         shift: ShiftConfig | None = None,
-        also: Sequence[nn.Module] = (),
+        also: nn.Module | Sequence[nn.Module] = (),
         untested: bool = False,
     ) -> None:
         check_count(num_frames)
@@ -55,7 +55,7 @@ class VideoPipeline:
             check_tested(pipe)
         self.pipe = pipe
         self.num_frames = num_frames
-        self._also = tuple(also)
+        self._also = as_modules(also)
         self._installed = install_where_missing(pipe, shift, self._also)
 
     @property
@@ -161,7 +161,7 @@ def video(
     num_frames: int = 16,
     *,
     shift: ShiftConfig | dict[str, Any] | None = None,
-    also: Sequence[nn.Module] = (),
+    also: nn.Module | Sequence[nn.Module] = (),
     untested: bool = False,
 ) -> VideoPipeline:
     """Make a stock image pipeline of diffusers a video pipeline: ``video(pipe, 16)("a red star").frames[0]``.
@@ -174,13 +174,14 @@ def video(
         pipe: one of those in the table of docs/pipelines.md, with a U-Net of SD 1.x, SD 2.x, SDXL or LDM.
         num_frames: F ≥ 1 of a call that does not say.
         shift: the shift's settings; None: those of the U-Net, or those that the model was saved with, or the paper's.
-        also: other modules in which frames shall meet, ``[pipe.controlnet]``; by default a ControlNet works frame by
-            frame.
+        also: another module in which frames shall meet, or several, ``[pipe.controlnet]``; by default a ControlNet
+            works frame by frame.
         untested: take a pipeline that is not in that table, too; it may order frames in a way of its own.
 
     Raises:
         ValueError: if the pipeline is not in the table, has no such U-Net or a ControlNet or adapter of another base,
-            or needs noise that image pipelines do not make.
+            or needs noise that image pipelines do not make; or if ``also`` has what the shift can't be installed on.
+            The pipeline is left as it was.
     """
     config = ShiftConfig.from_dict(shift) if isinstance(shift, dict) else shift
     return VideoPipeline(pipe, num_frames, shift=config, also=also, untested=untested)
@@ -202,7 +203,7 @@ def _check_scheduler(pipe: Any, num_frames: int) -> None:
 
 
 def _is_ldm(pipe: Any) -> bool:
-    return type(pipe).__name__ == "LDMTextToImagePipeline"
+    return any(base.__name__ == "LDMTextToImagePipeline" for base in type(pipe).__mro__)
 
 
 def _autoencoder(pipe: Any) -> Any:
@@ -239,10 +240,7 @@ def _seeded_steps(pipe: Any, generators: list[torch.Generator]) -> Iterator[None
     """Give the scheduler the videos' generators where the pipeline does not: LDM's leaves noise to the global one."""
 
     scheduler = pipe.scheduler
-    if (
-        type(pipe).__name__ != "LDMTextToImagePipeline"
-        or "generator" not in inspect.signature(scheduler.step).parameters
-    ):
+    if not _is_ldm(pipe) or "generator" not in inspect.signature(scheduler.step).parameters:
         yield
         return
     step = scheduler.step

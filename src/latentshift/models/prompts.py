@@ -5,7 +5,7 @@ Legend of shapes: P prompts, L tokens, D width of the text encoders together, W 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -70,7 +70,7 @@ class Prompts:
             check_sentences(sentences)
             count = len(sentences)
         if negative_embeds is None:
-            negatives = _one_for_each(negative_prompt, count)
+            negatives = one_for_each(negative_prompt, "negative_prompt", count)
         elif negative_prompt is not None:
             raise ValueError("give negative_prompt or negative_prompt_embeds, not both")
         elif len(negative_embeds) != count:
@@ -131,6 +131,29 @@ def check_sentences(prompts: Sequence[str]) -> None:
         check_unicode(each, "the prompt")
 
 
+def one_for_each(given: str | Iterable[str | None] | None, name: str, count: int) -> list[str | None]:
+    """A sentence for each of P prompts; None for no sentence.
+
+    Args:
+        given: one for all, or P of them.
+        name: the argument's, for messages.
+        count: P.
+
+    Raises:
+        ValueError: if there is another number of them, or something that is no sentence.
+    """
+    if given is not None and not isinstance(given, (str, Iterable)):
+        raise ValueError(f"{name} must be a sentence or a list of sentences, not a {type(given).__name__}")
+    sentences: list[str | None] = [given] * count if given is None or isinstance(given, str) else list(given)
+    if len(sentences) != count:
+        raise ValueError(f"{name} has {len(sentences)} sentences for {count} prompts: give one, or one a prompt")
+    for each in sentences:
+        if each is not None and not isinstance(each, str):
+            raise ValueError(f"{name} must be a sentence or a list of sentences, and has a {type(each).__name__}")
+        check_unicode(each or "", name)
+    return sentences
+
+
 @contextmanager
 def scaled_lora(module: nn.Module, scale: float) -> Iterator[None]:
     """Inside, LoRAs of a U-Net or of text encoders act ``scale`` times as much."""
@@ -153,12 +176,3 @@ def _given(name: str, embeds: Tensor, pooled: Tensor | None, width: int, pooled_
         shape = None if pooled is None else tuple(pooled.shape)
         raise ValueError(f"{pooled_name} must have the shape ({len(embeds)}, {pooled_width}), not {shape}")
     return TextCondition(embeds, pooled=pooled)
-
-
-def _one_for_each(negative: str | Sequence[str] | None, count: int) -> list[str | None]:
-    given: list[str | None] = [negative] * count if negative is None or isinstance(negative, str) else list(negative)
-    if len(given) != count:
-        raise ValueError(f"{len(given)} negative prompts were given for {count} prompts; give one, or one a prompt")
-    for each in given:
-        check_unicode(each or "", "the negative prompt")
-    return given
