@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from latentshift.benchmarks import train
+from latentshift.benchmarks.length_settings import LengthSettings
 from latentshift.benchmarks.report import report, table
 from latentshift.benchmarks.timing import interleaved_timing
 
@@ -95,6 +96,15 @@ def test_long_videos_are_measured_beside_what_is_expected(cli, model: Path, tmp_
     assert [(row["frames"], row["frame_chunk"]) for row in rows] == [(2, 2), (4, 2)]
     assert rows[0]["difference_to_at_once"] == 0 and rows[1]["difference_to_at_once"] is None
     assert all(row["beside_it_mib"]["value"] > row["pass_expected_mib"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("frames", "chunk", "at_once", "chunks"),
+    [(16, 16, 64, [16]), (16, 8, 64, [16, 8]), (128, 16, 64, [16]), (128, 128, 64, [128]), (100, 128, 64, [100])],
+)
+def test_each_length_is_measured_in_one_or_two_chunks(frames: int, chunk: int, at_once: int, chunks: list[int]) -> None:
+    settings = LengthSettings("m", (frames,), chunk, at_once, ("zeros",), 1, 1, "cpu", "float32", 1)
+    assert settings.chunks_of(frames) == chunks
 
 
 def test_data_is_read_beside_a_bare_decode_and_a_bare_read(cli, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ class LengthSettings:
         model: as for :func:`latentshift.model_paths.resolve_model`.
         frames: of the videos, in order.
         chunk: frames in one call of the U-Net.
-        at_once: videos of up to this many frames also go through the U-Net at once.
+        at_once: videos of up to this many frames also go through the U-Net at once, as those of a single chunk do.
         paddings: of the shift.
         steps: that are timed of each video, after a first one.
         rounds: in which all videos take turns.
@@ -37,8 +37,8 @@ class LengthSettings:
     threads: int
 
     def chunks_of(self, frames: int) -> list[int]:
-        """Chunks that a video of so many frames is made in: all frames, and the setting's."""
-        return [*([frames] if frames <= self.at_once else []), *([self.chunk] if self.chunk < frames else [])]
+        """Chunks that a video of so many frames is made in, one or two: all frames, and the setting's."""
+        return list(dict.fromkeys([*([frames] if frames <= self.at_once else []), min(self.chunk, frames)]))
 
 
 def parse_lengths(words: str) -> tuple[int, ...]:
