@@ -32,14 +32,22 @@ _TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 @contextmanager
 def workers(device: str) -> Iterator[tuple[Worker, str]]:
-    """This process among those of ``torchrun`` or ``accelerate launch``, and the device that it should use."""
+    """This process among those of ``torchrun`` or ``accelerate launch``, and the device that it should use.
+
+    ``auto`` is the process' own GPU by CUDA, else the CPU.
+
+    Raises:
+        ValueError: for a device that can't be used.
+    """
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
         from accelerate import PartialState
 
+        from latentshift.cli.models import pick_device
         from latentshift.evaluation.protocols.run import Worker
 
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
-    own = str(state.device) if device == "auto" else device
+    # Of accelerate's choice only CUDA's index is taken: on its own it would take MPS or another accelerator first.
+    own = str(state.device) if device == "auto" and state.device.type == "cuda" else pick_device(device)
     yield Worker(state.process_index, state.num_processes, state.wait_for_everyone), own
 
 

@@ -76,7 +76,7 @@ def sprites(
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     with workers(device) as (worker, own_device):
-        from latentshift.cli.models import load_pipeline, pick_device
+        from latentshift.cli.models import load_pipeline
 
         if worker.is_first:
             parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -85,7 +85,7 @@ def sprites(
                 "already; each part's scores follow when it is done, and the same command resumes",
                 flush=True,
             )
-        pipeline = load_pipeline(model, pick_device(own_device), dtype, variant)
+        pipeline = load_pipeline(model, own_device, dtype, variant)
         from latentshift.diffusion.samplers import make_sampler
         from latentshift.evaluation.study import Study
 
