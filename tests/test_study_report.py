@@ -118,7 +118,7 @@ def test_a_study_stands_in_the_papers_table_beside_other_results(cli: Any, tmp_p
     answered(tmp_path / "second", ["<b>", "C"], prefer("C", "<b>", "broken"), questions=other)
     for name in ("study", "second"):
         assert cli("study", "result", tmp_path / name)[0] == 0
-    write_result(tmp_path / "msrvtt", "ours", (metric("FID", 20.0),))
+    write_result(tmp_path / "msrvtt", "ours", (metric("FID", 20.0, warnings=("Few clips.",)),))
     results = [tmp_path / "study/result", tmp_path / "msrvtt", tmp_path / "second/result"]
     assert cli("evaluate", "report", *results, "-o", "report") == (0, "report/report.html\n", "")
     table = Path("report/tables/table-3.csv").read_text()
@@ -130,8 +130,16 @@ def test_a_study_stands_in_the_papers_table_beside_other_results(cli: Any, tmp_p
     assert rows["Latent-Shift over CogVideo"]["Source"].startswith("cited: An et al.")
     assert Path("report/tables/table-1.csv").exists() and "<b> over" not in Path("report/report.html").read_text()
     assert "do not tell which is preferred: quality, A over B" in Path("report/report.md").read_text()
+    assert "ours: FID: Few clips." in Path("report/report.md").read_text()  # and not the study's
     assert cli("evaluate", "report", results[0], "-o", "alone")[0] == 0  # a study is enough
     assert "<h2" in Path("alone/report.html").read_text()
+    for name in ("one", "two"):
+        assert cli("study", "result", tmp_path / "study", "-o", name)[0] == 0
+    assert cli("evaluate", "report", "one", "two", "-o", "same")[0] == 0
+    plot = Path("same/plots/share-1.svg").read_text()
+    assert all(plot.count(f">Study {place}, A over B<") == 1 for place in (1, 2))
+    assert "study one</tspan>" in plot and "study two</tspan>" in plot
+    assert "Study 1" not in Path("alone/plots/share-1.svg").read_text()
     assert "is given twice" in cli("evaluate", "report", results[0], results[0], "-o", "twice")[2]
     report = json.loads((results[0] / "report.json").read_text())
     for change, said in (({"format": None}, "run `latentshift study result` again"), ({"majority": [1]}, "no study's")):

@@ -51,7 +51,7 @@ def _warnings(results: Sequence[Result], studies: Sequence[UserStudy]) -> Iterat
                 metrics_of.setdefault(sentence, []).append(metric.name)
         notes = [f"{', '.join(names)}: {sentence}" for sentence, names in metrics_of.items()]
         notes += result.report.notes
-        sentences += [f"{result.label}: {each}" if len(results) > 1 else each for each in notes]
+        sentences += [f"{result.label}: {each}" if len(results) + len(studies) > 1 else each for each in notes]
     sentences += [f"{study.folder}: {note}" for study in studies for note in study.notes]
     if sentences:
         yield Warnings(tuple(sentences))

@@ -94,12 +94,18 @@ def share_table(studies: Sequence[StudyShares], name: str, title: str) -> Table:
 
 
 def share_plots(studies: Sequence[StudyShares]) -> Iterator[Plot]:
-    """A plot of each question that has a share."""
+    """A plot of each question that has a share; the rows of several studies have its number, and its source behind."""
     questions = dict.fromkeys(each for study in studies for each in study.questions)
+    several = len(studies) > 1
     for number, question in enumerate(questions, 1):
         rows = [
-            PlotRow(f"{row.first} over {row.second}", 100 * row.share, _percent(row.interval))
-            for study in studies
+            PlotRow(
+                f"{f'Study {place}, ' if several else ''}{row.first} over {row.second}",
+                100 * row.share,
+                _percent(row.interval),
+                note=study.source if several else "",
+            )
+            for place, study in enumerate(studies, 1)
             for row in study.majority
             if row.question == question and row.share is not None
         ]
