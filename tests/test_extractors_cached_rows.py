@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from latentshift.evaluation.extractors import cached_rows
 from latentshift.evaluation.extractors.cached_rows import VARIABLE, CachedRows, with_cached_rows
 from latentshift.evaluation.extractors.load import load_extractor
+from latentshift.video import pixels
 from stand_in_extractors import StandIn, noise_video
 
 CPU = torch.device("cpu")
@@ -58,16 +60,37 @@ def test_nothing_of_another_network_version_or_device_is_used(tmp_path: Path, mo
     other = Counting()
     other.sha256 = "1" * 64
     CachedRows(other, tmp_path, CPU)(videos(1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    threaded = Counting()
+    CachedRows(threaded, tmp_path, CPU)(videos(1))
+    torch.set_num_threads(threads)
     monkeypatch.setattr(cached_rows, "_code", lambda: "changed")
     changed = Counting()
     CachedRows(changed, tmp_path, CPU)(videos(1))
     monkeypatch.setattr(cached_rows, "_versions", lambda: ("99",))
     newer = Counting()
     CachedRows(newer, tmp_path, CPU)(videos(1))
-    assert (other.calls, changed.calls, newer.calls) == (1, 1, 1) and len(files(tmp_path)) == 4
+    assert (other.calls, threaded.calls, changed.calls, newer.calls) == (1, 1, 1, 1) and len(files(tmp_path)) == 5
 
 
-@pytest.mark.parametrize("damage", [lambda each: each[:-4], lambda each: each[:40] + b"\1" + each[41:], lambda _: b""])
+def test_the_code_of_the_pixels_conversion_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cached_rows._code.__wrapped__()
+    copy = tmp_path / "pixels.py"
+    copy.write_bytes(Path(pixels.__file__).read_bytes() + b"\n")
+    monkeypatch.setattr(pixels, "__file__", str(copy))
+    assert cached_rows._code.__wrapped__() != before
+
+
+def twice(content: bytes) -> bytes:
+    """A sound file of twice as many rows."""
+    rows = 2 * content[32:]
+    return hashlib.sha256(rows).digest() + rows
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda each: each[:-4], lambda each: each[:40] + b"\1" + each[41:], lambda _: b"", twice]
+)
 def test_a_damaged_file_is_computed_again(tmp_path: Path, damage) -> None:
     expected = CachedRows(Counting(), tmp_path, CPU)(videos(1))
     (path,) = files(tmp_path)

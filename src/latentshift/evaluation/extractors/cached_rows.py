@@ -1,9 +1,10 @@
 """Features of true videos, computed once for all results: an extractor that looks them up by the videos' pixels.
 
 A file a video, named by the SHA-256 of its pixels, in a folder that is named by all that the features depend on: the
-extractor's weights and output, its code, the versions of libraries, and the kind of device. So nothing in it can be out
-of date. Each file holds the SHA-256 of its content: a damaged one is computed again. A file is put in its place whole,
-and two processes that write the same one write the same bytes. What can't be read or written is computed, no more.
+extractor's weights and output, its code, the versions of libraries, and the kind of device, on the CPU with the number
+of threads. So nothing in it can be out of date. Each file holds the SHA-256 of its content: a damaged one is computed
+again. A file is put in its place whole, and two processes that write the same one write the same bytes. What can't be
+read or written is computed, no more.
 
 Legend of shapes: B videos, F frames, H and W pixels, R rows, D features.
 """
@@ -25,8 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentshift.bounded_read import read_bytes_bounded
 from latentshift.evaluation.extractors.cache import user_cache
 from latentshift.evaluation.extractors.extractor import CachedNetwork, Extractor
+from latentshift.video import pixels
 
 VARIABLE = "LATENTSHIFT_FEATURES"
 _DIGEST = 32  # bytes
@@ -76,26 +79,27 @@ class CachedRows:
         """As :class:`latentshift.evaluation.extractors.extractor.Extractor` says; each video on its own."""
         rows = []
         for video in videos:
-            pixels = np.ascontiguousarray(video.cpu().numpy())
-            digest = hashlib.sha256(f"{pixels.dtype} {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+            values = np.ascontiguousarray(video.cpu().numpy())
+            digest = hashlib.sha256(f"{values.dtype} {values.shape}".encode() + values.tobytes()).hexdigest()
             path = self._folder / digest[:2] / digest
-            kept = self._read(path)
+            kept = self._read(path, len(video) if self.per == "frame" else 1)
             if kept is None:
                 kept = self._extractor(video[None])[0]
                 _write(path, kept)
             rows.append(kept)
         return np.stack(rows)
 
-    def _read(self, path: Path) -> np.ndarray | None:
-        """The rows, float32 (R, D); None if there are none, or they are damaged."""
+    def _read(self, path: Path, count: int) -> np.ndarray | None:
+        """The rows, float32 (R, D) with R = ``count``; None if there are none, or they are damaged."""
+        length = count * self.width * _FLOAT
         try:
-            content = path.read_bytes()
-        except OSError:
+            content = read_bytes_bounded(path, _DIGEST + length)
+        except ValueError:
             return None
         digest, values = content[:_DIGEST], content[_DIGEST:]
-        if hashlib.sha256(values).digest() != digest or not values or len(values) % (self.width * _FLOAT):
+        if hashlib.sha256(values).digest() != digest or len(values) != length:
             return None
-        return np.frombuffer(values, "<f4").reshape(-1, self.width).astype(np.float32)
+        return np.frombuffer(values, "<f4").reshape(count, self.width).astype(np.float32)
 
 
 def _write(path: Path, rows: np.ndarray) -> None:
@@ -116,7 +120,8 @@ def _dependencies(extractor: Extractor, device: torch.device) -> str:
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
     else:
-        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        # Another number of threads may split sums, and so round them, otherwise.
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()}"
     own = [extractor.name, extractor.sha256, extractor.per, extractor.output, extractor.width]
     return hashlib.sha256(json.dumps([*own, _code(), _versions(), device.type, kind]).encode()).hexdigest()
 
@@ -129,9 +134,10 @@ def _versions() -> tuple[str, ...]:
 
 @cache
 def _code() -> str:
-    """SHA-256 of the extractors' own code: preprocessing and networks."""
+    """SHA-256 of the extractors' own code: preprocessing and networks, and the pixels' conversion that they use."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    digest.update(Path(pixels.__file__).read_bytes())
     return digest.hexdigest()
