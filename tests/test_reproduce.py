@@ -152,6 +152,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
     shift = next(line for line in page.splitlines() if line.startswith("| latent-shift | "))
     pooled = result["ladder"]["rungs"][0]["scores"]["seen"]["distances"]["sprites-FVD"]
     assert pooled["n"] == pooled["n_reference"] == 2 and f"{pooled['value']:.4g}"[:4] in shift
+    assert "N 2)" in shift
     assert pooled["extractor_sha256"] in page and "are too few: the covariance of 32 features" in page
     assert "share is 0.2: the video models" in page
     assert result["command"] in page

@@ -124,8 +124,24 @@ def test_readings_of_an_earlier_version_are_taken_over(readings: list[Reading], 
         each.values.get("colour_drift") for each in readings[2:]
     ]
     log.write_text(json.dumps({**lines[5], "seed": 9}) + "\n")
-    with pytest.raises(ValueError, match="line 1 is of another prompt"):
-        take_over_earlier(log, tmp_path / "other", SEEN, 64)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="line 1 is of another prompt"):
+            take_over_earlier(log, tmp_path / "other", SEEN, 64)
+
+
+@pytest.mark.parametrize("change", [{"frames": "x"}, {"frames": True}, {"colour": 3}, {"colour_drift": float("nan")}])
+def test_a_damaged_line_of_an_earlier_version_is_told_each_time(
+    readings: list[Reading], tmp_path: Path, change: dict
+) -> None:
+    lines = [earlier_line(each) for each in readings[:3]]
+    log, folder = tmp_path / "seen.jsonl", tmp_path / "seen"
+    log.write_text("".join(json.dumps(line) + "\n" for line in [*lines[:2], lines[2] | change]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"seen\.jsonl line 3 is damaged; delete the file"):
+            take_over_earlier(log, folder, SEEN, 64)
+    assert list(tmp_path.iterdir()) == [log]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert take_over_earlier(log, folder, SEEN, 64) == 3
 
 
 def test_a_shorter_study_is_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
@@ -172,6 +188,23 @@ def test_distances_are_zero_for_the_true_clips_and_grow_with_what_is_wrong(tmp_p
     assert any("needs at least 33" in each for each in metric.warnings)
     fewer = summarize_distances(tmp_path / "other", tmp_path / "true", SEEN, 10, infos)
     assert {(each.n, each.n_reference) for each in fewer.metrics} == {(10, 10)}  # of the same prompts
+
+
+def test_videos_without_features_are_in_no_distance_nor_are_their_true_clips(
+    readings: list[Reading], tmp_path: Path
+) -> None:
+    extractors = {name: load_extractor(name) for name in ("sprites-frames", "sprites-clips")}
+    infos = ReadingMeasurer(extractors).infos
+    measure_true_clips(tmp_path / "true", SEEN, 8, 64, extractors, Worker())
+    (tmp_path / "seen.jsonl").write_text("".join(json.dumps(earlier_line(each)) + "\n" for each in readings[:5]))
+    assert take_over_earlier(tmp_path / "seen.jsonl", tmp_path / "seen", SEEN, 64) == 5
+    read(SEEN, 8, lambda index: true_clip(SEEN, index, 64), tmp_path / "seen", extractors)
+    metrics = summarize_distances(tmp_path / "seen", tmp_path / "true", SEEN, 8, infos).metrics
+    assert len(metrics) == 4 and {(each.n, each.n_reference) for each in metrics} == {(3, 3)}
+    assert [each.value for each in metrics if "FVD" in each.name or "FID" in each.name] == pytest.approx(
+        [0, 0], abs=1e-6
+    )
+    assert all(any("5 of 8 videos have no features" in each for each in metric.warnings) for metric in metrics)
 
 
 def test_the_bundled_autoencoder_gives_a_clip_back() -> None:

@@ -59,6 +59,8 @@ def summarize_distances(
 ) -> Summary:
     """The distances of a part's first ``count`` videos from the true clips of the same prompts.
 
+    A video without features, as an earlier version left it, is in no distance, nor is its true clip.
+
     Args:
         videos: folder of the videos' readings.
         true_clips: folder of those of the true clips.
@@ -70,10 +72,25 @@ def summarize_distances(
     Raises:
         ValueError: if a file of the readings is damaged.
     """
-    generated = Readings(videos, count, prefix=True)
-    summary = summarize(generated, list(infos), Readings(true_clips, count, prefix=True), seed=seed)
+    generated, reference = (Readings(folder, count, prefix=True) for folder in (videos, true_clips))
+    infos, without = list(infos), {}
+    for info in infos:
+        indices = generated.with_rows(info.key)
+        reference.keep_rows(info.key, indices)
+        missing = len(generated.measured) - len(indices)
+        without[info.name] = (
+            (f"{missing:,} of {len(generated.measured):,} videos have no features: an earlier version read them.",)
+            if missing
+            else ()
+        )
+    summary = summarize(generated, infos, reference, seed=seed)
     metrics = [
-        each.model_copy(update={"name": f"{each.name} ({part.name})"})
+        each.model_copy(
+            update={
+                "name": f"{each.name} ({part.name})",
+                "warnings": (*each.warnings, *without.get(each.extractor or "", ())),
+            }
+        )
         for each in summary.metrics
         if each.n_reference is not None
     ]

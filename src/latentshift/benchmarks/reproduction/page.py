@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from latentshift.benchmarks.reproduction.claims import CLAIMS, IMAGE_STAGE, SETTINGS_CLAIM
-from latentshift.benchmarks.reproduction.decide import distance_of, label_of, seconds_of, share_of
+from latentshift.benchmarks.reproduction.decide import Number, distance_of, label_of, seconds_of, share_of
 from latentshift.evaluation.report.document import Block, Code, Document, Facts, Heading, Paragraph, Picture, Warnings
 from latentshift.evaluation.report.markdown import PLOTS, to_markdown
 from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
@@ -184,7 +185,7 @@ def _method_table(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Table:
             (
                 Cell(name),
                 *(_scaled(each.value, each.interval, "%") for each in shares),
-                *(Cell() if each is None else number_cell(each.value, each.interval) for each in distances),
+                *(Cell() if each is None else _counted_cell(each) for each in distances),
                 Cell(f"{count:,}", count),
                 *(number_cell(each.value, each.interval) for each in costs),
             )
@@ -199,6 +200,11 @@ def _method_table(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Table:
     )
     title = "What each comes to, and what it costs" if timed else "What each comes to"
     return Table(f"methods-{number}", title, columns, tuple(rows), _method_notes(result, rungs, timed))
+
+
+def _counted_cell(number: Number) -> Cell:
+    cell = number_cell(number.value, number.interval)
+    return replace(cell, detail=f"{cell.detail}; N {number.n}".removeprefix("; "))
 
 
 def _method_notes(result: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]], timed: bool) -> tuple[str, ...]:
@@ -223,8 +229,8 @@ def _method_notes(result: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]],
         "sampling steps."
     )
     return (
-        f"Distances are of {size['videos']} videos a seed to the rendered true clips of the same prompts; their "
-        f"interval is {over}. Extractors: {'; '.join(sorted(known)) or 'none'}.",
+        "Distances are of N videos of each seed, of the seed with the fewest, to the rendered true clips of the same "
+        f"prompts; their interval is {over}. Extractors: {'; '.join(sorted(known)) or 'none'}.",
         *warnings,
         *([time] if timed else []),
     )

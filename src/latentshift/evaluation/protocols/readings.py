@@ -205,6 +205,12 @@ class Readings:
         counts = self._rows.get(extractor)
         return np.zeros(0, np.int64) if counts is None else np.flatnonzero(counts[:, 1])
 
+    def keep_rows(self, extractor: str, indices: np.ndarray) -> None:
+        """Pass over an extractor's rows of all videos but some."""
+        counts = self._rows.get(extractor)
+        if counts is not None:
+            counts[np.setdiff1d(np.arange(self.total), indices)] = 0
+
     def row_count(self, extractor: str, indices: np.ndarray | None = None) -> int:
         """Rows of an extractor in all, or of some videos."""
         counts = self._rows.get(extractor)
