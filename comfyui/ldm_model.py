@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .schedule import check_schedule
+
 _BETA_SCHEDULES = {"scaled_linear": "linear", "linear": "sqrt_linear"}  # diffusers' names -> ComfyUI's
 
 
@@ -45,6 +47,7 @@ def unet_model(unet: nn.Module, schedule: Any, autoencoder: Any) -> Any:
     Raises:
         ValueError: for a layer that ComfyUI's U-Net does not have, or a schedule that it does not know.
     """
+    check_schedule(schedule)
     import comfy.latent_formats
     import comfy.model_base
     import comfy.model_management

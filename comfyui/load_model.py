@@ -13,11 +13,14 @@ from latentshift.settings import ShiftConfig
 
 from .noise_patch import share_noise
 from .prediction import set_prediction
+from .schedule import check_schedule
 from .shift_patch import apply_temporal_shift
 
 _MAX_BYTES = 2**22  # of a configuration
 # Stable Diffusion's and SDXL's schedule, which ComfyUI gives every U-Net of theirs.
 _SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
+
+_SCALING = 0.18215  # diffusers' scaling_factor of an autoencoder that does not name its own
 
 
 def model_names() -> list[str]:
@@ -64,6 +67,7 @@ def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
     import folder_paths
 
     schedule = _read(folder / "scheduler" / "scheduler_config.json")
+    check_schedule(schedule)
     for setting, value in _SCHEDULE.items():
         if schedule.get(setting) != value:
             raise ValueError(
@@ -72,6 +76,11 @@ def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
     model = comfy.sd.load_diffusion_model_state_dict(_weights(folder / "unet", "diffusion_pytorch_model"))
     if model is None:
         raise ValueError(f"{folder / 'unet'} is no U-Net of a size that ComfyUI knows: SD 1.x, SD 2.x or SDXL")
+    scaling, its_own = _read(folder / "vae" / "config.json").get("scaling_factor", _SCALING), model.model.latent_format
+    if scaling != its_own.scale_factor:
+        raise ValueError(
+            f"{folder}: ComfyUI scales latents of this U-Net by {its_own.scale_factor}, and this model by {scaling}"
+        )
     zero_snr = schedule.get("rescale_betas_zero_snr", False)
     model = set_prediction(model, schedule.get("prediction_type", "epsilon"), zero_snr)
     parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]

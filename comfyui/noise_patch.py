@@ -1,7 +1,8 @@
 """Noise that frames share (:mod:`latentshift.diffusion.shared_noise`), for a MODEL that was trained with it.
 
 Any of ComfyUI's samplers works on y = L⁻¹ u, whose noise is independent as it draws it, and the MODEL sees the latents
-u = L y: exact for every sampler that is linear over frames, as all of ComfyUI's are.
+u = L y: exact for every sampler that is linear over frames and takes what it adds up from the MODEL's answer. Those of
+CFG++ take the prediction without guidance from inside the MODEL, where it is in the space of u, and are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def share_noise(model: Any, noise_share: float) -> Any:
     """A clone of a MODEL that is sampled with noise of this share between frames; 0: with independent noise.
 
     Raises:
-        ValueError: when it is sampled with a mask, which holds in one space of latents alone.
+        ValueError: when it is sampled with a mask, which holds in one space of latents alone, or by a sampler of CFG++.
     """
     from comfy.patcher_extension import WrappersMP
 
@@ -32,6 +33,23 @@ def share_noise(model: Any, noise_share: float) -> Any:
         clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, partial(_sample, noise_share))
         clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, partial(_predict, noise_share))
     return clone
+
+
+def check_sampler(sampler: Any) -> None:
+    """Refuse a sampler that would mix the two spaces of latents up.
+
+    Args:
+        sampler: ComfyUI's, with its function as ``sampler_function`` if it has one.
+
+    Raises:
+        ValueError: for CFG++.
+    """
+    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    if "cfg_pp" in name:
+        raise ValueError(
+            f"the sampler {name.removeprefix('sample_')} can't be used with noise that frames share; choose one "
+            "without cfg_pp, or set noise_share to 0 for it"
+        )
 
 
 def _sample(
@@ -47,6 +65,7 @@ def _sample(
     *args: Any,
 ) -> Tensor:
     """One run of a sampler, from independent noise and latents u."""
+    check_sampler(executor.class_obj)
     if mask is not None:
         raise ValueError("a latent mask can't be used with noise that frames share; set noise_share to 0 for it")
 

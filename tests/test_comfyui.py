@@ -210,6 +210,25 @@ def test_a_mask_is_refused_with_shared_noise(model: Any, inputs: tuple[Tensor, T
         sampled(share_noise(model, 1.0), inputs[1], inputs[0][:FRAMES], noise_mask=torch.ones(1, 8, 8))
 
 
+def test_samplers_of_cfg_pp_are_refused_with_shared_noise(model: Any, inputs: tuple[Tensor, Tensor]) -> None:
+    import comfy.samplers
+
+    found = [name for name in comfy.samplers.KSAMPLER_NAMES if "cfg_pp" in name]
+    assert len(found) >= 6
+    for name in found:
+        with pytest.raises(ValueError, match=f"the sampler {name} can't be used with noise that frames share"):
+            sampled(share_noise(model, 1.0), inputs[1], inputs[0][:FRAMES], name)
+
+
+def test_betas_that_it_would_ignore_are_refused(pack: Any, unet: UNet2DConditionModel) -> None:
+    from latentshift_nodes.ldm_model import unet_model
+
+    scheduler = paper_scheduler()
+    schedule = {**scheduler.config, "trained_betas": scheduler.betas.tolist()}
+    with pytest.raises(ValueError, match="trained_betas"):
+        unet_model(unet, schedule, {"scaling_factor": 0.5, "latent_channels": 4})
+
+
 @pytest.fixture
 def base(unet: UNet2DConditionModel) -> LatentShiftPipeline:
     parts = {"vae": tiny_vae(), "text_encoder": tiny_bert(), "tokenizer": tiny_tokenizer()}

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from latentshift.diffusion.noise import paper_scheduler
 
 PACK = Path(__file__).parent.parent / "comfyui"
 EXAMPLES = sorted((PACK / "api_workflows").glob("*.json"))
@@ -71,6 +75,33 @@ def test_an_example_on_the_page_is_the_same(path: Path) -> None:
         # The page keeps what becomes of a seed after a run beside the seed.
         kept = [value for value in node.get("widgets_values", []) if value not in ("randomize", "fixed")]
         assert kept[: len(set_here)] == set_here
+
+
+def module(name: str) -> Any:
+    """A file of the pack that does not import ComfyUI when it is loaded."""
+    spec = importlib.util.spec_from_file_location(f"pack_{name}", PACK / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_samplers_of_cfg_pp_are_refused_with_shared_noise() -> None:
+    def sample_euler() -> None: ...
+    def sample_euler_cfg_pp() -> None: ...
+
+    noise_patch = module("noise_patch")
+    noise_patch.check_sampler(SimpleNamespace(sampler_function=sample_euler))
+    noise_patch.check_sampler(object())  # a sampler that is no function
+    with pytest.raises(ValueError, match="the sampler euler_cfg_pp can't be used with noise that frames share"):
+        noise_patch.check_sampler(SimpleNamespace(sampler_function=sample_euler_cfg_pp))
+
+
+def test_a_schedule_of_betas_is_refused() -> None:
+    scheduler = paper_scheduler()
+    module("schedule").check_schedule(scheduler.config)
+    with pytest.raises(ValueError, match="trained_betas"):
+        module("schedule").check_schedule({**scheduler.config, "trained_betas": scheduler.betas.tolist()})
 
 
 def test_its_description_is_what_the_registry_reads() -> None:
