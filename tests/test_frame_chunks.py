@@ -242,6 +242,10 @@ def test_unets_that_have_to_see_all_frames_at_once() -> None:
         unet = video_unet()
         unet.mid_block.compile(backend="eager")
         refused(unet, "compiled U-Net")
+        for kind in ("block_level", "leaf_level"):
+            unet = video_unet()
+            unet.enable_group_offload(torch.device("cpu"), offload_type=kind, num_blocks_per_group=1)
+            refused(unet, "group offloading moves blocks away")
         unet = video_unet()
         unet.compile_repeated_blocks(backend="eager")  # transformer blocks alone
         assert [default_frame_chunk(unet, frames, 31**2) for frames in (1, 64, 65, 1000)] == [1, 64, 16, 16]

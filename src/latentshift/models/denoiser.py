@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
@@ -143,7 +144,8 @@ def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> Non
         num_frames: F of the videos.
 
     Raises:
-        ValueError: if it is not 1 … F, or if the U-Net looks at all frames at once, is compiled, or is trained.
+        ValueError: if it is not 1 … F, or if the U-Net looks at all frames at once, is compiled, is offloaded in
+            groups, or is trained.
     """
     check_chunk(frame_chunk, num_frames)
     if frame_chunk < num_frames and (reason := _why_whole(unet)):
@@ -173,6 +175,8 @@ def _why_whole(unet: nn.Module) -> str | None:
         return "Latent-VDM's temporal attention looks at all frames at once"
     if uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules()):
         return "a compiled U-Net can't be interrupted inside its layers"
+    if _is_group_offload_enabled(unet):  # a block leaves the device when one chunk's pass through it ends
+        return "group offloading moves blocks away that other chunks are still inside"
     if torch.is_grad_enabled():
         return "chunks are for sampling, under torch.no_grad() or torch.inference_mode()"
     return None
