@@ -67,6 +67,17 @@ def test_embeddings_in_place_of_sentences(pair: Pair) -> None:
     assert np.array_equal(by_words, by_embeddings)
 
 
+def test_embeddings_longer_than_the_negative_ones_where_these_are_not_used(pair: Pair) -> None:
+    given = given_embeddings(pair)
+    options = {name: value for name, value in given.items() if "negative" not in name} | FEW | {"num_frames": 1}
+    options |= {"prompt_embeds": torch.cat([given["prompt_embeds"]] * 2, dim=1), "guidance_scale": 1.0}
+    frame = pair[0](**options, generator=torch.Generator().manual_seed(1)).frames
+    # Attention to tokens twice is attention to them once.
+    options["prompt_embeds"] = given["prompt_embeds"]
+    once = pair[0](**options, generator=torch.Generator().manual_seed(1)).frames
+    np.testing.assert_allclose(frame, once, atol=1e-5, rtol=0)
+
+
 def test_guidance_rescale(pair: Pair) -> None:
     frame, image = both(pair, prompt="red star", guidance_rescale=0.7)
     np.testing.assert_allclose(frame, image, atol=1e-5, rtol=0)
@@ -100,6 +111,13 @@ def test_a_schedule_of_ones_own(pair: Pair, name: str, values: list[float]) -> N
         frame, image = both(pair, prompt="red star", **{name: values})
         assert np.array_equal(frame, image)
         assert pair[0].num_timesteps == 3
+        for array in (np.array(values), torch.tensor(values)):
+            again = pair[0](
+                "red star", num_frames=1, generator=torch.Generator().manual_seed(1), **{**FEW, name: array}
+            )
+            assert np.array_equal(again.frames[0, 0], frame)
+        with pytest.raises(ValueError, match="timesteps must be whole numbers"):
+            pair[0]("red star", timesteps=[900.5, 3])
         for wrong in ([], [1, 2], [5, -1], [10_000, 1] if name == "timesteps" else [2.0, 2.0]):
             with pytest.raises(ValueError, match=f"{name} must be"):
                 both(pair, prompt="red star", **{name: wrong})

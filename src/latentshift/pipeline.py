@@ -296,8 +296,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 100,
-        timesteps: list[int] | None = None,
-        sigmas: list[float] | None = None,
+        timesteps: Sequence[int] | np.ndarray | None = None,
+        sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         num_videos_per_prompt: int = 1,
@@ -326,7 +326,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             negative_prompt: what to avoid; one for all, or one for each prompt. None: the empty sentence, or zeros with
                 ``force_zeros_for_empty_prompt``.
             prompt_embeds: (P, L, D) of the text encoders, in place of ``prompt``.
-            negative_prompt_embeds: (P, L, D), in place of ``negative_prompt``.
+            negative_prompt_embeds: (P, L, D), in place of ``negative_prompt``; with guidance both have the same L.
             pooled_prompt_embeds: SDXL's (P, W), with ``prompt_embeds``.
             negative_pooled_prompt_embeds: likewise, with ``negative_prompt_embeds``.
             num_frames: F ≥ 1; None: the model's default.
@@ -404,6 +404,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
         distilled = is_guidance_distilled(self.unet)
+        guidance = 1.0 if distilled else guidance_scale
         if distilled and prompts.has_negative:
             raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
@@ -426,7 +427,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         width_of_text = int(self.unet.config.cross_attention_dim)
         text, negative = (
             each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
-            for each in prompts.encode(self.text_encoders, width_of_text, device, clip_skip, lora_scale)
+            for each in prompts.encode(
+                self.text_encoders, width_of_text, device, clip_skip, lora_scale, guided=guidance != 1.0
+            )
         )
 
         # 3. Initial noise, one random stream for each video
@@ -449,7 +452,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             ).float(),
             text,
             negative,
-            1.0 if distilled else guidance_scale,
+            guidance,
             videos_per_call=1 if device.type == "cpu" else None,
             rescale=guidance_rescale,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -188,15 +188,15 @@ def check_sampling(scheduler: Any, noise_share: float = 0.0) -> None:
 
 
 def set_timesteps(
-    scheduler: Any, steps: int, timesteps: list[int] | None, sigmas: list[float] | None, device: Any
+    scheduler: Any, steps: int, timesteps: Iterable[int] | None, sigmas: Iterable[float] | None, device: Any
 ) -> None:
     """Set a scheduler's timesteps: evenly, or as they are given.
 
     Args:
         scheduler: of a pipeline.
         steps: n ≥ 1, if neither of the others is given.
-        timesteps: descending, 0 … T-1; or None.
-        sigmas: descending, 0 or more; or None.
+        timesteps: whole numbers, descending, 0 … T-1, as a list or an array; or None.
+        sigmas: descending, 0 or more, likewise; or None.
         device: of the timesteps.
 
     Raises:
@@ -204,15 +204,23 @@ def set_timesteps(
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("give timesteps or sigmas, not both")
-    if timesteps is None and sigmas is None:
+    values: Iterable[float]
+    if timesteps is not None:
+        name, values = "timesteps", timesteps
+    elif sigmas is not None:
+        name, values = "sigmas", sigmas
+    else:
         scheduler.set_timesteps(steps, device=device)
         return
-    name, values = ("timesteps", timesteps) if timesteps is not None else ("sigmas", sigmas)
-    given = list(values or [])
+    given = [float(value) for value in values]
     if not given or any(later >= earlier for earlier, later in pairwise(given)) or given[-1] < 0:
-        raise ValueError(f"{name} must be a list of numbers from high to low, none below 0, not {values}")
-    if name == "timesteps" and given[0] >= scheduler.config.num_train_timesteps:
-        raise ValueError(f"timesteps must be below {scheduler.config.num_train_timesteps}, not {given[0]}")
+        raise ValueError(f"{name} must be a list of numbers from high to low, none below 0, not {given}")
+    if name == "timesteps":
+        if any(not value.is_integer() for value in given):
+            raise ValueError(f"timesteps must be whole numbers, not {given}")
+        if given[0] >= scheduler.config.num_train_timesteps:
+            raise ValueError(f"timesteps must be below {scheduler.config.num_train_timesteps}, not {given[0]:.0f}")
+        given = [int(value) for value in given]
     if name not in inspect.signature(scheduler.set_timesteps).parameters:
         raise ValueError(f"{type(scheduler).__name__} takes no {name}: leave them out, or choose another sampler")
     scheduler.set_timesteps(**{name: given}, device=device)

@@ -85,7 +85,13 @@ class Prompts:
         return self.negatives is None or any(self.negatives)
 
     def encode(
-        self, encoders: TextEncoders, width: int, device: torch.device, clip_skip: int | None, lora_scale: float
+        self,
+        encoders: TextEncoders,
+        width: int,
+        device: torch.device,
+        clip_skip: int | None,
+        lora_scale: float,
+        guided: bool = True,
     ) -> tuple[TextCondition, TextCondition]:
         """The conditions of the prompts and of what to avoid, of P rows each.
 
@@ -95,6 +101,7 @@ class Prompts:
             device: to encode on.
             clip_skip: for the prompts' sentences, as in image pipelines; not for what to avoid.
             lora_scale: of the encoders' LoRAs.
+            guided: whether what to avoid is used, and so has to have as many tokens as the prompts.
 
         Raises:
             ValueError: for embeddings of another shape than the model takes.
@@ -114,7 +121,7 @@ class Prompts:
                 elif embeds is not None:
                     conditions.append(_given(name, embeds, pooled, width, encoders.pooled_width))
         text, negative = conditions
-        if text.tokens.shape[1] != negative.tokens.shape[1]:
+        if guided and text.tokens.shape[1] != negative.tokens.shape[1]:
             lengths = text.tokens.shape[1], negative.tokens.shape[1]
             raise ValueError(
                 f"the prompts have {lengths[0]} tokens and the negative ones {lengths[1]}: give embeddings of both, of "
