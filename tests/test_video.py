@@ -150,7 +150,7 @@ def test_a_clip_that_comes_in_chunks_is_the_same_file(tmp_path: Path, name: str,
     assert digest(tmp_path / "at-once" / name) == digest(tmp_path / "in-chunks" / name)
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webp", "clip"])
 def test_chunks_are_not_kept_once_they_are_written(tmp_path: Path, name: str) -> None:
     made: list[weakref.ref[np.ndarray]] = []
 

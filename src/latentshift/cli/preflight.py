@@ -237,9 +237,10 @@ def _check_frame_chunk(chunk: int, folder: Path | None, frames: int | None) -> N
 
 
 def _check_memory(frames: int, height: int, width: int) -> None:
-    """Refuse a video whose frames, as finished pixels, do not fit into memory.
+    """Refuse a video whose frames, as finished pixels, do not fit into memory: a rough bound, on the cautious side.
 
-    They, or latents of about their size, are in the machine's memory whatever the device; making them takes more.
+    A .gif or a .webp holds them all, and more. An .mp4 or a folder of frames holds all latents and a few frames, which
+    can take less: it is refused nevertheless.
     """
     needed, memory = frames * height * width * 3, machine_memory()
     if needed > memory:

@@ -163,10 +163,6 @@ class _Frames:
             self.error = error
             raise
 
-    def array(self) -> np.ndarray:
-        """All of them, (F, H, W, 3)."""
-        return np.stack(list(self))
-
     def _checked(self) -> Iterator[np.ndarray]:
         size, count = None, 0
         for chunk in self._chunks:
@@ -220,7 +216,7 @@ def _write_gif(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -
     from PIL import Image
 
     # One palette for the frames on top of each other and no dither: what stands still does not flicker.
-    clip = frames.array()
+    clip = np.stack(list(frames))
     num_frames, height, width = clip.shape[:3]
     tower = Image.fromarray(clip.reshape(num_frames * height, width, 3))
     if tower.getcolors(1 << 16) is None:
@@ -238,7 +234,7 @@ def _write_webp(path: Path, frames: _Frames, fps: float, text: str, loop: bool) 
 
     exif = Image.Exif()
     exif[EXIF_DESCRIPTION] = text
-    pictures = [Image.fromarray(frame) for frame in frames.array()]
+    pictures = [Image.fromarray(frame) for frame in frames]
     options: dict[str, Any] = {"loop": 0 if loop else 1, "lossless": True, "exif": exif.tobytes()}
     options["duration"] = _durations(len(frames), fps, 1000)
     pictures[0].save(path, format="WEBP", save_all=True, append_images=pictures[1:], **options)
@@ -249,7 +245,8 @@ def _write_png(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -
 
     chunks = PngImagePlugin.PngInfo()
     chunks.add_text("Comment", text)
-    Image.fromarray(frames.array()[0]).save(path, format="PNG", pnginfo=chunks)
+    (frame,) = frames
+    Image.fromarray(frame).save(path, format="PNG", pnginfo=chunks)
 
 
 def _write_folder(path: Path, frames: _Frames, fps: float, text: str, loop: bool) -> None:
