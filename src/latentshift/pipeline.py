@@ -424,12 +424,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype = self.unet.dtype
 
         # 2. Encode each sentence once
-        width_of_text = int(self.unet.config.cross_attention_dim)
         text, negative = (
             each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
-            for each in prompts.encode(
-                self.text_encoders, width_of_text, device, clip_skip, lora_scale, guided=guidance != 1.0
-            )
+            for each in prompts.encode(self.text_encoders, device, clip_skip, lora_scale, guided=guidance != 1.0)
         )
 
         # 3. Initial noise, one random stream for each video

@@ -87,7 +87,6 @@ class Prompts:
     def encode(
         self,
         encoders: TextEncoders,
-        width: int,
         device: torch.device,
         clip_skip: int | None,
         lora_scale: float,
@@ -97,7 +96,6 @@ class Prompts:
 
         Args:
             encoders: of the pipeline.
-            width: D that the U-Net takes.
             device: to encode on.
             clip_skip: for the prompts' sentences, as in image pipelines; not for what to avoid.
             lora_scale: of the encoders' LoRAs.
@@ -119,7 +117,7 @@ class Prompts:
                 if sentences is not None:
                     conditions.append(encoders.encode(sentences, device, skip))
                 elif embeds is not None:
-                    conditions.append(_given(name, embeds, pooled, width, encoders.pooled_width))
+                    conditions.append(_given(name, embeds, pooled, encoders.width, encoders.pooled_width))
         text, negative = conditions
         if guided and text.tokens.shape[1] != negative.tokens.shape[1]:
             lengths = text.tokens.shape[1], negative.tokens.shape[1]

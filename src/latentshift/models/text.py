@@ -68,6 +68,7 @@ class TextEncoders(nn.Module):
 
     Attributes:
         length: L, tokens of every sentence: the least of the encoders' positions and the tokenizers' limits.
+        width: of the encoders together, which is the one that the U-Net takes.
         pooled_width: width of the pooled embedding; None if there is none.
     """
 
@@ -80,6 +81,7 @@ class TextEncoders(nn.Module):
         configs: list[Any] = [encoder.config for encoder in encoders]
         positions = [int(config.max_position_embeddings) for config in configs]
         self.length = min(*positions, *(tokenizer.model_max_length for tokenizer in tokenizers))
+        self.width = sum(int(config.hidden_size) for config in configs)
         self.pooled_width = int(configs[-1].projection_dim) if len(encoders) > 1 else None
         self._empty = self.tokenize([""]) if zero_empty else None
 
