@@ -11,6 +11,7 @@ from latentshift.evaluation.report.document import Clip, Clips, Document
 from latentshift.evaluation.report.pages import write_comparison_pages, write_pages
 from latentshift.video import write_video
 from report_results import clip, metric, write_result
+from waiting import wait_for
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -37,11 +38,11 @@ def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
             page.on("pageerror", lambda error: said.append(str(error)))
             page.on("request", lambda request: requested.append(request.url))
             page.goto(page_path.as_uri())
-            page.wait_for_function(f"{PLAYING} == 12")
+            wait_for(lambda page=page: page.evaluate(PLAYING) == 12)
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
             colours[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
             page.get_by_role("button", name="Pause all clips").click()
-            page.wait_for_function(f"{PLAYING} == 0")
+            wait_for(lambda page=page: page.evaluate(PLAYING) == 0)
             page.locator("a[href='#settings-2']").first.click()
             assert page.locator("#settings-2").evaluate("each => each.matches(':target')")
             context.close()
@@ -64,13 +65,13 @@ def test_clips_that_are_folded_away_play_when_they_are_shown(tmp_path: Path) -> 
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 200})
         page.goto(page_path.as_uri())
-        page.wait_for_function(f"{PLAYING} == 1")
+        wait_for(lambda page=page: page.evaluate(PLAYING) == 1)
         folded = page.locator("video").nth(1)
         assert not folded.is_visible() and folded.evaluate("each => each.paused")
         height = page.evaluate("document.documentElement.scrollHeight")
         page.get_by_text("The best").click()
-        page.wait_for_function(f"{PLAYING} == 3")
+        wait_for(lambda page=page: page.evaluate(PLAYING) == 3)
         assert folded.is_visible() and page.evaluate("document.documentElement.scrollHeight") > height
         page.get_by_text("The best").click()
-        page.wait_for_function(f"{PLAYING} == 1")
+        wait_for(lambda page=page: page.evaluate(PLAYING) == 1)
         browser.close()
