@@ -12,7 +12,7 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from latentshift.settings import MAX_NOISE_SHARE, PADDINGS, ShiftConfig
+from latentshift.settings import DIRECTIONS, MAX_NOISE_SHARE, PADDINGS, ShiftConfig
 
 from .load_adapter import load_adapter
 from .load_model import load_model, model_names
@@ -46,7 +46,7 @@ class ApplyTemporalShift(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "direction",
-                    options=["first_from_past", "first_from_future"],
+                    options=list(DIRECTIONS),
                     default="first_from_past",
                     tooltip="Where the first channels come from; the model's own.",
                 ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from latentshift.bounded_read import load_json_settings
 from latentshift.files import missing_file
-from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size
+from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
 
 BUNDLED = "bundled"
 _INDEX = "model_index.json"
@@ -98,8 +98,7 @@ def saved_method(folder: Path) -> str:
     index = _config(folder, _INDEX)
     if index.get("_class_name") != PIPELINES[0]:
         return "none"
-    methods = [index.get("shift") is not None and "latent-shift", has_temporal_attention(folder) and "latent-vdm"]
-    return " and ".join(name for name in methods if name) or "none"
+    return method_name(shift=index.get("shift") is not None, attention=has_temporal_attention(folder))
 
 
 def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:

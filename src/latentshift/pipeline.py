@@ -39,7 +39,15 @@ from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
-from latentshift.settings import METHODS, ShiftConfig, check_frame_size, check_guidance, check_steps, default_chunk
+from latentshift.settings import (
+    METHODS,
+    ShiftConfig,
+    check_frame_size,
+    check_guidance,
+    check_steps,
+    default_chunk,
+    method_name,
+)
 from latentshift.shift import install, remove, shift_of
 from latentshift.video import to_uint8
 
@@ -146,8 +154,7 @@ class LatentShiftPipeline(DiffusionPipeline):
     @property
     def method(self) -> str:
         """The temporal method: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
-        methods = [self.config.shift is not None and "latent-shift", self.temporal is not None and "latent-vdm"]
-        return " and ".join(name for name in methods if name) or "none"
+        return method_name(shift=self.config.shift is not None, attention=self.temporal is not None)
 
     @property
     def temporal_parameters(self) -> int:

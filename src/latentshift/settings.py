@@ -14,7 +14,9 @@ Padding = Literal["zeros", "circular", "replicate"]
 Direction = Literal["first_from_past", "first_from_future"]
 Weighting = Literal["uniform", "min_snr", "debiased", "edm"]  # of a timestep in the loss
 
-PADDINGS: tuple[Padding, ...] = get_args(Padding)  # of the temporal shift
+# Of the temporal shift.
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
@@ -55,7 +57,7 @@ class ShiftConfig:
         if self.padding not in PADDINGS:
             known = ", ".join(f'"{each}"' for each in PADDINGS)
             raise ValueError(f"the shift's padding must be one of {known}, not {self.padding!r}")
-        if self.direction not in ("first_from_past", "first_from_future"):
+        if self.direction not in DIRECTIONS:
             raise ValueError(
                 f'the shift\'s direction must be "first_from_past" or "first_from_future", not {self.direction!r}'
             )
@@ -94,6 +96,12 @@ def check_steps(steps: int, schedule: Mapping[str, Any], name: str = "num_infere
     least = 2 if schedule.get("timestep_spacing") == "linspace" else 1
     if not least <= steps <= most:
         raise ValueError(f"{name} must lie between {least} and {most}, not {steps}")
+
+
+def method_name(*, shift: bool, attention: bool) -> str:
+    """The temporal method of a model with these: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
+    methods = [shift and "latent-shift", attention and "latent-vdm"]
+    return " and ".join(name for name in methods if name) or "none"
 
 
 def check_guidance(scale: float, name: str = "guidance_scale") -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from latentshift.evaluation.estimates import Mean, pool_means, wilson_interval
 from latentshift.evaluation.metrics.jackknife import repeats_interval
+from latentshift.evaluation.report.schema import name_without_part
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
 from latentshift.evaluation.study import SCORES
 
@@ -54,7 +55,7 @@ def pool_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _pool_distances(of_models: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
     """The distances that all models have, by name."""
-    by_name = [{each["name"].partition(" (")[0]: each for each in distances} for distances in of_models]
+    by_name = [{name_without_part(each["name"]): each for each in distances} for distances in of_models]
     pooled = {}
     for name, first in by_name[0].items():
         of_name = [each[name] for each in by_name if name in each]

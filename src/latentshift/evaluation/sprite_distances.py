@@ -18,6 +18,7 @@ from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.protocols.summary import Summary, summarize
+from latentshift.evaluation.report.schema import name_in_part
 from latentshift.evaluation.sprites_study import Part, plan_of, true_clip
 
 FRAMES, CLIPS = "sprites-frames", "sprites-clips"
@@ -87,7 +88,7 @@ def summarize_distances(
     metrics = [
         each.model_copy(
             update={
-                "name": f"{each.name} ({part.name})",
+                "name": name_in_part(each.name, part.name),
                 "warnings": (*each.warnings, *without.get(each.extractor or "", ())),
             }
         )

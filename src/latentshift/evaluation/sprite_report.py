@@ -8,7 +8,7 @@ from typing import Any
 
 from latentshift import __version__
 from latentshift.evaluation.estimates import Mean, wilson_interval
-from latentshift.evaluation.report.schema import Example, Metric, Report, System
+from latentshift.evaluation.report.schema import Example, Metric, Report, System, name_in_part
 from latentshift.evaluation.sprite_examples import right_count
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
 
@@ -68,7 +68,7 @@ def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[
             continue
         low, high = wilson_interval(round(scores[key] * scores["n"]), scores["n"])
         yield Metric(
-            name=f"{name} ({part['name']})",
+            name=name_in_part(name, part["name"]),
             value=100 * scores[key],
             interval=(100 * low, 100 * high),
             interval_kind="Wilson",
@@ -85,7 +85,7 @@ def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[
             continue
         missing = f"{mean.missing} videos show no one thing to measure, and are left out." if mean.missing else ""
         yield Metric(
-            name=f"{key.replace('_', ' ')} ({part['name']})",
+            name=name_in_part(key.replace("_", " "), part["name"]),
             value=mean.mean,
             interval=mean.interval,
             interval_kind="normal distribution over videos" if mean.interval else "",

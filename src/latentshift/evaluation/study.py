@@ -19,7 +19,7 @@ from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.run import Video, Worker, left_of, measure_plan
+from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.report.schema import write_report
 from latentshift.evaluation.settings_file import check_or_write_settings
 from latentshift.evaluation.sprite_distances import distance_extractors, measure_true_clips, summarize_distances
@@ -155,9 +155,8 @@ class Study:
 
         items = plan_of(part, count, self.pipeline.sample_size)
         measure_true_clips(self._reference(part), part, count, self.pipeline.sample_size, extractors, self.worker)
-        new = left_of(folder, items, prefix=True)
-        measure_plan(folder, items, make, ReadingMeasurer(extractors, texts=False), self.worker, part.name, prefix=True)
-        return new
+        measurer = ReadingMeasurer(extractors, texts=False)
+        return measure_plan(folder, items, make, measurer, self.worker, part.name, prefix=True)
 
     def _open_extractors(self, part: Part) -> dict[str, Extractor]:
         keys, _ = distance_extractors(part, self.pipeline.config.num_frames)

@@ -57,7 +57,7 @@ def measure_plan(
     keep: Keep | None = None,
     *,
     prefix: bool = False,
-) -> None:
+) -> list[int]:
     """Make and measure this worker's share of what is left; the videos' order and numbers do not depend on the share.
 
     Args:
@@ -69,6 +69,9 @@ def measure_plan(
         text: of the progress bar.
         keep: called with each measured video.
         prefix: whether the plan may be the beginning of a longer one that was measured in the folder.
+
+    Returns:
+        Indices of the videos that were left for all workers together.
 
     Raises:
         ValueError: if the folder's readings are damaged, or another process writes them.
@@ -89,6 +92,7 @@ def measure_plan(
                 shown = time.monotonic()
         bar.update(count() - bar.n)
     worker.barrier()
+    return left
 
 
 def left_of(folder: Path, items: Sequence[Item], *, prefix: bool = False) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from latentshift.evaluation.report.schema import name_without_part
+
 _MEANINGS = {
     "FID": "Distance between the frames and those of real videos, by features of a network that knows photographs; 0 "
     "is no difference. It looks at single frames, and it is larger for fewer frames.",
@@ -32,7 +34,7 @@ INTERVAL = (
 
 def meanings(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """(name, meaning) of the metrics that have one, in their order; ``NAME (part)`` is explained once, as ``NAME``."""
-    plain = dict.fromkeys(name.partition(" (")[0] for name in names)
+    plain = dict.fromkeys(name_without_part(name) for name in names)
     return tuple((name, meaning) for name in plain if (meaning := _meaning(name)))
 
 

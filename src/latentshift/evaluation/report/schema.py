@@ -160,6 +160,16 @@ class Report(BaseModel):
         return next((each for each in self.metrics if each.name == name), None)
 
 
+def name_in_part(metric: str, part: str) -> str:
+    """What a metric of one part of a study is called; :func:`name_without_part` is the way back."""
+    return f"{metric} ({part})"
+
+
+def name_without_part(name: str) -> str:
+    """The metric of ``METRIC (part)``; other names are returned as they are."""
+    return name.partition(" (")[0]
+
+
 def write_report(folder: Path, report: Report) -> Path:
     """Write ``report.json`` of a result's folder atomically; returns its path."""
     path = folder / FILE_NAME

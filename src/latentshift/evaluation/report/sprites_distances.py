@@ -9,7 +9,7 @@ from latentshift.evaluation.report.numbers import ARROWS
 from latentshift.evaluation.report.own_numbers import how_made
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
-from latentshift.evaluation.report.schema import Metric
+from latentshift.evaluation.report.schema import Metric, name_in_part, name_without_part
 from latentshift.evaluation.report.sprites_parts import StudyPart
 from latentshift.evaluation.report.sprites_words import part_title
 from latentshift.evaluation.report.table import Cell, Table, number_cell
@@ -22,7 +22,7 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
     metrics = [metric for metric in result.report.metrics if metric.extractor is not None]
     if not metrics:
         return
-    names = list(dict.fromkeys(_plain(metric) for metric in metrics))
+    names = list(dict.fromkeys(name_without_part(metric.name) for metric in metrics))
     yield Heading("Distances to true clips")
     yield Paragraph(
         "How far the videos as a whole are from the true clips of the same prompts, by features of small networks that "
@@ -30,7 +30,7 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
     )
     rows = []
     for part in parts:
-        metric_of = {name: result.report.metric(f"{name} ({part.part.name})") for name in names}
+        metric_of = {name: result.report.metric(name_in_part(name, part.part.name)) for name in names}
         if any(metric_of.values()):
             cells = [
                 Cell() if each is None else number_cell(each.value, each.interval, anchor=result.anchor)
@@ -47,7 +47,7 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
     plotted = tuple(
         PlotRow(part_title(part), metric.value, metric.interval, note=f"N = {metric.n:,}")
         for part in parts
-        if (metric := result.report.metric(f"{_PLOTTED} ({part.part.name})")) is not None
+        if (metric := result.report.metric(name_in_part(_PLOTTED, part.part.name))) is not None
     )
     yield from _warnings(metrics)
     if plotted:
@@ -55,10 +55,6 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
     yield Facts(
         "How these distances were made", tuple((metric.name, how_made(metric)) for metric in metrics), folded=True
     )
-
-
-def _plain(metric: Metric) -> str:
-    return metric.name.partition(" (")[0]
 
 
 def _warnings(metrics: Sequence[Metric]) -> Iterator[Block]:
