@@ -36,6 +36,7 @@ from latentshift.evaluation.sprites_study import (
     score_readings,
     true_clip,
 )
+from latentshift.files import clear_leftovers
 from latentshift.frame_context import frames_independent
 from latentshift.models.autoencoder import mean_latents
 from latentshift.models.fingerprint import model_fingerprint
@@ -171,6 +172,7 @@ class Study:
     def _score(self, part: Part, count: int, new: Sequence[int]) -> dict[str, Any]:
         size = self.pipeline.sample_size
         folder = self.output / READINGS / part.name
+        clear_leftovers(self.output / "clips" / part.name)  # of killed workers; none writes there now
         self._draw_sheet(part, min(_SHEET_ROWS, count), new)
         readings = load_readings(folder, part, count, size)
         infos = ReadingMeasurer(self._open_extractors(part)).infos

@@ -18,6 +18,7 @@ from latentshift.evaluation.protocols.measure import CLIPSIM
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Reading, Readings
 from latentshift.evaluation.protocols.systems import KeepWord
+from latentshift.files import clear_leftovers
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import read_metadata, read_video, write_video
 
@@ -80,7 +81,11 @@ class KeptClips:
         return name
 
     def files(self, shown: Sequence[Reading], readings: Readings) -> list[str | None]:
-        """The file of each video to show, if it was kept; where only those are kept, all others are deleted."""
+        """The file of each video to show, if it was kept; where only those are kept, all others are deleted.
+
+        To be called when all videos are measured: what killed workers left of a clip goes too.
+        """
+        clear_leftovers(self.folder / FOLDER)
         names = [each.file if each.file and (self.folder / each.file).is_file() else None for each in shown]
         if self.word == "examples":
             for each in set(readings.files.values()) - set(names):
