@@ -126,7 +126,8 @@ MISTAKES = {
     "evaluate train-extractors -o recipe.yaml": "recipe.yaml is no folder: choose another path",
     "init -o new": "give either --base",
     "init --base nowhere -o new": "there is no folder nowhere",
-    "init --base other -o new": "holds a FluxPipeline",
+    "init --base other -o new": "holds a FluxPipeline, whose denoiser is a transformer",
+    "init --base controlled -o new": "save its parts as one of these",
     "init --base bundled --variant nope -o new": "has no weights of the variant 'nope'",
     "init --base bundled --frames 100001 -o new": "--frames must be from 1 to 100,000, not 100,001",
     "init --base bundled --fps 0 -o new": "--fps must be from 1 to 10,000, not 0",
@@ -139,6 +140,7 @@ MISTAKES = {
     "convert recipe.yaml --family sd9 -o new": "unknown family 'sd9'",
     "convert recipe.yaml -o new": "recipe.yaml is damaged or no checkpoint: it begins like neither",
     "convert cut.safetensors -o new": "cut.safetensors can't be read as safetensors",
+    "convert flux.safetensors -o new": "these are the tensors of a transformer (Flux or HunyuanVideo)",
     "convert foreign.safetensors -o new": "foreign.safetensors: these are not all tensors of a known image model",
     "train nothing.yaml": "cannot read the recipe nothing.yaml",
     "train recipe.yaml steps=many": "steps: must be a whole number",
@@ -260,11 +262,16 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "stills" / "a.png").touch()
     (folder / "cut.safetensors").write_bytes(b"\xff\x00\x00\x00\x00\x00\x00\x00{")
     save_file({"a": np.zeros(1)}, folder / "foreign.safetensors")
+    save_file({"model.diffusion_model.double_blocks.0.a": np.zeros(1)}, folder / "flux.safetensors")
     delta = {"settings": {"num_frames": 2, "prediction_type": "epsilon", "shift": None}, "temporal": None, "base": "b"}
     metadata = {"latentshift": json.dumps({"kind": "delta", **delta})}
     save_file({"a": np.zeros(1)}, folder / "delta.safetensors", metadata=metadata)
     (folder / "other").mkdir()
-    (folder / "other" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (folder / "other" / "model_index.json").write_text(json.dumps(index))
+    index = {"_class_name": "StableDiffusionControlNetPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "controlled").mkdir()
+    (folder / "controlled" / "model_index.json").write_text(json.dumps(index))
     for name, frames in (("piped", "16"), ("worded", '"sixteen"')):
         (folder / name / "unet").mkdir(parents=True)
         index = f'{{"_class_name": "LatentShiftPipeline", "num_frames": {frames}}}'

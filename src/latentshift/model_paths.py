@@ -63,14 +63,35 @@ def check_model(name: str) -> Path | None:
     path = resolve_model(name)
     if not Path(path).is_dir():
         return None
-    kind = saved_class(Path(path))
-    if kind not in PIPELINES:
-        raise ValueError(f"{path} holds a {kind}; latentshift starts from {', '.join(sorted(PIPELINES[1:]))}")
+    index = load_index(Path(path))
+    if index["_class_name"] not in PIPELINES:
+        raise ValueError(foreign_pipeline(path, index))
     return Path(path)
 
 
-def saved_class(folder: Path) -> str:
-    """The class of a saved pipeline, by its ``model_index.json``.
+def foreign_pipeline(path: str, index: dict[str, Any]) -> str:
+    """Why latentshift can't start from a saved pipeline of another class, and what to do instead.
+
+    Args:
+        path: its folder or hub id.
+        index: its ``model_index.json``: class and parts.
+    """
+    kind, known = index["_class_name"], ", ".join(sorted(PIPELINES[1:]))
+    if "transformer" in index:
+        return (
+            f"{path} holds a {kind}, whose denoiser is a transformer, and the temporal shift needs a U-Net: run it "
+            "with diffusers, or choose a model of SD 1.x, SD 2.x, SDXL or LDM"
+        )
+    if index.get("unet") == ["diffusers", "UNet2DConditionModel"]:
+        return (
+            f"{path} holds a {kind}; latentshift starts from {known}: save its parts as one of these (from_pipe, "
+            "save_pretrained), or load it with diffusers and call latentshift.video(pipe)"
+        )
+    return f"{path} holds a {kind}; latentshift starts from {known}"
+
+
+def load_index(folder: Path) -> dict[str, Any]:
+    """The ``model_index.json`` of a saved pipeline: its class, parts and settings.
 
     Raises:
         ValueError: if that is missing, is a folder, pipe or device, can't be read, or names no class.
@@ -81,12 +102,12 @@ def saved_class(folder: Path) -> str:
     if not file.is_file():
         raise ValueError(f"{nothing}: {missing_file(file)}")
     try:
-        kind = load_json_settings(file, _MAX_INDEX).get("_class_name")
+        index = load_json_settings(file, _MAX_INDEX)
     except ValueError as error:
         raise ValueError(f"{nothing} that can be read: its {_INDEX} is damaged: {error}") from None
-    if not isinstance(kind, str):
+    if not isinstance(index.get("_class_name"), str):
         raise ValueError(f"{nothing} that can be read: its {_INDEX} names no class (_class_name)")
-    return kind
+    return index
 
 
 def saved_method(folder: Path) -> str:

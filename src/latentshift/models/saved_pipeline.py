@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.model_paths import saved_class
+from latentshift.model_paths import foreign_pipeline, load_index
 from latentshift.models.base_settings import check_folder
 from latentshift.models.families import FAMILIES, Family
 from latentshift.models.model_config import check_config_files
@@ -37,25 +37,26 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     """
     local = Path(path).is_dir()
     if local:
-        name = saved_class(Path(path))
+        index = load_index(Path(path))
+        name = index["_class_name"]
     else:
         passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
         try:
-            name = DiffusionPipeline.load_config(path, **passed_on)["_class_name"]
+            index = DiffusionPipeline.load_config(path, **passed_on)
+            name = index["_class_name"]
         except (OSError, KeyError) as error:
             cause = _hub_error(error)
             raise ValueError(
                 f"there is no folder {path}, and no model of that name could be downloaded from the hub: {cause}"
             ) from error
-    known = {family.pipeline for family in FAMILIES.values()}
-    if local and name in (*known, "LatentShiftPipeline"):
+    if local and name in ("LatentShiftPipeline", *(family.pipeline for family in FAMILIES.values())):
         check_config_files(Path(path))
     if name == "LatentShiftPipeline":
         return None
     for family in FAMILIES.values():  # SD 1 and both of SD 2 share a class, and all that loading asks of their entries
         if family.pipeline == name:
             return family
-    raise ValueError(f"{path} holds a {name}; latentshift starts from {', '.join(sorted(known))}")
+    raise ValueError(foreign_pipeline(path, index))
 
 
 def _hub_error(error: BaseException) -> str:
