@@ -17,7 +17,6 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import DummyObject
 
-from conftest import TEXT_WIDTH, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import add_noise, timestep_weight
 from latentshift.diffusion.samplers import (
@@ -35,6 +34,7 @@ from latentshift.settings import Weighting
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.video import VideoStage
+from tiny_models import TEXT_WIDTH, tiny_unet
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 QUAD = {"beta_start": 8.5e-4, "beta_end": 1.2e-2, "beta_schedule": "scaled_linear"}

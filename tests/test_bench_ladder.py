@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import TINY_VDM_PARAMETERS, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.ladder import Ladder
 from latentshift.benchmarks.ladder_table import ladder_rows
@@ -20,6 +19,7 @@ from latentshift.settings import METHODS, ShiftConfig
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
+from tiny_models import TINY_VDM_PARAMETERS, tiny_unet
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import TINY_VDM_PARAMETERS
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.files import remove
 from latentshift.video import read_metadata, read_video
+from tiny_models import TINY_VDM_PARAMETERS
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

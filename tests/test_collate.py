@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline
 from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.dataset import Sample
@@ -15,6 +14,7 @@ from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.autoencoder import sample_moments
 from latentshift.training.collate import Collator
+from tiny_models import tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 
 SEED, FRAMES = 7, 3
 

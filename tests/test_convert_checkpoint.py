@@ -17,7 +17,6 @@ import torch
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from safetensors.torch import save_file
 
-from conftest import TINY_BERT, TOKENS, tiny_tokenizer
 from latentshift import LatentShiftPipeline
 from latentshift.models.convert_checkpoint import (
     convert_tensors,
@@ -26,6 +25,7 @@ from latentshift.models.convert_checkpoint import (
     read_tensors,
 )
 from latentshift.models.families import FAMILIES, Family, TextModel, unet_config, vae_config
+from tiny_models import TINY_BERT, TOKENS, tiny_tokenizer
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.contact_sheet import side_by_side
 from latentshift.data.latents.latent_dataset import LatentDataset
@@ -22,6 +21,7 @@ from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.video import VideoStage
 from latentshift.video import as_clip, write_video
 from launch import Processes, command_line, finish
+from timed_video import write_video_at
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 

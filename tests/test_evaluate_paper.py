@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import write_video_at
 from latentshift.evaluation.extractors import cache
 from latentshift.evaluation.protocols.paper_prompts import msrvtt_plan, ucf101_plan
 from latentshift.evaluation.protocols.readings import Reading, ReadingsWriter
 from latentshift.evaluation.report.schema import Report, read_report
 from latentshift.video import read_metadata, read_video
 from launch import Processes, command_line, wait_until
+from timed_video import write_video_at
 from tiny_extractors import add_tiny_extractors
 
 CAPTIONS = ["a red star", "a star on black", "red on black", "a red background", "star circling", "red star"]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import write_video_at
 from latentshift.data import prefetch as prefetch_module
 from latentshift.data.footage.decode import probe, read_clip
 from latentshift.data.footage.framing import Framing
@@ -22,6 +21,7 @@ from latentshift.data.prefetch import prefetch, prefetch_if_slow
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 from pool_work import act
+from timed_video import write_video_at
 
 SIDE = 64
 

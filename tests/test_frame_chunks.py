@@ -14,7 +14,6 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
@@ -26,6 +25,7 @@ from latentshift.pipeline import NotFiniteError
 from latentshift.settings import PADDINGS, Padding, ShiftConfig
 from latentshift.shift import ShiftedGroupNorm, edges, install, temporal_shift
 from latentshift.video import as_clip, read_video
+from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 
 STEP = torch.tensor(7)
 

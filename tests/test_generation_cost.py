@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.benchmarks.generation_cost import GenerationCost, Measured
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.image_base import open_base
@@ -26,6 +25,7 @@ from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_4, TEXT_ENCODER
 from latentshift.evaluation.report.schema import read_report
 from latentshift.shift import temporal_shift
+from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 from waiting import PATIENCE, wait_for
 
 WIDTHS = (8, 16)  # of the tiny U-Net

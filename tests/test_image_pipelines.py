@@ -14,9 +14,9 @@ from diffusers import MultiAdapter
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
 import latentshift
-from conftest import tiny_unet
 from latentshift.frame_context import frames_independent
 from latentshift.image_pipelines.stock import TESTED, make_pictures
+from tiny_models import tiny_unet
 from tiny_pipelines import (
     clip,
     mask,

@@ -11,7 +11,6 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import (
@@ -22,6 +21,7 @@ from latentshift.models.latent_vdm import (
     remove_attention,
 )
 from latentshift.shift import install, remove
+from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 
 
 def call(unet: UNet2DConditionModel, x: torch.Tensor, **kwargs: object) -> torch.Tensor:

@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import latentshift
-from conftest import ONE_LEVEL, tiny_bert, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
@@ -26,6 +25,7 @@ from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.meta_init import meta_components
 from latentshift.training.recipe_file import load_recipe
 from launch import Processes, command_line
+from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 CPU = torch.device("cpu")

@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL, DiffusionPipeline, LDMTextToImagePipeline, 
 from PIL import Image
 from transformers import BertConfig, BertModel
 
-from conftest import write_video_at
 from latentshift import LatentShiftPipeline
 from latentshift.models.text import build_word_tokenizer, caption_words
 from latentshift.training.captions import training_captions
@@ -23,6 +22,7 @@ from latentshift.training.settings import DataSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.text_model import build_text_model
 from launch import finish, losses, train
+from timed_video import write_video_at
 from tiny_runs import RECIPES, TINY_IMAGE, TINY_RUN, TINY_TEXT, TINY_VAE, same_weights
 
 CAPTIONS = ["A dog runs over the grass.", "a cat, asleep", "The dog sleeps"]

@@ -16,7 +16,6 @@ from diffusers.callbacks import PipelineCallback, SDCFGCutoffCallback
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file, save_file
 
-from conftest import ONE_LEVEL, base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
@@ -26,6 +25,7 @@ from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.text import TextEncoders, unknown_words, vocabulary_words
+from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 
 SHIFT = ShiftConfig().to_dict()
 CPU = torch.device("cpu")

@@ -12,10 +12,10 @@ import torch
 from diffusers import DiffusionPipeline, EulerDiscreteScheduler
 from peft import LoraConfig
 
-from conftest import TEXT_WIDTH, TOKENS
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import with_guidance
+from tiny_models import TEXT_WIDTH, TOKENS
 
 Pair = tuple[LatentShiftPipeline, Any]
 FEW = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 5.0}

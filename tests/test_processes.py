@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import ONE_LEVEL, tiny_bert, tiny_unet
 from latentshift import LatentShiftPipeline
 from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
@@ -22,6 +21,7 @@ from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.train_state import TrainState
 from launch import AUTOENCODER, RECIPES, TINY, Processes, finish, losses, train, train_here, weights
+from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
 
 
 @pytest.fixture(scope="module")

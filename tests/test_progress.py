@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import write_video_at
 from latentshift import progress
 from latentshift.cli.app import app
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
+from timed_video import write_video_at
 from tiny_runs import RECIPES
 
 

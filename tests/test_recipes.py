@@ -11,13 +11,13 @@ import pytest
 import torch
 from diffusers.training_utils import EMAModel
 
-from conftest import write_video_at
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.models.families import random_weights
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
+from timed_video import write_video_at
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 VIDEO = sorted(

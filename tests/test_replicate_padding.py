@@ -12,13 +12,13 @@ import torch
 from diffusers import DiffusionPipeline, LDMTextToImagePipeline
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 
-from conftest import TEXT_WIDTH, TINY_BERT, TOKENS, base_scheduler, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.frame_context import frames_independent
 from latentshift.models.text import build_word_tokenizer
 from latentshift.settings import PADDINGS, Padding
 from latentshift.shift import install
+from tiny_models import TEXT_WIDTH, TINY_BERT, TOKENS, base_scheduler, tiny_unet, tiny_vae
 
 REPLICATE = {"padding": "replicate"}
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))

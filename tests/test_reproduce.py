@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY_VDM_PARAMETERS, tiny_unet
 from latentshift import LatentShiftPipeline, bundled_model
 from latentshift.benchmarks.ladder import parts_of
 from latentshift.benchmarks.reproduction import claims as claims_module
@@ -30,6 +29,7 @@ from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.settings import ShiftConfig
 from latentshift.training.recipe_file import load_recipe
+from tiny_models import TINY_VDM_PARAMETERS, tiny_unet
 
 ROOT = Path(__file__).parent.parent
 TINY = [

@@ -13,7 +13,6 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from conftest import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import paper_scheduler
@@ -25,6 +24,7 @@ from latentshift.models.meta_init import meta_components
 from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MAX_NOISE_SHARE, ShiftConfig
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
+from tiny_models import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 
 SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MAX_NOISE_SHARE]
 

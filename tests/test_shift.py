@@ -9,11 +9,11 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift.frame_context import default_frames, frame_context, frames_independent
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.settings import PADDINGS, Padding
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
+from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 
 
 def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import write_video_at
 from latentshift.data.footage.decode import read_clip
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.scenes import THRESHOLD, find_scenes
@@ -16,6 +15,7 @@ from latentshift.data.footage.window import Window
 from latentshift.data.inspection.split import split_rows
 from latentshift.data.manifest import Manifest, RejectedRow, Row
 from latentshift.data.worker_pool import WorkerLimits
+from timed_video import write_video_at
 
 FPS = 30
 SCENES = (0, 66, 81, 150)  # frames: 2.2 s, 0.5 s, 2.3 s

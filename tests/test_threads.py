@@ -15,10 +15,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.utils.checkpoint import checkpoint
 
-from conftest import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift import LatentShiftPipeline, default_frames, frames_independent, install, remove
 from latentshift.frame_context import checkpoint_with_frames, frame_context
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
+from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
 
 FRAMES = 12  # of a batch: whole videos of 4, 3 and 2 frames
 

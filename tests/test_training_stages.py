@@ -14,7 +14,6 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
 
-from conftest import tiny_unet, tiny_vae
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.data.sample_order import rng_for
 from latentshift.data.sprites import Sprites, held_out_triples
@@ -33,6 +32,7 @@ from latentshift.training.settings import OptimizerSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
+from tiny_models import tiny_unet, tiny_vae
 from tiny_runs import CPU, batch_of, same_weights, tiny
 
 

@@ -27,12 +27,12 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 import latentshift
-from conftest import TEXT_WIDTH, TOKENS, tiny_unet
 from latentshift import LatentShiftPipeline, VideoPipeline
 from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, make_sampler
 from latentshift.frame_context import default_frames, frame_context
 from latentshift.settings import ShiftConfig
 from latentshift.shift import shift_of
+from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 from tiny_pipelines import SIDE, clip, mask, picture, tiny_adapter, tiny_controlnet, tiny_pipeline, with_ip_adapter
 
 F = 3

@@ -26,8 +26,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from conftest import TEXT_WIDTH, TINY_BERT, base_scheduler, stock_vae, tiny_clip, tiny_tokenizer, tiny_unet
 from latentshift.models.text import build_word_tokenizer
+from tiny_models import TEXT_WIDTH, TINY_BERT, base_scheduler, stock_vae, tiny_clip, tiny_tokenizer, tiny_unet
 
 SIDE = 16
 """Of pictures, in pixels: latents of 8 × 8."""
