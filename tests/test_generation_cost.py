@@ -9,21 +9,26 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
+from torch.nn.functional import group_norm, scaled_dot_product_attention, silu
 
 from latentshift.benchmarks.generation_cost import GenerationCost, Measured
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.naive_shift import naive_shift
+from latentshift.benchmarks.operator_kinds import KINDS
 from latentshift.benchmarks.own_process import in_own_process
 from latentshift.benchmarks.parameters_and_flops import count
+from latentshift.benchmarks.pass_profile import profile_kinds
 from latentshift.benchmarks.peers import build_video_model
 from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_4, TEXT_ENCODER
 from latentshift.evaluation.report.schema import read_report
+from latentshift.models.precision import fast_dtype
 from latentshift.shift import temporal_shift
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 from waiting import PATIENCE, wait_for
@@ -76,6 +81,36 @@ def test_operations_differ_by_the_text_that_is_not_repeated(ldm_folder: Path) ->
     assert stock.flops - ours.flops == 2 * (FRAMES - 1) * text
     assert ours.flops == 2 * count(image, "latent-shift", FRAMES, 1).flops
     assert count(image, "stock-2d", 2 * FRAMES, 1).flops == stock.flops
+
+
+def test_operations_are_those_of_products_convolutions_and_attention(ldm_folder: Path) -> None:
+    counted = count(open_base(str(ldm_folder)), "latent-shift", FRAMES, 1)
+    kinds = {kind for kind, flops in counted.flops_by_kind.items() if flops}
+    assert kinds == {"convolution", "matrix product", "attention"}
+    assert sum(counted.flops_by_kind.values()) == counted.flops
+
+
+def test_a_profile_knows_the_kind_of_what_takes_time() -> None:
+    hidden = torch.randn(1, 32, 64, 64)
+    product = torch.randn(512, 512)
+    for kind, call in {
+        "convolution": lambda: torch.conv2d(hidden, torch.ones(32, 32, 3, 3)),
+        "matrix product": lambda: product @ product,
+        "attention": lambda: scaled_dot_product_attention(hidden[0], hidden[0], hidden[0]),
+        "normalisation": lambda: group_norm(hidden, 4),
+        "activation": lambda: silu(hidden),
+        "copy": lambda: torch.cat([hidden, hidden]),
+        "other": lambda: hidden + hidden,
+    }.items():
+        call()
+        seconds = profile_kinds(call, torch.device("cpu"))
+        assert list(seconds) == list(KINDS) and max(seconds, key=seconds.__getitem__) == kind
+
+
+def test_a_report_does_not_take_a_results_place(cli, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    code, _, err = cli("bench", "generate", "--report", tmp_path)
+    assert code != 0 and "holds a result of evaluate" in err
 
 
 def test_a_model_that_can_not_be_built_like_the_base_is_named() -> None:
@@ -135,9 +170,10 @@ def test_seconds_of_a_video_are_measured_or_the_sum_of_its_parts() -> None:
         return Measured(Estimate(9.0, 9.0, 9.0), Estimate(middle, low, high), 5, None)
 
     one, text, decoding = measured(2.0, 1.5, 3.0), measured(0.5, 0.25, 1.0), measured(10.0, 8.0, 12.0)
-    cost = GenerationCost(settings, {"latent-shift": one}, text, decoding, 1e9, 2e9, {})
+    rates = {"float32": 1e9, "bfloat16": 3e9}, {"float32": 2e9, "bfloat16": 1e9}
+    cost = GenerationCost(settings, {"latent-shift": one}, text, decoding, *rates, {})
     assert cost.video("latent-shift").seconds == Estimate(210.5, 158.25, 313.0)
-    assert cost.video("latent-shift").how == "extrapolated from 5 passes" and cost.device_peak == 2e9
+    assert cost.video("latent-shift").how == "extrapolated from 5 passes" and cost.device_peak == 3e9
     whole = replace(cost, videos={"latent-shift": measured(205.0, 204.0, 206.0)}).video("latent-shift")
     assert whole.seconds == Estimate(205.0, 204.0, 206.0) and whole.how == "measured"
 
@@ -166,14 +202,29 @@ def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp
 
 
 def test_a_pass_a_video_and_a_start_are_timed_in_one_run(cli, ldm_folder: Path, tmp_path: Path) -> None:
-    options = ("--models", "latent-shift", "--quick", "--frames", FRAMES, "--steps", 2)
-    code, _, err = cli("bench", "generate", ldm_folder, *options, "--json", tmp_path / "rows.json")
+    options = ("--models", "latent-shift", "--quick", "--frames", FRAMES, "--steps", 2, "--dtype", "float32")
+    files = ("--json", tmp_path / "rows.json", "--report", tmp_path / "report")
+    code, out, err = cli("bench", "generate", ldm_folder, *options, *files)
     assert code == 0, err
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
     tables = [next(iter(row)) for row in rows]
-    pairs = ["device_at_its_best"] * 2 + ["same_for_all"] * 2
-    assert tables == ["parameters", "one_pass", *pairs, "whole_video", *["start"] * 4]
+    peaks = len({torch.float32, fast_dtype("cpu")})  # also in the dtype that is fast here
+    shares = ["share_of_a_pass", "share_of_peak_within"]
+    pairs = ["device_at_its_best"] * 2 * peaks + ["same_for_all"] * 2
+    assert tables == ["parameters", "one_pass", *shares, *pairs, "whole_video", *["start"] * 4]
     of = {name: [row for row in rows if name in row] for name in tables}
+    (kinds,) = of["share_of_a_pass"]
+    assert sum(kinds[kind.replace(" ", "_")] for kind in KINDS) == pytest.approx(1)
+    best = max(row["gflop_a_s"] for row in of["device_at_its_best"])
+    assert of["one_pass"][0]["share_of_peak"] == pytest.approx(of["one_pass"][0]["gflop_a_s"] / best)
+    assert of["share_of_peak_within"][0]["of_the_whole_pass"] == of["one_pass"][0]["share_of_peak"]
+    report = tmp_path / "report"
+    assert str(report / "report.html") in out
+    text = (report / "report.md").read_text()
+    assert "| Latent-Shift |" in text and f"{FRAMES} frames" in text and "Share of a pass" in text
+    plots = {path.name: ElementTree.parse(path).getroot().get("aria-label", "") for path in report.glob("plots/*")}
+    assert set(plots) == {"passes.svg", "videos.svg", "peak.svg", "kinds.svg"}
+    assert all(kind in plots["kinds.svg"] for kind in KINDS) and all(f"plots/{name}" in text for name in plots)
     assert [row["how"] for row in of["whole_video"]] == ["measured"]
     assert of["one_pass"][0]["to_first_row"] == 1.0 and all(row["memory_gib"] > 0 for row in of["one_pass"])
     assert all(row["seconds"]["value"] > 0 for row in of["start"])

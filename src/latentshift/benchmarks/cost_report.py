@@ -35,7 +35,11 @@ def cost_report(counts: Mapping[str, Count], cost: GenerationCost, command: str)
         "rows": rows,
         "text_seconds": asdict(cost.text.seconds),
         "decoding_seconds": asdict(cost.decoding.seconds),
-        "device_gflop_a_second": {"matrix product": cost.product / 1e9, "convolution": cost.convolution / 1e9},
+        "device_gflop_a_second": {
+            f"{what}, {dtype}": rate / 1e9
+            for what, rates in (("matrix product", cost.product), ("convolution", cost.convolution))
+            for dtype, rate in rates.items()
+        },
         "machine": machine(),
     }
     return Report(

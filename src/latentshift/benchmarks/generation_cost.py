@@ -7,19 +7,27 @@ nobody's memory is another's.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from latentshift.benchmarks.device_peak import convolution_flops, product_flops, time_convolution, time_product
 from latentshift.benchmarks.generation_settings import BASES, VIDEO_MODELS, GenerationSettings, check_comparison
-from latentshift.benchmarks.generation_timing import Timing, time_decoding, time_passes, time_text, time_video
+from latentshift.benchmarks.generation_timing import (
+    PassTiming,
+    Timing,
+    time_decoding,
+    time_passes,
+    time_text,
+    time_video,
+)
 from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.own_process import in_own_process
 from latentshift.benchmarks.parameters_and_flops import Count, count
 from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
+from latentshift.models.precision import fast_dtype
 from latentshift.progress import progress_bar
 
 _TEXT, _DECODING, _PRODUCT, _CONVOLUTION = "text", "decoding", "product", "convolution"
@@ -64,23 +72,25 @@ class GenerationCost:
         passes: of the U-Net.
         text: of the text encoder, the same for all.
         decoding: likewise.
-        product: operations a second of a large matrix product on this device, in this dtype, at its best.
+        product: by dtype, operations a second of a large matrix product on this device at its best.
         convolution: likewise of a large convolution.
         videos: whole ones; empty if none were made.
+        kinds: shares of a profiled pass by kind of operator, whose sum is 1; empty if none was profiled.
     """
 
     settings: GenerationSettings
     passes: dict[str, Measured]
     text: Measured
     decoding: Measured
-    product: float
-    convolution: float
+    product: dict[str, float]
+    convolution: dict[str, float]
     videos: dict[str, Measured]
+    kinds: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def device_peak(self) -> float:
-        """The higher one of the two."""
-        return max(self.product, self.convolution)
+        """The highest of them all: in the dtype that is fast here, whichever the passes were measured in."""
+        return max(*self.product.values(), *self.convolution.values())
 
     def video(self, name: str) -> VideoSeconds:
         """Seconds of a whole video: measured, or text + steps × pass + decoding."""
@@ -138,6 +148,7 @@ def complete_settings(
         threads=torch.get_num_threads(),
         rounds=rounds,
         whole=base not in BASES if whole is None else whole,
+        peak_dtypes=tuple(dict.fromkeys((dtype, str(fast_dtype(device)).removeprefix("torch.")))),
     )
 
 
@@ -157,42 +168,59 @@ def measure(settings: GenerationSettings) -> GenerationCost:
     Raises:
         ValueError: if a process ended without an answer, as for lack of memory.
     """
-    works: dict[str, Callable[[], Timing]] = {}
+    works: dict[str, Callable[[], Timing | PassTiming]] = {}
     for name in settings.models:
         what = f"a pass of {VIDEO_MODELS[name]}"
         works[f"pass {name}"] = partial(in_own_process, what, time_passes, settings, name)
     works[_TEXT] = partial(in_own_process, "the text encoder's part", time_text, settings)
     works[_DECODING] = partial(in_own_process, "the decoding", time_decoding, settings)
-    works[_PRODUCT] = partial(in_own_process, "a matrix product", time_product, settings)
-    works[_CONVOLUTION] = partial(in_own_process, "a convolution", time_convolution, settings)
+    for dtype in settings.peak_dtypes:
+        one = replace(settings, dtype=dtype)
+        works[f"{_PRODUCT} {dtype}"] = partial(in_own_process, "a matrix product", time_product, one)
+        works[f"{_CONVOLUTION} {dtype}"] = partial(in_own_process, "a convolution", time_convolution, one)
     for name in settings.models if settings.whole else ():
         what = f"a whole video of {VIDEO_MODELS[name]}"
         works[f"video {name}"] = partial(in_own_process, what, time_video, settings, name)
     with progress_bar(total=settings.rounds * len(works), text="timing", unit="turn") as bar:
 
-        def turn(work: Callable[[], Timing], number: int) -> Timing:
+        def turn(work: Callable[[], Timing | PassTiming], number: int) -> Timing | PassTiming:
             timing = work()
             bar.update()
             return timing
 
         timings = take_turns([partial(turn, work) for work in works.values()], settings.rounds)
-    measured = {name: _together(each) for name, each in zip(works, timings, strict=True)}
+    of_work = dict(zip(works, timings, strict=True))
+    measured = {name: _together(each) for name, each in of_work.items()}
 
     def of(kind: str) -> dict[str, Measured]:
         return {name: measured[f"{kind} {name}"] for name in settings.models if f"{kind} {name}" in measured}
+
+    def peaks(kind: str, flops: int) -> dict[str, float]:
+        return {dtype: flops / measured[f"{kind} {dtype}"].seconds.low for dtype in settings.peak_dtypes}
+
+    def profiled(name: str) -> list[dict[str, float]]:
+        passes = of_work[f"pass {name}"]
+        return [each.kinds for each in passes if isinstance(each, PassTiming) and each.kinds is not None]
 
     return GenerationCost(
         settings,
         passes=of("pass"),
         text=measured[_TEXT],
         decoding=measured[_DECODING],
-        product=product_flops(settings) / measured[_PRODUCT].seconds.low,
-        convolution=convolution_flops() / measured[_CONVOLUTION].seconds.low,
+        product=peaks(_PRODUCT, product_flops(settings)),
+        convolution=peaks(_CONVOLUTION, convolution_flops()),
         videos=of("video"),
+        kinds={name: _shares(passes) for name in settings.models if (passes := profiled(name))},
     )
 
 
-def _together(timings: Sequence[Timing]) -> Measured:
+def _together(each_round: Sequence[Timing | PassTiming]) -> Measured:
+    timings = [each.timing if isinstance(each, PassTiming) else each for each in each_round]
     later = [seconds for each in timings for seconds in each.later]
     peaks = [each.peak for each in timings if each.peak is not None]
     return Measured(spread([each.first for each in timings]), spread(later), len(later), max(peaks, default=None))
+
+
+def _shares(passes: Sequence[dict[str, float]]) -> dict[str, float]:
+    total = sum(sum(each.values()) for each in passes)
+    return {kind: sum(each[kind] for each in passes) / total for kind in passes[0]}

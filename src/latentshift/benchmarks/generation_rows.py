@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 
 from latentshift.benchmarks.generation_cost import GenerationCost, Measured
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.operator_kinds import ATTENTION, CONVOLUTION, PRODUCT
 from latentshift.benchmarks.parameters_and_flops import Count
 from latentshift.benchmarks.report import Result, Value
 
 _GIB = 2**30
+_COUNTED = (CONVOLUTION, PRODUCT, ATTENTION)  # kinds of which operations are counted
 
 
 def count_rows(settings: GenerationSettings, counts: Mapping[str, Count]) -> Iterator[Result]:
@@ -42,8 +44,10 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
             "share_of_peak": rate / cost.device_peak,
             "memory_gib": _gib(one),
         }
-    for what, rate in (("matrix product", cost.product), ("3×3 convolution, channels last", cost.convolution)):
-        yield {"device_at_its_best": f"{what}, {settings.dtype}", "gflop_a_s": rate / 1e9}
+    yield from kind_rows(counts, cost)
+    for what, rates in (("matrix product", cost.product), ("3×3 convolution, channels last", cost.convolution)):
+        for dtype, rate in rates.items():
+            yield {"device_at_its_best": f"{what}, {dtype}", "gflop_a_s": rate / 1e9}
     for what, part in (("text", cost.text), ("decoding", cost.decoding)):
         yield {"same_for_all": what, "first_s": part.first.value, "later_s": part.seconds, "memory_gib": _gib(part)}
     for name in cost.passes:
@@ -55,6 +59,25 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
             "to_first_row": video.seconds.value / cost.video(reference).seconds.value,
             "how": video.how,
             "memory_gib": _gib(cost.videos.get(name)),
+        }
+
+
+def kind_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Result]:
+    """Of each profiled pass: its shares by kind of operator, and what kinds with counted operations reach."""
+    for name, shares in cost.kinds.items():
+        yield {"share_of_a_pass": VIDEO_MODELS[name], **{kind.replace(" ", "_"): shares[kind] for kind in shares}}
+    for name, shares in cost.kinds.items():
+        seconds = cost.passes[name].seconds.value
+        reached = {
+            kind: counts[name].flops_by_kind[kind] / (shares[kind] * seconds) / cost.device_peak
+            if shares[kind]
+            else None
+            for kind in _COUNTED
+        }
+        yield {
+            "share_of_peak_within": VIDEO_MODELS[name],
+            **{kind.replace(" ", "_"): share for kind, share in reached.items()},
+            "of_the_whole_pass": counts[name].flops / seconds / cost.device_peak,
         }
 
 

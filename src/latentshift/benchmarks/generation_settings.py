@@ -39,6 +39,8 @@ class GenerationSettings:
         rounds: in which all take turns.
         whole: whether whole videos are made, beside single passes.
         repeat_seconds: how long, in each turn, what takes less is repeated.
+        profile: whether one more pass in each turn is profiled by kind of operator.
+        peak_dtypes: names of the dtypes in which the device is measured at its best.
     """
 
     base: str
@@ -52,6 +54,8 @@ class GenerationSettings:
     rounds: int
     whole: bool
     repeat_seconds: float = 1.0
+    profile: bool = False
+    peak_dtypes: tuple[str, ...] = ("float32",)
 
     @property
     def texts(self) -> int:

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 
 from latentshift.benchmarks.generation_settings import GenerationSettings
 from latentshift.benchmarks.image_base import ImageBase, open_base
+from latentshift.benchmarks.pass_profile import profile_kinds
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
 from latentshift.benchmarks.peers import VideoModel, build_video_model
 from latentshift.diffusion.guidance import with_guidance
@@ -45,6 +46,19 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class PassTiming:
+    """Of one video model's U-Net in one process.
+
+    Attributes:
+        timing: of its passes.
+        kinds: seconds of one more pass by kind of operator; None if it was not profiled.
+    """
+
+    timing: Timing
+    kinds: dict[str, float] | None
+
+
+@dataclass(frozen=True)
 class Start:
     """Of a saved model, in a process that has imported everything.
 
@@ -60,8 +74,11 @@ class Start:
 
 
 @torch.no_grad()
-def time_passes(settings: GenerationSettings, name: str) -> Timing:
-    """Passes of a video model's U-Net as a step takes them: with guidance over two videos, else over one."""
+def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
+    """Passes of a video model's U-Net as a step takes them: with guidance over two videos, else over one.
+
+    If the settings say so, one more pass is profiled afterwards.
+    """
     device = prepare(settings)
     base = open_base(settings.base)
     with building(settings):
@@ -69,7 +86,11 @@ def time_passes(settings: GenerationSettings, name: str) -> Timing:
         latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
         text = torch.randn(settings.texts, base.num_tokens, base.unet.config.cross_attention_dim)
     timestep = torch.tensor(500, device=device)
-    return repeat(lambda: model(latents, timestep, text), settings)
+
+    def predict() -> torch.Tensor:
+        return model(latents, timestep, text)
+
+    return PassTiming(repeat(predict, settings), profile_kinds(predict, device) if settings.profile else None)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentshift.benchmarks.image_base import ImageBase
+from latentshift.benchmarks.operator_kinds import by_kind
 from latentshift.benchmarks.peers import build_video_model
 
 
@@ -23,6 +24,7 @@ class Count:
         text_encoder: parameters.
         flops: floating-point operations of matrix products and convolutions in one pass over ``texts`` × F frames; a
             multiplication and an addition are two.
+        flops_by_kind: the same by kind of operator (:data:`latentshift.benchmarks.operator_kinds.KINDS`).
     """
 
     unet: int
@@ -30,6 +32,7 @@ class Count:
     autoencoder: int
     text_encoder: int
     flops: int
+    flops_by_kind: dict[str, float]
 
     @property
     def total(self) -> int:
@@ -62,6 +65,7 @@ def count(base: ImageBase, name: str, num_frames: int, texts: int) -> Count:
         autoencoder=_size(base.vae),
         text_encoder=_size(base.text_encoder),
         flops=counter.get_total_flops(),
+        flops_by_kind=by_kind((str(name), flops) for name, flops in counter.get_flop_counts()["Global"].items()),
     )
 
 

@@ -5,6 +5,8 @@ Every command makes rows, which one function prints and writes (:mod:`latentshif
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +16,12 @@ import typer
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
 from latentshift.cli import comparison
 from latentshift.cli.preflight import check_device_name, check_dtype_name
-from latentshift.files import check_writable_file
+from latentshift.error_text import printable
+from latentshift.files import check_writable, check_writable_file
 from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
+    from latentshift.benchmarks.generation_settings import GenerationSettings
     from latentshift.benchmarks.rungs import Rung
 
 bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
@@ -53,11 +57,14 @@ def generate(
     dtype: str = comparison.DTYPE,
     quick: bool = comparison.QUICK,
     json_file: Path | None = _JSON,
+    report_folder: Path | None = typer.Option(
+        None, "--report", help="Also write report.md, report.html, tables and SVG plots into this folder."
+    ),
 ) -> None:
     """A U-Net pass and a video: 2-D, naive shift, Latent-Shift, Latent-VDM, AnimateDiff's, ModelScope's.
 
-    Each in processes of its own, in turns: parameters, operations, first and later times with their spread, and peak
-    memory; and cold and warm start of a saved model.
+    Each in processes of its own, in turns: parameters, operations, first and later times with their spread, share of
+    the device's peak, time by kind of operator, and peak memory; and cold and warm start of a saved model.
     """
     settings = comparison.check_settings(
         base,
@@ -73,12 +80,24 @@ def generate(
         quick=quick,
     )
 
+    if report_folder is not None:
+        _check_report_folder(report_folder)
+    complete: list[GenerationSettings] = []
+
     def rows() -> Iterable[dict[str, Any]]:
+        from dataclasses import replace
+
         from latentshift.benchmarks.generate import bench_generate
 
-        return bench_generate(settings())
+        complete.append(replace(settings(), profile=True))
+        return bench_generate(complete[0])
 
-    _report("generate", rows, json_file)
+    kept = _report("generate", rows, json_file)
+    if report_folder is not None:
+        from latentshift.benchmarks.generation_page import write_generation_pages
+
+        command = shlex.join(["latentshift", *sys.argv[1:]])
+        typer.echo(printable(write_generation_pages(report_folder, complete[0], kept, command), 4096))
 
 
 @bench.command("step")
@@ -318,12 +337,20 @@ def _ladder(
     _report("ladder", rows, json_file)
 
 
-def _report(name: str, rows: Callable[[], Iterable[dict[str, Any]]], json_file: Path | None) -> None:
-    """Run a benchmark; what can be checked without its libraries comes before they are imported."""
+def _check_report_folder(folder: Path) -> None:
+    from latentshift.evaluation.report.schema import FILE_NAME
+
+    check_writable(folder / "report.html")
+    if (folder / FILE_NAME).exists():
+        raise ValueError(f"{folder} holds a result of evaluate, whose pages would be overwritten: name another folder")
+
+
+def _report(name: str, rows: Callable[[], Iterable[dict[str, Any]]], json_file: Path | None) -> list[dict[str, Any]]:
+    """Run a benchmark and return its rows; what can be checked without its libraries comes before they are imported."""
     if json_file is not None:
         check_writable_file(json_file)
     from latentshift.benchmarks.report import report
     from latentshift.cli.models import quiet_libraries
 
     quiet_libraries()
-    report(name, rows(), json_file)
+    return report(name, rows(), json_file)

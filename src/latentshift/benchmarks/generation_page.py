@@ -1,0 +1,52 @@
+"""The pages of ``bench generate``: its tables, and plots of seconds, of the device's peak and of where a pass goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.operator_kinds import KINDS
+from latentshift.benchmarks.pages import value_plot, write_benchmark_pages
+from latentshift.benchmarks.report import Result
+from latentshift.evaluation.report.plot import Plot, PlotRow
+
+_OURS = "latent-shift"
+
+
+def write_generation_pages(folder: Path, settings: GenerationSettings, rows: Sequence[Result], command: str) -> Path:
+    """Write them into a folder; returns the path of ``report.html``.
+
+    Args:
+        folder: for all of them.
+        settings: of the run.
+        rows: of ``bench generate``.
+        command: that made them.
+
+    Raises:
+        OSError: if they can't be written.
+    """
+    lead = (
+        f"{len(settings.models)} video models as wide as {settings.base}, with random weights, in turns: "
+        f"{settings.num_frames} frames, guidance {settings.guidance:g}, {settings.dtype} on {settings.device}, "
+        f"{settings.threads} thread{'' if settings.threads == 1 else 's'}, rounds: {settings.rounds}."
+    )
+    title = f"What a video of {settings.base} costs"
+    return write_benchmark_pages(folder, title, lead, rows, list(_plots(settings, rows)), command)
+
+
+def _plots(settings: GenerationSettings, rows: Sequence[Result]) -> Iterator[Plot]:
+    own = VIDEO_MODELS[_OURS if _OURS in settings.models else settings.models[0]]
+    for name, title, table, column, unit in (
+        ("passes", "One pass of the U-Net", "one_pass", "later_s", "s"),
+        ("videos", "A whole video", "whole_video", "seconds", "s"),
+        ("peak", "Of the device's measured peak", "one_pass", "share_of_peak", "%"),
+    ):
+        plot = value_plot(name, title, [row for row in rows if table in row], column, unit, own)
+        if plot is not None:
+            yield plot
+    for row in rows:
+        if row.get("share_of_a_pass") == own:
+            shares = ((kind, row[kind.replace(" ", "_")]) for kind in KINDS)
+            bars = tuple(PlotRow(kind, 100 * value) for kind, value in shares if isinstance(value, float))
+            yield Plot("kinds", f"Where a pass of {own} goes, by kind of operator", bars, "%")
