@@ -12,7 +12,7 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from latentshift.settings import DIRECTIONS, MAX_NOISE_SHARE, PADDINGS, ShiftConfig
+from latentshift.settings import BLOCKS, DIRECTIONS, MAX_NOISE_SHARE, PADDINGS, PLACES, ShiftConfig
 
 from .load_adapter import load_adapter
 from .load_model import load_model, model_names
@@ -36,7 +36,7 @@ class ApplyTemporalShift(io.ComfyNode):
             "trained with it.",
             inputs=[
                 io.Model.Input("model", tooltip="An image U-Net: Stable Diffusion 1.x or 2.x, or SDXL."),
-                io.Int.Input("fold", default=3, min=3, max=64, tooltip="1/fold of the channels from each neighbour."),
+                io.Int.Input("fold", default=3, min=2, max=64, tooltip="1/fold of the channels from each neighbour."),
                 io.Combo.Input(
                     "padding",
                     options=list(PADDINGS),
@@ -48,7 +48,7 @@ class ApplyTemporalShift(io.ComfyNode):
                     "direction",
                     options=list(DIRECTIONS),
                     default="first_from_past",
-                    tooltip="Where the first channels come from; the model's own.",
+                    tooltip="Where the first channels come from; the model's own. past_only: none come from the next.",
                 ),
                 io.Float.Input(
                     "noise_share",
@@ -59,13 +59,36 @@ class ApplyTemporalShift(io.ComfyNode):
                     optional=True,
                     tooltip="How much of the noise frames share, as the model was trained; 0: each has its own.",
                 ),
+                io.Combo.Input(
+                    "place",
+                    options=list(PLACES),
+                    default="conv1",
+                    optional=True,
+                    tooltip="What is shifted in a block, as the model was trained. conv1: the paper's.",
+                ),
+                io.Combo.Input(
+                    "blocks",
+                    options=list(BLOCKS),
+                    default="all",
+                    optional=True,
+                    tooltip="Which blocks shift, as the model was trained. all: the paper's.",
+                ),
             ],
             outputs=[io.Model.Output()],
         )
 
     @classmethod
-    def execute(cls, model: Any, fold: int, padding: Any, direction: Any, noise_share: float = 0.0) -> io.NodeOutput:
-        shifted = apply_temporal_shift(model, ShiftConfig(fold, padding, direction))
+    def execute(
+        cls,
+        model: Any,
+        fold: int,
+        padding: Any,
+        direction: Any,
+        noise_share: float = 0.0,
+        place: Any = "conv1",
+        blocks: Any = "all",
+    ) -> io.NodeOutput:
+        shifted = apply_temporal_shift(model, ShiftConfig(fold, padding, direction, place, blocks))
         return io.NodeOutput(share_noise(shifted, noise_share))
 
 

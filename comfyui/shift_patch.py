@@ -3,9 +3,9 @@
 ComfyUI's image batch is the frames of one video. A call of the U-Net holds it once for each condition that runs in it
 (``cond_or_uncond``), side by side, so a batch of M pictures is M / len(cond_or_uncond) frames.
 
-The shift sits at the output of a ResNet block's first GroupNorm, as in :mod:`latentshift.shift`: hooks hang there for
-the time of one call. No module is replaced and no weight patched, so LoRAs, ControlNets and other clones of the same
-MODEL see what they saw before.
+The shift sits at the output of a ResNet block's first GroupNorm, or where else its settings say, as in
+:mod:`latentshift.shift`: hooks hang there for the time of one call. No module is replaced and no weight patched, so
+LoRAs, ControlNets and other clones of the same MODEL see what they saw before.
 """
 
 from __future__ import annotations
@@ -31,9 +31,14 @@ def apply_temporal_shift(model: Any, config: ShiftConfig) -> Any:
     """
     from comfy.patcher_extension import WrappersMP
 
-    for norm in _first_norms(model.model.diffusion_model):
+    for block in _blocks(model.model.diffusion_model, config):
+        norm = _norm(block, config)
         if norm.num_channels < config.fold:
             raise ValueError(f"a block of {norm.num_channels} channels is too narrow for fold {config.fold}")
+        if config.place == "conv2" and block.use_scale_shift_norm:
+            raise ValueError(
+                'the place "conv2" is not for this MODEL, whose blocks scale by the timestep after its norm'
+            )
     shifted = model.clone()
     shifted.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, _KEY)
     shifted.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, partial(_call_shifted, config))
@@ -55,13 +60,19 @@ def _call_shifted(config: ShiftConfig, executor: Any, x: Tensor, *args: Any, **k
     )
     num_frames = _frames_of_call(x, options, config)
 
-    def shift(module: nn.Module, inputs: Any, normed: Tensor) -> Tensor:
+    def shift_output(module: nn.Module, inputs: Any, normed: Tensor) -> Tensor:
         return temporal_shift(normed, num_frames, config)
+
+    def shift_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return temporal_shift(inputs[0], num_frames, config), *inputs[1:]
 
     handles = []
     try:
-        for norm in _first_norms(executor.class_obj):
-            handles.append(norm.register_forward_hook(shift))
+        for block in _blocks(executor.class_obj, config):
+            if config.place == "block":
+                handles.append(block.register_forward_pre_hook(shift_input))
+            else:
+                handles.append(_norm(block, config).register_forward_hook(shift_output))
         return executor(x, *args, **kwargs)
     finally:
         for handle in handles:
@@ -82,20 +93,30 @@ def _frames_of_call(x: Tensor, options: dict[str, Any], config: ShiftConfig) -> 
     return len(x) // conditions
 
 
-def _first_norms(unet: nn.Module) -> list[nn.GroupNorm]:
-    """The first GroupNorm of every ResNet block.
+def _blocks(unet: nn.Module, config: ShiftConfig) -> list[Any]:
+    """The ResNet blocks that shift.
 
     Raises:
         ValueError: if this is no image U-Net.
     """
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel, VideoResBlock
 
-    blocks = [each for each in unet.modules() if isinstance(each, ResBlock)] if isinstance(unet, UNetModel) else []
+    is_image_unet = isinstance(unet, UNetModel)
+    blocks = {name: each for name, each in unet.named_modules() if isinstance(each, ResBlock)} if is_image_unet else {}
     if not blocks:
         raise ValueError(
             f"the temporal shift is for image U-Nets, as those of Stable Diffusion 1.x, 2.x and SDXL; this MODEL is a "
             f"{type(unet).__name__}"
         )
-    if any(isinstance(each, VideoResBlock) for each in blocks):
+    if any(isinstance(each, VideoResBlock) for each in blocks.values()):
         raise ValueError("this MODEL is a video model already, and the temporal shift is for image U-Nets")
-    return [block.in_layers[0] for block in blocks]
+    return [block for name, block in blocks.items() if config.blocks in ("all", _part_of(name))]
+
+
+def _part_of(name: str) -> str:
+    return "decoder" if name.startswith("output_blocks.") else "encoder"
+
+
+def _norm(block: Any, config: ShiftConfig) -> nn.GroupNorm:
+    """The layer whose output is shifted; of the place "block", the one that has its channels."""
+    return block.out_layers[0] if config.place == "conv2" else block.in_layers[0]

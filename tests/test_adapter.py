@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import VideoRecipe
@@ -24,6 +24,7 @@ from latentshift.training.train_state import TrainState
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 LORA = "lora={rank: 4}"
+OTHER_SHIFT = ("shift.padding=replicate", "shift.place=block", "shift.blocks=decoder")
 
 
 def recipe_for(base: Path, output: Path, *more: str) -> VideoRecipe:
@@ -68,14 +69,15 @@ def check_same(one: LatentShiftPipeline, other: LatentShiftPipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("method=latent-shift",), ("method=latent-shift", "shift.padding=replicate"), ("method=latent-vdm",)]
+    "words", [("method=latent-shift",), ("method=latent-shift", *OTHER_SHIFT), ("method=latent-vdm",)]
 )
 def test_base_and_file_are_the_model(words: tuple[str, ...], sd1_folder: Path, tmp_path: Path) -> None:
     tune(sd1_folder, tmp_path, *words, LORA, "exports=[lora, delta, model]", "size=32")
     tuned = LatentShiftPipeline.from_pretrained(tmp_path / "model")
-    padding = "replicate" if "shift.padding=replicate" in words else "zeros"
     assert tuned.method == words[0].removeprefix("method=")
-    assert tuned.config.shift is None or tuned.config.shift["padding"] == padding
+    other = ShiftConfig(padding="replicate", place="block", blocks="decoder")
+    expected = other if OTHER_SHIFT[0] in words else ShiftConfig()
+    assert tuned.config.shift is None or tuned.config.shift == expected.to_dict()
     before, after = weights(LatentShiftPipeline.from_pretrained(sd1_folder)), weights(tuned)
     moved = [name for name, value in before.items() if not torch.equal(value, after[name])]
     assert any("conv1" in name for name in moved) and any("attn1.to_q" in name for name in moved)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.files import remove
 from latentshift.video import read_metadata, read_video
@@ -213,9 +214,11 @@ def test_init_makes_a_pipeline_of_an_image_model(cli, sd1_folder: Path) -> None:
     assert (code, out, err) == (0, "mine\n", "")
     facts = json.loads(cli("info", "mine", "--json")[1])
     assert facts["num_frames"] == 3 and facts["shift"]["fold"] == 4
-    assert cli("init", "--base", "mine", "-o", "other", "--direction", "first_from_future", "--fps", 5)[0] == 0
+    chosen = {"direction": "past_only", "place": "block", "blocks": "decoder"}
+    options = [word for name, value in chosen.items() for word in (f"--{name}", value)]
+    assert cli("init", "--base", "mine", "-o", "other", *options, "--fps", 5)[0] == 0
     facts = json.loads(cli("info", "other", "--json")[1])  # what is not said stays as the base has it
-    assert facts["shift"] == {"fold": 4, "padding": "zeros", "direction": "first_from_future"}
+    assert facts["shift"] == {"fold": 4, "padding": "zeros", **chosen}
     assert (facts["num_frames"], facts["fps"]) == (3, 5)
     assert cli("generate", "red", "--model", "mine", "--steps", 2, "-o", "clip.mp4")[0] == 0
 
@@ -233,7 +236,7 @@ def test_init_keeps_the_image_model_with_replicate(cli, sd1_folder: Path) -> Non
     assert np.array_equal(kept, image) and not np.array_equal(kept, zeros)
     assert cli("init", "--base", "kept", "-o", "again", "--fold", 4)[0] == 0
     facts = json.loads(cli("info", "again", "--json")[1])
-    assert facts["shift"] == {"fold": 4, "padding": "replicate", "direction": "first_from_past"}
+    assert facts["shift"] == asdict(ShiftConfig(fold=4, padding="replicate"))
 
 
 def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:

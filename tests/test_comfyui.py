@@ -86,6 +86,9 @@ def inputs() -> tuple[Tensor, Tensor]:
         {"padding": "circular"},
         {"fold": 8},
         {"direction": "first_from_future"},
+        {"direction": "past_only", "place": "conv2"},
+        {"place": "block", "blocks": "encoder"},
+        {"place": "conv2", "blocks": "decoder", "fold": 2},
     ],
     ids=str,
 )
@@ -118,7 +121,7 @@ def test_another_model_of_the_same_weights_is_not_changed(model: Any, inputs: tu
         call(video, inputs[0], inputs[1][:, :, :3])  # text of another width
     assert torch.equal(call(model, *inputs), before)
     assert list(model.model.state_dict()) == names
-    assert not any(module._forward_hooks for module in model.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.model.modules())
 
 
 def test_a_shift_replaces_the_one_before(model: Any, inputs: tuple[Tensor, Tensor]) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,19 +23,19 @@ from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
 from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
 from latentshift.pipeline import NotFiniteError
-from latentshift.settings import PADDINGS, Padding, ShiftConfig
-from latentshift.shift import ShiftedGroupNorm, edges, install, temporal_shift
+from latentshift.settings import DIRECTIONS, PADDINGS, Padding, ShiftConfig
+from latentshift.shift import edges, install, is_shifted, temporal_shift
 from latentshift.video import as_clip, read_video
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 
 STEP = torch.tensor(7)
 
 
-def video_unet(padding: Padding = "zeros", **changes: object) -> UNet2DConditionModel:
+def video_unet(padding: Padding = "zeros", **settings: Any) -> UNet2DConditionModel:
     """In float64, whose rounding is far below what a wrong neighbour does."""
-    unet = tiny_unet(**changes).double()
+    unet = tiny_unet().double()
     share_text(unet)
-    return install(unet, ShiftConfig(padding=padding))
+    return install(unet, ShiftConfig(padding=padding, **settings))
 
 
 def noise(videos: int, frames: int, channels: int = 4) -> torch.Tensor:
@@ -50,7 +51,7 @@ def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("direction", ["first_from_past", "first_from_future"])
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_the_shift_of_a_part_with_its_neighbours_edges_is_that_part_of_the_shift(
@@ -93,6 +94,27 @@ def test_chunks_are_the_whole_pass(padding: Padding, frames: int, chunk: int) ->
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"place": "conv2"},
+        {"place": "block"},
+        {"blocks": "encoder"},
+        {"place": "block", "blocks": "decoder", "direction": "past_only"},
+        {"fold": 2, "place": "conv2", "direction": "first_from_future"},
+    ],
+    ids=str,
+)
+def test_chunks_are_the_whole_pass_wherever_the_shift_sits(padding: Padding, settings: dict[str, Any]) -> None:
+    unet, latents, text = video_unet(padding, **settings), noise(2, 7), texts(2)
+    expected = denoise(unet, latents, STEP, text)
+    with frames_independent(unet):
+        assert (denoise(unet, latents, STEP, text) - expected).abs().max() > 1e-3
+    assert_same(denoise(unet, latents, STEP, text, frame_chunk=3), expected)
+
+
+@torch.no_grad()
 def test_in_a_ring_it_does_not_matter_where_the_chunks_begin() -> None:
     unet, latents, text = video_unet("circular"), noise(1, 7), texts(1)
     rolled = denoise(unet, latents.roll(2, dims=1), STEP, text, frame_chunk=3)
@@ -130,7 +152,7 @@ def test_chunks_are_the_whole_pass_of_every_family(family: str, padding: Padding
 @pytest.mark.parametrize(("padding", "most"), [("zeros", 1), ("replicate", 1), ("circular", 2)])
 def test_chunks_under_way_do_not_grow_with_the_frames(padding: Padding, most: int) -> None:
     unet = video_unet(padding)
-    layers = sum(isinstance(module, ShiftedGroupNorm) for module in unet.modules())
+    layers = sum(is_shifted(module) for module in unet.modules())
     calls = Counter[str]()
 
     def begin(*_: object) -> None:

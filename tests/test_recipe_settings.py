@@ -44,7 +44,7 @@ def test_overrides_go_down_levels() -> None:
         ("steps", "not of the form key=value"),
         ("steps.more=1", "steps is a single value"),
         ("data=[", "is not YAML"),
-        ("shift.fold=2", "shift: the shift's fold must be"),
+        ("shift.fold=1", "shift: the shift's fold must be"),
         ("shift.padding=mirror", 'shift: the shift\'s padding must be one of "zeros", "circular", "replicate"'),
         ("shift.pad=2", "shift: the shift has the settings"),
         (

@@ -55,11 +55,16 @@ def test_a_base_with_other_settings_is_another_base(runs: Path, tmp_path: Path) 
     data = (f"data.latents={tmp_path}/latents", "data.options.clips=2", "data.frames=16")
     words = ("video", runs, f"output={tmp_path}/run", *data, "num_frames=null")
     run(tiny(*words, "steps=2"), quiet=True)
-    for what, change in (("shift", {"shift": {"fold": 8}}), ("num_frames", {"num_frames": 8})):
+    changes = (
+        ("shift", {"shift": {"fold": 8}}),
+        ("shift", {"shift": {"place": "conv2"}}),
+        ("num_frames", {"num_frames": 8}),
+    )
+    for number, (what, change) in enumerate(changes):
         other = LatentShiftPipeline.from_pretrained(runs / "image" / "model", **change)
-        other.save_pretrained(tmp_path / what)
+        other.save_pretrained(tmp_path / f"base-{number}")
         with pytest.raises(ValueError, match=f"run began with another {what} than what is named now"):
-            run(tiny(*words, f"model={tmp_path}/{what}"), quiet=True)
+            run(tiny(*words, f"model={tmp_path}/base-{number}"), quiet=True)
     run(tiny(*words), quiet=True)
 
 

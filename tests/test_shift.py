@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import ControlNetModel, StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 
 from latentshift.frame_context import default_frames, frame_context, frames_independent
 from latentshift.models.families import FAMILIES, unet_config
-from latentshift.settings import PADDINGS, Padding
-from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, remove, temporal_shift
-from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
+from latentshift.settings import BLOCKS, DIRECTIONS, PADDINGS, PLACES, Blocks, Padding, Place
+from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, is_shifted, remove, temporal_shift
+from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
 
 
 def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
@@ -26,6 +27,8 @@ def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
             offset = -1 if c < share else 1 if c >= channels - share else 0
             if config.direction == "first_from_future":
                 offset = -offset
+            elif config.direction == "past_only":
+                offset = min(offset, 0)
             source = i + offset
             if config.padding == "circular":
                 source %= frames
@@ -39,8 +42,8 @@ def eq3(video: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
 CONFIGS = [
     ShiftConfig(padding=padding, direction=direction, fold=fold)
     for padding in PADDINGS
-    for direction in ("first_from_past", "first_from_future")
-    for fold in (3, 4)
+    for direction in DIRECTIONS
+    for fold in (2, 3)
 ]
 
 
@@ -130,10 +133,28 @@ def test_what_cannot_be_shifted(batch: int, frames: int, channels: int) -> None:
         temporal_shift(torch.zeros(batch, channels, 1, 1), frames)
 
 
-@pytest.mark.parametrize("settings", [{"fold": 2}, {"padding": "reflect"}, {"direction": "both"}])
-def test_settings_that_do_not_hold(settings: dict) -> None:
-    with pytest.raises(ValueError, match="the shift's"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": 1}, "the shift's fold must be a whole number of 2 or more, not 1"),
+        ({"padding": "reflect"}, 'the shift\'s padding must be one of "zeros", '),
+        ({"direction": "both"}, "the shift's direction must be one of "),
+        ({"place": "norm1"}, 'the shift\'s place must be one of "conv1", "conv2", "block", not \'norm1\''),
+        ({"blocks": "mid"}, 'the shift\'s blocks must be one of "all", "encoder", "decoder", not \'mid\''),
+        ({"fold": 2, "place": "block"}, 'the shift\'s fold must be 3 or more where its place is "block"'),
+    ],
+)
+def test_settings_that_do_not_hold(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         ShiftConfig(**settings)
+
+
+def test_settings_come_back_from_a_file_and_the_papers_are_as_in_old_ones() -> None:
+    assert ShiftConfig().to_dict() == {"fold": 3, "padding": "zeros", "direction": "first_from_past"}
+    for place in PLACES:
+        for blocks in BLOCKS:
+            config = ShiftConfig(4, "replicate", "past_only", place, blocks)
+            assert ShiftConfig.from_dict(config.to_dict()) == config
 
 
 def call(unet: UNet2DConditionModel, x: torch.Tensor, **kwargs: object) -> torch.Tensor:
@@ -144,18 +165,21 @@ def call(unet: UNet2DConditionModel, x: torch.Tensor, **kwargs: object) -> torch
         return unet(x, 7, text, **kwargs).sample
 
 
-def test_install_changes_no_key_and_remove_gives_the_image_model_back() -> None:
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize("place", PLACES)
+def test_install_changes_no_key_and_remove_gives_the_image_model_back(place: Place, blocks: Blocks) -> None:
     unet = tiny_unet()
     x = torch.randn(6, 4, 8, 8)
     keys, identities = list(unet.state_dict()), [id(parameter) for parameter in unet.parameters()]
     weights = copy.deepcopy(unet.state_dict())
-    image = call(unet, x)
-    install(unet)
+    image, kinds = call(unet, x), [type(module) for module in unet.modules()]
+    install(unet, ShiftConfig(place=place, blocks=blocks))
     assert list(unet.state_dict()) == keys
     assert [id(parameter) for parameter in unet.parameters()] == identities
     assert not torch.equal(call(unet, x, num_frames=3), image)
     remove(unet)
-    assert not any(isinstance(module, ShiftedGroupNorm) for module in unet.modules())
+    assert not any(is_shifted(module) for module in unet.modules())
+    assert [type(module) for module in unet.modules()] == kinds
     assert torch.equal(call(unet, x), image)
     assert all(torch.equal(unet.state_dict()[key], weights[key]) for key in keys)
 
@@ -174,6 +198,152 @@ def test_every_resnet_block_is_shifted_before_its_first_convolution() -> None:
         block.conv1.register_forward_pre_hook(check)
     call(unet, torch.randn(2, 4, 8, 8))
     assert len(seen) == len(blocks) > 0 and all(seen)
+
+
+def block_with_loops(block: torch.nn.Module, x: torch.Tensor, time: torch.Tensor, config: ShiftConfig) -> torch.Tensor:
+    """A ResNet block of one video (F, C, H, W), written down, with the loop of Eq. 3 at its place."""
+
+    def at(place: str, z: torch.Tensor) -> torch.Tensor:
+        return eq3(z, config) if place == config.place else z
+
+    silu = torch.nn.functional.silu
+    norm1, norm2 = (
+        torch.nn.GroupNorm(each.num_groups, each.num_channels, each.eps) for each in (block.norm1, block.norm2)
+    )
+    for norm, each in ((norm1, block.norm1), (norm2, block.norm2)):
+        norm.weight, norm.bias = each.weight, each.bias
+    x = at("block", x)
+    hidden = block.conv1(at("conv1", silu(norm1(x)))) + block.time_emb_proj(silu(time))[:, :, None, None]
+    hidden = block.conv2(at("conv2", silu(norm2(hidden))))
+    return hidden + (x if block.conv_shortcut is None else block.conv_shortcut(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_block_is_the_plain_one_with_the_loop_at_the_shifts_place(
+    place: Place, padding: Padding, direction: str
+) -> None:
+    config = ShiftConfig(padding=padding, direction=direction, place=place)
+    unet = install(tiny_unet(), config).double()
+    outputs = []
+    for block in (
+        unet.down_blocks[0].resnets[0],
+        unet.down_blocks[1].resnets[0],
+    ):  # a plain skip path, and a convolved one
+        x, time = torch.randn(8, 8, 3, 2, dtype=torch.float64), torch.randn(8, 32, dtype=torch.float64)
+        with frame_context(unet).with_num_frames(num_frames=4):
+            shifted = block(x, time)
+        expected = [block_with_loops(block, *each, config) for each in zip(x.split(4), time.split(4), strict=True)]
+        torch.testing.assert_close(shifted, torch.cat(expected), rtol=0, atol=1e-12)
+        outputs.append(shifted)
+        with frame_context(unet).with_num_frames(num_frames=4, frames_independent=True):
+            assert (block(x, time) - shifted).abs().max() > 1e-2
+    assert [
+        block.conv_shortcut is None for block in (unet.down_blocks[0].resnets[0], unet.down_blocks[1].resnets[0])
+    ] == [
+        True,
+        False,
+    ]
+
+
+def shifted_blocks(unet: torch.nn.Module) -> set[str]:
+    return {
+        name.removesuffix(".norm1").removesuffix(".norm2")
+        for name, module in unet.named_modules()
+        if is_shifted(module)
+    }
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_encoder_and_decoder_are_all_blocks_and_each_leaves_the_other_as_it_was(place: Place) -> None:
+    stock, x = tiny_unet(), torch.randn(6, 4, 8, 8)
+    names = {name for name, module in stock.named_modules() if type(module).__name__ == "ResnetBlock2D"}
+    shifted = {}
+    for blocks in BLOCKS:
+        unet = install(tiny_unet(), ShiftConfig(place=place, blocks=blocks))
+        shifted[blocks] = shifted_blocks(unet)
+        for name in names - shifted[blocks]:  # the very modules of a stock U-Net
+            kinds = [[type(module) for module in each.get_submodule(name).modules()] for each in (unet, stock)]
+            assert kinds[0] == kinds[1]
+        assert not torch.equal(call(unet, x, num_frames=3), call(stock, x))
+    assert shifted["encoder"] | shifted["decoder"] == shifted["all"] == names
+    assert shifted["encoder"] and shifted["decoder"] and not shifted["encoder"] & shifted["decoder"]
+    assert all(name.startswith("up_blocks.") for name in shifted["decoder"])
+    assert not any(name.startswith("up_blocks.") for name in shifted["encoder"])
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize("place", PLACES)
+def test_equal_frames_are_the_image_models_at_every_place_unless_zeros_stand_beyond_the_ends(
+    place: Place, blocks: Blocks, padding: Padding
+) -> None:
+    stock, x = tiny_unet(), torch.randn(2, 4, 8, 8).repeat_interleave(3, dim=0)
+    unet = install(tiny_unet(), ShiftConfig(padding=padding, place=place, blocks=blocks))
+    for count in (1, 3):
+        assert torch.equal(call(unet, x, num_frames=count), call(stock, x)) == (padding != "zeros")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_comes_from_the_past_alone_does_not_go_back(place: Place) -> None:
+    unet = install(tiny_unet(), ShiftConfig(direction="past_only", place=place)).double()
+    x = torch.randn(5, 4, 8, 8, dtype=torch.float64)
+    changed = x.clone()
+    changed[2] += 1.0
+    difference = (call(unet, changed, num_frames=5) - call(unet, x, num_frames=5)).abs().amax(dim=(1, 2, 3))
+    assert difference.nonzero().flatten().tolist() == [2, 3, 4]
+
+
+class OneBlock(torch.nn.Module):
+    """What is compiled in no time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = tiny_unet(**ONE_LEVEL).down_blocks[0].resnets[0]
+
+    def forward(self, sample: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        return self.block(sample, time)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", ["conv1", "block"])
+def test_what_was_compiled_before_is_shifted_all_the_same(place: Place) -> None:
+    torch.compiler.reset()
+    model, x, time = OneBlock(), torch.randn(4, 8, 4, 4), torch.randn(4, 32)
+    compiled = torch.compile(model, backend="eager")
+    image = compiled(x, time)
+    for padding in ("zeros", "circular"):
+        config = ShiftConfig(padding=padding, place=place)
+        install(compiled, config)
+        expected = [
+            block_with_loops(model.block, *each, config) for each in zip(x.split(2), time.split(2), strict=True)
+        ]
+        torch.testing.assert_close(compiled(x, time, num_frames=2), torch.cat(expected))
+        assert not torch.equal(torch.cat(expected), image)
+        remove(compiled)
+    assert torch.equal(compiled(x, time), image)
+
+
+def test_blocks_that_a_place_is_not_for() -> None:
+    scaled = tiny_unet(resnet_time_scale_shift="scale_shift")
+    with pytest.raises(ValueError, match='with place "conv2": this block scales and shifts by the timestep'):
+        install(scaled, ShiftConfig(place="conv2"))
+    assert frame_context(scaled) is None
+    install(scaled)
+    replaced = tiny_unet()
+    replaced.mid_block.resnets[0].forward = replaced.mid_block.resnets[0].forward
+    with pytest.raises(ValueError, match=r"cannot shift mid_block.resnets.0 .* its forward was replaced"):
+        install(replaced, ShiftConfig(place="block"))
+    install(replaced, ShiftConfig(place="block", blocks="decoder"))
+
+
+def test_a_controlnet_has_no_decoder_to_shift() -> None:
+    controlnet = ControlNetModel.from_unet(tiny_unet())
+    assert shifted_blocks(install(controlnet, ShiftConfig(blocks="decoder"))) == set()
+    remove(controlnet)
+    assert shifted_blocks(install(controlnet, ShiftConfig(blocks="encoder")))
 
 
 def test_one_frame_keeps_only_the_middle_third() -> None:
@@ -276,10 +446,11 @@ def test_circular_videos_have_no_beginning() -> None:
     torch.testing.assert_close(rolled, call(unet, x, num_frames=5).roll(2, dims=0))
 
 
-def test_a_lora_on_conv1_sees_the_shifted_input() -> None:
-    unet = install(tiny_unet())
+@pytest.mark.parametrize(("place", "layer"), [("conv1", "conv1"), ("conv2", "conv2"), ("block", "conv_shortcut")])
+def test_a_lora_sees_the_shifted_input(place: Place, layer: str) -> None:
+    unet = install(tiny_unet(), ShiftConfig(place=place))
     x = torch.randn(6, 4, 8, 8)
-    unet.add_adapter(LoraConfig(r=2, target_modules=["conv1"], init_lora_weights=False))
+    unet.add_adapter(LoraConfig(r=2, target_modules=[layer], init_lora_weights=False))
     with_lora = call(unet, x, num_frames=3)
     unet.disable_adapters()
     assert not torch.allclose(call(unet, x, num_frames=3), with_lora)
@@ -288,8 +459,9 @@ def test_a_lora_on_conv1_sees_the_shifted_input() -> None:
     torch.testing.assert_close(call(unet, x, num_frames=3), with_lora, atol=1e-5, rtol=1e-4)
 
 
-def test_deep_copies_do_not_share_the_frame_count() -> None:
-    unet = install(tiny_unet())
+@pytest.mark.parametrize("place", PLACES)
+def test_deep_copies_do_not_share_the_frame_count(place: Place) -> None:
+    unet = install(tiny_unet(), ShiftConfig(place=place))
     x = torch.randn(6, 4, 8, 8)
     expected = call(unet, x, num_frames=3)
     twin = copy.deepcopy(unet)
@@ -299,13 +471,21 @@ def test_deep_copies_do_not_share_the_frame_count() -> None:
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("place", "memory_format"),
+    [
+        ("conv1", torch.contiguous_format),
+        ("conv1", torch.channels_last),
+        ("conv2", torch.channels_last),
+        ("block", torch.contiguous_format),
+    ],
+)
 def test_gradient_checkpointing_recomputes_with_the_frame_count(
-    padding: Padding, memory_format: torch.memory_format
+    padding: Padding, place: Place, memory_format: torch.memory_format
 ) -> None:
     gradients = []
     for checkpointing in (False, True):
-        unet = install(tiny_unet(), ShiftConfig(padding=padding)).train().to(memory_format=memory_format)
+        unet = install(tiny_unet(), ShiftConfig(padding=padding, place=place)).train().to(memory_format=memory_format)
         if checkpointing:
             unet.enable_gradient_checkpointing()
         torch.manual_seed(0)

@@ -312,6 +312,17 @@ def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any)
     assert shift_of(latentshift.video(pipe, F, shift=REPLICATE).pipe.unet).padding == "replicate"
 
 
+def test_the_shift_of_an_image_pipeline_may_sit_elsewhere() -> None:
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    where = {**REPLICATE, "place": "block", "blocks": "decoder", "direction": "past_only"}
+    image = pipe("red star", generator=seeds(1), **FEW).images
+    video = latentshift.video(pipe, 1, shift=where)
+    assert shift_of(pipe.unet) == ShiftConfig.from_dict(where)
+    assert np.array_equal(np.asarray(video("red star", generator=seeds(1), **FEW).frames)[0], np.asarray(image))
+    video.remove()
+    assert np.array_equal(np.asarray(pipe("red star", generator=seeds(1), **FEW).images), np.asarray(image))
+
+
 def test_settings_are_those_of_the_folder_that_the_unet_came_from(sd1_folder: Any, tmp_path: Any) -> None:
     ours = LatentShiftPipeline.from_pretrained(sd1_folder, shift=REPLICATE)
     ours.save_pretrained(tmp_path / "model")

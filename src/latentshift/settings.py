@@ -11,12 +11,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Padding = Literal["zeros", "circular", "replicate"]
-Direction = Literal["first_from_past", "first_from_future"]
+Direction = Literal["first_from_past", "first_from_future", "past_only"]
+Place = Literal["conv1", "conv2", "block"]
+Blocks = Literal["all", "encoder", "decoder"]
 Weighting = Literal["uniform", "min_snr", "debiased", "edm"]  # of a timestep in the loss
 
 # Of the temporal shift.
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+PLACES: tuple[Place, ...] = get_args(Place)
+BLOCKS: tuple[Blocks, ...] = get_args(Blocks)
+MIN_FOLD = 2
 METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
@@ -33,38 +38,53 @@ MAX_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision reso
 
 @dataclass(frozen=True)
 class ShiftConfig:
-    """Settings of the temporal shift.
+    """Settings of the temporal shift. The defaults are the paper's; docs/method.md describes the others.
 
     Attributes:
         fold: ``⌊C / fold⌋`` channels are taken from each neighbour (Table 6, "Shift Fold 3": a third each). If C
-            is not divisible, the remainder stays in the middle: 320 channels are 106 + 108 + 106.
+            is not divisible, the remainder stays in the middle: 320 channels are 106 + 108 + 106. With 2 none of an
+            even number stay.
         padding: values beyond the ends: ``"zeros"`` (Eq. 3); ``"circular"``: the last frame precedes the first (for
             seamless loops); ``"replicate"``: the end frame itself, so that a single frame, and each of F equal frames,
             goes through the image model unchanged.
-        direction: whether the first channels come from the previous frame (Eq. 3) or from the next.
+        direction: whether the first channels come from the previous frame and the last ones from the next (Eq. 3), or
+            the other way round; ``"past_only"``: the first from the previous frame, and all others stay.
+        place: what is shifted in a ResNet block: the input of its first convolution (the paper's), that of its second
+            one, or with ``"block"`` its own input, so that the skip path carries it too.
+        blocks: which ResNet blocks shift: ``"all"`` (the paper's), those of the ``"encoder"`` (``down_blocks`` and
+            ``mid_block``), or those of the ``"decoder"`` (``up_blocks``).
 
     Raises:
-        ValueError: for a fold below 3 (no channels of the frame itself might remain), or an unknown value.
+        ValueError: for a fold below 2, an unknown value, or settings that leave a block nothing of the frame itself.
     """
 
     fold: int = 3
     padding: Padding = "zeros"
     direction: Direction = "first_from_past"
+    place: Place = "conv1"
+    blocks: Blocks = "all"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.fold, int) or self.fold < 3:
-            raise ValueError(f"the shift's fold must be a whole number of 3 or more, not {self.fold!r}")
-        if self.padding not in PADDINGS:
-            known = ", ".join(f'"{each}"' for each in PADDINGS)
-            raise ValueError(f"the shift's padding must be one of {known}, not {self.padding!r}")
-        if self.direction not in DIRECTIONS:
+        if not isinstance(self.fold, int) or self.fold < MIN_FOLD:
+            raise ValueError(f"the shift's fold must be a whole number of {MIN_FOLD} or more, not {self.fold!r}")
+        allowed = {"padding": PADDINGS, "direction": DIRECTIONS, "place": PLACES, "blocks": BLOCKS}
+        for name, known in allowed.items():
+            if (value := getattr(self, name)) not in known:
+                words = ", ".join(f'"{each}"' for each in known)
+                raise ValueError(f"the shift's {name} must be one of {words}, not {value!r}")
+        if self.place == "block" and self.fold == MIN_FOLD and self.direction != "past_only":
             raise ValueError(
-                f'the shift\'s direction must be "first_from_past" or "first_from_future", not {self.direction!r}'
+                'the shift\'s fold must be 3 or more where its place is "block": with 2 no channel of a frame itself '
+                "would reach the block"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a pipeline's ``model_index.json``; :meth:`from_dict` reads them back."""
-        return asdict(self)
+        """Plain values, for a pipeline's ``model_index.json``; :meth:`from_dict` reads them back.
+
+        ``place`` and ``blocks`` are left out where they are the paper's, as in files from before there were any.
+        """
+        paper = {"place": "conv1", "blocks": "all"}
+        return {name: value for name, value in asdict(self).items() if paper.get(name) != value}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:

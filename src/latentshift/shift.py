@@ -7,12 +7,16 @@ The shift sits at the output of the block's first GroupNorm: what follows up to 
 works frame by frame and keeps zeros zero, so shifting there is shifting the convolution's input. No parameter, buffer
 or state-dict key changes, and whatever wraps the convolution (a LoRA, say) sees the shifted input.
 
+Beyond the paper it can sit likewise before the second convolution, or at the block's input, and in a part of the blocks
+(:class:`latentshift.settings.ShiftConfig`).
+
 Knows nothing of text, diffusion or pipelines. Legend of shapes: B videos, F frames, C channels, H × W.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +25,7 @@ from latentshift.frame_context import FrameContext, frame_context, register, unr
 from latentshift.settings import Padding, ShiftConfig
 
 _NAME = "the temporal shift"
+_NORMS = {"conv1": "norm1", "conv2": "norm2"}  # place -> the layer whose output goes there
 
 
 def temporal_shift(
@@ -35,7 +40,7 @@ def temporal_shift(
     Args:
         x: (B·F, C, H, W) with C ≥ 3, any dtype and memory format (channels-last stays channels-last).
         num_frames: F ≥ 1; the batch must hold complete videos, or the same frames of longer ones.
-        config: fold, padding and direction.
+        config: fold, padding and direction; not place and blocks.
         before: if frames of the videos precede these: what the first one takes from the last of them, (B, ⌊C/3⌋, H, W),
             as :func:`edges` gives it. None: nothing precedes, and the padding says what stands there.
         after: likewise, what the last frame takes from the first of those that follow.
@@ -52,7 +57,7 @@ def temporal_shift(
         raise ValueError(f"a batch of {batch} frames does not divide into videos of {num_frames} frames")
     if channels < config.fold:
         raise ValueError(f"{channels} channels are too few to shift with fold {config.fold}")
-    share = channels // config.fold
+    first_width, last_width = _widths(channels, config)
 
     # Work in the order that the tensor has in memory, so that the result has it too.
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
@@ -60,11 +65,11 @@ def temporal_shift(
     if channels_last:
         before, after = (None if edge is None else edge.permute(0, 2, 3, 1) for edge in (before, after))
     dim = -1 if channels_last else 2
-    first, middle, last = z.split([share, channels - 2 * share, share], dim=dim)
-    if config.direction == "first_from_past":
-        first, last = _from_past(first, before, config.padding), _from_future(last, after, config.padding)
-    else:
+    first, middle, last = z.split([first_width, channels - first_width - last_width, last_width], dim=dim)
+    if config.direction == "first_from_future":
         first, last = _from_future(first, after, config.padding), _from_past(last, before, config.padding)
+    else:
+        first, last = _from_past(first, before, config.padding), _from_future(last, after, config.padding)
     shifted = torch.cat([first, middle, last], dim=dim).flatten(0, 1)
     return shifted.permute(0, 3, 1, 2) if channels_last else shifted
 
@@ -79,12 +84,19 @@ def edges(x: Tensor, num_frames: int, config: ShiftConfig) -> tuple[Tensor, Tens
 
     Returns:
         Channels of the first frame, ``after`` of the frames before; and of the last one, ``before`` of the frames
-        after: two views (B, ⌊C/3⌋, H, W).
+        after: two views (B, ⌊C/3⌋, H, W), the first with no channels where nothing comes from the future.
     """
-    z, share = x.unflatten(0, (-1, num_frames)), x.shape[1] // config.fold
-    first, last = z[:, :, :share], z[:, :, -share:]
-    from_past, from_future = (first, last) if config.direction == "first_from_past" else (last, first)
+    z, channels = x.unflatten(0, (-1, num_frames)), x.shape[1]
+    first_width, last_width = _widths(channels, config)
+    first, last = z[:, :, :first_width], z[:, :, channels - last_width :]
+    from_past, from_future = (last, first) if config.direction == "first_from_future" else (first, last)
     return from_future[:, 0], from_past[:, -1]
+
+
+def _widths(channels: int, config: ShiftConfig) -> tuple[int, int]:
+    """How many of the first and of the last channels come from another frame."""
+    share = channels // config.fold
+    return share, 0 if config.direction == "past_only" else share
 
 
 def _from_past(z: Tensor, before: Tensor | None, padding: Padding) -> Tensor:
@@ -104,6 +116,16 @@ def _beyond(end: Tensor, other_end: Tensor, padding: Padding) -> Tensor:
     return end if padding == "replicate" else other_end
 
 
+def _shift_of_call(x: Tensor, context: FrameContext, config: ShiftConfig) -> Tensor:
+    """The shift of ``x`` by the frame count of the U-Net's call, and by the edges of its neighbours if it is a part."""
+    if context.frames_independent:
+        return x
+    num_frames, exchange = context.num_frames, context.exchange
+    if exchange is None:
+        return temporal_shift(x, num_frames, config)
+    return temporal_shift(x, num_frames, config, *exchange(*edges(x, num_frames, config)))
+
+
 class ShiftedGroupNorm(nn.GroupNorm):
     """A GroupNorm that shares the parameters of the one it replaces, and shifts its output in time."""
 
@@ -117,13 +139,7 @@ class ShiftedGroupNorm(nn.GroupNorm):
         self._config = config
 
     def forward(self, input: Tensor) -> Tensor:
-        normed = super().forward(input)
-        if self._context.frames_independent:
-            return normed
-        num_frames, exchange = self._context.num_frames, self._context.exchange
-        if exchange is None:
-            return temporal_shift(normed, num_frames, self._config)
-        return temporal_shift(normed, num_frames, self._config, *exchange(*edges(normed, num_frames, self._config)))
+        return _shift_of_call(super().forward(input), self._context, self._config)
 
     def plain(self) -> nn.GroupNorm:
         """The original layer, with the same parameters."""
@@ -132,12 +148,36 @@ class ShiftedGroupNorm(nn.GroupNorm):
         return norm
 
 
+class ShiftedInput(nn.Module):
+    """What a ResNet block's class derives from while the block shifts its own input.
+
+    A class and not a hook: compiled code is made anew where a module's class changes, and not where it gets a hook.
+    """
+
+    _context: FrameContext
+    _config: ShiftConfig
+
+    def forward(self, input_tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(_shift_of_call(input_tensor, self._context, self._config), *args, **kwargs)
+
+
+@cache
+def _with_shifted_input(block_class: type[Any]) -> type[nn.Module]:
+    # Of the same name, by which blocks are known (here, and where training is sharded).
+    return type(block_class.__name__, (ShiftedInput, block_class), {"__module__": __name__})
+
+
+def is_shifted(layer: nn.Module) -> bool:
+    """Whether this very layer shifts what goes through it."""
+    return isinstance(layer, (ShiftedGroupNorm, ShiftedInput))
+
+
 def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
-    """Install the shift in every ResNet block of a stock diffusers ``UNet2DConditionModel``, in place.
+    """Install the shift in the ResNet blocks of a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model; a call without ``num_frames`` makes
     images (or what :func:`latentshift.frame_context.default_frames` says). Parameters, buffers and state-dict keys
-    stay as they are.
+    stay as they are. A ControlNet is an encoder alone: nothing in it shifts where ``blocks`` is ``"decoder"``.
 
     Returns:
         The same U-Net.
@@ -149,20 +189,17 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
     if not blocks:
         raise ValueError(f"{type(unet).__name__} has no ResNet blocks to install the temporal shift on")
     config = config or ShiftConfig()
+    blocks = {name: block for name, block in blocks.items() if config.blocks in ("all", _part_of(name))}
     for name, block in blocks.items():
-        norm = block.norm1
-        if not isinstance(norm, nn.GroupNorm) or type(norm) not in (nn.GroupNorm, ShiftedGroupNorm):
-            raise ValueError(f"cannot shift {name}.norm1: it is a {type(norm).__name__}, not a GroupNorm")
-        if norm.num_channels < config.fold:
-            raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
-        if hasattr(norm, "_hf_hook"):  # which moves the weights of this very layer
-            raise ValueError(
-                f"cannot shift {name}: its layers are offloaded one by one; install the shift first, or call "
-                "remove_all_hooks() of the pipeline, and enable_sequential_cpu_offload() after"
-            )
+        _check_block(name, block, config)
     context = register(unet, _NAME, config)
     for block in blocks.values():
-        block.norm1 = ShiftedGroupNorm(cast(nn.GroupNorm, block.norm1), context, config)
+        if config.place == "block":
+            block.__class__ = _with_shifted_input(cast(Any, type(block)))
+            block._context, block._config = context, config  # type: ignore[assignment]
+        else:
+            norm = _NORMS[config.place]
+            setattr(block, norm, ShiftedGroupNorm(cast(nn.GroupNorm, getattr(block, norm)), context, config))
     return unet
 
 
@@ -174,7 +211,12 @@ def remove(unet: nn.Module) -> nn.Module:
     """
     unregister(unet, _NAME)
     for block in _resnet_blocks(unet).values():
-        block.norm1 = cast(ShiftedGroupNorm, block.norm1).plain()
+        for name in _NORMS.values():
+            if isinstance(norm := getattr(block, name), ShiftedGroupNorm):
+                setattr(block, name, norm.plain())
+        if isinstance(block, ShiftedInput):
+            del block._context, block._config
+            block.__class__ = type(block).__bases__[1]
     return unet
 
 
@@ -182,6 +224,36 @@ def shift_of(unet: nn.Module) -> ShiftConfig | None:
     """The settings of the shift on this U-Net, or None if it is not installed."""
     context = frame_context(unet)
     return None if context is None else context.installed.get(_NAME)
+
+
+def _check_block(name: str, block: nn.Module, config: ShiftConfig) -> None:
+    """Refuse a block that can't be shifted with these settings, before anything is changed."""
+    layer = _NORMS.get(config.place, "norm1")
+    norm = getattr(block, layer)
+    if not isinstance(norm, nn.GroupNorm) or type(norm) not in (nn.GroupNorm, ShiftedGroupNorm):
+        raise ValueError(f"cannot shift {name}.{layer}: it is a {type(norm).__name__}, not a GroupNorm")
+    if norm.num_channels < config.fold:
+        raise ValueError(f"cannot shift {name}: {norm.num_channels} channels are too few for fold {config.fold}")
+    if config.place == "conv2" and block.time_embedding_norm == "scale_shift":
+        raise ValueError(
+            f'cannot shift {name} with place "conv2": this block scales and shifts by the timestep between its second '
+            "norm and convolution, which leaves no zeros zero"
+        )
+    if config.place == "block" and "forward" in vars(block):
+        raise ValueError(
+            f'cannot shift {name} with place "block": its forward was replaced (by torch.compile, say); install the '
+            "shift first"
+        )
+    if config.place != "block" and hasattr(norm, "_hf_hook"):  # which moves the weights of this very layer
+        raise ValueError(
+            f"cannot shift {name}: its layers are offloaded one by one; install the shift first, or call "
+            "remove_all_hooks() of the pipeline, and enable_sequential_cpu_offload() after"
+        )
+
+
+def _part_of(name: str) -> str:
+    """Whether a block of this name within the U-Net is of its encoder, with the middle, or of its decoder."""
+    return "decoder" if "up_blocks" in name.split(".") else "encoder"
 
 
 def _resnet_blocks(unet: nn.Module) -> dict[str, nn.Module]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
+from latentshift.settings import ShiftConfig
 
 
 def info(
@@ -29,7 +31,7 @@ def info(
     pipeline = load_pipeline(model, variant=variant)
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoders}
     counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in parts.items()}
-    temporal = pipeline.temporal_parameters
+    temporal, shift = pipeline.temporal_parameters, pipeline.config.shift
     if pipeline.temporal is None:
         counts["unet"] -= temporal
     facts: dict[str, Any] = {
@@ -41,7 +43,7 @@ def info(
         "size": pipeline.sample_size,
         "guidance_scale": pipeline.config.guidance_scale,
         "method": pipeline.method,
-        "shift": dict(pipeline.config.shift) if pipeline.config.shift else None,
+        "shift": None if shift is None else asdict(ShiftConfig.from_dict(shift)),
         "noise_share": pipeline.config.noise_share,
         "prediction_type": pipeline.scheduler.config.prediction_type,
         "vocabulary": vocabulary_words(pipeline.tokenizer),

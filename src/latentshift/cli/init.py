@@ -39,7 +39,9 @@ def init(
         "Default: the base's, or latent-shift.",
     ),
     fold: int | None = typer.Option(
-        None, "--fold", help="1/fold of the channels come from each neighbouring frame. Default: the base's, or 3."
+        None,
+        "--fold",
+        help="1/fold of the channels come from each neighbouring frame; 2 or more. Default: the base's, or 3.",
     ),
     padding: str | None = typer.Option(
         None,
@@ -50,7 +52,19 @@ def init(
     direction: str | None = typer.Option(
         None,
         "--direction",
-        help="first_from_past (the paper's) or first_from_future. Default: the base's, or first_from_past.",
+        help="first_from_past (the paper's), first_from_future, or past_only: nothing comes from the next frame. "
+        "Default: the base's, or first_from_past.",
+    ),
+    place: str | None = typer.Option(
+        None,
+        "--place",
+        help="What is shifted in a ResNet block: the input of conv1 (the paper's) or of conv2, or with block its own, "
+        "so that the skip path carries it too. Default: the base's, or conv1.",
+    ),
+    blocks: str | None = typer.Option(
+        None,
+        "--blocks",
+        help="Blocks that shift: all (the paper's), encoder (with the middle) or decoder. Default: the base's, or all.",
     ),
     noise_share: float | None = typer.Option(
         None,
@@ -88,7 +102,7 @@ def init(
         if padding not in (None, "replicate"):
             raise ValueError(f"--keep-image needs --padding replicate, not {padding}; leave one of them out")
         noise_share = KEEP_IMAGE_NOISE_SHARE if noise_share is None else noise_share
-    chosen = {"fold": fold, "padding": padding, "direction": direction}
+    chosen = {"fold": fold, "padding": padding, "direction": direction, "place": place, "blocks": blocks}
     given = {name: value for name, value in chosen.items() if value is not None}
     ShiftConfig(**given)  # type: ignore[arg-type]  # refuses invalid values before anything is loaded
     if method is not None and method not in METHODS:

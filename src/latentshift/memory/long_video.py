@@ -11,7 +11,7 @@ from latentshift.model_paths import resolve_model
 from latentshift.models.denoiser import denoise
 from latentshift.models.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.shift import ShiftedGroupNorm
+from latentshift.shift import is_shifted
 
 _SIZES = (0.0,) * 6  # SDXL's sizes: their values do not matter here
 
@@ -42,7 +42,7 @@ def pass_memory(model: str, num_frames: int, frame_chunk: int, padding: str, dty
         pooled = None if encoded.pooled is None else torch.empty(2, *encoded.pooled.shape[1:], dtype=dtype)
         text = TextCondition(torch.empty(2, *encoded.tokens.shape[1:], dtype=dtype), pooled).with_sizes(_SIZES)
         side = unet.config.sample_size
-        layers = sum(isinstance(module, ShiftedGroupNorm) for module in unet.modules())
+        layers = sum(is_shifted(module) for module in unet.modules())
         traced = min(num_frames, frame_chunk * (2 * layers + 2))
         latents = torch.empty(2, traced, unet.config.in_channels, side, side, dtype=dtype)
         peak = peak_memory(lambda: denoise(unet, latents, torch.zeros(2), text, 1.0, min(frame_chunk, traced)))

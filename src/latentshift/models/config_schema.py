@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE, PADDINGS
+from latentshift.settings import (
+    BLOCKS,
+    DIRECTIONS,
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_NOISE_SHARE,
+    MIN_FOLD,
+    PADDINGS,
+    PLACES,
+)
 
 _MAX_LEVELS = 16  # of a U-Net or autoencoder: each halves the sides
 
@@ -80,9 +89,11 @@ PIPELINE = {
     "shift": Constraint("a group of settings, or null", lambda value: value is None or isinstance(value, Mapping)),
 }
 SHIFT = {
-    "direction": _one_of("first_from_past", "first_from_future"),
-    "fold": _integer(3, 2**20),
+    "blocks": _one_of(*BLOCKS),
+    "direction": _one_of(*DIRECTIONS),
+    "fold": _integer(MIN_FOLD, 2**20),
     "padding": _one_of(*PADDINGS),
+    "place": _one_of(*PLACES),
 }
 UNET = {
     "act_fn": _WORD,

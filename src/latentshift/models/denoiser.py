@@ -24,7 +24,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.latent_vdm import attention_of
 from latentshift.settings import check_chunk, default_chunk
-from latentshift.shift import ShiftedGroupNorm, shift_of
+from latentshift.shift import is_shifted, shift_of
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -184,7 +184,7 @@ def _why_whole(unet: nn.Module) -> str | None:
 
 def _compiled_with_shift(module: nn.Module) -> bool:
     compiled = module._compiled_call_impl is not None or hasattr(module.forward, "_torchdynamo_orig_callable")
-    return compiled and any(isinstance(layer, ShiftedGroupNorm) for layer in module.modules())
+    return compiled and any(is_shifted(layer) for layer in module.modules())
 
 
 def _call_in_turns(unet: nn.Module, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:

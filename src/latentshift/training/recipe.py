@@ -224,8 +224,9 @@ class VideoRecipe(DiffusionSettings):
     )
     shift: Annotated[ShiftConfig, BeforeValidator(_as_shift)] | None = Field(
         None,
-        description="settings of the temporal shift: fold, padding (zeros, circular or replicate), direction; those "
-        "left out are the paper's; none: the base's, or the paper's for an image model",
+        description="settings of the temporal shift: fold, padding (zeros, circular or replicate), direction "
+        "(first_from_past, first_from_future or past_only), place (conv1, conv2 or block), blocks (all, encoder or "
+        "decoder); those left out are the paper's; none: the base's, or the paper's for an image model",
     )
     noise_share: float | None = Field(
         None,
