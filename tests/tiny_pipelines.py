@@ -133,25 +133,27 @@ def with_ip_adapter(pipe: DiffusionPipeline, count: int = 1) -> None:
         image_encoder=tiny_image_encoder(),
         feature_extractor=CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}),
     )
-    width = pipe.unet.config.cross_attention_dim
-    states = []
-    for _ in range(count):
-        layers: dict[str, torch.Tensor] = {}
-        number = 1
-        for name in pipe.unet.attn_processors:
-            if not name.endswith("attn1.processor"):
-                inner = pipe.unet.get_submodule(name.removesuffix(".processor")).inner_dim
-                for part in ("to_k_ip", "to_v_ip"):
-                    layers[f"{number}.{part}.weight"] = torch.randn(inner, width)
-                number += 2
-        projection = {
-            "proj.weight": torch.randn(4 * width, 16),
-            "proj.bias": torch.randn(4 * width),
-            "norm.weight": torch.ones(width),
-            "norm.bias": torch.zeros(width),
-        }
-        states.append({"image_proj": projection, "ip_adapter": layers})
-    pipe.unet._load_ip_adapter_weights(states)
+    pipe.unet._load_ip_adapter_weights([ip_adapter_state(pipe.unet) for _ in range(count)])
+
+
+def ip_adapter_state(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.Tensor]]:
+    """Random weights of an IP-Adapter for a U-Net and :func:`tiny_image_encoder`, as its file has them."""
+    width = unet.config.cross_attention_dim
+    layers: dict[str, torch.Tensor] = {}
+    number = 1
+    for name in unet.attn_processors:
+        if not name.endswith("attn1.processor"):
+            inner = unet.get_submodule(name.removesuffix(".processor")).inner_dim
+            for part in ("to_k_ip", "to_v_ip"):
+                layers[f"{number}.{part}.weight"] = torch.randn(inner, width)
+            number += 2
+    projection = {
+        "proj.weight": torch.randn(4 * width, 16),
+        "proj.bias": torch.randn(4 * width),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    return {"image_proj": projection, "ip_adapter": layers}
 
 
 def tiny_controlnet_union(unet: UNet2DConditionModel) -> ControlNetUnionModel:

@@ -6,6 +6,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ from latentshift.models.denoiser import (
     share_text,
     wants_sizes,
 )
+from latentshift.models.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
+from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
@@ -71,7 +74,7 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(DiffusionPipeline):
+class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:
@@ -85,6 +88,8 @@ class LatentShiftPipeline(DiffusionPipeline):
             of an image pipeline gives it the paper's DDPM.
         temporal: layers of the paper's baseline, Latent-VDM, also installed on the U-Net; usually with
             ``shift=None``.
+        image_encoder: a CLIP for IP-Adapters' pictures (:meth:`load_ip_adapter` loads one).
+        feature_extractor: its image processor.
         shift: settings of the temporal shift, :class:`latentshift.settings.ShiftConfig` as a dict, the paper's by
             default; None for no shift: without temporal layers, frames are then independent images.
         num_frames: default number of frames of a video.
@@ -99,8 +104,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         ValueError: for a component with an unsupported setting (:mod:`latentshift.models.base_settings`).
     """
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->unet->vae"
-    _optional_components = ["text_encoder_2", "tokenizer_2", "temporal"]  # noqa: RUF012  (as diffusers declares it)
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
+    _optional_components = [  # noqa: RUF012  (as diffusers declares it)
+        *("text_encoder_2", "tokenizer_2", "temporal", "image_encoder", "feature_extractor")
+    ]
     _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called individually by the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
@@ -117,6 +124,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         text_encoder_2: nn.Module | None = None,
         tokenizer_2: PreTrainedTokenizerBase | None = None,
         temporal: TemporalAttention | None = None,
+        image_encoder: Any | None = None,
+        feature_extractor: Any | None = None,
         shift: dict[str, Any] | None = ShiftConfig().to_dict(),
         num_frames: int = 16,
         fps: int = 8,
@@ -144,6 +153,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 check_token_ids(each, encoder, name)
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
+        self.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         share_text(unet)
@@ -286,6 +296,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             temporal: Any = parts.pop("temporal", None)
             self.register_modules(**{name: copy_weights(part) for name, part in parts.items()})
             self.set_temporal(None if temporal is None else copy_weights(temporal))
+            self.register_modules(tokenizer=deepcopy(self.tokenizer), tokenizer_2=deepcopy(self.tokenizer_2))
             self._shares_weights = False
 
     @torch.no_grad()
@@ -310,6 +321,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_videos_per_prompt: int = 1,
         clip_skip: int | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
+        ip_adapter_image: Any | None = None,
+        ip_adapter_image_embeds: list[Any] | None = None,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -351,6 +364,10 @@ class LatentShiftPipeline(DiffusionPipeline):
             clip_skip: layers of CLIP that are left out at its end, for ``prompt`` alone, as in image pipelines.
             cross_attention_kwargs: for the attention processors; ``{"scale": s}`` scales the LoRAs of the U-Net and the
                 text encoders.
+            ip_adapter_image: PIL images for the loaded IP-Adapters: one picture for all frames, a clip of F, or P of
+                either; with several adapters, a list of that for each.
+            ip_adapter_image_embeds: for each adapter (2, n, d), of what to avoid and the picture, or with frames
+                (F, 2, n, d) or (P, F, 2, n, d); without guidance 1 in place of 2.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
@@ -401,6 +418,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
+        given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
+        pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
+        if pictures is None and adapter_layers(self.unet) is not None:
+            raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter")
         attention = dict(cross_attention_kwargs or {})
         lora_scale = float(attention.pop("scale", 1.0))
         if decode_chunk_size is None:
@@ -431,10 +452,10 @@ class LatentShiftPipeline(DiffusionPipeline):
         dtype = self.unet.dtype
 
         # 2. Encode each sentence once
-        text, negative = (
-            each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes)
-            for each in prompts.encode(self.text_encoders, device, clip_skip, lora_scale, guided=guidance != 1.0)
-        )
+        conditions = prompts.encode(self.text_encoders, device, clip_skip, lora_scale, guided=guidance != 1.0)
+        if pictures is not None:
+            conditions = with_pictures(self, *conditions, *pictures, device, guided=guidance != 1.0)
+        text, negative = (each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes) for each in conditions)
 
         # 3. Initial noise, one random stream for each video
         generators = video_generators(generator, count)
@@ -624,6 +645,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         expected, settings = cls._get_signature_keys(cls)
         required = {name for name in set(expected) - set(cls._optional_components) if kwargs.get(name) is None}
         parts = share_components(pipeline, set(expected) - set(kwargs), required, dtype)
+        if parts.get("image_encoder") is None:
+            parts.pop("feature_extractor", None)  # an image pipeline's is its safety checker's then
         kept = {name: pipeline.config[name] for name in settings if name in pipeline.config and name not in kwargs}
         video = cls(**parts, **kept, **kwargs)
         video._shares_weights = True

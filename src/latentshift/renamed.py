@@ -39,6 +39,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "data.left_out": ("data.rejected_list",),
     "data.order": ("data.sample_order",),
     "data.refusal": ("data.rejected",),
+    "image_pipelines.pictures": ("models.pictures",),
     "locate": ("model_paths",),
     "lock": ("files",),
     "models.digest": ("models.fingerprint",),

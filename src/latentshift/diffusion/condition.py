@@ -1,13 +1,14 @@
-"""The text condition of a denoiser: embedded tokens, and SDXL's pooled embedding and sizes.
+"""The condition of a denoiser: embedded tokens, SDXL's pooled embedding and sizes, and pictures of IP-Adapters.
 
-Knows no network and no encoder. Legend of shapes: B videos (one condition each), L tokens, D width of the text encoders
-together, P width of the pooled embedding.
+Knows no network and no encoder. Legend of shapes: B videos (one condition each), F frames, L tokens, D width of the
+text encoders together, P width of the pooled embedding, n pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,13 @@ class TextCondition:
         pooled: (B, P), of each sentence; None if the text encoders have none.
         sizes: (B, 6) float32: height and width of the original, top and left of the crop, height and width that are
             wanted, in pixels (Podell et al. 2023, Sec. 2.2); None where they are not set.
+        pictures: for each IP-Adapter in the U-Net (B, F, n, …), the embeddings of each frame's pictures.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
     sizes: Tensor | None = None
+    pictures: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         """B."""
@@ -39,7 +42,8 @@ class TextCondition:
         """On a device, and embeddings in a dtype; sizes stay float32, since half precision rounds them."""
         moved = self._map(lambda each: each.to(device=device))
         pooled = None if moved.pooled is None else moved.pooled.to(dtype=dtype)
-        return replace(moved, tokens=moved.tokens.to(dtype=dtype), pooled=pooled)
+        pictures = tuple(each.to(dtype=dtype) for each in moved.pictures)
+        return replace(moved, tokens=moved.tokens.to(dtype=dtype), pooled=pooled, pictures=pictures)
 
     def repeat(self, count: int) -> TextCondition:
         """Each row ``count`` times, one after the other: (B · count, …)."""
@@ -58,6 +62,13 @@ class TextCondition:
         """Parts of ``size`` rows; the last one may have fewer."""
         return [self._map(lambda each, at=at: each[at : at + size]) for at in range(0, len(self), size)]  # type: ignore[misc]
 
+    def split_frames(self, size: int, num_frames: int) -> list[TextCondition]:
+        """The conditions of each ``size`` frames of F; the last ones may have fewer."""
+        return [
+            replace(self, pictures=tuple(each[:, at : at + size] for each in self.pictures))
+            for at in range(0, num_frames, size)
+        ]
+
     def chunk(self, parts: int) -> list[TextCondition]:
         """Split into equal parts like ``Tensor.chunk``."""
         return self.split(-(-len(self) // parts))
@@ -69,14 +80,15 @@ class TextCondition:
         Raises:
             ValueError: if only some have a pooled embedding or sizes.
         """
-        joined: dict[str, Tensor | None] = {}
+        joined: dict[str, Any] = {}
         for name in ("tokens", "pooled", "sizes"):
             values = [getattr(each, name) for each in conditions]
             missing = [value is None for value in values]
             if any(missing) and not all(missing):
                 raise ValueError(f"some of these conditions have {name}, and some have not")
             joined[name] = None if all(missing) else torch.cat(values)
-        return TextCondition(**joined)  # type: ignore[arg-type]
+        pictures = [each.pictures for each in conditions]
+        return TextCondition(**joined, pictures=tuple(torch.cat(each) for each in zip(*pictures, strict=True)))
 
     def embeddings(self) -> list[CaptionEmbedding]:
         """The rows in numpy, float32, as encoded clips keep them; sizes are not in them."""
@@ -92,5 +104,5 @@ class TextCondition:
         return TextCondition(tokens, torch.from_numpy(np.stack(pooled)).float() if pooled else None)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> TextCondition:
-        values = (None if each is None else function(each) for each in (self.tokens, self.pooled, self.sizes))
-        return TextCondition(*values)  # type: ignore[arg-type]
+        pooled, sizes = (None if each is None else function(each) for each in (self.pooled, self.sizes))
+        return TextCondition(function(self.tokens), pooled, sizes, tuple(map(function, self.pictures)))

@@ -84,7 +84,8 @@ def denoise(
     Args:
         latents: (B, F, C, H, W), scaled and noisy.
         timesteps: (B,) or a scalar, 0 … T-1: one for each video.
-        text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise.
+        text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise;
+            pictures are for a U-Net with IP-Adapters.
         guidance_scale: input of a guidance-distilled U-Net; ignored otherwise.
         frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
             videos of any length; the result is the same but for rounding. None: all.
@@ -101,10 +102,10 @@ def denoise(
     if frame_chunk is not None:
         check_frame_chunk(unet, frame_chunk, num_frames)
         if frame_chunk < num_frames:
-            chunks = latents.split(frame_chunk, dim=1)
+            chunks = zip(latents.split(frame_chunk, dim=1), text.split_frames(frame_chunk, num_frames), strict=True)
             calls = [
-                partial(denoise, unet, chunk, timesteps, text, guidance_scale, None, cross_attention_kwargs)
-                for chunk in chunks
+                partial(denoise, unet, chunk, timesteps, own, guidance_scale, None, cross_attention_kwargs)
+                for chunk, own in chunks
             ]
             return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
@@ -117,6 +118,9 @@ def denoise(
             raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
         per_frame = text.repeat(num_frames)
         options["added_cond_kwargs"] = {"text_embeds": per_frame.pooled, "time_ids": per_frame.sizes}
+    if text.pictures:
+        pictures = [each.flatten(0, 1) for each in text.pictures]
+        options["added_cond_kwargs"] = {**options.get("added_cond_kwargs", {}), "image_embeds": pictures}
     if is_guidance_distilled(unet):
         if guidance_scale is None:
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
+from diffusers.utils.peft_utils import scale_lora_layers
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
@@ -161,12 +162,17 @@ def one_for_each(given: str | Iterable[str | None] | None, name: str, count: int
 
 @contextmanager
 def scaled_lora(module: nn.Module, scale: float) -> Iterator[None]:
-    """Inside, LoRAs of a U-Net or of text encoders act ``scale`` times as much."""
+    """Inside, LoRAs of a U-Net or of text encoders act ``scale`` times as much.
+
+    Their weights are exact again afterwards; diffusers' own ``unscale_lora_layers`` sets them to 1 after a scale of 0.
+    """
+    before = {layer: dict(layer.scaling) for layer in module.modules() if isinstance(layer, BaseTunerLayer)}
     scale_lora_layers(module, scale)
     try:
         yield
     finally:
-        unscale_lora_layers(module, scale)
+        for layer, weights in before.items():
+            layer.scaling.update(weights)
 
 
 def _given(name: str, embeds: Tensor, pooled: Tensor | None, width: int, pooled_width: int | None) -> TextCondition:

@@ -82,7 +82,8 @@ def check_settings(folder: Path, family: Family | None, given: Collection[str] =
     """
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
     parts = {name: name for name in OUR_PARTS} if family is None else family.parts
-    known = OUR_SETTINGS if family is None else (*family.absent, *family.settings)
+    of_adapters = ("image_encoder", "feature_extractor")
+    known = (*OUR_SETTINGS, *of_adapters) if family is None else (*family.absent, *family.settings)
     check_folder(folder, parts, index, known, given)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from diffusers.loaders import TextualInversionLoaderMixin
 from torch import Tensor, nn
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
@@ -105,7 +106,10 @@ class TextEncoders(nn.Module):
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (P, encoders, L), each padded or truncated to L, as in image pipelines."""
         options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        ids = [each(list(prompts), max_length=self.length, **options).input_ids for each in self.tokenizers]
+        ids = [
+            each(_with_all_vectors(prompts, each), max_length=self.length, **options).input_ids
+            for each in self.tokenizers
+        ]
         return torch.stack(ids, dim=1)
 
     def check_clip_skip(self, clip_skip: int) -> None:
@@ -164,6 +168,14 @@ class TextEncoders(nn.Module):
                 ids = self.tokenize([prompt or ""]).to(device)
                 known[prompt] = self(ids) if prompt is None else self._embed(ids, clip_skip or 0)
         return TextCondition.cat([known[prompt] for prompt in prompts])
+
+
+def _with_all_vectors(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Prompts with all words of a textual inversion of several vectors (``<star> <star>_1 …``) in place of its name."""
+    added = getattr(tokenizer, "added_tokens_encoder", {})
+    if not any(word.endswith("_1") for word in added):
+        return list(prompts)
+    return cast(list[str], TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer))
 
 
 def _final_norm(encoder: nn.Module) -> nn.Module | None:

@@ -1,0 +1,153 @@
+"""IP-Adapters: which picture each frame of each video has, and the embeddings that the U-Net takes of them.
+
+Legend of shapes: P prompts, F frames, A adapters, k blocks of guidance, n pictures, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from diffusers.models import ImageProjection
+from torch import Tensor
+
+from latentshift.diffusion.condition import TextCondition
+from latentshift.frame_context import uncompiled
+from latentshift.models.pictures import Kind, clips_for_prompts
+
+PICTURES, EMBEDDINGS = "ip_adapter_image", "ip_adapter_image_embeds"
+
+
+def adapter_layers(unet: Any) -> list[Any] | None:
+    """The projections of the IP-Adapters in a U-Net, one each; None if none is loaded."""
+    layers = getattr(getattr(uncompiled(unet), "encoder_hid_proj", None), "image_projection_layers", None)
+    return None if layers is None else list(layers)
+
+
+def read_adapter_pictures(
+    pipe: Any, given: Mapping[str, Any], num_prompts: int, num_frames: int
+) -> tuple[str, list[list[Any]]] | None:
+    """What the IP-Adapters are given for each frame of each prompt's videos.
+
+    Args:
+        pipe: the image pipeline.
+        given: the arguments of a call. ``ip_adapter_image``: one picture, a clip or P of either, or with several
+            adapters a list of that for each; ``ip_adapter_image_embeds``: likewise of tensors (k, n, D), always in a
+            list with one entry for each adapter, as diffusers takes them.
+        num_prompts: P.
+        num_frames: F.
+
+    Returns:
+        The name of the argument, and P lists of F lists of A pictures; None if there is none.
+
+    Raises:
+        ValueError: if no adapter is loaded, or for another number of pictures.
+    """
+    names = [name for name in (PICTURES, EMBEDDINGS) if given.get(name) is not None]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise ValueError(f"give {PICTURES} or {EMBEDDINGS}, not both")
+    name = names[0]
+    layers = adapter_layers(pipe.unet)
+    if layers is None:
+        raise ValueError(f"{name} was given and no IP-Adapter is loaded: call load_ip_adapter of the pipeline first")
+    count, value = len(layers), given[name]
+    listed = isinstance(value, (list, tuple))
+    if name == PICTURES and count == 1:
+        value = [value]
+    elif not listed or len(value) != count:
+        found = f"{len(value)} entries" if listed else f"a {type(value).__name__}"
+        raise ValueError(f"{name} has {found}: give a list with one for each of {count} loaded IP-Adapters")
+    kind: Kind = "reference" if name == PICTURES else "latents"
+    of_adapters = [clips_for_prompts(each, name, num_prompts, num_frames, kind) for each in value]
+    prompts = range(num_prompts)
+    return name, [
+        [[clips[prompt][frame] for clips in of_adapters] for frame in range(num_frames)] for prompt in prompts
+    ]
+
+
+@torch.no_grad()
+def embed_pictures(
+    pipe: Any, name: str, pictures: list[list[Any]], device: torch.device, *, guided: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The embeddings of pictures for the U-Net, as ``StableDiffusionPipeline`` makes them.
+
+    Args:
+        pipe: with ``image_encoder``, ``feature_extractor`` and ``unet``.
+        name: what ``pictures`` are: ``"ip_adapter_image"``, PIL images; or ``"ip_adapter_image_embeds"``, tensors
+            (2, n, …) of what to avoid and the picture with guidance, (1, n, …) without.
+        pictures: F lists of A pictures; a picture that frames share is encoded once.
+        device: to encode on.
+        guided: whether embeddings hold what to avoid, too.
+
+    Returns:
+        For each adapter the embeddings (F, n, …) of the pictures, and those of no picture.
+
+    Raises:
+        ValueError: if there is no image encoder, or an embedding of another shape.
+    """
+    layers = adapter_layers(pipe.unet) or []
+    if name == PICTURES and pipe.image_encoder is None:
+        raise ValueError(f"{PICTURES} needs an image encoder, and none is loaded: give {EMBEDDINGS}")
+    known: dict[int, tuple[Tensor, Tensor]] = {}
+    positive, negative = [], []
+    for number, layer in enumerate(layers):
+        rows = []
+        for of_frame in pictures:
+            picture = of_frame[number]
+            key = id(picture) * len(layers) + number
+            if key not in known:
+                if name == PICTURES:
+                    known[key] = _encode(pipe, picture, device, hidden=not isinstance(layer, ImageProjection))
+                else:
+                    known[key] = _given(picture, guided)
+            rows.append(known[key])
+        if len({each.shape for each, _ in rows}) > 1:
+            raise ValueError(f"{name} has embeddings of different shapes: give each frame as many pictures")
+        positive.append(torch.stack([each for each, _ in rows]).to(device))
+        negative.append(torch.stack([each for _, each in rows]).to(device))
+    return positive, negative
+
+
+def with_pictures(
+    pipe: Any,
+    text: TextCondition,
+    negative: TextCondition,
+    name: str,
+    of_prompts: list[list[list[Any]]],
+    device: torch.device,
+    *,
+    guided: bool,
+) -> tuple[TextCondition, TextCondition]:
+    """The conditions of P prompts and of what to avoid, with the pictures of :func:`read_adapter_pictures`.
+
+    Raises:
+        ValueError: as for :func:`embed_pictures`.
+    """
+    embedded = [embed_pictures(pipe, name, frames, device, guided=guided) for frames in of_prompts]
+    positive, avoided = (
+        tuple(torch.stack(rows) for rows in zip(*(each[side] for each in embedded), strict=True)) for side in (0, 1)
+    )
+    return replace(text, pictures=positive), replace(negative, pictures=avoided)
+
+
+def _encode(pipe: Any, picture: Any, device: torch.device, *, hidden: bool) -> tuple[Tensor, Tensor]:
+    """(1, D) of a picture and of none; of an adapter that takes hidden states, (1, tokens, D)."""
+    encoder = pipe.image_encoder
+    pixels = pipe.feature_extractor(picture, return_tensors="pt").pixel_values.to(device, encoder.dtype)
+    if hidden:
+        states = (encoder(each, output_hidden_states=True).hidden_states[-2] for each in (pixels, pixels * 0))
+        return next(states), next(states)
+    made = encoder(pixels).image_embeds
+    return made, torch.zeros_like(made)
+
+
+def _given(embeds: Any, guided: bool) -> tuple[Tensor, Tensor]:
+    blocks = 2 if guided else 1
+    if len(embeds) != blocks:
+        needed = "two rows, what to avoid and the picture, with guidance" if guided else "one row, without guidance"
+        raise ValueError(f"{EMBEDDINGS} has {len(embeds)} rows: it needs {needed}")
+    return embeds[-1], embeds[0]

@@ -1,0 +1,202 @@
+"""The tensors of a LoRA file as diffusers' loaders take them, checked against the model that they are for.
+
+diffusers converts kohya's names, and ignores what it does not know: peft's names, and those of a U-Net alone, become
+diffusers' here, and a LoRA of another model is refused before a layer is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from latentshift.bounded_read import parse_json_bounded
+from latentshift.error_text import one_line
+from latentshift.files import missing_file
+from latentshift.frame_context import uncompiled
+from latentshift.models.lora_file import (
+    PEFT_CONFIG,
+    check_lora_fits,
+    layers_of,
+    lora_layers,
+    read_peft_config,
+    refuse_pickle,
+    split_part,
+    style_of,
+    today,
+)
+from latentshift.models.model_config import ADAPTER_KEY, read_adapter_metadata
+from latentshift.models.safetensors_header import open_safetensors
+from latentshift.settings import ShiftConfig
+
+_DIFFUSERS_METADATA = "lora_adapter_metadata"  # of diffusers' own files: JSON of peft's settings
+_STANDARD_NAME = "pytorch_lora_weights.safetensors"
+_PEFT_NAME = "adapter_model.safetensors"
+_HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "subfolder")
+# Of peft's settings, those that say what its tensors do.
+_PEFT_SETTINGS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
+
+
+@dataclass(frozen=True)
+class LoraWeights:
+    """A LoRA with diffusers' names.
+
+    Attributes:
+        tensors: ``unet.….lora_A.weight`` and ``lora_B``, likewise ``text_encoder`` and ``text_encoder_2``.
+        metadata: peft's settings with the same prefixes; None if the file has none.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any] | None
+
+
+def find_lora_file(source: str | Path, options: Mapping[str, Any]) -> Path:
+    """The file that a user names.
+
+    Args:
+        source: a file, a folder, or a hub id.
+        options: ``weight_name``, the file's within a folder or on the hub, by default the usual ones; and options of
+            ``hf_hub_download``.
+
+    Raises:
+        ValueError: if there is none, or it is a pickle.
+    """
+    name = options.get("weight_name")
+    refuse_pickle(name or str(source))
+    path = Path(source)
+    if path.is_file():
+        return path
+    names = [name] if name else [_STANDARD_NAME, _PEFT_NAME]
+    if path.is_dir():
+        folder = path / (options.get("subfolder") or "")
+        files = [folder / each for each in names if (folder / each).is_file()]
+        files = files or ([] if name else sorted(folder.glob("*.safetensors")))
+        if len(files) != 1:
+            there = f"{len(files)} .safetensors files" if files else f"no {names[0]}"
+            raise ValueError(f"{folder} has {there}: name the LoRA's file with weight_name")
+        refuse_pickle(files[0])
+        return files[0]
+    if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+        raise ValueError(missing_file(path))
+    passed_on = {key: value for key, value in options.items() if key in _HUB_OPTIONS and value is not None}
+    for each in names:
+        try:
+            file = Path(hf_hub_download(str(source), each, **passed_on))
+        except Exception as error:  # whatever the hub makes the library raise
+            reason = error
+            continue
+        if each == _PEFT_NAME:
+            hf_hub_download(str(source), PEFT_CONFIG, **passed_on)
+        return file
+    raise ValueError(
+        f"there is no file {source}, and {names[0]} of a model of that name could not be downloaded: {one_line(reason)}"
+    )
+
+
+def read_lora(
+    source: str | Path | dict[str, Tensor],
+    parts: Mapping[str, nn.Module | None],
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    options: Mapping[str, Any],
+) -> LoraWeights:
+    """Read a LoRA and check that it is for this model.
+
+    Args:
+        source: as for :func:`find_lora_file`; or tensors by name.
+        parts: of the pipeline.
+        convert: kohya's names to diffusers'.
+        options: as for :func:`find_lora_file`.
+
+    Raises:
+        ValueError: if it can't be read, is no LoRA, or is one of another model.
+    """
+    where, folder, metadata = "the LoRA", None, None
+    if isinstance(source, dict):
+        tensors = dict(source)
+    else:
+        file = find_lora_file(source, options)
+        where, folder = str(file), file.parent
+        with open_safetensors(file) as opened:
+            metadata = parse_json_bounded((opened.metadata() or {}).get(_DIFFUSERS_METADATA, "null"), where)
+        tensors = load_file(file)
+    lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)  # before it is converted
+    style = style_of(tensors)
+    if style == "kohya":
+        try:
+            tensors = convert(_without_alphas(tensors))
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"{where} can't be read as a LoRA of this model: {one_line(error)}") from None
+    elif style in ("peft", "bare"):
+        if style == "peft" and folder is not None:
+            config = read_peft_config(folder, where)
+            metadata = {name: config[name] for name in _PEFT_SETTINGS if name in config}
+        metadata = metadata and _for_parts(metadata, tensors)
+    layers = lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)
+    check_lora_fits(layers, loaded_layers(parts), where)
+    return LoraWeights({today(key): value for key, value in tensors.items()}, metadata)
+
+
+def check_own_settings(path: Path, pipeline: Any) -> None:
+    """Refuse a LoRA of latentshift's training that was trained as another video model than this pipeline's.
+
+    Raises:
+        ValueError: naming the setting that differs.
+    """
+    with open_safetensors(path) as file:
+        if ADAPTER_KEY not in (file.metadata() or {}):
+            return
+    metadata = read_adapter_metadata(path, "lora")
+    trained, ours = metadata["settings"], pipeline.config
+    pairs = {
+        "shift": tuple(each and ShiftConfig.from_dict(each) for each in (trained["shift"], ours.shift)),
+        "noise_share": (trained.get("noise_share", 0.0), ours.noise_share),
+        "prediction_type": (trained["prediction_type"], pipeline.scheduler.config.prediction_type),
+        "temporal": (metadata["temporal"], None),
+    }
+    for name, (theirs, own) in pairs.items():
+        if theirs != own:
+            raise ValueError(
+                f"{path} was trained with other settings than this pipeline has ({name}): "
+                "latentshift.models.adapter.load_adapter(pipeline, path) takes it with its settings"
+            )
+
+
+def loaded_layers(parts: Mapping[str, nn.Module | None]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The layers of a pipeline's parts that LoRAs may change; quantized parts have other shapes and are left out."""
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, part in parts.items():
+        module: Any = None if part is None else uncompiled(part)
+        if module is None:
+            layers[name] = {}
+        elif getattr(module.config, "quantization_config", None) is None:
+            layers[name] = layers_of({key: tuple(value.shape) for key, value in module.named_parameters()})
+    return layers
+
+
+def _without_alphas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """kohya's tensors with alpha / rank in the second factor, since diffusers mixes up the alphas of text encoders."""
+    scaled = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
+    for key, alpha in tensors.items():
+        up = f"{key.removesuffix('.alpha')}.lora_up.weight"
+        if key.endswith(".alpha") and up in scaled:
+            value = scaled[up]
+            scaled[up] = (value.float() * (float(alpha) / value.shape[1])).to(value.dtype)
+    return scaled
+
+
+def _for_parts(settings: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
+    """peft's settings of one model as those of each part that has tensors."""
+    layers: dict[str, set[str]] = {}
+    for key in tensors:
+        part, rest = split_part(today(key))
+        layers.setdefault(part, set()).add(rest.partition(".lora_")[0])
+    return {
+        f"{part}.{name}": value
+        for part, names in layers.items()
+        for name, value in {**settings, "target_modules": sorted(names)}.items()
+    }

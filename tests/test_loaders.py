@@ -1,0 +1,372 @@
+"""What diffusers' loaders do to ``LatentShiftPipeline``: on one frame, what they do to the stock pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from latentshift import LatentShiftPipeline
+from latentshift.models.adapter import Lora, add_lora, save_lora
+from tiny_loras import STYLES, add_to_all, write_lora
+from tiny_models import TEXT_WIDTH, base_scheduler
+from tiny_pipelines import clip, ip_adapter_state, picture, tiny_image_encoder
+
+FEW: dict[str, Any] = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 5.0}
+FAMILIES = ("sd1", "sdxl")
+
+
+def load_ours(folder: Path) -> LatentShiftPipeline:
+    """With replicate padding, where one frame is the image model's."""
+    ours = LatentShiftPipeline.from_pretrained(folder, shift={"padding": "replicate"})
+    ours.scheduler = type(base_scheduler()).from_pretrained(folder, subfolder="scheduler")
+    ours.set_progress_bar_config(disable=True)
+    return ours
+
+
+def load_stock(folder: Path) -> Any:
+    stock = DiffusionPipeline.from_pretrained(folder)
+    stock.set_progress_bar_config(disable=True)
+    return stock
+
+
+def frame_of(ours: LatentShiftPipeline, prompt: str = "red star", **options: Any) -> np.ndarray:
+    made = ours(prompt, num_frames=1, generator=torch.Generator().manual_seed(1), **{**FEW, **options})
+    return made.frames[0, 0]
+
+
+def image_of(stock: Any, prompt: str = "red star", **options: Any) -> np.ndarray:
+    return stock(prompt, generator=torch.Generator().manual_seed(1), **{**FEW, **options}).images[0]
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(one, other, atol=1e-5, rtol=0))
+
+
+@pytest.mark.parametrize(("family", "styles"), [("sd1", STYLES), ("sdxl", ("diffusers", "kohya"))])
+def test_a_lora_of_any_trainer_does_what_it_does_to_the_stock_pipeline(
+    family: str, styles: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(f"{family}_folder")
+    ours, plain = load_ours(folder), load_stock(folder)
+    without = image_of(plain)
+    assert same(frame_of(ours), without)
+    images = {}
+    for text in {style not in ("peft", "bare") for style in styles}:
+        stock = load_stock(folder)
+        add_to_all(stock, text=text)
+        images[text] = stock, image_of(stock)
+    for style in styles:
+        trained, image = images[style not in ("peft", "bare")]
+        file = write_lora(trained, tmp_path / style, style)
+        if style == "diffusers-alone":
+            plain.load_lora_weights(file)
+            image = image_of(plain)
+            plain.unload_lora_weights()
+        ours.load_lora_weights(file, adapter_name=style)
+        assert same(frame_of(ours), image) and not same(image, without), style
+        ours.unload_lora_weights()
+    assert same(frame_of(ours), without)
+
+
+@pytest.fixture(scope="module")
+def lora(sd1_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    stock = load_stock(sd1_folder)
+    add_to_all(stock)
+    return write_lora(stock, tmp_path_factory.mktemp("lora"), "diffusers")
+
+
+def test_several_loras_with_weights_are_what_they_are_in_the_stock_pipeline(
+    sd1_folder: Path, lora: Path, tmp_path: Path
+) -> None:
+    trained = load_stock(sd1_folder)
+    add_to_all(trained, seed=9)
+    other = write_lora(trained, tmp_path, "kohya")
+    ours, stock = load_ours(sd1_folder), load_stock(sd1_folder)
+    weights = load_file(sd1_folder / "unet" / "diffusion_pytorch_model.safetensors")
+    for each in (ours, stock):
+        each.load_lora_weights(lora, adapter_name="one")
+        each.load_lora_weights(other, adapter_name="other")
+        each.set_adapters(["one", "other"], adapter_weights=[0.5, -1.5])
+    weighed = image_of(stock)
+    assert same(frame_of(ours), weighed)
+    frame_of(ours, cross_attention_kwargs={"scale": 0.0})
+    assert same(frame_of(ours), weighed)  # a scale of 0 is of one call alone
+    ours.set_adapters("one")
+    stock.set_adapters("one")
+    alone = image_of(stock)
+    assert same(frame_of(ours), alone) and not same(alone, weighed)
+    ours.fuse_lora()
+    ours.unload_lora_weights()
+    assert same(frame_of(ours), alone)
+    ours.save_pretrained(tmp_path / "fused")
+    assert same(frame_of(load_ours(tmp_path / "fused")), alone)
+    assert not torch.equal(ours.unet.state_dict()[(name := "mid_block.resnets.0.conv1.weight")], weights[name])
+
+
+def test_a_lora_may_be_named_in_all_the_ways_that_diffusers_takes(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    ours = load_ours(sd1_folder)
+    ours.load_lora_weights(lora.parent)
+    assert ours.get_active_adapters() == ["default_0"]
+    wanted = frame_of(ours)
+    ours.unload_lora_weights()
+    # A model of the hub, as it lies in the cache.
+    snapshot = tmp_path / "models--someone--style" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--someone--style" / "refs").mkdir()
+    (tmp_path / "models--someone--style" / "refs" / "main").write_text("0" * 40)
+    (snapshot / "style.safetensors").write_bytes(lora.read_bytes())
+    ours.load_lora_weights("someone/style", weight_name="style.safetensors", cache_dir=tmp_path)
+    assert same(frame_of(ours), wanted)
+    with pytest.raises(ValueError, match="there is an adapter default_0 already"):
+        ours.load_lora_weights(lora, adapter_name="default_0")
+    with pytest.raises(ValueError, match="could not be downloaded"):
+        ours.load_lora_weights("someone/nothing", cache_dir=tmp_path)
+
+
+def test_the_other_pipeline_of_shared_weights_is_not_changed(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    first = load_ours(sd1_folder)
+    second = LatentShiftPipeline.from_pipe(first)
+    second.set_progress_bar_config(disable=True)
+    before = frame_of(first)
+    second.load_lora_weights(lora)
+    assert same(frame_of(first), before)
+    second.fuse_lora()
+    second.load_textual_inversion(torch.ones(2, TEXT_WIDTH), token="<new>")
+    assert same(frame_of(first), before) and not same(frame_of(second), before)
+    assert "<new>" in second.tokenizer.get_vocab() and "<new>" not in first.tokenizer.get_vocab()
+    assert same(frame_of(first, "red <new>"), image_of(load_stock(sd1_folder), "red <new>"))
+
+
+def test_a_lora_of_our_training_needs_the_settings_that_it_was_trained_with(sd1_folder: Path, tmp_path: Path) -> None:
+    trained = load_ours(sd1_folder)
+    adapter = Lora(rank=2, alpha=4, targets=("to_q", "conv1"))
+    add_lora(trained.unet, adapter)
+    for name, value in trained.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.3)
+    save_lora(trained, adapter, tmp_path / "lora.safetensors")
+    ours = load_ours(sd1_folder)
+    ours.load_lora_weights(tmp_path / "lora.safetensors")
+    np.testing.assert_allclose(frame_of(ours), frame_of(trained), atol=1e-3)  # the file is float16
+    ours.set_shift({"padding": "zeros"})
+    with pytest.raises(ValueError, match=r"other settings than this pipeline has \(shift\): .*load_adapter"):
+        ours.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="again")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_learned_words(family: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    folder: Path = request.getfixturevalue(f"{family}_folder")
+    ours, stock = load_ours(folder), load_stock(folder)
+    torch.manual_seed(0)
+    save_file({"<one>": torch.randn(1, TEXT_WIDTH)}, tmp_path / "one.safetensors")
+    save_file({"emb_params": 3 * torch.randn(3, TEXT_WIDTH)}, tmp_path / "several.safetensors")
+    before = frame_of(ours, "<one> star")
+    for each in (ours, stock):
+        for number in ("", "_2") if family == "sdxl" else ("",):
+            parts = {name: getattr(each, name + number) for name in ("tokenizer", "text_encoder")}
+            each.load_textual_inversion(str(tmp_path / "one.safetensors"), **parts)
+            each.load_textual_inversion(str(tmp_path / "several.safetensors"), token="<many>", **parts)
+    for prompt in ("<one> star", "red <many> on black", "a <many> <one>"):
+        assert same(frame_of(ours, prompt), image_of(stock, prompt)), prompt
+    assert not same(frame_of(ours, "<one> star"), before)
+    ids = ours.text_encoders.tokenize(["red <many>"])[0, 0].tolist()
+    assert [ours.tokenizer.convert_tokens_to_ids(f"<many>{end}") for end in ("", "_1", "_2")] == ids[2:5]
+    ours.save_pretrained(tmp_path / "saved")
+    assert same(frame_of(load_ours(tmp_path / "saved"), "<one> star"), frame_of(ours, "<one> star"))
+    if family == "sd1":
+        ours.unload_textual_inversion()
+        assert same(frame_of(ours, "<one> star"), before)
+        ours.save_pretrained(tmp_path / "again")
+
+
+def write_ip_adapter(unet: Any, folder: Path, seed: int = 0) -> dict[str, Any]:
+    """As on the hub; what ``load_ip_adapter`` is to be called with."""
+    torch.manual_seed(seed)
+    tensors = {f"{part}.{key}": value for part, own in ip_adapter_state(unet).items() for key, value in own.items()}
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "models" / f"adapter{seed}.safetensors")
+    tiny_image_encoder().save_pretrained(folder / "models" / "image_encoder")
+    return {"subfolder": "models", "weight_name": f"adapter{seed}.safetensors"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_frame_has_its_own_picture_of_an_ip_adapter(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(f"{family}_folder")
+    ours, stock = load_ours(folder), load_stock(folder)
+    plain = frame_of(ours)
+    where = write_ip_adapter(ours.unet, tmp_path)
+    for each in (ours, stock):
+        each.load_ip_adapter(tmp_path, **where)
+        each.set_ip_adapter_scale(0.7)
+    pictures = clip(1, 3)
+    image = image_of(stock, ip_adapter_image=pictures[0])
+    assert same(frame_of(ours, ip_adapter_image=pictures[0]), image) and not same(image, plain)
+    for guidance in (5.0, 1.0):
+        embeds = stock.prepare_ip_adapter_image_embeds(pictures[0], None, "cpu", 1, guidance > 1)
+        frames = [
+            frame_of(ours, guidance_scale=guidance, **given)
+            for given in ({"ip_adapter_image": pictures[0]}, {"ip_adapter_image_embeds": embeds})
+        ]
+        assert same(*frames)
+    # Frames that do not meet are the images of their pictures.
+    ours.set_shift(None)
+    noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    options = {**FEW, "latents": noise, "num_frames": 3}
+    frames = ours(["red star", "black"], ip_adapter_image=[pictures] * 2, **options).frames
+    for index, own in enumerate(pictures):
+        image = stock("red star", latents=noise[:1, index], ip_adapter_image=own, **FEW).images[0]
+        assert same(frames[0, index], image)
+    one_each = ours(["red star", "black"], ip_adapter_image=[[pictures[0]], [pictures[1]]], **options).frames
+    assert same(one_each[0, 0], frames[0, 0]) and same(one_each[1, 1], frames[1, 1])
+    # Where they meet, a picture reaches the others; chunks of frames are the same video.
+    ours.set_shift({"padding": "zeros"})
+    whole = ours("red star", ip_adapter_image=pictures, **{**options, "latents": noise[:1]}).frames
+    chunked = ours("red star", ip_adapter_image=pictures, frame_chunk=2, **{**options, "latents": noise[:1]}).frames
+    assert same(whole, chunked)
+    other = [*pictures[:2], picture(77)]
+    assert not same(
+        ours("red star", ip_adapter_image=other, **{**options, "latents": noise[:1]}).frames[0, 0], whole[0, 0]
+    )
+    ours.set_shift({"padding": "replicate"})
+    with pytest.raises(ValueError, match="an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter"):
+        ours("red star", **FEW)
+    with pytest.raises(ValueError, match="ip_adapter_image has 2 pictures: give one, or a clip of 3"):
+        ours("red star", ip_adapter_image=pictures[:2], num_frames=3, **FEW)
+    with pytest.raises(ValueError, match="the unet does not match its configuration"):
+        ours.save_pretrained(tmp_path / "saved")
+    ours.unload_ip_adapter()
+    assert same(frame_of(ours), plain)
+    with pytest.raises(ValueError, match="no IP-Adapter is loaded"):
+        ours("red star", ip_adapter_image=pictures[0], **FEW)
+    ours.save_pretrained(tmp_path / "saved")
+
+
+def test_two_ip_adapters_beside_a_lora(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    ours, stock = load_ours(sd1_folder), load_stock(sd1_folder)
+    names = [write_ip_adapter(ours.unet, tmp_path, seed)["weight_name"] for seed in (0, 1)]
+    for each in (ours, stock):
+        each.load_ip_adapter(tmp_path, subfolder="models", weight_name=names)
+        each.load_lora_weights(lora)
+        each.set_ip_adapter_scale([0.3, 0.6])
+    pictures = [picture(1), picture(2)]
+    image = image_of(stock, ip_adapter_image=pictures)
+    assert same(frame_of(ours, ip_adapter_image=pictures), image)
+    again = LatentShiftPipeline.from_pipe(ours)
+    again.set_progress_bar_config(disable=True)
+    assert same(frame_of(again, ip_adapter_image=pictures), image)
+
+
+def test_freeu_fused_projections_slices_and_tiles(sd1_folder: Path, tmp_path: Path) -> None:
+    ours, stock = load_ours(sd1_folder), load_stock(sd1_folder)
+    plain = image_of(stock)
+    for change, undo in (
+        (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.4, b2=1.6), lambda pipe: pipe.disable_freeu()),
+        (lambda pipe: pipe.fuse_qkv_projections(), lambda pipe: pipe.unfuse_qkv_projections()),
+    ):
+        for each in (ours, stock):
+            change(each)
+        image = image_of(stock)
+        assert same(frame_of(ours), image)
+        for each in (ours, stock):
+            undo(each)
+        assert same(frame_of(ours), plain)
+    ours.save_pretrained(tmp_path / "as-before")
+    given: dict[str, Any] = {"height": 48, "width": 48}
+    options = {"num_frames": 2, **FEW, **given}
+    whole = ours("red", generator=torch.Generator().manual_seed(1), **options).frames
+    ours.enable_vae_slicing()
+    assert ours.vae.use_slicing and same(
+        ours("red", generator=torch.Generator().manual_seed(1), **options).frames, whole
+    )
+    ours.disable_vae_slicing()
+    ours.enable_vae_tiling()
+    stock.vae.enable_tiling()
+    tiled = frame_of(ours, **given)
+    assert same(tiled, image_of(stock, **given))
+    ours.disable_vae_tiling()
+    assert not same(frame_of(ours, **given), tiled)
+
+
+def test_the_call_of_a_lora_on_the_papers_text_encoder(ldm_folder: Path, tmp_path: Path) -> None:
+    ours = LatentShiftPipeline.from_pretrained(ldm_folder)
+    ours.set_progress_bar_config(disable=True)
+    before = frame_of(ours)
+    trained = LatentShiftPipeline.from_pretrained(ldm_folder)
+    trained.set_progress_bar_config(disable=True)
+    add_to_all(trained)
+    file = write_lora(trained, tmp_path, "diffusers-alone")
+    ours.load_lora_weights(file)
+    assert set(ours.get_list_adapters()) == {"unet", "text_encoder"} and not same(frame_of(ours), before)
+    ours.unload_lora_weights()
+    assert same(frame_of(ours), before)
+    ours.load_textual_inversion(torch.ones(1, TEXT_WIDTH), token="<new>")
+    assert not same(frame_of(ours, "<new>"), frame_of(ours, "star"))
+
+
+def test_what_is_for_another_model_or_no_adapter_changes_nothing(
+    sd1_folder: Path, sdxl_folder: Path, lora: Path, tmp_path: Path
+) -> None:
+    ours, xl = load_ours(sd1_folder), load_stock(sdxl_folder)
+    before = frame_of(ours)
+    add_to_all(xl)
+    kohya = load_file(write_lora(xl, tmp_path / "kohya", "kohya"))
+    stock = load_stock(sd1_folder)
+    add_to_all(stock)
+    write_lora(stock, tmp_path / "peft", "peft")
+    (tmp_path / "peft" / "adapter_config.json").unlink()
+    good = load_file(lora)
+    query = next(name for name in good if "attn2.to_k.lora_A" in name)
+    damaged = {**good, query: good[query][:1]}
+    save_file({"unet.x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(lora.read_bytes()[:40])
+    for name in ("style.pt", "zip.safetensors"):
+        torch.save({"x": torch.zeros(1)}, tmp_path / name)
+    unknown = {name.replace("attn1", "attn7"): value for name, value in good.items()}
+    refusals: list[tuple[Any, str]] = [
+        (write_lora(xl, tmp_path / "xl", "diffusers"), "is a LoRA of another model"),
+        (kohya, "LoRA of another model than this one"),
+        (tmp_path / "peft", "adapter_config.json, which says how strong it is .* is not beside it"),
+        (damaged, "is damaged: the two factors"),
+        (unknown, "its unet has no layer .*attn7"),
+        ({name.replace("lora_A", "lokr_w1"): value for name, value in good.items()}, "LyCORIS or DoRA"),
+        ({}, "it has no tensor named lora_A or lora_down"),
+        (tmp_path / "foreign.safetensors", r"is no LoRA: its tensor unet\.x"),
+        (tmp_path / "cut.safetensors", "can't be read as safetensors"),
+        (tmp_path / "style.pt", "is a pickle"),
+        (tmp_path / "zip.safetensors", "is a pickle"),
+        (tmp_path / "nothing.safetensors", "there is no file"),
+        (tmp_path, "name the LoRA's file with weight_name"),
+    ]
+    for source, words in refusals:
+        with pytest.raises(ValueError, match=words):
+            ours.load_lora_weights(source)
+    for source, token, words in (
+        (torch.ones(1, 3), "<new>", "it is 3 wide, and the encoder's embeddings are 16"),
+        ({"clip_l": torch.ones(1, 16), "clip_g": torch.ones(1, 16)}, "<new>", "has 2 tensors"),
+        ({"emb_params": torch.ones(1, 16)}, None, "does not name its word: give token"),
+        (torch.ones(1, 16), "red", "Token red already in tokenizer vocabulary"),
+        (str(tmp_path / "style.pt"), "<new>", "is a pickle"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ours.load_textual_inversion(source, token=token)
+    where = write_ip_adapter(xl.unet, tmp_path / "ip")
+    (tmp_path / "pickled" / "image_encoder").mkdir(parents=True)
+    torch.save({}, tmp_path / "pickled" / "image_encoder" / "pytorch_model.bin")
+    for source, given, words in (
+        (tmp_path / "ip", where, "the IP-Adapter can't be loaded, or is for another model"),
+        (tmp_path / "ip", {**where, "weight_name": "adapter.bin"}, "is a pickle"),
+        (tmp_path / "ip", {"subfolder": "models"}, "must be the IP-Adapter's .safetensors file"),
+        (tmp_path / "pickled", {"weight_name": "x.safetensors"}, "pytorch_model.bin is a pickle"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ours.load_ip_adapter(source, **given)
+    assert ours.image_encoder is None and ours.get_list_adapters() == {}
+    assert same(frame_of(ours), before)
