@@ -110,7 +110,7 @@ def test_a_rung_is_the_recipe_but_for_what_it_decides(recipe: VideoRecipe, base:
         pipeline = LatentShiftPipeline.from_pretrained(base)
         prepare_video_model(each, pipeline)
         shift = pipeline.config.shift
-        assert shift is None or shift["fold"] == 4
+        assert shift is None or shift["fold"] == 4  # the recipe's
         made[name] = (pipeline.method, shift and shift["padding"], pipeline.config.noise_share)
         same = {"output", "seed", "method", "shift", "noise_share"}
         assert each.model_dump(exclude=same) == own.model_dump(exclude=same)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from latentshift.benchmarks.reproduction.claims import (
     Claim,
     Shares,
     check_recipe_for,
+    choose_settings,
     needed,
     parse_claims,
 )
@@ -173,28 +174,30 @@ def test_settings_of_the_shift_are_compared_on_request(
     cli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = CLAIMS[3]
-    two = replace(whole, statements=whole.statements[::3], sheet=(whole.sheet[0], whole.sheet[1], whole.sheet[-1]))
+    two = [each for each in whole.statements if each.second[0] in ("shift-circular", "shift-encoder")]
+    changed = replace(whole, statements=tuple(two))
     for module in (claims_module, page_module):
-        monkeypatch.setattr(module, "CLAIMS", (*CLAIMS[:3], two))
+        monkeypatch.setattr(module, "CLAIMS", (*CLAIMS[:3], changed))
     words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{tmp_path}", "--quick"]
     words += ["--videos=1", "--steps=2", "--sampler=ddim", "--claims=4"]
+    words += ["--settings=blocks,padding"]
     code, _, err = cli(*words, "shift.fold=4")
     assert code == 1 and "compares the paper's settings with others, and the recipe has ShiftConfig(fold=4" in err
     code, out, err = cli(*words)
     assert code == 0, err
     shifts = {
         name: json.loads((tmp_path / name / "model/model_index.json").read_text())["shift"]
-        for name in ("latent-shift", "shift-circular", "shift-fold-8")
+        for name in ("latent-shift", "shift-circular", "shift-encoder")
     }
-    assert {name: (each["fold"], each["padding"]) for name, each in shifts.items()} == {
-        "latent-shift": (3, "zeros"),
-        "shift-circular": (3, "circular"),
-        "shift-fold-8": (8, "zeros"),
+    assert {name: ShiftConfig.from_dict(each) for name, each in shifts.items()} == {
+        "latent-shift": ShiftConfig(),
+        "shift-circular": ShiftConfig(padding="circular"),
+        "shift-encoder": ShiftConfig(blocks="encoder"),
     }
     assert not (tmp_path / "timing.json").exists() and not (tmp_path / "latent-vdm").exists()
     assert "4. Beyond the paper: settings of the shift: not decided" in out
     page = (tmp_path / "reproduction.md").read_text()
-    assert "| shift-fold-8 | " in page and "seconds a video" not in page.partition("## How these")[0]
+    assert "| shift-encoder | " in page and "seconds a video" not in page.partition("## How these")[0]
     assert (tmp_path / "pictures/claim-4.png").exists()
 
 
@@ -207,9 +210,15 @@ def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(base: Pa
     for rung in SHIFT_RUNGS:
         own = rung.recipe(recipe, tmp_path, recipe.seed)
         shift = own.shift or paper
-        changed = [name for name in ("fold", "padding", "direction") if getattr(shift, name) != getattr(paper, name)]
+        changed = [name for name in asdict(paper) if getattr(shift, name) != getattr(paper, name)]
         assert len(changed) + bool(own.noise_share) == 1
+        (statement,) = (each for each in CLAIMS[3].statements if each.second[0] == rung.name)
+        assert statement.setting == (changed or ["noise"])[0]
         assert parts_of(rung, {"seen": 3, "images": 2}) == {"seen": 3}
+    few = choose_settings(parse_claims("1,4"), "place, noise")
+    systems, parts = needed(few[1:])
+    assert systems == ["latent-shift", "shift-shared-noise", "shift-conv2", "shift-block"] and parts == ["seen"]
+    assert {system for system, _ in few[1].sheet} == set(systems) and few[0] == CLAIMS[0]
     check_recipe_for(parse_claims("1,2,3"), recipe.model_copy(update={"noise_share": 1.0}))
 
 

@@ -206,6 +206,8 @@ MISTAKES = {
     "bench ladder recipe.yaml --rungs best": "there is no rung 'best'",
     "reproduce --seeds 0": "Invalid value for '--seeds': Input should be greater than or equal to 1",
     "reproduce --claims 1,7": "there is no claim '7'; choose from 1, 2, 3",
+    "reproduce --claims 4 --settings size": "--settings: there is no setting 'size'; choose from padding, noise, fold,",
+    "reproduce --settings fold": "--settings is of claim 4: add it to --claims, or leave --settings out",
     "reproduce": "there are no recipes/sprites-image.yaml and recipes/sprites-video.yaml here",
     "reproduce recipe.yaml model=nowhere": "there is no folder nowhere",
     "reproduce --steps 0": "--steps must lie between 1 and 1000, not 0",

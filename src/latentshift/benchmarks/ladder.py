@@ -87,9 +87,8 @@ class RungResult:
     Attributes:
         rung: its name.
         method: how frames meet.
-        padding: of the shift; None: the recipe's, or there is no shift.
+        shift: settings of the shift that differ from the recipe's.
         noise_share: None: the recipe's.
-        fold: of the shift; None: the recipe's, or there is no shift.
         temporal_parameters: that it adds to the image model.
         seconds_a_step: of training on clips, on the recipe's device, measured in turns with the other rungs; None: not
             measured yet.
@@ -99,9 +98,8 @@ class RungResult:
 
     rung: str
     method: str
-    padding: str | None
+    shift: dict[str, Any]
     noise_share: float | None
-    fold: int | None
     temporal_parameters: int
     seconds_a_step: float | None
     scores: dict[str, dict[str, Any]]
@@ -212,9 +210,8 @@ class Ladder:
             RungResult(
                 rung=rung.name,
                 method=rung.method,
-                padding=rung.padding,
+                shift=dict(rung.shift),
                 noise_share=rung.noise_share,
-                fold=rung.fold,
                 temporal_parameters=parameters[rung.name],
                 seconds_a_step=seconds.get(rung.name),
                 scores={
@@ -270,14 +267,14 @@ class Ladder:
 
     def _seconds_a_step(self, timed_steps: int) -> dict[str, float]:
         """Of each rung; those that differ only in their noise take the same steps."""
-        first: dict[tuple[str, str | None, int | None], Rung] = {}
+        first: dict[tuple[str, str], Rung] = {}
         for rung in self.rungs:
-            first.setdefault((rung.method, rung.padding, rung.fold), rung)
+            first.setdefault(_kind(rung), rung)
         recipes = [rung.recipe(self.recipe, self.folder, self.recipe.seed) for rung in first.values()]
         calls = [training_step(recipe)[0] for recipe in recipes]
         rates = interleaved_timing(calls, timed_steps, clock=time.perf_counter)
         seconds = {kind: 1 / rate for kind, rate in zip(first, rates, strict=True)}
-        return {rung.name: seconds[rung.method, rung.padding, rung.fold] for rung in self.rungs}
+        return {rung.name: seconds[_kind(rung)] for rung in self.rungs}
 
 
 def train_once(recipe: ImageRecipe | VideoRecipe) -> None:
@@ -285,6 +282,10 @@ def train_once(recipe: ImageRecipe | VideoRecipe) -> None:
     kept = list_checkpoints(recipe.output / "checkpoints")
     if not (kept and checkpoint_step(kept[-1]) == recipe.steps and (recipe.output / "model").exists()):
         run(recipe)
+
+
+def _kind(rung: Rung) -> tuple[str, str]:
+    return rung.method, json.dumps(rung.shift, sort_keys=True)
 
 
 def parts_of(rung: Rung, counts: Mapping[str, int]) -> dict[str, int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from latentshift.model_paths import check_model, saved_method
-from latentshift.settings import METHODS, PADDINGS, Padding
+from latentshift.settings import METHODS, Padding
 from latentshift.training.recipe import VideoRecipe
 
 
@@ -18,17 +19,15 @@ class Rung:
     Attributes:
         name: also of its folder.
         method: how frames meet.
-        padding: of the shift; None: the recipe's.
+        shift: settings of the shift that differ from the recipe's.
         noise_share: a of the noise that frames share; None: the recipe's.
-        fold: of the shift; None: the recipe's.
         parts: of the sprites study that its models take; None: all of them.
     """
 
     name: str
     method: str
-    padding: Padding | None = None
+    shift: Mapping[str, Any] = field(default_factory=dict)
     noise_share: float | None = None
-    fold: int | None = None
     parts: tuple[str, ...] | None = None
 
     def recipe(self, recipe: VideoRecipe, folder: Path, seed: int) -> VideoRecipe:
@@ -39,10 +38,8 @@ class Rung:
         """
         settings = recipe.model_dump(mode="json")
         shift = settings["shift"] if self.method == "latent-shift" else None
-        if self.padding is not None:
-            shift = {**(shift or {}), "padding": self.padding}
-        if self.fold is not None:
-            shift = {**(shift or {}), "fold": self.fold}
+        if self.shift:
+            shift = {**(shift or {}), **self.shift}
         if self.noise_share is not None:
             settings["noise_share"] = self.noise_share
         name = self.name if seed == recipe.seed else f"{self.name}-seed-{seed}"
@@ -55,9 +52,10 @@ _PADDINGS: tuple[Padding, ...] = ("zeros", "replicate")
 RUNGS = {
     rung.name: rung
     for rung in (
-        *(Rung(f"{padding}-independent", "latent-shift", padding, 0.0) for padding in _PADDINGS),  # zeros: the paper's
+        # With zeros: the paper's.
+        *(Rung(f"{each}-independent", "latent-shift", {"padding": each}, 0.0) for each in _PADDINGS),
         *(
-            Rung(f"{padding}-shared-{share}", "latent-shift", padding, float(share))
+            Rung(f"{padding}-shared-{share}", "latent-shift", {"padding": padding}, float(share))
             for share in (1, 2)
             for padding in _PADDINGS
         ),
@@ -66,11 +64,23 @@ RUNGS = {
     )
 }
 METHOD_RUNGS = tuple(Rung(method, method) for method in METHODS)  # with the recipe's own settings
+
+
+def _shift_rung(name: str, **shift: Any) -> Rung:
+    return Rung(f"shift-{name}", "latent-shift", shift, parts=("seen",))
+
+
 # Each differs from the paper's settings in one of them.
 SHIFT_RUNGS = (
-    *(Rung(f"shift-{each}", "latent-shift", each, parts=("seen",)) for each in PADDINGS if each != "zeros"),
+    _shift_rung("circular", padding="circular"),
+    _shift_rung("replicate", padding="replicate"),
     Rung("shift-shared-noise", "latent-shift", noise_share=1.0, parts=("seen",)),
-    *(Rung(f"shift-fold-{each}", "latent-shift", fold=each, parts=("seen",)) for each in (4, 8)),
+    *(_shift_rung(f"fold-{each}", fold=each) for each in (2, 4, 8)),
+    _shift_rung("conv2", place="conv2"),
+    _shift_rung("block", place="block"),
+    _shift_rung("encoder", blocks="encoder"),
+    _shift_rung("decoder", blocks="decoder"),
+    _shift_rung("past-only", direction="past_only"),
 )
 
 # What the rungs decide in place of the recipe.

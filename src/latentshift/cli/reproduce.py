@@ -31,7 +31,13 @@ def reproduce(
         "1,2,3",
         "--claims",
         help="With commas: 1, the methods compared; 2, one frame from a video model; 3, the shift switched off; 4, "
-        "beyond the paper, other settings of the shift, which trains five more models a seed.",
+        "beyond the paper, other settings of the shift, which trains eleven more models a seed.",
+    ),
+    settings: str | None = typer.Option(
+        None,
+        "--settings",
+        help="Of claim 4, with commas: padding, noise, fold, place, blocks, direction. Default: all. fold trains three "
+        "models a seed, noise and direction one each, the others two each.",
     ),
     seeds: int | None = typer.Option(
         None, "--seeds", min=1, help="Training seeds of each method. Default: 3, with --quick 1."
@@ -54,12 +60,14 @@ def reproduce(
 ) -> None:
     """Test the paper's claims: train the methods at equal budget, measure, and decide; the same command resumes."""
     from latentshift.benchmarks.reproduction.budget import FULL, QUICK, plan_training
-    from latentshift.benchmarks.reproduction.claims import check_recipe_for, parse_claims
+    from latentshift.benchmarks.reproduction.claims import check_recipe_for, choose_settings, parse_claims
     from latentshift.benchmarks.rungs import check_ladder_recipe
     from latentshift.cli.preflight import check_dtype_name, check_recipe, check_sampler_name
     from latentshift.settings import TRAIN_TIMESTEPS, check_steps
 
     chosen = parse_claims(claims)
+    if settings is not None:
+        chosen = choose_settings(chosen, settings)
     check_dtype_name(dtype)
     check_sampler_name(sampler)
     if steps is not None:

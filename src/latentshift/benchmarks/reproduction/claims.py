@@ -6,8 +6,8 @@ the sprites study.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from latentshift.benchmarks.rungs import METHOD_RUNGS, SHIFT_RUNGS
 from latentshift.settings import ShiftConfig
@@ -20,6 +20,8 @@ SETTINGS_CLAIM = 4  # whose runs differ from the paper's settings
 Part = Literal["seen", "shift_off", "images", "images_shift_off"]
 Score = Literal["joint", "motion", "thing"]
 Cost = Literal["temporal_parameters", "seconds_a_video"]
+Setting = Literal["padding", "noise", "fold", "place", "blocks", "direction"]
+SETTINGS: tuple[Setting, ...] = get_args(Setting)  # that SETTINGS_CLAIM compares
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Shares:
         second: (system, part) of the share that it is compared with.
         score: which share; ``joint`` is everything that the sentence asks for.
         margin: the first may be so much smaller, 0 … 1; 0: it must be larger.
+        setting: of the shift that it compares, where it is one of :data:`SETTINGS_CLAIM`.
     """
 
     says: str
@@ -41,6 +44,7 @@ class Shares:
     second: tuple[str, Part]
     score: Score = "joint"
     margin: float = 0.0
+    setting: Setting | None = None
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ class Claim:
     sheet: tuple[tuple[str, Part], ...]
 
 
-def _setting(says: str, source: str, other: str) -> Shares:
+def _setting(setting: Setting, says: str, source: str, other: str) -> Shares:
     """That the paper's settings give more right videos than a rung that differs in one of them."""
-    return Shares(says, source, ("latent-shift", "seen"), (other, "seen"))
+    more = f"More videos are right {says}"
+    return Shares(more, source, ("latent-shift", "seen"), (f"shift-{other}", "seen"), setting=setting)
 
 
 CLAIMS = (
@@ -187,19 +192,21 @@ CLAIMS = (
     Claim(
         SETTINGS_CLAIM,
         "Beyond the paper: settings of the shift",
-        "A third of the channels comes from each neighbour, zeros stand beyond the ends, and each frame has its own "
-        "noise. None of this is compared with anything else there: each statement is that its choice is the better "
-        "one.",
+        "In every block, before the first convolution of the residual branch, a third of the channels comes from each "
+        "neighbour, zeros stand beyond the ends, and each frame has its own noise. None of this is compared with "
+        "anything else there: each statement is that its choice is the better one.",
         (
-            _setting("More videos are right with zeros than with circular padding", "Eq. 3", "shift-circular"),
-            _setting("More videos are right with zeros than with the end frames repeated", "Eq. 3", "shift-replicate"),
-            _setting("More videos are right with a third than with a quarter", "Table 6", "shift-fold-4"),
-            _setting("More videos are right with a third than with an eighth", "Table 6", "shift-fold-8"),
-            _setting(
-                "More videos are right with independent noise than with noise that frames share (a = 1)",
-                "Sec. 3.3",
-                "shift-shared-noise",
-            ),
+            _setting("padding", "with zeros than with circular padding", "Eq. 3", "circular"),
+            _setting("padding", "with zeros than with the end frames repeated", "Eq. 3", "replicate"),
+            _setting("fold", "with a third than with half of the channels from each neighbour", "Table 6", "fold-2"),
+            _setting("fold", "with a third than with a quarter", "Table 6", "fold-4"),
+            _setting("fold", "with a third than with an eighth", "Table 6", "fold-8"),
+            _setting("noise", "with independent noise than with shared (a = 1)", "Sec. 3.3", "shared-noise"),
+            _setting("place", "with the shift before the first convolution than before the second", "Fig. 3", "conv2"),
+            _setting("place", "with it in the residual branch than on the skip path too", "Sec. 3.3", "block"),
+            _setting("blocks", "with the shift in all blocks than in the encoder's alone", "Fig. 3", "encoder"),
+            _setting("blocks", "with the shift in all blocks than in the decoder's alone", "Fig. 3", "decoder"),
+            _setting("direction", "with both neighbours than with the previous frame alone", "Eq. 3", "past-only"),
         ),
         (("latent-shift", "seen"), *((rung.name, "seen") for rung in SHIFT_RUNGS)),
     ),
@@ -218,6 +225,32 @@ def parse_claims(text: str) -> tuple[Claim, ...]:
         if each not in known:
             raise ValueError(f"--claims: there is no claim {each!r}; choose from {', '.join(known)}")
     return tuple(claim for number, claim in known.items() if number in wanted)
+
+
+def choose_settings(claims: tuple[Claim, ...], text: str) -> tuple[Claim, ...]:
+    """Claims with the statements of ``SETTINGS_CLAIM`` on some of its settings alone.
+
+    Args:
+        claims: with that one among them.
+        text: some of ``SETTINGS``, with commas.
+
+    Raises:
+        ValueError: for an unknown setting, or without that claim.
+    """
+    wanted = [each.strip() for each in text.split(",")]
+    for each in wanted:
+        if each not in SETTINGS:
+            raise ValueError(f"--settings: there is no setting {each!r}; choose from {', '.join(SETTINGS)}")
+    if all(claim.number != SETTINGS_CLAIM for claim in claims):
+        raise ValueError(f"--settings is of claim {SETTINGS_CLAIM}: add it to --claims, or leave --settings out")
+    return tuple(_of_settings(claim, wanted) if claim.number == SETTINGS_CLAIM else claim for claim in claims)
+
+
+def _of_settings(claim: Claim, wanted: list[str]) -> Claim:
+    statements = tuple(each for each in claim.statements if isinstance(each, Shares) and each.setting in wanted)
+    systems, parts = needed((replace(claim, statements=statements),))
+    sheet = tuple((system, part) for system, part in claim.sheet if system in systems and part in parts)
+    return replace(claim, statements=statements, sheet=sheet)
 
 
 def needed(claims: tuple[Claim, ...]) -> tuple[list[str], list[Part]]:
