@@ -132,7 +132,7 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
     save_file(load_file(lora), tmp_path / "other.safetensors", metadata={"latentshift": json.dumps(content)})
     for model, option, path, message in (
         (sd1_folder, "--lora", delta, "is a delta and no lora"),
-        (sd1_folder, "--lora", tmp_path / "foreign.safetensors", "was not made by latentshift"),
+        (sd1_folder, "--lora", tmp_path / "foreign.safetensors", "is no LoRA: its tensor unet.x"),
         (sd1_folder, "--lora", tmp_path / "broken.safetensors", "can't be read"),
         (sd1_folder, "--lora", tmp_path / "absent.safetensors", "there is no file"),
         (sd1_folder, "--lora", tmp_path / "other.safetensors", "another kind of base"),

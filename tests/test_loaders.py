@@ -12,7 +12,9 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.adapter import Lora, add_lora, save_lora
+from latentshift.cli.models import load_adapted
+from latentshift.models.adapter import Lora, add_lora, load_adapter, save_lora
+from latentshift.video import read_metadata
 from tiny_loras import STYLES, add_to_all, write_lora
 from tiny_models import TEXT_WIDTH, base_scheduler
 from tiny_pipelines import clip, ip_adapter_state, picture, tiny_image_encoder
@@ -370,3 +372,41 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
             ours.load_ip_adapter(source, **given)
     assert ours.image_encoder is None and ours.get_list_adapters() == {}
     assert same(frame_of(ours), before)
+
+
+def test_generate_merges_loras_of_any_trainer_with_their_weights(
+    cli: Any, sd1_folder: Path, lora: Path, tmp_path: Path
+) -> None:
+    trained = load_ours(sd1_folder)
+    add_to_all(trained, seed=9)
+    kohya = write_lora(trained, tmp_path / "kohya", "kohya")
+    other = LatentShiftPipeline.from_pretrained(sd1_folder, shift={"padding": "circular"})
+    own, tuned = tmp_path / "own.safetensors", Lora(rank=2, targets=("to_q",))
+    add_lora(other.unet, tuned)
+    for name, value in other.unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.3)
+    save_lora(other, tuned, own)
+    merged = load_adapted(str(sd1_folder), "cpu", "float32", [f"{own}:2", str(lora), f"{kohya}:-0.5"])
+    merged.set_progress_bar_config(disable=True)
+    live = LatentShiftPipeline.from_pretrained(sd1_folder)
+    load_adapter(live, own, weight=2.0)
+    live.set_progress_bar_config(disable=True)
+    for name, path in (("one", lora), ("two", kohya)):
+        live.load_lora_weights(path, adapter_name=name)
+    live.set_adapters(["one", "two"], [1.0, -0.5])
+    assert merged.config.shift["padding"] == live.config.shift["padding"] == "circular"
+    options = {**FEW, "num_frames": 2, "guidance_scale": 2.0}
+    videos = [each("red", generator=torch.Generator().manual_seed(1), **options).frames for each in (merged, live)]
+    np.testing.assert_allclose(*videos, atol=1e-4, rtol=0)
+    words = ("generate", "red", "--model", sd1_folder, "--steps", 2, "--frames", 1, "--seed", 1, "-o", "a.png")
+    code, _, errors = cli(*words, "--lora", lora, "--lora", f"{kohya}:0.25")
+    assert code == 0, errors
+    assert read_metadata(Path("a.png"))["lora"] == [str(lora), f"{kohya}:0.25"]
+    code, _, errors = cli(*words, "--lora", own, "--lora", lora, "--lora", f"{own}:0.5")
+    assert code == 0, errors  # of one training, both are weights alone
+    second = tmp_path / "second.safetensors"
+    other.set_shift({"padding": "zeros"})
+    save_lora(other, tuned, second)
+    code, _, errors = cli(*words, "--lora", own, "--lora", second)
+    assert code == 1 and "are video models with settings of their own: use one of them" in errors

@@ -52,7 +52,18 @@ MISTAKES = {
     "generate star --lora nothing.safetensors": "there is no file nothing.safetensors",
     "generate star --lora cut.safetensors": "cut.safetensors can't be read as safetensors",
     "generate star --delta cut.safetensors": "cut.safetensors can't be read as safetensors",
-    "generate star --lora foreign.safetensors": "foreign.safetensors was not made by latentshift",
+    "generate star --lora foreign.safetensors": "foreign.safetensors is no LoRA: its tensor a is neither lora_A",
+    "generate star --lora foreign.safetensors:much": "the weight of foreign.safetensors must be a number, as in foreig",
+    "generate star --lora foreign.safetensors:nan": "the weight of foreign.safetensors must be a number",
+    "generate star --lora style.ckpt": "style.ckpt is a pickle, which can run any code when it is opened",
+    "generate star --lora named-otherwise.safetensors:0.5": "named-otherwise.safetensors is a pickle",
+    "generate star --lora wide.safetensors": "wide.safetensors is a LoRA of another model than this one: down_blocks_1",
+    "generate star --lora sdxl.safetensors": "of another model than this one: its unet has no layer down_blocks_9_conv",
+    "generate star --lora two.safetensors": "two.safetensors is a LoRA of another model than this one: it has no text_",
+    "generate star --lora ranks.safetensors": "ranks.safetensors is damaged: the two factors of lora_unet_conv_in.lora",
+    "generate star --lora peft.safetensors": "adapter_config.json, which says how strong it is (lora_alpha), is not be",
+    "generate star --lora lokr.safetensors": "lokr.safetensors is of LyCORIS or DoRA (lora_unet_conv_in.lokr_w1), and",
+    "evaluate msrvtt nowhere.json --lora style.ckpt": "style.ckpt is a pickle",
     "generate star --lora delta.safetensors": "delta.safetensors is a delta and no lora",
     "generate star -o a.tiff": "a.tiff",
     "generate --prompts-file nothing.txt": "cannot read",
@@ -272,6 +283,19 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     delta = {"settings": {"num_frames": 2, "prediction_type": "epsilon", "shift": None}, "temporal": None, "base": "b"}
     metadata = {"latentshift": json.dumps({"kind": "delta", **delta})}
     save_file({"a": np.zeros(1)}, folder / "delta.safetensors", metadata=metadata)
+    for name in ("style.ckpt", "named-otherwise.safetensors"):
+        (folder / name).write_bytes(b"PK\x03\x04 what torch.save writes")
+    cross = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+    for name, prefix, (down, up), widths in (
+        ("wide", f"unet.{cross}", ("lora_A", "lora_B"), (2048, 160, 4)),
+        ("sdxl", "lora_unet_down_blocks_9_conv", ("lora_down", "lora_up"), (8, 8, 4)),
+        ("two", "lora_te2_text_model_encoder_layers_0_mlp_fc1", ("lora_down", "lora_up"), (8, 8, 4)),
+        ("ranks", "lora_unet_conv_in", ("lora_down", "lora_up"), (8, 8, 5)),
+        ("peft", f"base_model.model.{cross}", ("lora_A", "lora_B"), (128, 160, 4)),
+    ):
+        factors = {down: np.zeros((4, widths[0])), up: np.zeros((widths[1], widths[2]))}
+        save_file({f"{prefix}.{key}.weight": value for key, value in factors.items()}, folder / f"{name}.safetensors")
+    save_file({"lora_unet_conv_in.lokr_w1": np.zeros(1)}, folder / "lokr.safetensors")
     (folder / "other").mkdir()
     index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
     (folder / "other" / "model_index.json").write_text(json.dumps(index))

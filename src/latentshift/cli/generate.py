@@ -51,8 +51,12 @@ def generate(
     variant: str | None = typer.Option(
         None, "--variant", help="Variant of the weight files, e.g. fp16 for model.fp16.safetensors. Default: none."
     ),
-    lora: Path | None = typer.Option(
-        None, "--lora", help="A LoRA file from training, for the model it was trained from."
+    lora: list[str] | None = typer.Option(
+        None,
+        "--lora",
+        metavar="FILE[:WEIGHT]",
+        help="A LoRA for this model: of latentshift's training, or with the names of diffusers, peft or kohya. May be "
+        "given several times.",
     ),
     delta: Path | None = typer.Option(
         None, "--delta", help="A file with the difference of all weights from training, for the same model."
@@ -114,9 +118,9 @@ def generate(
     check_generation(
         model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
     )
-    adapters = {"lora": lora, "delta": delta}
-    check_adapters(adapters)
-    pipeline = _load_pipeline(model, device, dtype, sampler, loop, adapters, variant)
+    loras = lora or []
+    check_adapters(loras, delta, model, variant)
+    pipeline = _load_pipeline(model, device, dtype, sampler, loop, loras, delta, variant)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
@@ -142,7 +146,7 @@ def generate(
             "negative_prompt": negative,
             "model": model,
             "variant": variant,
-            "lora": None if lora is None else str(lora),
+            "lora": loras or None,
             "delta": None if delta is None else str(delta),
             "frames": frames,
             "size": "x".join(str(side * pipeline.vae_scale_factor) for side in reversed(latents.shape[-2:])),
@@ -227,13 +231,14 @@ def _load_pipeline(
     dtype: str,
     sampler: str | None,
     loop: bool,
-    adapters: dict[str, Path | None],
+    loras: list[str],
+    delta: Path | None,
     variant: str | None,
 ) -> LatentShiftPipeline:
     from latentshift.cli.models import load_adapted, pick_device
     from latentshift.diffusion.samplers import make_sampler
 
-    pipeline = load_adapted(model, pick_device(device), dtype, adapters, variant)
+    pipeline = load_adapted(model, pick_device(device), dtype, loras, delta, variant)
     pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     if loop:
         if pipeline.config.shift is None:

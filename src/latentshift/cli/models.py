@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -86,29 +87,49 @@ def load_pipeline(
 
 
 def load_adapted(
-    model: str, device: str, dtype: str, adapters: dict[str, Path | None], variant: str | None = None
+    model: str,
+    device: str,
+    dtype: str,
+    loras: Sequence[str] = (),
+    delta: Path | None = None,
+    variant: str | None = None,
 ) -> LatentShiftPipeline:
-    """Load a pipeline onto a device, with adapters from training.
+    """Load a pipeline onto a device, with adapters merged into its weights.
 
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: from :func:`pick_device`.
         dtype: as for :func:`load_pipeline`.
-        adapters: ``lora`` or ``delta`` -> the file, None for none.
+        loras: ``FILE`` or ``FILE:WEIGHT`` of each LoRA, ours with the settings in it, or any other trainer's.
+        delta: a file with the difference of all weights, which is added before them; None for none.
         variant: as for :func:`load_pipeline`.
 
     Raises:
         ValueError: if the model cannot be loaded or a file is not for it; the message says why.
     """
-    files = {kind: path for kind, path in adapters.items() if path is not None}
-    if not files:
+    if not loras and delta is None:
         return load_pipeline(model, device, dtype, variant)
     quiet_libraries()
     from latentshift.models.adapter import load_adapter
+    from latentshift.models.lora_file import is_own_lora, parse_lora
 
     target = load_dtype(dtype, device)
     pipeline = load_pipeline(model, "cpu", "float32", variant)  # adapters are added in float32
-    for kind, path in files.items():
+    if delta is not None:
+        with status(f"adding {printable(delta.name)}"):
+            load_adapter(pipeline, delta, "delta")
+    weights: dict[str, float] = {}
+    files = [(is_own_lora(path), path, weight) for path, weight in map(parse_lora, loras)]
+    # Ours first: they are merged at once, and no LoRA may be in the U-Net then.
+    for number, (own, path, weight) in enumerate(sorted(files, key=lambda each: not each[0])):
         with status(f"adding {printable(path.name)}"):
-            load_adapter(pipeline, path, kind)  # type: ignore[arg-type]
+            if own:
+                load_adapter(pipeline, path, "lora", weight)
+            else:
+                pipeline.load_lora_weights(path, adapter_name=f"lora_{number}")
+                weights[f"lora_{number}"] = weight
+    if weights:
+        pipeline.set_adapters(list(weights), list(weights.values()))
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
     return pipeline.to(device, target)

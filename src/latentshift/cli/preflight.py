@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentshift.files import check_writable, missing_file
 from latentshift.machine_memory import machine_memory
@@ -91,20 +91,41 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
     return folder
 
 
-def check_adapters(adapters: Mapping[str, Path | None]) -> None:
-    """Refuse adapter files whose headers are damaged, or of another kind.
+def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant: str | None) -> None:
+    """Refuse adapter files that are missing, damaged, pickles, or of another kind or model, by their headers.
 
     Args:
-        adapters: ``lora`` or ``delta`` -> the file, None for none.
+        loras: ``FILE`` or ``FILE:WEIGHT`` of each LoRA, of latentshift's training or of any other.
+        delta: a file with the difference of all weights; None for none.
+        model: that they are for.
+        variant: of its weight files.
 
     Raises:
-        ValueError: for the first such file, or one that is missing.
+        ValueError: for the first such file, or for two LoRAs of latentshift that were trained with different settings.
     """
+    from latentshift.models.lora_file import check_lora_fits, is_own_lora, parse_lora, read_lora_layers, saved_layers
     from latentshift.models.model_config import read_adapter_metadata
 
-    for kind, path in adapters.items():
-        if path is not None:
-            read_adapter_metadata(path, kind)
+    if delta is not None:
+        read_adapter_metadata(delta, "delta")
+    own: list[Path] = []
+    for path, _ in [parse_lora(each) for each in loras]:
+        if is_own_lora(path):
+            own.append(path)
+            continue
+        layers, folder = read_lora_layers(path), check_model(model)
+        if folder is not None:
+            check_lora_fits(layers, saved_layers(folder, variant), str(path))
+    trained = [(metadata["settings"], metadata["temporal"]) for path in own if (metadata := _lora_metadata(path))]
+    for path, settings in zip(own, trained, strict=True):
+        if settings != trained[0] or (len(own) > 1 and settings[1] is not None):
+            raise ValueError(f"{own[0]} and {path} are video models with settings of their own: use one of them")
+
+
+def _lora_metadata(path: Path) -> dict[str, Any]:
+    from latentshift.models.model_config import read_adapter_metadata
+
+    return read_adapter_metadata(path, "lora")
 
 
 def check_original_checkpoint(file: Path, family: str | None) -> None:

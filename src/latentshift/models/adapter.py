@@ -94,13 +94,14 @@ def save_delta(pipeline: Any, base: Any, path: Path) -> None:
     _save(pipeline, "delta", tensors, path, base=weights_fingerprint(base.unet))
 
 
-def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
+def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None, weight: float = 1.0) -> None:
     """Apply an adapter file to a pipeline of its base, in place.
 
     Args:
         pipeline: of the base.
         path: the file.
         kind: the required kind; None for any.
+        weight: that a LoRA's update is multiplied by.
 
     Raises:
         ValueError: if the file can't be read, is of another kind, or was made from another base.
@@ -118,7 +119,9 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None) -> None:
     prediction_type, shift = settings.pop("prediction_type"), settings.pop("shift")
     sample_size = settings.pop("sample_size", None)  # missing in files of the first version
     if metadata["kind"] == "lora":
-        _add_lora_weights(pipeline.unet, _part(tensors, "unet"), Lora(**metadata["lora"]), path)
+        state = _part(tensors, "unet")
+        state = {name: value * weight if ".lora_B." in name else value for name, value in state.items()}
+        _add_lora_weights(pipeline.unet, state, Lora(**metadata["lora"]), path)
     else:
         if metadata["base"] != weights_fingerprint(pipeline.unet):
             raise ValueError(f"{path} was made of another base than this one, or this one was not loaded in float32")

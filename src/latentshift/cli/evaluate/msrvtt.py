@@ -40,7 +40,7 @@ def msrvtt(
     root: Path | None = typer.Option(None, "--root", help="Folder of the videos. Default: that of the annotations."),
     model: str = MODEL,
     variant: str | None = VARIANT,
-    lora: Path | None = LORA,
+    lora: list[str] | None = LORA,
     delta: Path | None = DELTA,
     system: str = SYSTEM,
     output: Path = typer.Option(Path("outputs/msrvtt"), "--output", "-o", help=OUTPUT_HELP),
@@ -71,7 +71,9 @@ def msrvtt(
     from latentshift.cli.data.common import limits_of, one_of
     from latentshift.evaluation.protocols.paper_prompts import CAPTIONS, msrvtt_plan
 
-    options = ModelOptions(model, variant, lora, delta, system, frames, size, steps, guidance, sampler, device, dtype)
+    options = ModelOptions(
+        model, variant, tuple(lora or ()), delta, system, frames, size, steps, guidance, sampler, device, dtype
+    )
     captions_word = one_of("--captions", captions, CAPTIONS)
     limits = limits_of(decoders, time_limit, memory_limit)
     checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)

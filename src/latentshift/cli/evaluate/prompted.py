@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from latentshift.evaluation.report.schema import Protocol
 
 MODEL = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id.")
-LORA = typer.Option(None, "--lora", help="A LoRA file from training, for the model it was trained from.")
+LORA = typer.Option(None, "--lora", metavar="FILE[:WEIGHT]", help="A LoRA, as in generate; may be given several times.")
 DELTA = typer.Option(None, "--delta", help="A file with the difference of all weights from training.")
 SYSTEM = typer.Option(
     "video",
@@ -76,7 +76,7 @@ class ModelOptions:
 
     model: str
     variant: str | None
-    lora: Path | None
+    lora: tuple[str, ...]
     delta: Path | None
     system: str
     frames: int | None
@@ -118,7 +118,7 @@ class ModelOptions:
             height=self.size,
             width=self.size,
         )
-        check_adapters({"lora": self.lora, "delta": self.delta})
+        check_adapters(self.lora, self.delta, self.model, self.variant)
         folder = check_model(self.model)
         return self.frames or (None if folder is None else read_video_size(folder)[0])
 
@@ -174,8 +174,7 @@ class PromptedJob:
 
         options = self.model
         place = pick_device(device)
-        adapters = {"lora": options.lora, "delta": options.delta}
-        pipeline = load_adapted(options.model, place, options.dtype, adapters, options.variant)
+        pipeline = load_adapted(options.model, place, options.dtype, options.lora, options.delta, options.variant)
         pipeline.scheduler = make_sampler(options.sampler, pipeline.scheduler)
         side = pipeline.sample_size if options.size is None else options.size
         made = GenerationSettings(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentshift.models.lora_file import parse_lora
 from latentshift.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -104,5 +105,6 @@ def _with_absolute_paths(job: PromptedJob) -> PromptedJob:
     model = job.model
     if Path(model.model).is_dir():
         model = replace(model, model=str(Path(model.model).absolute()))
-    adapters = {name: path.absolute() for name in ("lora", "delta") if (path := getattr(model, name)) is not None}
-    return replace(job, model=replace(model, **adapters), output=job.output.absolute())
+    loras = tuple(f"{path.absolute()}:{weight!r}" for path, weight in map(parse_lora, model.lora))
+    delta = None if model.delta is None else model.delta.absolute()
+    return replace(job, model=replace(model, lora=loras, delta=delta), output=job.output.absolute())

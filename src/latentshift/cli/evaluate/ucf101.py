@@ -46,7 +46,7 @@ def ucf101(
     ),
     model: str = MODEL,
     variant: str | None = VARIANT,
-    lora: Path | None = LORA,
+    lora: list[str] | None = LORA,
     delta: Path | None = DELTA,
     system: str = SYSTEM,
     output: Path = typer.Option(Path("outputs/ucf101"), "--output", "-o", help=OUTPUT_HELP),
@@ -79,7 +79,9 @@ def ucf101(
     from latentshift.cli.data.common import limits_of
     from latentshift.evaluation.protocols.paper_prompts import ucf101_plan
 
-    options = ModelOptions(model, variant, lora, delta, system, frames, size, steps, guidance, sampler, device, dtype)
+    options = ModelOptions(
+        model, variant, tuple(lora or ()), delta, system, frames, size, steps, guidance, sampler, device, dtype
+    )
     limits = limits_of(decoders, time_limit, memory_limit)
     checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
     plan = ucf101_plan(source, lists, fold, sentences, videos, repeats, seed)
