@@ -40,6 +40,7 @@ from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
+from latentshift.models.text_projection import project_text_once
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
 from latentshift.settings import (
@@ -481,7 +482,11 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
             videos_per_call=1 if device.type == "cpu" else None,
             rescale=guidance_rescale,
         )
-        with self.progress_bar(total=self._num_timesteps) as bar, scaled_lora(self.unet, lora_scale):
+        with (
+            self.progress_bar(total=self._num_timesteps) as bar,
+            scaled_lora(self.unet, lora_scale),
+            project_text_once(),
+        ):
 
             def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
                 bar.update()

@@ -25,6 +25,7 @@ from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.text import TextEncoders
+from latentshift.models.text_projection import project_text_once
 from latentshift.pipeline import open_pipeline
 
 PROMPT = "a red star circling on a navy background"
@@ -173,7 +174,9 @@ def _make_video(
         negative,
         settings.guidance,
     )
-    decode_videos(autoencoder, sample(denoiser, base.scheduler, latents, generators)).clamp(-1, 1).float().cpu()
+    with project_text_once():
+        latents = sample(denoiser, base.scheduler, latents, generators)
+    decode_videos(autoencoder, latents).clamp(-1, 1).float().cpu()
 
 
 def _build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:

@@ -36,16 +36,20 @@ def with_guidance(
             of a video (Lin et al. 2024, Sec. 3.4), so that frames are not scaled apart.
     """
 
+    chunk = videos_per_call or len(text)
+    # Once for all steps, which so have the very same tensors.
+    conditions = [
+        positive if scale == 1.0 else TextCondition.cat([opposite, positive])
+        for positive, opposite in zip(text.split(chunk), negative.split(chunk), strict=True)
+    ]
+
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-        chunk = videos_per_call or len(latents)
         predictions = []
-        for some, positive, opposite in zip(
-            latents.split(chunk), text.split(chunk), negative.split(chunk), strict=True
-        ):
+        for some, condition in zip(latents.split(chunk), conditions, strict=True):
             if scale == 1.0:
-                predictions.append(denoiser(some, timestep, positive))
+                predictions.append(denoiser(some, timestep, condition))
                 continue
-            both = denoiser(torch.cat([some, some]), timestep, TextCondition.cat([opposite, positive]))
+            both = denoiser(torch.cat([some, some]), timestep, condition)
             uncond, cond = both.chunk(2)
             guided = uncond + scale * (cond - uncond)
             if rescale > 0:

@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.latent_vdm import attention_of
+from latentshift.models.text_projection import with_projected_text
 from latentshift.settings import check_chunk, default_chunk
 from latentshift.shift import is_shifted, shift_of
 
@@ -31,7 +32,8 @@ class SharedTextAttention(AttnProcessor2_0):
     """Cross-attention to a text shared by all frames of a video: keys and values are computed once for each video.
 
     Queries are independent, so the pixels of all frames form one sequence of F·N queries. The result equals attention
-    with the text repeated for every frame. With one text for each frame (F = 1) this is the stock processor.
+    with the text repeated for every frame. With one text for each frame (F = 1) this is the stock processor. Inside
+    :func:`latentshift.models.text_projection.project_text_once` they are computed once for all steps.
     """
 
     def __call__(
@@ -39,7 +41,8 @@ class SharedTextAttention(AttnProcessor2_0):
     ) -> Tensor:
         """(B·F, N, C) and (B, L, D) in, (B·F, N, C) out."""
         rows = hidden_states.reshape(len(encoder_hidden_states), -1, hidden_states.shape[-1])
-        attended: Tensor = super().__call__(attn, rows, encoder_hidden_states, *args, **kwargs)
+        layer = with_projected_text(attn, encoder_hidden_states)
+        attended: Tensor = super().__call__(layer, rows, encoder_hidden_states, *args, **kwargs)
         return attended.reshape(hidden_states.shape)
 
 
