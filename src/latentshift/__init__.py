@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from latentshift.diffusers_registry import register_with_diffusers
 from latentshift.renamed import install_finder, old_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 install_finder()
+register_with_diffusers()
 
 # Loaded when first asked for, so that `import latentshift` and the command line's help need no torch.
 _HOMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ def foreign_pipeline(path: str, index: dict[str, Any]) -> str:
     return f"{path} holds a {kind}; latentshift starts from {known}"
 
 
+def class_name(index: Mapping[str, Any]) -> Any:
+    """The class of a saved pipeline, also where it is one of the folder's own code, ``["pipeline", class]``."""
+    name = index.get("_class_name")
+    return name[1] if isinstance(name, (list, tuple)) and len(name) == 2 else name
+
+
 def load_index(folder: Path) -> dict[str, Any]:
     """The ``model_index.json`` of a saved pipeline: its class, parts and settings.
 
@@ -105,7 +112,8 @@ def load_index(folder: Path) -> dict[str, Any]:
         index = load_json_settings(file, _MAX_INDEX)
     except ValueError as error:
         raise ValueError(f"{nothing} that can be read: its {_INDEX} is damaged: {error}") from None
-    if not isinstance(index.get("_class_name"), str):
+    index["_class_name"] = class_name(index)
+    if not isinstance(index["_class_name"], str):
         raise ValueError(f"{nothing} that can be read: its {_INDEX} names no class (_class_name)")
     return index
 
@@ -117,7 +125,7 @@ def saved_method(folder: Path) -> str:
         folder: from :func:`check_model`.
     """
     index = _config(folder, _INDEX)
-    if index.get("_class_name") != PIPELINES[0]:
+    if class_name(index) != PIPELINES[0]:
         return "none"
     return method_name(shift=index.get("shift") is not None, attention=has_temporal_attention(folder))
 

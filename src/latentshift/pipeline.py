@@ -23,7 +23,7 @@ from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
-from latentshift.model_paths import resolve_model
+from latentshift.model_paths import class_name, resolve_model
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import (
@@ -599,6 +599,12 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
             raise ValueError("latentshift supports safetensors only: leave safe_serialization at its default")
         check_saveable({name: part for name, part in self.components.items() if isinstance(part, nn.Module)})
         super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def _dict_from_json_file(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # A folder's own code, which `latentshift export --to diffusers` writes, is not run: this class is the same.
+        config: dict[str, Any] = super()._dict_from_json_file(*args, **kwargs)
+        return {**config, "_class_name": class_name(config)} if "_class_name" in config else config
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:

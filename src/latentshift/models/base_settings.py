@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
+from latentshift.model_paths import load_index
 from latentshift.models.model_config import saved_parts
 
 Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
@@ -228,7 +229,7 @@ def check_saved_configs(folder: Path) -> None:
     Raises:
         ValueError: that names the file, the setting, its value and what is supported.
     """
-    index = load_json_bounded(folder / "model_index.json")
+    index = load_index(folder)
     parts = {OUR_NAMES.get(part, part): part for part in saved_parts(folder)}
     files = {ours: folder / parts[ours] / "config.json" for ours in _KINDS if ours in parts}
     if index.get("scheduler", (None, None))[1] is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from latentshift.bounded_read import load_json_settings, parse_json_bounded
 from latentshift.files import missing_file
+from latentshift.model_paths import class_name
 from latentshift.models.config_schema import (
     ADAPTER,
     ADAPTER_SETTINGS,
@@ -50,7 +51,8 @@ def check_config_files(folder: Path) -> None:
         if file.exists() and not (file.is_file() or file.is_dir()):
             raise ValueError(f"{missing_file(file)}: libraries would wait for it for ever")
     index = load_json_settings(folder / _INDEX, _MAX_BYTES)
-    _check(index, PIPELINE, str(folder / _INDEX))
+    named = {"_class_name": class_name(index)} if "_class_name" in index else {}
+    _check({**index, **named}, PIPELINE, str(folder / _INDEX))
     _check(index.get("shift") or {}, SHIFT, f"{folder / _INDEX}: shift")
     for part in (*PARTS, *_NOT_USED):
         if part in index and not _is_entry(entry := index[part]):

@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.model_paths import foreign_pipeline, load_index
+from latentshift.model_paths import class_name, foreign_pipeline, load_index
 from latentshift.models.base_settings import check_folder
 from latentshift.models.families import FAMILIES, Family
 from latentshift.models.model_config import check_config_files
@@ -42,8 +42,8 @@ def find_family(path: str, **kwargs: Any) -> Family | None:
     else:
         passed_on = {key: value for key, value in kwargs.items() if key in _HUB_OPTIONS}
         try:
-            index = DiffusionPipeline.load_config(path, **passed_on)
-            name = index["_class_name"]
+            index = dict(DiffusionPipeline.load_config(path, **passed_on))
+            name = index["_class_name"] = class_name(index)
         except (OSError, KeyError) as error:
             cause = _hub_error(error)
             raise ValueError(
@@ -80,7 +80,7 @@ def check_settings(folder: Path, family: Family | None, given: Collection[str] =
     Raises:
         ValueError: that names the file, the setting, its value and what is supported.
     """
-    index = DiffusionPipeline.load_config(folder, local_files_only=True)
+    index = load_index(folder)
     parts = {name: name for name in OUR_PARTS} if family is None else family.parts
     of_adapters = ("image_encoder", "feature_extractor")
     known = (*OUR_SETTINGS, *of_adapters) if family is None else (*family.absent, *family.settings)

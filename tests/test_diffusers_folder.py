@@ -1,0 +1,89 @@
+"""Our folders in plain ``DiffusionPipeline.from_pretrained``: with the package, and as exported without it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import dynamic_modules_utils
+
+from latentshift import LatentShiftPipeline
+from latentshift.models import standalone_pipeline
+from latentshift.models.export_diffusers import export_diffusers
+
+
+def video(pipeline: Any, **options: Any) -> np.ndarray:
+    pipeline.set_progress_bar_config(disable=True)
+    few = {"num_inference_steps": 2, "num_frames": 3, "guidance_scale": 3.0, "output_type": "np"}
+    generator = torch.Generator().manual_seed(1)
+    return pipeline(["red star", "black"], generator=generator, **{**few, **options}).frames
+
+
+def test_diffusers_finds_the_class_of_our_folders(model: Path) -> None:
+    found = DiffusionPipeline.from_pretrained(model)
+    ours = LatentShiftPipeline.from_pretrained(model)
+    assert type(found) is LatentShiftPipeline and found.config.shift == ours.config.shift
+    assert np.array_equal(video(found), video(ours))
+
+
+def test_the_class_is_there_when_diffusers_is_imported_later() -> None:
+    code = (
+        "import sys, latentshift; assert 'diffusers' not in sys.modules; import diffusers;"
+        "assert type(diffusers).__name__ == 'WithOurPipeline' and 'latentshift.pipeline' not in sys.modules;"
+        "print(diffusers.__name__, hasattr(diffusers, 'NoSuchPipeline'))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.split() == ["diffusers", "False"], run.stderr
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("sd1", {"shift": {"padding": "circular", "place": "conv2", "blocks": "decoder"}, "noise_share": 0.7}),
+        ("sdxl", {"shift": {"padding": "replicate", "direction": "first_from_future"}}),
+        ("ldm", {"shift": {"place": "block", "direction": "past_only", "fold": 4}}),
+        ("sd2", {"shift": None}),
+    ],
+)
+def test_an_exported_folder_makes_the_same_videos_without_the_package(
+    family: str, settings: dict, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    ours = LatentShiftPipeline.from_pretrained(request.getfixturevalue(f"{family}_folder"), num_frames=5, **settings)
+    folder = tmp_path / "exported"
+    export_diffusers(ours, folder)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        DiffusionPipeline.from_pretrained(folder)
+    plain = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
+    assert type(plain).__module__.startswith("diffusers_modules.") and plain.config.num_frames == 5
+    np.testing.assert_allclose(video(plain), video(ours), atol=1e-5)
+    options = {"negative_prompt": "red", "height": 32, "width": 16, "num_frames": 1, "guidance_scale": 1.5}
+    np.testing.assert_allclose(video(plain, **options), video(ours, **options), atol=1e-5)
+    images = video(plain, output_type="pil", num_frames=2)
+    assert [len(each) for each in images] == [2, 2] and images[0][0].size == (16, 16)
+    with pytest.raises(ValueError, match="num_frames must be 1 or more"):
+        video(plain, num_frames=0)
+    again = LatentShiftPipeline.from_pretrained(folder)  # without running its code
+    assert again.config.shift == ours.config.shift and again.config.noise_share == ours.config.noise_share
+    _, info = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+
+
+def test_the_exported_file_imports_nothing_of_the_package(model: Path, tmp_path: Path) -> None:
+    tree = ast.parse(Path(standalone_pipeline.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    roots = {str(name).partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
+    assert roots == {"PIL", "diffusers", "numpy", "torch"}
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.set_method("latent-vdm")
+    with pytest.raises(ValueError, match="Latent-VDM's temporal layers can't be exported"):
+        export_diffusers(pipeline, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
