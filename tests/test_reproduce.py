@@ -25,11 +25,12 @@ from latentshift.benchmarks.reproduction.claims import (
 )
 from latentshift.benchmarks.reproduction.decide import decide
 from latentshift.benchmarks.reproduction.verdict import fewer, larger, ratio_interval, smaller_ratio, together
-from latentshift.benchmarks.rungs import SHIFT_RUNGS
+from latentshift.benchmarks.rungs import METHOD_RUNGS, SHIFT_RUNGS
 from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.settings import ShiftConfig
 from latentshift.training.recipe_file import load_recipe
+from latentshift.video import read_video
 from tiny_models import TINY_VDM_PARAMETERS, tiny_unet
 
 ROOT = Path(__file__).parent.parent
@@ -174,8 +175,9 @@ def test_settings_of_the_shift_are_compared_on_request(
     cli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = CLAIMS[3]
-    two = [each for each in whole.statements if each.second[0] in ("shift-circular", "shift-encoder")]
-    changed = replace(whole, statements=tuple(two))
+    some = ("shift-circular", "shift-encoder")
+    statements = [each for each in whole.statements if each.second[0] in some or each.setting == "length"]
+    changed = replace(whole, statements=tuple(statements))
     for module in (claims_module, page_module):
         monkeypatch.setattr(module, "CLAIMS", (*CLAIMS[:3], changed))
     words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{tmp_path}", "--quick"]
@@ -199,13 +201,24 @@ def test_settings_of_the_shift_are_compared_on_request(
     page = (tmp_path / "reproduction.md").read_text()
     assert "| shift-encoder | " in page and "seconds a video" not in page.partition("## How these")[0]
     assert (tmp_path / "pictures/claim-4.png").exists()
+    assert not (tmp_path / "latent-shift/study/clips/lasting").exists()
+    code, out, err = cli(*words[:-1], "--settings=length")
+    assert code == 0, err
+    for name, frames in (("lasting", 16), ("lasting_32", 32), ("lasting_64", 64)):
+        (clip,) = (tmp_path / "latent-shift/study/clips" / name).iterdir()
+        assert len(read_video(clip)[0]) == frames
+    result = json.loads((tmp_path / "reproduction.json").read_text())
+    labels = [(each["first"]["label"], each["second"]["label"]) for each in result["claims"][0]["statements"]]
+    second = "latent-shift: lasting motions, 16 frames"
+    assert labels == [(f"latent-shift: lasting motions, {frames} frames", second) for frames in (32, 64)]
+    assert [rung["rung"] for rung in result["ladder"]["rungs"]] == ["latent-shift"]
 
 
 def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(base: Path, tmp_path: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/sprites-video.yaml", [*TINY, f"model={base}"])
     systems, parts = needed(parse_claims("4"))
     assert systems[0] == "latent-shift" and set(systems[1:]) == {rung.name for rung in SHIFT_RUNGS}
-    assert parts == ["seen"]
+    assert parts == ["seen", "lasting_32", "lasting", "lasting_64"]
     paper = ShiftConfig()
     for rung in SHIFT_RUNGS:
         own = rung.recipe(recipe, tmp_path, recipe.seed)
@@ -219,6 +232,12 @@ def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(base: Pa
     systems, parts = needed(few[1:])
     assert systems == ["latent-shift", "shift-shared-noise", "shift-conv2", "shift-block"] and parts == ["seen"]
     assert {system for system, _ in few[1].sheet} == set(systems) and few[0] == CLAIMS[0]
+    (lengths,) = choose_settings(parse_claims("4"), "length")
+    lasting = ["lasting_32", "lasting", "lasting_64"]
+    assert needed((lengths,)) == (["latent-shift"], lasting)
+    assert lengths.sheet == tuple(("latent-shift", part) for part in lasting)
+    counts = dict.fromkeys((*lasting, "seen"), 1)
+    assert [set(parts_of(rung, counts)) for rung in METHOD_RUNGS] == [set(counts), {"seen"}, {"seen"}]
     check_recipe_for(parse_claims("1,2,3"), recipe.model_copy(update={"noise_share": 1.0}))
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 from latentshift.data.sprites import (
     BACKGROUNDS,
     COLOURS,
+    LASTING_MOTIONS,
     MOTIONS,
     SYMMETRY,
     THINGS,
@@ -305,6 +306,26 @@ def test_short_clips_have_no_motion():
     clip = WORLD[0][0]
     assert read_clip(clip[:8]).motion is None
     assert read_clip(clip[:8]).thing == WORLD[0][1].thing
+
+
+@pytest.mark.parametrize("frames", [32, 64])
+def test_it_reads_motions_that_go_on(frames):
+    at_least(calibrate(clips=24, seed=24, num_frames=frames, motions=LASTING_MOTIONS), 1.0)
+
+
+def test_over_a_longer_clip_the_motion_has_to_last():
+    star, steps = Sprite("red", "star", "standing still", "navy"), np.arange(64) / 63
+    columns = {"x": np.full(64, 0.5), "y": np.full(64, 0.5), "radius": np.full(64, 0.2), "angle": np.zeros(64)}
+    assert read_clip(make(star, Track(**columns))).motion == "standing still"
+    drift = {"x": 0.4 + 0.2 * steps}  # 0.05 over 16 frames, which would pass there
+    assert read_clip(make(star, Track(**columns | drift))).motion is None
+    assert read_clip(make(star, Track(**columns | drift))[:16]).motion == "standing still"
+    for motion in ("bouncing", "circling", "spinning"):
+        path = draw_track(np.random.default_rng(3), motion, 64)
+        stops = Track(*(np.concatenate([each[:32], np.repeat(each[31:32], 32)]) for each in dataclasses.astuple(path)))
+        sprite = dataclasses.replace(star, motion=motion)
+        assert read_clip(make(sprite, path)).motion == motion
+        assert read_clip(make(sprite, stops)).motion is None
 
 
 def test_scores_count_each_word_and_all_at_once():

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentshift.data.sprites import Sprites
+from latentshift.data.sprites import LASTING_MOTIONS, Sprites
 from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.estimates import mean_of, wilson_interval
 from latentshift.evaluation.extractors.load import load_extractor
@@ -42,18 +42,28 @@ from latentshift.pipeline import open_pipeline
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import write_video
 
-SEEN, HELD_OUT, IMAGES, SHIFT_OFF, IMAGES_SHIFT_OFF = PARTS
+SEEN, HELD_OUT, IMAGES, SHIFT_OFF, IMAGES_SHIFT_OFF, *LASTING = PARTS
 COUNT = 12
 
 
-@pytest.mark.parametrize("part", [SEEN, HELD_OUT, IMAGES], ids=lambda part: part.name)
+@pytest.mark.parametrize("part", [SEEN, HELD_OUT, IMAGES, *LASTING], ids=lambda part: part.name)
 def test_true_clips_are_those_of_the_prompts(part) -> None:
     for index, (sprite, _, _) in enumerate(prompts_of(part, 4, 64)):
         clip = true_clip(part, index, 64)
         reading = read_clip(clip)
-        assert len(clip) == (1 if part.image else 16)
+        assert len(clip) == (1 if part.image else part.frames or 16)
         assert (reading.colour, reading.thing, reading.background) == (sprite.colour, sprite.thing, sprite.background)
         assert reading.motion == (None if part.image else sprite.motion)
+
+
+def test_longer_videos_are_of_the_same_prompts_and_their_true_clips_go_on() -> None:
+    plain, *longer = LASTING
+    assert [part.frames for part in LASTING] == [None, 32, 64]
+    assert {sprite.motion for sprite, _, _ in prompts_of(plain, 40, 64)} == set(LASTING_MOTIONS)
+    for part in longer:
+        assert prompts_of(part, 12, 64) == prompts_of(plain, 12, 64)
+        for index in range(3):
+            assert np.array_equal(true_clip(part, index, 64)[:16], true_clip(plain, index, 64))
 
 
 def read(part: Part, count: int, make: Callable[[int], np.ndarray], folder: Path, extractors=None) -> list[Reading]:

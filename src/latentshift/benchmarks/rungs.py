@@ -63,7 +63,9 @@ RUNGS = {
         Rung("none", "none", noise_share=0.0),
     )
 }
-METHOD_RUNGS = tuple(Rung(method, method) for method in METHODS)  # with the recipe's own settings
+# With the recipe's own settings. Longer videos are of the shift's model alone.
+_COMPARED = ("seen", "held_out", "images", "shift_off", "images_shift_off")
+METHOD_RUNGS = tuple(Rung(each, each, parts=None if each == "latent-shift" else _COMPARED) for each in METHODS)
 
 
 def _shift_rung(name: str, **shift: Any) -> Rung:

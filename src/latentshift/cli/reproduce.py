@@ -36,8 +36,8 @@ def reproduce(
     settings: str | None = typer.Option(
         None,
         "--settings",
-        help="Of claim 4, with commas: padding, noise, fold, place, blocks, direction. Default: all. fold trains three "
-        "models a seed, noise and direction one each, the others two each.",
+        help="Of claim 4, with commas: padding, noise, fold, place, blocks, direction, length. Default: all. A seed of "
+        "fold trains three models, of noise or direction one, of length (videos of 32 and 64 frames) none, else two.",
     ),
     seeds: int | None = typer.Option(
         None, "--seeds", min=1, help="Training seeds of each method. Default: 3, with --quick 1."

@@ -46,6 +46,7 @@ MOTIONS = (
     "spinning",
     "standing still",
 )
+LASTING_MOTIONS = ("bouncing", "circling", "spinning", "standing still")  # which may go on beyond NUM_FRAMES
 # A turn by 2π/k leaves the thing as it was; 0 stands for "by any angle".
 SYMMETRY = {"circle": 0, "square": 4, "triangle": 3, "diamond": 2, "ring": 0, "cross": 4, "star": 5, "heart": 1}
 
@@ -279,9 +280,13 @@ class Sprites:
 
     def describe(self, index: int) -> tuple[Sprite, Track, np.ndarray]:
         """Sprite, track and texture of clip ``index``: the arguments of :func:`render`."""
-        rng = np.random.default_rng([self.seed, int(self.held_out), index])
+        rng = self._rng(index)
         sprite = draw_sprite(rng, held_out=self.held_out)
         return sprite, draw_track(rng, sprite.motion, self.num_frames), draw_texture(rng, self.size)
+
+    def sprite(self, index: int) -> Sprite:
+        """The sprite of clip ``index`` alone."""
+        return draw_sprite(self._rng(index), held_out=self.held_out)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Sprite]:
         """Clip ``index``: uint8 RGB (F, S, S, 3) and its sprite."""
@@ -295,3 +300,6 @@ class Sprites:
         at = slice(when, when + 1)
         moment = Track(track.x[at], track.y[at], track.radius[at], track.angle[at])
         return render(sprite, moment, texture)[0], sprite
+
+    def _rng(self, index: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, int(self.held_out), index])

@@ -14,10 +14,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import count, islice
 
 import numpy as np
 
-from latentshift.data.sprites import BACKGROUNDS, COLOURS, NUM_FRAMES, Sprite, Sprites
+from latentshift.data.sprites import BACKGROUNDS, COLOURS, MOTIONS, NUM_FRAMES, Sprite, Sprites
 from latentshift.evaluation.sprite_tracks import Tracks, ground_colour, ground_share, track
 
 __all__ = ["Reading", "Scores", "Tracks", "calibrate", "read_clip", "read_motion", "score", "track"]
@@ -50,9 +51,11 @@ TURNED = 0.28 * 2 * math.pi  # radians [0.55 turns]
 HOP_HEIGHT = 0.14  # of the frame's side [0.28]
 ORBIT = 0.075  # of the frame's side [0.15]
 # Laws that are not straight lines are tried over grids somewhat wider than what the world draws, which is in brackets.
-HOPS = np.linspace(1.3, 2.5, 25)  # per clip of NUM_FRAMES [1.6 … 2.2]
+# A clip that is k times as long has k times as many steps of the grid, for a wrong pace adds up.
+HOPS = (1.3, 2.5)  # per clip of NUM_FRAMES [1.6 … 2.2]
 PHASES = np.arange(0, 1, 0.025)  # of a hop [all]
-ORBITS = np.linspace(0.7, 1.3, 25)  # turns per clip of NUM_FRAMES, either way [0.85 … 1.15]
+ORBITS = (0.7, 1.3)  # turns per clip of NUM_FRAMES, either way [0.85 … 1.15]
+_STEPS = 24  # of both grids
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,15 @@ def read_motion(tracks: Tracks) -> str | None:
     moved_y, off_y = _line(when, y)
     grown, off_size = _line(when, radius / radius.mean())
     ratio = (1 + grown / 2) / max(1 - grown / 2, 1e-6)  # last radius to first, along the line
+    # Of a longer clip, what is to be no change adds up from the first frame to the last.
+    longer = max(1.0, (len(seen) - 1) / (NUM_FRAMES - 1))
     # The angle of a piece that is none of the things means nothing: it is not seen to spin, nor to stand still.
     turned, off_angle = _line(when, tracks.angle[seen]) if tracks.thing else (0.0, 0.0)
 
-    rests_x = abs(moved_x) <= STILL_PLACE and off_x <= OFF_PLACE
-    rests = rests_x and abs(moved_y) <= STILL_PLACE and off_y <= OFF_PLACE
-    same_size = max(ratio, 1 / ratio) <= STILL_SIZE and off_size <= OFF_SIZE
-    same_angle = abs(turned) <= STILL_ANGLE and off_angle <= OFF_ANGLE
+    rests_x = abs(moved_x) * longer <= STILL_PLACE and off_x <= OFF_PLACE
+    rests = rests_x and abs(moved_y) * longer <= STILL_PLACE and off_y <= OFF_PLACE
+    same_size = max(ratio, 1 / ratio) ** longer <= STILL_SIZE and off_size <= OFF_SIZE
+    same_angle = abs(turned) * longer <= STILL_ANGLE and off_angle <= OFF_ANGLE
     if rests:
         if same_size and same_angle:
             return "standing still" if tracks.thing else None
@@ -170,8 +175,12 @@ def _fit(values: np.ndarray, laws: np.ndarray) -> tuple[float, float]:
     return float(np.abs(shared[best]) / power[best]), float(np.sqrt(off[best] / len(values)))
 
 
+def _grid(ends: tuple[float, float], when: np.ndarray) -> np.ndarray:
+    return np.linspace(*ends, _STEPS * max(1, math.ceil(when[-1])) + 1)
+
+
 def _hops(when: np.ndarray, y: np.ndarray) -> bool:
-    within = (HOPS[:, None, None] * when + PHASES[:, None]) % 1.0
+    within = (_grid(HOPS, when)[:, None, None] * when + PHASES[:, None]) % 1.0
     hanging = (4 * within * (1 - within)).reshape(-1, len(when))
     # Hops open downwards: y grows towards the floor. Mirrored ones are no hops, so the sign has to agree.
     falling = (hanging - hanging.mean(axis=1, keepdims=True)) @ (y - y.mean()) < 0
@@ -182,7 +191,8 @@ def _hops(when: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _circles(when: np.ndarray, x: np.ndarray, y: np.ndarray) -> bool:
-    laws = np.exp(2j * math.pi * np.concatenate([ORBITS, -ORBITS])[:, None] * when)
+    orbits = _grid(ORBITS, when)
+    laws = np.exp(2j * math.pi * np.concatenate([orbits, -orbits])[:, None] * when)
     orbit, off = _fit(x + 1j * y, laws)
     return orbit >= ORBIT and off <= OFF_PLACE * math.sqrt(2)  # in two directions at once
 
@@ -212,7 +222,15 @@ def score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> Scores:
 
 
 @cache
-def calibrate(size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = False, images: bool = False) -> Scores:
+def calibrate(
+    size: int = 64,
+    clips: int = 512,
+    seed: int = 0,
+    held_out: bool = False,
+    images: bool = False,
+    num_frames: int = NUM_FRAMES,
+    motions: tuple[str, ...] = MOTIONS,
+) -> Scores:
     """The reader's scores on rendered clips, the ceiling of a model's scores.
 
     Args:
@@ -221,13 +239,15 @@ def calibrate(size: int = 64, clips: int = 512, seed: int = 0, held_out: bool = 
         seed: of the stream of clips.
         held_out: clips of the held-out triples instead of the seen ones.
         images: one frame of each clip instead of the clip.
+        num_frames: of a clip.
+        motions: that are read; clips of others do not count among ``clips``.
 
     Raises:
         ValueError: for no clips, or an unsupported size.
     """
-    world = Sprites(size=size, seed=seed, held_out=held_out)
+    world = Sprites(size=size, seed=seed, held_out=held_out, num_frames=num_frames)
     readings, sprites = [], []
-    for index in range(clips):
+    for index in islice((each for each in count() if world.sprite(each).motion in motions), clips):
         picture, sprite = world.frame(index) if images else world[index]
         readings.append(read_clip(picture[None] if images else picture))
         sprites.append(sprite)

@@ -62,7 +62,8 @@ def study_report(
 def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[Metric]:
     """The scores of a part as metrics: shares in %, means in levels, and distances to true clips."""
     part = scores["part"]
-    facts: dict[str, Any] = {"frames": 1 if part["image"] else frames, "size": f"{size}x{size}"}
+    own = 1 if part["image"] else part.get("frames") or frames
+    facts: dict[str, Any] = {"frames": own, "size": f"{size}x{size}"}
     for key, name in SHARES.items():
         if scores[key] is None:
             continue

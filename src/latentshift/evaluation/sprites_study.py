@@ -6,15 +6,17 @@ colour is (:mod:`latentshift.evaluation.sprite_stability`) is measured in the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latentshift.data.rejected import Rejected
-from latentshift.data.sprites import MOTIONS, Sprite, Sprites
+from latentshift.data.sprites import LASTING_MOTIONS, MOTIONS, NUM_FRAMES, Sprite, Sprites
 from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item
@@ -40,6 +42,8 @@ class Part:
         image: one frame, without motion in the prompt.
         shift: False makes frames independent at inference (Sec. 4.4, Figs. 6 and 7): no temporal shift or attention.
         first_seed: of video 0; video k has ``first_seed + k``.
+        motions: that its prompts are of.
+        frames: of its videos; None: the model's own.
     """
 
     name: str
@@ -47,11 +51,20 @@ class Part:
     image: bool = False
     shift: bool = True
     first_seed: int = 0
+    motions: tuple[str, ...] = MOTIONS
+    frames: int | None = None
 
     @property
     def true_clips(self) -> str:
         """Name of its true clips: parts that differ in how a model generates have the same."""
+        if self.motions != MOTIONS:
+            return self.name
         return "images" if self.image else "held_out" if self.held_out else "seen"
+
+    @property
+    def true_frames(self) -> int:
+        """Frames of its true clips, an image's too, which is one of them."""
+        return self.frames or NUM_FRAMES
 
 
 PARTS = (
@@ -60,17 +73,32 @@ PARTS = (
     Part("images", image=True, first_seed=200_000),
     Part("shift_off", shift=False),
     Part("images_shift_off", image=True, shift=False, first_seed=200_000),
+    # The same prompts and seeds at three lengths: motions that have no end within the frame.
+    Part("lasting", first_seed=300_000, motions=LASTING_MOTIONS),
+    Part("lasting_32", first_seed=300_000, motions=LASTING_MOTIONS, frames=32),
+    Part("lasting_64", first_seed=300_000, motions=LASTING_MOTIONS, frames=64),
 )
 
 
 def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]]:
     """The first ``count`` (sprite, prompt, seed) of a part; motions, things and colours come about equally often."""
-    world = Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out)
-    sprites = [world.describe(index)[0] for index in range(count)]
+    world = _world(part, size)
+    sprites = [world.sprite(index) for index in islice(_indices(part, world), count)]
     return [
-        (sprite, sprite.caption(with_motion=not part.image), part.first_seed + index)
-        for index, sprite in enumerate(sprites)
+        (sprite, sprite.caption(with_motion=not part.image), part.first_seed + number)
+        for number, sprite in enumerate(sprites)
     ]
+
+
+def _world(part: Part, size: int) -> Sprites:
+    return Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out, num_frames=part.true_frames)
+
+
+def _indices(part: Part, world: Sprites) -> Iterator[int]:
+    """Which of the world's clips are the part's, in order."""
+    if part.motions == MOTIONS:
+        return itertools.count()
+    return (index for index in itertools.count() if world.sprite(index).motion in part.motions)
 
 
 def plan_of(part: Part, count: int, size: int) -> list[Item]:
@@ -116,7 +144,10 @@ def load_readings(folder: Path, part: Part, count: int, size: int) -> list[Readi
 
 def score_part(part: Part, size: int, readings: Sequence[Reading]) -> dict[str, Any]:
     """The scores of a part's first videos: those of :func:`score_readings`, and those of the reader on true clips."""
-    reader = calibrate(size, _CALIBRATION_CLIPS, held_out=part.held_out, images=part.image)
+    clips = _CALIBRATION_CLIPS * NUM_FRAMES // part.true_frames
+    reader = calibrate(
+        size, clips, held_out=part.held_out, images=part.image, num_frames=part.true_frames, motions=part.motions
+    )
     of_reader = {"reader_on_true_clips": reader.to_dict()}
     return {"part": asdict(part), **score_readings(part, size, readings), **of_reader}
 
@@ -155,5 +186,6 @@ def _score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> dict[str, 
 
 def true_clip(part: Part, index: int, size: int) -> np.ndarray:
     """The clip of the world, uint8 (F, S, S, 3), that prompt ``index`` of a part was written for."""
-    world = Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out)
+    world = _world(part, size)
+    index = next(islice(_indices(part, world), index, None))
     return world.frame(index)[0][None] if part.image else world[index][0]

@@ -160,11 +160,14 @@ class Study:
         return measure_plan(folder, items, make, measurer, self.worker, part.name, prefix=True)
 
     def _open_extractors(self, part: Part) -> dict[str, Extractor]:
-        keys, _ = distance_extractors(part, self.pipeline.config.num_frames)
+        keys, _ = distance_extractors(part, self._frames(part))
         for key in keys:
             if key not in self._extractors:
                 self._extractors[key] = load_extractor(key, self.pipeline.device)
         return {key: self._extractors[key] for key in keys}
+
+    def _frames(self, part: Part) -> int:
+        return 1 if part.image else part.frames or int(self.pipeline.config.num_frames)
 
     def _reference(self, part: Part) -> Path:
         return self.output / REFERENCE / part.true_clips
@@ -177,7 +180,7 @@ class Study:
         readings = load_readings(folder, part, count, size)
         infos = ReadingMeasurer(self._open_extractors(part)).infos
         distances = summarize_distances(folder, self._reference(part), part, count, infos)
-        _, notes = distance_extractors(part, self.pipeline.config.num_frames)
+        _, notes = distance_extractors(part, self._frames(part))
         return {
             **score_part(part, size, readings),
             "true_clips": self._true_clip_scores(part, min(count, self.true_clips)),
@@ -264,7 +267,7 @@ class Study:
         with nullcontext() if part.shift else frames_independent(self.pipeline.unet):
             (video,) = self.pipeline(
                 prompt,
-                num_frames=1 if part.image else None,
+                num_frames=self._frames(part),
                 num_inference_steps=self.steps,
                 guidance_scale=self.scale,
                 generator=torch.Generator().manual_seed(seed),

@@ -92,6 +92,9 @@ _PARTS = {
     "shift_off": "videos, frames independent",
     "images": "single frames",
     "images_shift_off": "single frames, temporal module off",
+    "lasting": "lasting motions, 16 frames",
+    "lasting_32": "lasting motions, 32 frames",
+    "lasting_64": "lasting motions, 64 frames",
 }
 
 

@@ -46,7 +46,7 @@ def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
     lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
     blocks: list[Block] = [Paragraph(_INTERVALS), *_warnings(result)]
     for claim in claims:
-        tables = [_method_table(result, claim)] if claim["number"] in _METHODS_CLAIMS else []
+        tables = list(_method_tables(result, claim)) if claim["number"] in _METHODS_CLAIMS else []
         blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], tables)
     blocks += [Heading("All numbers"), *_score_tables(result["ladder"]), *_how(result)]
     return Document("The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks))
@@ -169,12 +169,14 @@ def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("seeds", "The same for each training seed", columns, tuple(alone))
 
 
-def _method_table(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Table:
+def _method_tables(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Iterator[Table]:
     """What each system of a claim comes to, and, where that is compared, what it costs."""
     ladder, number = result["ladder"], claim["number"]
     systems = {system for each in CLAIMS if each.number == number for system, _ in each.sheet}
     timed = any(each["measure"].startswith("seconds") for each in claim["statements"])
-    rungs = [rung for rung in ladder["rungs"] if rung["rung"] in systems]
+    rungs = [rung for rung in ladder["rungs"] if rung["rung"] in systems and "seen" in rung["scores"]]
+    if not rungs:
+        return
     rows = []
     for rung in rungs:
         name, count = rung["rung"], rung["temporal_parameters"]
@@ -199,7 +201,7 @@ def _method_table(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Table:
         *(("seconds a training step", "seconds a video") if timed else ()),
     )
     title = "What each comes to, and what it costs" if timed else "What each comes to"
-    return Table(f"methods-{number}", title, columns, tuple(rows), _method_notes(result, rungs, timed))
+    yield Table(f"methods-{number}", title, columns, tuple(rows), _method_notes(result, rungs, timed))
 
 
 def _counted_cell(number: Number) -> Cell:
@@ -253,8 +255,8 @@ def _how(result: Mapping[str, Any]) -> Iterator[Block]:
     machine = [(name, str(value)) for name, value in result["machine"].items() if value is not None]
     yield Facts("Machine and versions", tuple(machine))
     yield Paragraph(
-        "Each run and its study one by one; single frames with the temporal module off come from the command above "
-        "alone."
+        "Each run and its study one by one; single frames with the temporal module off, and longer videos, come from "
+        "the command above alone."
     )
     for commands in result["commands"].values():
         for each in commands:

@@ -16,6 +16,9 @@ _TITLES = {
     "images": "Single frames",
     "shift_off": "Temporal shift switched off",
     "images_shift_off": "Single frames without the temporal shift",
+    "lasting": "Motions that may last",
+    "lasting_32": "Motions that may last, 32 frames",
+    "lasting_64": "Motions that may last, 64 frames",
 }
 _EXPLAINED = {
     "seen": "Colour, thing and motion come together as in clips of the training set.",
@@ -25,6 +28,10 @@ _EXPLAINED = {
     "shift_off": "The first prompts and seeds again, but no frame hears of its neighbours: if the motion is still "
     "right, the shift does nothing.",
     "images_shift_off": "The single frames again, by the same prompts and seeds, without what stands between frames.",
+    "lasting": "Motions that have no end within the frame, at the model's own length: bouncing, circling, spinning and "
+    "standing still.",
+    "lasting_32": "The same prompts and seeds in videos of 32 frames.",
+    "lasting_64": "The same prompts and seeds in videos of 64 frames.",
 }
 QUESTION = (
     "The model gets a sentence such as “a red star circling on a navy background” and draws a short video. The world "
