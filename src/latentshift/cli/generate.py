@@ -81,6 +81,12 @@ def generate(
         "--frame-chunk",
         help="Frames in one call of the U-Net: less memory, the same video. Default: all, and 8 or 16 of more than 64.",
     ),
+    preview: bool | None = typer.Option(
+        None,
+        "--preview/--no-preview",
+        help="Draw four frames of each video in the terminal. Default: where it has 24-bit colours (COLORTERM).",
+        show_default=False,
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
@@ -88,6 +94,7 @@ def generate(
     import numpy as np
 
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
+    from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
     from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
 
     # Check all inputs before the minutes of work.
@@ -162,11 +169,14 @@ def generate(
         }
         own = {"prompt": sentence, "seed": first_seed + number}
         with status(f"{which}decoding and writing"):
-            chunks: Iterable[np.ndarray] = pipeline.decode_clip(latents, frame_chunk)
+            kept = PreviewFrames(frames)
+            chunks: Iterable[np.ndarray] = kept.watch(pipeline.decode_clip(latents, frame_chunk))
             if contact_sheet is not None:
                 chunks = list(chunks)
                 sheet.append(np.concatenate(chunks))
             write_chunks(target, chunks, frames, fps=rate, metadata={**own, **settings}, loop=True)
+        if preview if preview is not None else can_preview(sys.stderr):
+            print(draw_frames(kept.frames), file=sys.stderr)
         print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
     if contact_sheet is not None:
         from latentshift.contact_sheet import contact_sheet as in_rows
