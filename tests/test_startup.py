@@ -240,6 +240,11 @@ MISTAKES = {
     "study serve clips --url ftp://here": "--url must be an address such as",
     "study invite nowhere --raters 2": "nowhere holds no study",
     "study result clips": "clips holds no study",
+    "push bundled boats": "a repository of the hub is named OWNER/NAME, not 'boats'",
+    "push nowhere me/boats": "there is no folder nowhere",
+    "push someone/boats me/boats": "someone/boats is no folder on this machine: only those are pushed",
+    "push bundled me/boats --picture nothing.png": "there is no file nothing.png",
+    "push bundled me/boats --report clips": "clips holds no report.json",
     "paint star": "No such command",
 }
 
