@@ -109,7 +109,9 @@ def test_a_killed_evaluation_ends_in_the_same_numbers(cli, clips: Path, referenc
     lines = (tmp_path / "killed" / "readings" / "worker-000.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "killed" / "readings" / "worker-000.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     (tmp_path / "killed" / "reference" / "worker-000.jsonl").unlink()
+    (tmp_path / "killed" / "clips" / ".cut.part").write_bytes(b"half a clip")  # as a kill within a write leaves it
     assert cli(*words, "killed")[0] == 0
+    assert not list((tmp_path / "killed" / "clips").glob(".*"))
     whole, killed = (read_report(tmp_path / each) for each in ("whole", "killed"))
     assert killed.metrics == whole.metrics and killed.videos == whole.videos and killed.rejected == whole.rejected
     assert [each.prompt for each in whole.videos if each.prompt] == [PROMPTS[3]]  # from the file's own metadata

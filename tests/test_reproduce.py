@@ -165,9 +165,12 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
     readings = folder / "latent-shift/study/readings/seen/worker-000.jsonl"
     kept = readings.read_text()
     readings.write_text("")  # as a kill in between leaves it
+    cut_short = [folder / each / ".cut.part" for each in ("", "pictures", "plots")]
+    for each in cut_short:
+        each.write_bytes(b"half a file")
     code, again, err = cli(*words, "--claims=1")
     assert code == 0 and set(again.splitlines()[:5]) <= set(out.splitlines()), err
-    assert readings.read_text() == kept
+    assert readings.read_text() == kept and not any(each.exists() for each in cut_short)
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())  # nothing trained or timed again
 
 

@@ -12,6 +12,7 @@ from latentshift.evaluation.report.sheet import comparison_sheet
 from latentshift.evaluation.sprites_study import PARTS, prompts_of
 from latentshift.video import read_video, write_video
 
+PICTURES = "pictures"
 _PROMPTS = 3
 _COLUMNS = 8
 
@@ -31,6 +32,6 @@ def draw_sheet(claim: Claim, folder: Path) -> str:
         wanted = prompts_of(part, len(first), frames[0].shape[1])
         prompts = [prompt for _, prompt, _ in wanted]
         rows[label_of(system, name)] = frames
-    picture = Path("pictures") / f"claim-{claim.number}.png"
+    picture = Path(PICTURES) / f"claim-{claim.number}.png"
     write_video(folder / picture, comparison_sheet(prompts, rows, _COLUMNS)[None])
     return picture.as_posix()

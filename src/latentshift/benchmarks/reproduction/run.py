@@ -21,9 +21,10 @@ from latentshift.benchmarks.report import machine
 from latentshift.benchmarks.reproduction.budget import Size, Training
 from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, RUNGS, Claim, Costs, needed
 from latentshift.benchmarks.reproduction.decide import decide
-from latentshift.benchmarks.reproduction.pictures import draw_sheet
+from latentshift.benchmarks.reproduction.pictures import PICTURES, draw_sheet
 from latentshift.benchmarks.reproduction.timing import time_rungs
-from latentshift.files import atomic_write_text
+from latentshift.evaluation.report.markdown import PLOTS
+from latentshift.files import atomic_write_text, clear_leftovers
 
 REPORT = "reproduction.json"
 
@@ -57,6 +58,8 @@ def reproduce(
     systems, parts = needed(tuple(claims))
     counts: dict[str, int] = {part: size.images if part.startswith("images") else size.videos for part in parts}
     rungs = [rung for rung in RUNGS if rung.name in systems]
+    for written in (folder, folder / PICTURES, folder / PLOTS):
+        clear_leftovers(written)
     _train_image_stage(training)
     ladder = Ladder(
         training.video, folder, counts, size.steps, device, dtype, rungs=rungs, seeds=size.seeds, sampler=sampler

@@ -11,11 +11,12 @@ from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.protocols.captions import Captioned
 from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
 from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
-from latentshift.evaluation.protocols.kept_clips import write_example
+from latentshift.evaluation.protocols.kept_clips import FOLDER, write_example
 from latentshift.evaluation.protocols.plan import Item, plan_digest
 from latentshift.evaluation.protocols.readings import Reading, Readings
 from latentshift.evaluation.protocols.run import Video
 from latentshift.evaluation.report.schema import System
+from latentshift.files import clear_leftovers
 
 _EXAMPLE_FPS = 8
 
@@ -56,6 +57,7 @@ def folder_evaluation(
         return VideoSet(str(folder), items, make)
 
     def examples(shown: Sequence[Reading], _: Readings) -> list[str | None]:
+        clear_leftovers(output / FOLDER)  # of a killed call; no other process writes there
         wanted = [(each.index, captioned.items[each.index]) for each in shown]
         return [
             None if isinstance(video, Rejected) else write_example(output, reading, video, _EXAMPLE_FPS)
