@@ -62,6 +62,8 @@ def test_the_streams_are_pinned():
         "a purple star moving up on a gray background",
     ]
     assert Sprites(seed=0, held_out=True).describe(0)[0].caption() == "a cyan star circling on a brown background"
+    for world in (Sprites(seed=3), Sprites(seed=3, held_out=True)):
+        assert [world.sprite(index) for index in range(20)] == [world.describe(index)[0] for index in range(20)]
 
 
 def test_the_pictures_are_pinned():

@@ -20,7 +20,7 @@ _SCHEME = "sprites://"
 
 def drawn_row(world: Sprites, index: int, source: str) -> Row:
     """The row of clip ``index``, with a caption for the clip and one for single frames."""
-    sprite = world.describe(index)[0]
+    sprite = world.sprite(index)
     held_out = "held-out/" if world.held_out else ""
     return Row(
         f"{_SCHEME}v{VERSION}/{world.seed}/{held_out}{index}",

@@ -28,5 +28,5 @@ def read_sprites(
         raise ValueError(f"sprites know no motion {unknown[0]!r}; they know {', '.join(MOTIONS)}")
     world = Sprites(seed=seed, held_out=held_out)
     for index in range(clips):
-        if not motions or world.describe(index)[0].motion in motions:
+        if not motions or world.sprite(index).motion in motions:
             yield drawn_row(world, index, name)
