@@ -6,6 +6,7 @@ file too, and runs none.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,24 @@ os.environ["LATENTSHIFT_FEATURES"] = ""  # no test finds what another one or the
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
 import pytest
+
+gc.disable()  # until all tests are collected: imports make objects that stay
+
+
+LONG = ("processes", "reproduce", "bench_ladder", "kill_training", "frame_chunks", "image_pipelines", "video_pipeline")
+"""Files that take longest. They come first, so that of two workers none is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = [f"test_{name}" for name in LONG]
+    items.sort(key=lambda item: item.path.stem not in first)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave out what was imported: else it is looked through dozens of times."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -142,3 +161,11 @@ def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     pipeline.set_shift({"fold": 3})
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def few_calibration_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies read 32 true clips in place of 512 to calibrate the sprite reader, which has tests of its own."""
+    from latentshift.evaluation import sprites_study
+
+    monkeypatch.setattr(sprites_study, "_CALIBRATION_CLIPS", 32)

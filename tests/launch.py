@@ -28,7 +28,7 @@ from waiting import PATIENCE, wait_for
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 TINY = [
-    "model={channels: [8, 8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}",
+    "model={channels: [8, 8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}",
     "data.size=32",
     "batch_size=8",
     "sample_every=1000",
