@@ -19,7 +19,7 @@ from latentshift.settings import METHODS, ShiftConfig
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
-from tiny_models import TINY_VDM_PARAMETERS, tiny_unet
+from tiny_models import ONE_LEVEL, ONE_LEVEL_VDM_PARAMETERS, tiny_unet
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [
@@ -40,7 +40,7 @@ def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image model whose videos have the sprites' shape: 16 frames of 32 pixels."""
     folder = tmp_path_factory.mktemp("image")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16))
+    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
     pipeline.save_pretrained(folder)
     return folder
 
@@ -52,10 +52,10 @@ def recipe(base: Path) -> VideoRecipe:
     return recipe
 
 
-def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path) -> None:
+def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path, few_calibration_clips: None) -> None:
     folder = tmp_path / "ladder"
     words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{folder}", "--seen=2", "--images=1", "--steps=2"]
-    words += ["--rungs=replicate-shared-1,latent-vdm", "--sampler=ddim"]
+    words += ["--rungs=replicate-shared-1,latent-vdm", "--sampler=ddim", "--quick"]
     code, out, err = cli(*words)
     assert code == 0, err
     for name, shift, share in (("replicate-shared-1", "replicate", 1.0), ("latent-vdm", None, 0.0)):
@@ -70,7 +70,7 @@ def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path)
     assert facts["seeds"] == [0, 1] and facts["sampler"] == "ddim" and facts["image_stage"]["n"] == 1
     assert facts["true_clips"]["seen"]["rendered"]["colour_drift"]["mean"] == 0.0
     shifted, attending = facts["rungs"]
-    assert shifted["temporal_parameters"] == 0 and attending["temporal_parameters"] == TINY_VDM_PARAMETERS
+    assert shifted["temporal_parameters"] == 0 and attending["temporal_parameters"] == ONE_LEVEL_VDM_PARAMETERS
     for each in facts["rungs"]:
         assert each["scores"]["seen"]["n"] == 4 and each["scores"]["images"]["n"] == 2
         assert each["seeds"].keys() == {"0", "1"} and each["seconds_a_step"] > 0

@@ -80,6 +80,7 @@ def test_the_loops_side_by_side_both_train(cli, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     monkeypatch.setattr(train, "interleaved_timing", timing)
+    monkeypatch.setattr(train, "_CLIPS", 1)  # of 8
     code, out, err = cli("bench", "train", "--quick", "--json", tmp_path / "train.json")
     assert code == 0, err
     (row,) = json.loads((tmp_path / "train.json").read_text())["rows"]

@@ -260,14 +260,14 @@ def test_init_makes_the_baseline_too(cli, sd1_folder: Path) -> None:
 
 
 def test_a_dry_run_prints_the_resolved_recipe(cli, sprites_model: Path, tmp_path: Path) -> None:
-    words = (f"model={sprites_model}", "steps=6000", "shift.padding=replicate", "noise_share=1")
+    words = (f"model={sprites_model}", "steps=6000", "shift.padding=replicate", "noise_share=1", "data.options.clips=6")
     code, out, _ = cli("train", RECIPES / "sprites-video.yaml", *words, "--dry-run")
     assert code == 0 and "steps: 6000\n" in out and "train_text_encoder: true\n" in out
     assert "shift:\n  fold: 3\n  padding: replicate\n" in out and "noise_share: 1.0\n" in out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path) -> None:
+def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_calibration_clips: None) -> None:
     counts = ("--held-out", 1, "--images", 2, "--shift-off", 1)
     words = ("evaluate", "sprites", sprites_model, *counts, "--steps", 2, "-o", "study")
     code, out, err = cli(*words, "--seen", 2)

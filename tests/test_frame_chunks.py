@@ -81,7 +81,7 @@ def test_the_shift_of_a_part_with_its_neighbours_edges_is_that_part_of_the_shift
 
 @torch.no_grad()
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize(("frames", "chunk"), [(2, 1), (7, 1), (7, 3), (16, 4), (16, 16), (17, 16), (40, 2)])
+@pytest.mark.parametrize(("frames", "chunk"), [(2, 1), (7, 1), (7, 3), (8, 4), (8, 8), (9, 8), (20, 2)])
 def test_chunks_are_the_whole_pass(padding: Padding, frames: int, chunk: int) -> None:
     unet, latents, text = video_unet(padding), noise(2, frames), texts(2)
     expected = denoise(unet, latents, STEP, text)
@@ -310,6 +310,7 @@ def test_a_video_in_chunks_is_the_video_whatever_the_settings(
 ) -> None:
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)
     pipeline.set_shift({"padding": padding})
+    settings = {"num_inference_steps": 2, **settings}
     for share in (0.0, 2.0):  # noise that frames share
         pipeline.set_noise_share(share)
         assert_same_video(make(pipeline, frame_chunk=chunk, **settings), make(pipeline, **settings))

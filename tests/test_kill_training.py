@@ -59,7 +59,7 @@ def train_held_in_a_save(sign: Path, step: int, place: int, *words: str) -> None
     command_line("train", *words)
 
 
-@pytest.mark.parametrize(("kills", "steps"), [(4, 30), pytest.param(50, 240, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "steps"), [(3, 18), pytest.param(50, 240, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills: int, steps: int, model: Path, tmp_path: Path) -> None:
     """SIGKILL, in the middle of saves too: the same losses, errors and weights, bit for bit; no state that is broken.
 

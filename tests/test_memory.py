@@ -298,8 +298,7 @@ def test_a_dry_run_refuses_what_the_run_would(dry_run, words: list[str], refused
 
 
 def test_a_run_that_is_too_large_is_warned_of_with_what_would_fit(cli, model: Path) -> None:
-    words = [f"model={model}", "data=sprites", "compute.device=cpu", "batch_size=10000000"]
-    code, _, err = cli("train", FOLDER, *words, "--dry-run")
+    code, _, err = cli("train", FOLDER, *dry_run_words(model), "batch_size=10000000", "--dry-run")
     assert code == 0 and err.startswith("warning: the run takes about") and "micro_batch_size=1 it takes" in err
 
 
@@ -307,7 +306,8 @@ def test_advice_where_nothing_helps_is_to_train_less(model: Path) -> None:
     text = advice(recipe_of(f"model={model}"), CPU, limit=1000)
     assert "with micro_batch_size=1 compute.gradient_checkpointing=true it takes" in text
     assert text.endswith("train less in a new run: smaller or fewer frames, or an adapter (lora.rank=16)")
-    lora = recipe_of(f"model={model}", "train_text_encoder=false", "lora.rank=1")
+    least = ("micro_batch_size=1", "compute.gradient_checkpointing=true")
+    lora = recipe_of(f"model={model}", "train_text_encoder=false", "lora.rank=1", *least)
     assert advice(lora, CPU, limit=1000).endswith("smaller or fewer frames")
 
 
@@ -322,7 +322,7 @@ def test_single_frames_with_a_text_each_are_a_step_of_their_own(model: Path) -> 
 
 
 def test_a_gpu_that_is_not_here_can_be_sized(cli, model: Path) -> None:
-    words = [f"model={model}", "data=sprites", "compute.device=cuda", "--dry-run"]
+    words = [*dry_run_words(model), "compute.device=cuda", "--dry-run"]
     code, out, err = cli("train", FOLDER, *words, "--memory=80")
     assert code == 0 and "warning" not in err and "Python and libraries" not in out
     code, _, err = cli("train", FOLDER, *words, "--memory=0.001")

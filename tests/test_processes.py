@@ -72,9 +72,8 @@ VIDEO = [
 ]
 CASES = {
     "baseline-ddp": ["compute.parallel=ddp", "method=latent-vdm", "train_text_encoder=true", "export_from=best"],
-    "shift": ["compute.parallel=fsdp", "method=latent-shift", "train_text_encoder=false"],
     "baseline": ["compute.parallel=fsdp", "method=latent-vdm", "train_text_encoder=false"],
-    "text": ["compute.parallel=fsdp", "method=latent-shift", "train_text_encoder=true", "export_from=best"],
+    "shift-and-text": ["compute.parallel=fsdp", "method=latent-shift", "train_text_encoder=true", "export_from=best"],
     "lora": [
         "compute.parallel=fsdp",
         "method=latent-shift",

@@ -31,7 +31,7 @@ from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.settings import ShiftConfig
 from latentshift.training.recipe_file import load_recipe
 from latentshift.video import read_video
-from tiny_models import TINY_VDM_PARAMETERS, tiny_unet
+from tiny_models import ONE_LEVEL, ONE_LEVEL_VDM_PARAMETERS, tiny_unet
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -130,12 +130,12 @@ def test_the_table_of_claims_names_what_it_needs() -> None:
 def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("image")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16))
+    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
     pipeline.save_pretrained(folder)
     return folder
 
 
-def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) -> None:
+def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path, few_calibration_clips: None) -> None:
     folder = tmp_path / "out"
     words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{folder}", "--quick"]
     words += ["--videos=2", "--images=1", "--steps=2", "--sampler=ddim"]
@@ -145,7 +145,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
     result = json.loads((folder / "reproduction.json").read_text())
     assert [claim["number"] for claim in result["claims"]] == [1, 2, 3]
     parameters = result["claims"][0]["statements"][2]
-    assert parameters["second"]["value"] == TINY_VDM_PARAMETERS and parameters["verdict"] == "holds"
+    assert parameters["second"]["value"] == ONE_LEVEL_VDM_PARAMETERS and parameters["verdict"] == "holds"
     assert not (folder / "none/study/clips/shift_off").exists()  # the same videos as with
     page = (folder / "reproduction.md").read_text()
     assert "not decided by so few videos (2)" in page and "not decided by so few videos (1)" in page
@@ -175,7 +175,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path) ->
 
 
 def test_settings_of_the_shift_are_compared_on_request(
-    cli, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli, base: Path, tmp_path: Path, few_calibration_clips: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = CLAIMS[3]
     some = ("shift-circular", "shift-encoder")

@@ -163,7 +163,7 @@ def test_a_shorter_study_is_the_beginning_of_a_longer_one(tmp_path: Path) -> Non
         Readings(tmp_path, 2)
 
 
-def test_images_have_no_stability_and_no_motions(tmp_path: Path) -> None:
+def test_images_have_no_stability_and_no_motions(tmp_path: Path, few_calibration_clips: None) -> None:
     scores = score_part(IMAGES, 64, read(IMAGES, 3, lambda index: true_clip(IMAGES, index, 64), tmp_path))
     assert scores["joint"] == 1.0 and scores["motion"] is None
     assert not {"colour_drift", "frame_flicker", "motions"} & scores.keys()

@@ -31,9 +31,14 @@ def tiny_unet(seed: int = 0, **changes: object) -> UNet2DConditionModel:
     return UNet2DConditionModel(**{**settings, **changes}).eval()
 
 
-TINY_VDM_PARAMETERS = sum(4 * width**2 + 3 * width + 2 * 31 for width in (8, 8, 8, 16))
-"""Of :func:`tiny_unet`'s temporal attention, in blocks of these widths: to_q, to_k, to_v and to_out, whose bias is one
-more width beside two of the norm, and biases of two heads for the distances -15 … 15."""
+def vdm_parameters(*widths: int) -> int:
+    """Of temporal attention in blocks of these widths: to_q, to_k, to_v and to_out, whose bias is one more width beside
+    two of the norm, and biases of two heads for the distances -15 … 15."""
+    return sum(4 * width**2 + 3 * width + 2 * 31 for width in widths)
+
+
+TINY_VDM_PARAMETERS = vdm_parameters(8, 8, 8, 16)
+"""Of :func:`tiny_unet`."""
 
 ONE_LEVEL: dict[str, object] = {
     "block_out_channels": (8,),
@@ -41,6 +46,7 @@ ONE_LEVEL: dict[str, object] = {
     "up_block_types": ("CrossAttnUpBlock2D",),
 }
 """Changes of :func:`tiny_unet` where a test needs a U-Net, and not one that scales."""
+ONE_LEVEL_VDM_PARAMETERS = vdm_parameters(8, 8, 8, 8)
 
 
 def tiny_vae(seed: int = 0) -> AutoencoderKL:
