@@ -50,7 +50,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.allclose(one, other, atol=1e-5, rtol=0))
 
 
-@pytest.mark.parametrize(("family", "styles"), [("sd1", STYLES), ("sdxl", ("diffusers", "kohya"))])
+@pytest.mark.parametrize(("family", "styles"), [("sd1", STYLES), ("sdxl", ("diffusers", "kohya", "kohya-original"))])
 def test_a_lora_of_any_trainer_does_what_it_does_to_the_stock_pipeline(
     family: str, styles: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -319,7 +319,7 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
     ours, xl = load_ours(sd1_folder), load_stock(sdxl_folder)
     before = frame_of(ours)
     add_to_all(xl)
-    kohya = load_file(write_lora(xl, tmp_path / "kohya", "kohya"))
+    kohya, original = (load_file(write_lora(xl, tmp_path / style, style)) for style in ("kohya", "kohya-original"))
     stock = load_stock(sd1_folder)
     add_to_all(stock)
     write_lora(stock, tmp_path / "peft", "peft")
@@ -335,6 +335,7 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
     refusals: list[tuple[Any, str]] = [
         (write_lora(xl, tmp_path / "xl", "diffusers"), "is a LoRA of another model"),
         (kohya, "LoRA of another model than this one"),
+        (original, "LoRA of another model than this one"),
         (tmp_path / "peft", "adapter_config.json, which says how strong it is .* is not beside it"),
         (damaged, "is damaged: the two factors"),
         (unknown, "its unet has no layer .*attn7"),

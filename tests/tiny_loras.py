@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ RANK, ALPHA = 2, 6
 UNET_TARGETS = ["to_q", "to_k", "to_out.0", "conv1", "ff.net.2"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # kohya's, all of them
 STYLES = ("diffusers", "diffusers-alone", "kohya", "peft", "bare")
-"""``diffusers-alone``: without metadata, with the alpha of the rank."""
+"""``diffusers-alone``: without metadata, with the alpha of the rank. Of SDXL also ``kohya-original``."""
 
 
 def add_random_lora(module: Any, targets: list[str], seed: int, *, alpha: int = ALPHA, name: str = "default") -> None:
@@ -30,6 +31,26 @@ def add_to_all(pipe: Any, *, alpha: int = ALPHA, text: bool = True, seed: int = 
     for number, name in enumerate(("text_encoder", "text_encoder_2") if text else ()):
         if (encoder := getattr(pipe, name, None)) is not None:
             add_random_lora(encoder, TEXT_TARGETS, seed + 1 + number, alpha=alpha)
+
+
+def _original_name(flat: str) -> str:
+    """A layer's name in SDXL's original layout, which kohya's trainer keeps: of a U-Net with one layer a block."""
+    rules = (
+        (
+            r"down_blocks_(\d)_(resnets|attentions)_0_",
+            lambda b, kind: f"input_blocks_{1 + 2 * int(b)}_{kind == 'attentions':d}_",
+        ),
+        (r"mid_block_resnets_(\d)_", lambda j: f"middle_block_{2 * int(j)}_"),
+        (r"mid_block_attentions_0_", lambda: "middle_block_1_"),
+        (
+            r"up_blocks_(\d)_(resnets|attentions)_(\d)_",
+            lambda b, kind, j: f"output_blocks_{2 * int(b) + int(j)}_{kind == 'attentions':d}_",
+        ),
+    )
+    for pattern, name in rules:
+        if match := re.match(pattern, flat):
+            return name(*match.groups()) + flat[match.end() :].replace("conv1", "in_layers_2")
+    raise AssertionError(flat)
 
 
 def write_lora(pipe: Any, folder: Path, style: str) -> Path:
@@ -50,7 +71,7 @@ def write_lora(pipe: Any, folder: Path, style: str) -> Path:
                 layers[f"{name}_lora_adapter_metadata"] = getattr(pipe, name).peft_config["default"].to_dict()
         made.save_lora_weights(folder, **layers)
         return path
-    if style == "kohya":
+    if style.startswith("kohya"):
         prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
         if "text_encoder_2" in names:
             prefixes["text_encoder"] = "lora_te1_"
@@ -59,7 +80,8 @@ def write_lora(pipe: Any, folder: Path, style: str) -> Path:
             for key, value in state.items():
                 layer, _, kind = key.removesuffix(".weight").rpartition(".")
                 layer = layer if name == "unet" or layer.startswith("text_model.") else f"text_model.{layer}"
-                flat = prefixes[name] + layer.replace(".", "_")
+                flat = layer.replace(".", "_")
+                flat = prefixes[name] + (_original_name(flat) if style == "kohya-original" and name == "unet" else flat)
                 tensors[f"{flat}.{'lora_down' if kind == 'lora_A' else 'lora_up'}.weight"] = value
                 tensors[f"{flat}.alpha"] = torch.tensor(float(ALPHA))
         save_file(tensors, path)
