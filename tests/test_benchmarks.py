@@ -13,6 +13,7 @@ from latentshift.benchmarks import train
 from latentshift.benchmarks.length_settings import LengthSettings
 from latentshift.benchmarks.report import report, table
 from latentshift.benchmarks.timing import interleaved_timing
+from latentshift.models.precision import fast_dtype
 
 
 def cells(line: str) -> list[str]:
@@ -124,6 +125,19 @@ def test_what_shows_through_the_last_timestep_grows_with_the_latents(cli, tmp_pa
     assert sorted(share_of.values()) == [share_of[std] for std in sorted(share_of)]
     assert all(0.5 < each <= 1 for each in share_of.values())
     assert bundled["latent_std"] == pytest.approx(0.25, rel=0.1)  # its recipe's latent_std
+
+
+def test_each_switch_is_timed_with_and_without_it(cli, model: Path, tmp_path: Path) -> None:
+    code, _, err = cli("bench", "speed", model, "--quick", "--json", tmp_path / "speed.json")
+    assert code == 0, err
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    switches = [(row["switch"].split(",")[0], row["of"]) for row in rows]
+    others = [("text projected once", "a step"), ("channels last", "a step"), ("channels last", "decoding")]
+    fast = "bfloat16 in place of float32"
+    both = [(fast, "a step"), (fast, "decoding")] if fast_dtype("cpu") == torch.bfloat16 else []
+    assert switches == both + others
+    for row in rows:
+        assert row["off_to_on"]["value"] == pytest.approx(row["off_s"]["value"] / row["on_s"]["value"])
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(cli, tmp_path: Path) -> None:

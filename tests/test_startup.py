@@ -203,6 +203,7 @@ MISTAKES = {
     "bench generate --steps 0": "--steps must lie between 2 and 1000, not 0",
     "bench generate --rounds 0": "--rounds must be 1 or more, not 0",
     "bench length nowhere": "there is no folder nowhere",
+    "bench speed nowhere": "there is no folder nowhere",
     "bench length --frames 16,0": "--frames must be numbers from 1 to 100,000 with commas, as 16,64,256, not '16,0'",
     "bench length --frame-chunk 0": "--frame-chunk must be a whole number from 1 to the video's 1024 frames, not 0",
     "bench length --paddings zeros,none": "there is no padding 'none': choose from zeros, circular, replicate",

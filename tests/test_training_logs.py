@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from latentshift.models.precision import fast_dtype
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.recipe import AutoencoderRecipe
@@ -89,11 +90,13 @@ def test_a_failing_tracker_is_dropped_and_training_continues(
     assert len((tmp_path / "autoencoder" / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(("capability", "warnings"), [("AVX2", 1), ("AVX512", 0)])
+@pytest.mark.parametrize(("capability", "warnings"), [("AVX2", 1), ("AVX512", 0), ("AVX512 without bf16", 1)])
 def test_a_cpu_without_bf16_instructions_gives_a_warning(
     capability: str, warnings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability.split()[0])
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "without" not in capability)
+    assert fast_dtype("cpu") == (torch.float32 if warnings else torch.bfloat16)
     for precision in ("bf16", "fp32"):
         run(tiny("autoencoder", tmp_path / precision, "steps=1", f"compute.precision={precision}"))
     assert capsys.readouterr().err.count("this CPU has no instructions for bf16") == warnings

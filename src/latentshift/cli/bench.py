@@ -100,6 +100,25 @@ def generate(
         typer.echo(printable(write_generation_pages(report_folder, complete[0], kept, command), 4096))
 
 
+@bench.command("speed")
+def speed(
+    model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
+    quick: bool = _QUICK,
+    json_file: Path | None = _JSON,
+) -> None:
+    """A step and decoding on the CPU with and without what makes them faster, in turns, in processor time."""
+    from latentshift.cli.preflight import check_model_files
+
+    check_model_files(model, None)
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from latentshift.benchmarks.speed import bench_speed
+
+        return bench_speed(model, quick)
+
+    _report("speed", rows, json_file)
+
+
 @bench.command("step")
 def step(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
     """A forward and backward pass of the bundled model on the CPU: stock attention, text shared, compiled."""

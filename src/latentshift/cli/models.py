@@ -53,7 +53,7 @@ def pick_device(name: str) -> str:
 
 
 def load_dtype(dtype: str, device: str) -> torch.dtype:
-    """Resolve a dtype name for a device.
+    """Resolve a dtype name for a device; ``auto`` is :func:`latentshift.models.precision.fast_dtype`.
 
     Raises:
         ValueError: for an unknown dtype.
@@ -61,8 +61,9 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
     check_dtype_name(dtype)
     import torch
 
-    chosen = ("float16" if device.startswith("cuda") else "float32") if dtype == "auto" else dtype
-    return cast("torch.dtype", getattr(torch, chosen))
+    from latentshift.models.precision import fast_dtype
+
+    return fast_dtype(device) if dtype == "auto" else cast("torch.dtype", getattr(torch, dtype))
 
 
 def load_pipeline(
@@ -73,7 +74,8 @@ def load_pipeline(
     Args:
         model: ``bundled``, a folder, or a hub id.
         device: from :func:`pick_device`.
-        dtype: float32, bfloat16, float16, or ``auto``: float16 on CUDA, float32 elsewhere.
+        dtype: float32, bfloat16, float16, or ``auto``: bfloat16 where the device has instructions for it, else float16
+            on CUDA, and float32 elsewhere.
         variant: of the weight files, as ``fp16`` for ``model.fp16.safetensors``.
 
     Raises:

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from latentshift.models.precision import has_bf16
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -28,5 +30,5 @@ def autocast_dtype(precision: Precision) -> torch.dtype:
 
 
 def is_slow_in_bf16(device: torch.device) -> bool:
-    """Whether a device emulates bfloat16: x86 before AVX-512, where it takes many times float32's time."""
-    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    """Whether a device emulates bfloat16: a CPU without instructions for it, where float32 takes less time."""
+    return device.type == "cpu" and not has_bf16(device)

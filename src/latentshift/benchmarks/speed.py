@@ -1,0 +1,101 @@
+"""What each way to sample faster brings on this CPU: with and without it, in turns in one process, in processor time.
+
+Knows no GPU.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from latentshift.benchmarks.report import Estimate, Result
+from latentshift.benchmarks.timing import interleaved_seconds, spread
+from latentshift.diffusion.condition import TextCondition
+from latentshift.models.autoencoder import decode_videos
+from latentshift.models.denoiser import denoise
+from latentshift.models.precision import fast_dtype
+from latentshift.models.text_projection import project_text_once
+from latentshift.pipeline import LatentShiftPipeline, open_pipeline
+
+_ROUNDS, _QUICK_ROUNDS = 15, 1
+
+Call = Callable[[], object]
+
+
+@torch.no_grad()
+def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
+    """A row for each switch: seconds of a step with guidance, or of decoding a video, without and with it.
+
+    Args:
+        model: as for :func:`latentshift.model_paths.resolve_model`; without pooled embeddings.
+        quick: one round.
+
+    Raises:
+        ValueError: for a model that can't be loaded.
+    """
+    rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    dtype = fast_dtype("cpu")
+    plain, fast = (_Parts(open_pipeline(model, dtype=each)) for each in (torch.float32, dtype))
+    name = str(dtype).removeprefix("torch.")
+    # As --dtype auto does; where that is float32, there is nothing to switch.
+    if dtype != torch.float32:
+        yield _row(f"{name} in place of float32", "a step", plain.step, fast.step, rounds)
+        yield _row(f"{name} in place of float32", "decoding", plain.decode, fast.decode, rounds)
+    with project_text_once():
+        fast.step()
+
+        def project_each_time() -> None:
+            with project_text_once():
+                fast.step()
+
+        yield _row(f"text projected once, {name}", "a step", project_each_time, fast.step, rounds)
+    last = _Parts(open_pipeline(model, dtype=dtype), torch.channels_last)
+    yield _row(f"channels last, {name}", "a step", fast.step, last.step, rounds)
+    yield _row(f"channels last, {name}", "decoding", fast.decode, last.decode, rounds)
+
+
+class _Parts:
+    """The U-Net and the autoencoder of a model, on latents and a text of random numbers."""
+
+    def __init__(self, pipeline: LatentShiftPipeline, memory_format: torch.memory_format | None = None) -> None:
+        self._unet, self._vae = pipeline.unet, pipeline.vae
+        if memory_format is not None:
+            self._unet.to(memory_format=memory_format)
+            self._vae.to(memory_format=memory_format)
+        generator = torch.Generator().manual_seed(0)
+        side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
+        shape = (2, pipeline.config.num_frames, channels, side, side)
+        self._latents = torch.randn(shape, generator=generator).to(pipeline.dtype)
+        encoders = pipeline.text_encoders
+        tokens = torch.randn(2, encoders.length, encoders.width, generator=generator)
+        self._text = TextCondition(tokens.to(pipeline.dtype))
+
+    def step(self) -> Tensor:
+        """The U-Net's pass of a step with guidance."""
+        return denoise(self._unet, self._latents, torch.tensor(500), self._text, 1.0)
+
+    def decode(self) -> Tensor:
+        """One video."""
+        return decode_videos(self._vae, self._latents[:1])
+
+
+def _row(switch: str, of: str, without: Call, with_it: Call, rounds: int) -> Result:
+    def numbered(call: Call) -> Callable[[int], None]:
+        def numbered_call(number: int) -> None:
+            call()
+
+        return numbered_call
+
+    off, on = interleaved_seconds([numbered(without), numbered(with_it)], rounds)
+    ratios = [before / after for before, after in zip(off, on, strict=True)]
+    return {
+        "switch": switch,
+        "of": of,
+        "off_s": spread(off),
+        "on_s": spread(on),
+        "off_to_on": Estimate(statistics.median(ratios), min(ratios), max(ratios)),
+        "rounds": rounds,
+    }
