@@ -99,10 +99,10 @@ def test_base_and_file_are_the_model(words: tuple[str, ...], sd1_folder: Path, t
 
 
 def test_a_lora_run_resumes_and_writes_the_file_alone(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    tune(sd1_folder, output, LORA, "steps=2", "save_every=2")
-    tune(sd1_folder, output, LORA, "save_every=2")
-    tune(sd1_folder, tmp_path / "whole", LORA)
+    output, words = tmp_path / "run", (LORA, *OTHER_SHIFT)
+    tune(sd1_folder, output, *words, "steps=2", "save_every=2")
+    tune(sd1_folder, output, *words, "save_every=2")
+    tune(sd1_folder, tmp_path / "whole", *words)
     one, other = (load_file(folder / "lora.safetensors") for folder in (output, tmp_path / "whole"))
     assert one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
     assert not (output / "model").exists()
