@@ -13,15 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers.loaders import IPAdapterMixin, StableDiffusionXLLoraLoaderMixin, TextualInversionLoaderMixin
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin, TextualInversionLoaderMixin
 from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from latentshift.error_text import one_line
 from latentshift.models.denoiser import share_text
 from latentshift.models.lora_file import refuse_pickle
 from latentshift.models.lora_weights import check_own_settings, find_lora_file, read_lora
+
+_verbosity = transformers_logging.get_verbosity()
+transformers_logging.set_verbosity_error()  # without torchvision it warns of other image processors at this import
+from diffusers.loaders import IPAdapterMixin  # noqa: E402
+
+transformers_logging.set_verbosity(_verbosity)
 
 _MAX_REASON = 300  # characters of a library's message
 
