@@ -218,7 +218,7 @@ def test_two_pipelines_on_one_unet_in_two_threads_are_equal_to_one_after_the_oth
     assert other.unet is pipeline.unet
 
     def rounds(pipeline: LatentShiftPipeline, frames: int) -> list[torch.Tensor]:
-        return [generate(pipeline, frames, seed % 2) for seed in range(30)]
+        return [generate(pipeline, frames, seed % 2) for seed in range(100)]
 
     expected = [[generate(pipeline, frames, seed) for seed in (0, 1)] for frames in (4, 2)]
     for videos, right in zip(together(partial(rounds, pipeline, 4), partial(rounds, other, 2)), expected, strict=True):
