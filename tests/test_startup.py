@@ -157,6 +157,24 @@ MISTAKES = {
     "convert cut.safetensors -o new": "cut.safetensors can't be read as safetensors",
     "convert flux.safetensors -o new": "these are the tensors of a transformer (Flux or HunyuanVideo)",
     "convert foreign.safetensors -o new": "foreign.safetensors: these are not all tensors of a known image model",
+    "export --to tflite -o new": "unknown target 'tflite': choose from onnx, openvino, aot",
+    "export nowhere --to onnx -o new": "there is no folder nowhere",
+    "export --to onnx -o clips": "clips exists already",
+    "export --to onnx -o new --frames 0": "--frames must be from 1 to 100,000, not 0",
+    "export --to onnx -o new --size 60": "--size must be multiples of 8 and 32 or more for this model, not 60x60",
+    "export --to onnx -o new --variant nope": "has no weights of the variant 'nope'",
+    "export --to aot -o new --lora cut.safetensors": "cut.safetensors can't be read as safetensors",
+    "export attending --to aot -o new": "and not Latent-VDM's temporal attention, which attending has",
+    "generate star --runtime tflite": "unknown runtime 'tflite': choose from torch, onnx, openvino, aot",
+    "generate star --runtime aot": "--runtime aot needs --model DIR, an export",
+    "generate star --runtime aot --model clips": "clips is no export: it has no export.json",
+    "generate star --runtime aot --model nowhere": "there is no folder nowhere",
+    "generate star --runtime aot --lora delta.safetensors": "--lora has no effect with --runtime aot: export the model",
+    "generate star --runtime aot --model unwritten": "unwritten/export.json is no export of latentshift-export/1: ",
+    "generate star --runtime onnx --model exported": "exported is an export for aot, and not for onnx: use --",
+    "generate star --runtime aot --model exported --frames 8": "--frames is 8, and this export makes videos of 16",
+    "generate star --runtime aot --model exported --size 32": "--size is 32x32 pixels, and this export makes frames of",
+    "generate star --model exported": "exported holds no diffusers pipeline: it is an export, which latentshift",
     "train nothing.yaml": "cannot read the recipe nothing.yaml",
     "train recipe.yaml steps=many": "steps: must be a whole number",
     "train recipe.yaml optimizer.learning_rat=1": "unknown setting",
@@ -248,6 +266,26 @@ MISTAKES = {
     "push bundled me/boats --picture nothing.png": "there is no file nothing.png",
     "push bundled me/boats --report clips": "clips holds no report.json",
     "paint star": "No such command",
+}
+
+_GRAPH = {"inputs": ["x"], "outputs": ["y"], "differences": {}}
+AN_EXPORT = {
+    "target": "aot",
+    "versions": {},
+    "frames": 16,
+    "height": 64,
+    "width": 64,
+    "latent_channels": 8,
+    "scale": 8,
+    "tokens": 77,
+    "has_sizes": False,
+    "is_distilled": False,
+    "tokenizers": ["tokenizer"],
+    "settings": {"num_frames": 16, "fps": 8, "guidance_scale": 1.5, "noise_share": 0.0, "shift": None}
+    | {"force_zeros_for_empty_prompt": False},
+    "parts": {name: {"file": f"{name}.pt2", **_GRAPH} for name in ("unet", "decoder", "text_encoder")},
+    "source": {"model": None, "files": {}, "fingerprints": {}},
+    "files": {f"{name}.pt2": 64 * "0" for name in ("unet", "decoder", "text_encoder")},
 }
 
 _RUN = """
@@ -344,6 +382,10 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "image-stage" / "model_index.json").write_text(
         json.dumps({**index, "shift": None, "temporal": [None, None]})
     )
+    (folder / "unwritten").mkdir()
+    (folder / "unwritten" / "export.json").write_text("{}")
+    (folder / "exported").mkdir()
+    (folder / "exported" / "export.json").write_text(json.dumps(AN_EXPORT))
     (folder / "unindexed").mkdir()
     os.mkfifo(folder / "unindexed" / "model_index.json")
     (folder / "recipe.yaml").write_text(RECIPE)

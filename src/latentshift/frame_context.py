@@ -313,6 +313,8 @@ def _begin_call(
 
 def check_count(count: Any, name: str = "num_frames") -> None:
     """Raise a ValueError unless a number of frames, or of what ``name`` says, is a whole number of 1 or more."""
+    if isinstance(count, torch.SymInt):  # of a graph that is being exported, which takes any number
+        return
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise ValueError(f"{name} must be a whole number of 1 or more, not {count!r}")
 

@@ -11,6 +11,7 @@ from latentshift.files import missing_file
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
 
 BUNDLED = "bundled"
+EXPORT_INDEX = "export.json"  # of a folder that latentshift export wrote
 _INDEX = "model_index.json"
 _MAX_INDEX = 2**22  # bytes
 
@@ -104,6 +105,8 @@ def load_index(folder: Path) -> dict[str, Any]:
         ValueError: if that is missing, is a folder, pipe or device, can't be read, or names no class.
     """
     file, nothing = folder / _INDEX, f"{folder} holds no diffusers pipeline"
+    if not file.exists() and (folder / EXPORT_INDEX).is_file():
+        raise ValueError(f"{nothing}: it is an export, which latentshift generate --model {folder} runs with --runtime")
     if not file.exists():
         raise ValueError(f"{nothing}: it has no {_INDEX}")
     if not file.is_file():
@@ -142,7 +145,7 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
     Raises:
         ValueError: with the valid values.
     """
-    schedule = _config(folder, "scheduler/scheduler_config.json")
+    schedule = read_schedule(folder)
     total = schedule.get("num_train_timesteps")
     if type(total) is int:
         check_steps(steps, {"num_train_timesteps": total}, "--steps")  # what else matters is the sampler's
@@ -151,6 +154,11 @@ def check_steps_and_size(folder: Path, steps: int, height: int | None, width: in
         scale, levels, side = sizes
         height, width = (side if each is None else each for each in (height, width))
         check_frame_size(height, width, scale, levels, "--size")
+
+
+def read_schedule(folder: Path) -> dict[str, Any]:
+    """The configuration of the scheduler in the folder of a model or an export; empty if it can't be read."""
+    return _config(folder, "scheduler/scheduler_config.json")
 
 
 def check_size_to_train(folder: Path, size: int, name: str = "size") -> None:

@@ -549,7 +549,7 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
         """
         upcast = wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
         frames = decode_videos(self.vae, latents, decode_chunk_size, upcast=upcast)
-        _check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
+        check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
         return frames.clamp(-1, 1)
 
     @torch.no_grad()
@@ -568,10 +568,10 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
         """
         size = decode_chunk_size or default_chunk(len(latents), latents[0, 0].numel())
         for chunk in latents.split(size):
-            yield to_uint8(_channels_last(self.decode(chunk[None]))[0])
+            yield to_uint8(channels_last(self.decode(chunk[None]))[0])
 
     def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
-        _check_finite(latents, "U-Net")
+        check_finite(latents, "U-Net")
         if output_type == "latent":
             return latents
         if output_type == "pil":
@@ -580,7 +580,7 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
             clips = (self.decode_clip(video, decode_chunk_size) for video in latents)
             return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
         frames = self.decode(latents, decode_chunk_size)
-        return frames / 2 + 0.5 if output_type == "pt" else _channels_last(frames) / 2 + 0.5
+        return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
 
     def save_pretrained(self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any) -> None:
         """Save to a folder that :meth:`from_pretrained` loads.
@@ -715,11 +715,12 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
 
 
-def _channels_last(frames: Tensor) -> np.ndarray:
+def channels_last(frames: Tensor) -> np.ndarray:
     """Frames (B, F, 3, H, W) as float32 (B, F, H, W, 3)."""
     return frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
 
 
-def _check_finite(values: Tensor, part: str) -> None:
+def check_finite(values: Tensor, part: str) -> None:
+    """Raise a NotFiniteError, naming the part of the model, unless all of its output is finite."""
     if not torch.isfinite(values).all():
         raise NotFiniteError(f"the {part} made values that are not finite; try another dtype, or less guidance")

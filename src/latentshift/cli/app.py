@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from latentshift import __version__
-from latentshift.cli import bench, convert, data, evaluate, generate, info, init, push, reproduce, study, train
+from latentshift.cli import bench, convert, data, evaluate, export, generate, info, init, push, reproduce, study, train
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
 
@@ -29,6 +29,7 @@ app.command("train")(train.train)
 app.command("info")(info.info)
 app.command("init")(init.init)
 app.command("convert")(convert.convert)
+app.command("export")(export.export)
 app.command("push")(push.push)
 app.command("reproduce")(reproduce.reproduce)
 app.add_typer(data.data, name="data")

@@ -11,6 +11,7 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli.prompts_file import read_prompts_file
+from latentshift.cli.size_option import parse_size
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import is_shown, status
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from latentshift.export.exported_pipeline import ExportedPipeline
     from latentshift.pipeline import LatentShiftPipeline
 
+_TORCH = "torch"
 _REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_PATH = 4096
 
@@ -89,6 +92,11 @@ def generate(
     ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
+    runtime: str = typer.Option(
+        _TORCH,
+        "--runtime",
+        help="torch; or onnx, openvino or aot, for which --model is a folder that latentshift export wrote.",
+    ),
 ) -> None:
     """Generate videos or images from prompts."""
     import numpy as np
@@ -100,7 +108,7 @@ def generate(
     # Check all inputs before the minutes of work.
     sentences = _read_prompts(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", _REMEDY)
-    width, height = _parse_size(size)
+    width, height = parse_size(size)
     if frames is not None:
         check_frame_count(frames)
     if loop and frames == 1:
@@ -122,12 +130,22 @@ def generate(
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
     requested_size = {"frames": frames, "height": height, "width": width}
-    check_generation(
-        model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
-    )
     loras = lora or []
-    check_adapters(loras, delta, model, variant)
-    pipeline = _load_pipeline(model, device, dtype, sampler, loop, loras, delta, variant)
+    pipeline: LatentShiftPipeline | ExportedPipeline
+    if runtime == _TORCH:
+        check_generation(
+            model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
+        )
+        check_adapters(loras, delta, model, variant)
+        pipeline = _load_pipeline(model, device, dtype, sampler, loop, loras, delta, variant)
+    else:
+        from latentshift.cli.exported import check_exported_generation, open_export
+
+        others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
+        check_exported_generation(
+            model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
+        )
+        pipeline = open_export(model, runtime, dtype, sampler)
     frames = pipeline.config.num_frames if frames is None else frames
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
@@ -147,7 +165,7 @@ def generate(
             width=width,
             num_inference_steps=steps,
             guidance_scale=scale,
-            frame_chunk=frame_chunk,
+            **({} if frame_chunk is None else {"frame_chunk": frame_chunk}),
         )
         settings = {
             "negative_prompt": negative,
@@ -163,6 +181,7 @@ def generate(
             "loop": loop,
             "frame_chunk": frame_chunk,
             "fps": rate,
+            "runtime": runtime,
             "device": str(pipeline.device),
             "dtype": str(pipeline.dtype).removeprefix("torch."),
             "latentshift": __version__,
@@ -200,15 +219,6 @@ def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
     for sentence in sentences:
         check_unicode(sentence, "the prompt", _REMEDY)
     return sentences
-
-
-def _parse_size(size: str | None) -> tuple[int | None, int | None]:
-    if size is None:
-        return None, None
-    parts = size.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError(f"--size must be a number of pixels, as 64, or width x height, as 96x64, not {size!r}")
-    return int(parts[0]), int(parts[-1])
 
 
 def _targets(
@@ -257,7 +267,7 @@ def _load_pipeline(
     return pipeline
 
 
-def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> None:
+def _warn_of_lost_text(pipeline: LatentShiftPipeline | ExportedPipeline, sentences: list[str]) -> None:
     from latentshift.models.caption_length import token_count
     from latentshift.models.text import unknown_words, vocabulary_words
 
@@ -275,7 +285,9 @@ def _warn_of_lost_text(pipeline: LatentShiftPipeline, sentences: list[str]) -> N
         print(f"warning: the model was not trained on {words}; its vocabulary: {known}", file=sys.stderr)
 
 
-def _sample_video(pipeline: LatentShiftPipeline, sentence: str, seed: int, **arguments: Any) -> Tensor:
+def _sample_video(
+    pipeline: LatentShiftPipeline | ExportedPipeline, sentence: str, seed: int, **arguments: Any
+) -> Tensor:
     """Latents (F, C, h, w)."""
     import torch
 

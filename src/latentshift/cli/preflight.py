@@ -245,7 +245,7 @@ def check_generation(
     own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
     if frame_chunk is not None:
         _check_frame_chunk(frame_chunk, folder, frames or own_frames)
-    _check_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
+    check_video_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
     if steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
 
@@ -257,7 +257,7 @@ def _check_frame_chunk(chunk: int, folder: Path | None, frames: int | None) -> N
         raise ValueError("--frame-chunk is not possible: Latent-VDM's temporal attention looks at all frames at once")
 
 
-def _check_memory(frames: int, height: int, width: int) -> None:
+def check_video_memory(frames: int, height: int, width: int) -> None:
     """Refuse a video whose frames, as finished pixels, do not fit into memory: a rough bound, on the cautious side.
 
     A .gif or a .webp holds them all, and more. An .mp4 or a folder of frames holds all latents and a few frames, which

@@ -47,7 +47,7 @@ class TextCondition:
 
     def repeat(self, count: int) -> TextCondition:
         """Each row ``count`` times, one after the other: (B · count, …)."""
-        return self._map(lambda each: each.repeat_interleave(count, dim=0))
+        return self._map(lambda each: each.unsqueeze(1).repeat(1, count, *[1] * (each.ndim - 1)).flatten(0, 1))
 
     def with_sizes(self, sizes: Sequence[float]) -> TextCondition:
         """The same sizes for every row."""

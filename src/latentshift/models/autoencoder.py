@@ -51,6 +51,15 @@ def normalize_latents(autoencoder: AutoencoderKL, raw: Tensor) -> Tensor:
     return (raw - mean) * (scaling / deviation)
 
 
+def denormalize_latents(autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Raw latents (…, C, h, w), as the decoder takes them, from scaled ones: inverts :func:`normalize_latents`."""
+    scaling = autoencoder.config.scaling_factor
+    if autoencoder.config.latents_mean is None:
+        return latents / scaling
+    mean, deviation = _latent_statistics(autoencoder, latents)
+    return latents * deviation / scaling + mean
+
+
 def sample_moments(autoencoder: AutoencoderKL, moments: Tensor, noise: Tensor) -> Tensor:
     """Scaled latents from moments (…, 2C, h, w) and standard normal noise (…, C, h, w)."""
     mean, log_variance = moments.chunk(2, dim=-3)
@@ -64,12 +73,7 @@ def mean_latents(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
 
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None) -> Tensor:
     """Frames (M, 3, S, S) in about [-1, 1] from scaled latents (M, C, h, w), ``chunk_size`` at a time (none: all)."""
-    scaling = autoencoder.config.scaling_factor
-    if autoencoder.config.latents_mean is None:
-        raw = latents / scaling
-    else:
-        mean, deviation = _latent_statistics(autoencoder, latents)
-        raw = latents * deviation / scaling + mean
+    raw = denormalize_latents(autoencoder, latents)
     chunks = raw.to(autoencoder.dtype).split(chunk_size or len(raw))
     return torch.cat([autoencoder.decode(chunk, return_dict=False)[0] for chunk in chunks])
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
 
 from latentshift.error_text import printable
 from latentshift.models.text import TextEncoders
 
 _MAX_SHOWN = 120
+
+
+class HasTokenizers(Protocol):
+    """Text encoders, of a pipeline or of an export."""
+
+    tokenizers: list[PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,6 @@ def count_cut(text_encoders: TextEncoders, captions: Iterable[str]) -> CutCaptio
     return CutCaptions(text_encoders.length, total, cut, longest, example)
 
 
-def token_count(text_encoders: TextEncoders, sentence: str) -> int:
+def token_count(text_encoders: HasTokenizers, sentence: str) -> int:
     """The number of tokens of a sentence without truncation, start and end tokens included."""
     return max(len(each(sentence, truncation=False, verbose=False).input_ids) for each in text_encoders.tokenizers)

@@ -40,7 +40,7 @@ class SharedTextAttention(AttnProcessor2_0):
         self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         """(B·F, N, C) and (B, L, D) in, (B·F, N, C) out."""
-        rows = hidden_states.reshape(len(encoder_hidden_states), -1, hidden_states.shape[-1])
+        rows = hidden_states.reshape(encoder_hidden_states.shape[0], -1, hidden_states.shape[-1])
         layer = with_projected_text(attn, encoder_hidden_states)
         attended: Tensor = super().__call__(layer, rows, encoder_hidden_states, *args, **kwargs)
         return attended.reshape(hidden_states.shape)
@@ -76,7 +76,7 @@ def denoise(
     latents: Tensor,
     timesteps: Tensor,
     text: TextCondition,
-    guidance_scale: float | None = None,
+    guidance_scale: float | Tensor | None = None,
     frame_chunk: int | None = None,
     cross_attention_kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
@@ -89,7 +89,7 @@ def denoise(
         timesteps: (B,) or a scalar, 0 … T-1: one for each video.
         text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise;
             pictures are for a U-Net with IP-Adapters.
-        guidance_scale: input of a guidance-distilled U-Net; ignored otherwise.
+        guidance_scale: input of a guidance-distilled U-Net, a number or a scalar tensor; ignored otherwise.
         frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
             videos of any length; the result is the same but for rounding. None: all.
         cross_attention_kwargs: for the attention processors.
@@ -112,7 +112,7 @@ def denoise(
             ]
             return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
-    steps = timesteps.expand(batch).repeat_interleave(num_frames)
+    steps = timesteps.expand(batch).unsqueeze(1).repeat(1, num_frames).flatten()
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if cross_attention_kwargs:
         options["cross_attention_kwargs"] = cross_attention_kwargs
@@ -128,7 +128,7 @@ def denoise(
         if guidance_scale is None:
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
         width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
-        options["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(len(frames), -1)
+        options["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(frames.shape[0], -1)
     tokens = text.tokens if _shares_text(unet) else text.tokens.repeat_interleave(num_frames, dim=0)
     predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **options)[0]
     return predicted.unflatten(0, (batch, num_frames))
@@ -164,7 +164,7 @@ def is_guidance_distilled(unet: nn.Module) -> bool:
     return getattr(unet.config, "time_cond_proj_dim", None) is not None
 
 
-def guidance_embedding(scale: float, width: int) -> Tensor:
+def guidance_embedding(scale: float | Tensor, width: int) -> Tensor:
     """Sines and cosines (1, ``width``) of 1000 (s - 1) for a guidance scale s, as in ``StableDiffusionPipeline``."""
     half = width // 2
     frequencies = torch.exp(torch.arange(half) * -(math.log(10_000.0) / (half - 1)))

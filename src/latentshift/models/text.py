@@ -105,12 +105,7 @@ class TextEncoders(nn.Module):
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (P, encoders, L), each padded or truncated to L, as in image pipelines."""
-        options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        ids = [
-            each(_with_all_vectors(prompts, each), max_length=self.length, **options).input_ids
-            for each in self.tokenizers
-        ]
-        return torch.stack(ids, dim=1)
+        return tokenize(self.tokenizers, prompts, self.length)
 
     def check_clip_skip(self, clip_skip: int) -> None:
         """Refuse a number of layers to leave out that these encoders do not have.
@@ -131,13 +126,19 @@ class TextEncoders(nn.Module):
 
         With ``zero_empty`` the empty sentence gives zeros.
         """
-        text = self._embed(token_ids)
+        text = self.embed(token_ids)
         if self._empty is not None:
             is_empty = (token_ids == self._empty.to(token_ids.device)).all(dim=(1, 2))
             text = text.masked(is_empty)
         return text
 
-    def _embed(self, token_ids: Tensor, clip_skip: int = 0) -> TextCondition:
+    def embed(self, token_ids: Tensor, clip_skip: int = 0) -> TextCondition:
+        """The text conditions of token ids (P, encoders, L), the empty sentence's too.
+
+        Args:
+            token_ids: from :meth:`tokenize`.
+            clip_skip: layers of the encoders that are left out at the end; 0: none.
+        """
         if len(self.encoders) == 1:
             encoder, ids = self.encoders[0], token_ids[:, 0]
             if not clip_skip:
@@ -166,8 +167,21 @@ class TextEncoders(nn.Module):
         for prompt in prompts:
             if prompt not in known:
                 ids = self.tokenize([prompt or ""]).to(device)
-                known[prompt] = self(ids) if prompt is None else self._embed(ids, clip_skip or 0)
+                known[prompt] = self(ids) if prompt is None else self.embed(ids, clip_skip or 0)
         return TextCondition.cat([known[prompt] for prompt in prompts])
+
+
+def tokenize(tokenizers: Sequence[PreTrainedTokenizerBase], prompts: Sequence[str], length: int) -> Tensor:
+    """Token ids (P, tokenizers, L).
+
+    Args:
+        tokenizers: one for each text encoder.
+        prompts: P of them.
+        length: L; each prompt is padded or truncated to it.
+    """
+    options: dict[str, Any] = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    ids = [each(_with_all_vectors(prompts, each), max_length=length, **options).input_ids for each in tokenizers]
+    return torch.stack(ids, dim=1)
 
 
 def _with_all_vectors(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -1,0 +1,260 @@
+"""Videos from an export's folder: ``ExportedPipeline``, text to pixels with the exported graphs.
+
+The scheduler, guidance and noise are the pipeline's own, so a seed gives the video that PyTorch makes, to the graphs'
+rounding. Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w latent pixels, H × W pixels, L
+tokens, D width of the text encoders together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from latentshift.bounded_read import load_json_settings
+from latentshift.diffusion.condition import TextCondition
+from latentshift.diffusion.guidance import with_guidance
+from latentshift.diffusion.samplers import check_sampling, check_scheduler, set_timesteps
+from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.exclusive import one_call_at_a_time
+from latentshift.export.graph import Graph, backend
+from latentshift.export.manifest import ExportedSettings, PartName, check_files, check_libraries, open_manifest
+from latentshift.models.prompts import Prompts
+from latentshift.models.text import tokenize
+from latentshift.pipeline import LatentShiftPipelineOutput, channels_last, check_finite
+from latentshift.progress import is_shown
+from latentshift.settings import check_guidance, check_steps, default_chunk
+from latentshift.video import to_uint8
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+DTYPES = {"onnx": ("float32",), "openvino": ("float32", "bfloat16"), "aot": ("float32",)}
+"""Target -> what its graphs can be run in."""
+
+
+class ExportedText:
+    """The exported text encoders and their tokenizers.
+
+    Attributes:
+        tokenizers: one for each encoder.
+        length: L, tokens of every prompt.
+    """
+
+    def __init__(self, graph: Graph, tokenizers: Sequence[PreTrainedTokenizerBase], length: int, zero_empty: bool):
+        self.tokenizers = list(tokenizers)
+        self.length = length
+        self._graph = graph
+        self._zero_empty = zero_empty
+
+    def encode(self, prompts: Sequence[str | None]) -> TextCondition:
+        """The text conditions of prompts, each distinct one encoded once; None is no prompt.
+
+        As :meth:`latentshift.models.text.TextEncoders.encode`.
+        """
+        known: dict[str | None, TextCondition] = {}
+        for prompt in prompts:
+            if prompt not in known:
+                token_ids = tokenize(self.tokenizers, [prompt or ""], self.length)
+                tokens, *pooled = self._graph(token_ids=token_ids)
+                text = TextCondition(tokens, pooled[0] if pooled else None)
+                known[prompt] = text.masked(torch.tensor([prompt is None and self._zero_empty]))
+        return TextCondition.cat([known[prompt] for prompt in prompts])
+
+
+class ExportedPipeline:
+    """Text to video with an export.
+
+    Args:
+        folder: that ``latentshift export`` wrote.
+        target: that it was made for; named here because an AOTInductor export is machine code, which opening it runs.
+        dtype: that its graphs are run in, one of ``DTYPES``.
+
+    Attributes:
+        config: the settings of the pipeline that was exported.
+        scheduler: a diffusers scheduler; may be replaced, as :func:`latentshift.diffusion.samplers.make_sampler` does.
+        text_encoders: of it.
+        device: the CPU.
+        dtype: that the graphs are run in.
+
+    Raises:
+        ValueError: if the folder is no export for the target, a file of it is missing or changed, or a library is
+            missing.
+    """
+
+    own_pipeline_hint = "open the export once more for each thread"
+
+    def __init__(self, folder: str | Path, target: str, dtype: torch.dtype = torch.float32) -> None:
+        folder = Path(folder)
+        self.manifest = manifest = open_manifest(folder, target)
+        name = str(dtype).removeprefix("torch.")
+        if name not in DTYPES[manifest.target]:
+            raise ValueError(f"{target} exports run in {' or '.join(DTYPES[manifest.target])}, and not in {name}")
+        check_libraries(manifest.target, "the target", to_run=True)
+        check_files(folder, manifest)
+        self.config: ExportedSettings = manifest.settings
+        self.device, self.dtype = torch.device("cpu"), dtype
+        self.scheduler = _load_scheduler(folder / "scheduler")
+        self._graphs: dict[PartName, Graph] = {
+            part: backend(manifest.target).load(folder / each.file, each.inputs, name)
+            for part, each in manifest.parts.items()
+        }
+        tokenizers = [
+            AutoTokenizer.from_pretrained(folder / each, local_files_only=True) for each in manifest.tokenizers
+        ]
+        self.text_encoders = ExportedText(
+            self._graphs["text_encoder"], tokenizers, manifest.tokens, manifest.settings.force_zeros_for_empty_prompt
+        )
+        self._progress: dict[str, Any] = {"disable": not is_shown()}
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The first text encoder's."""
+        return self.text_encoders.tokenizers[0]
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Downsampling factor of the autoencoder."""
+        return self.manifest.scale
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Keywords of tqdm's bar, as in diffusers."""
+        self._progress = kwargs
+
+    @torch.no_grad()
+    @one_call_at_a_time
+    def __call__(
+        self,
+        prompt: str | list[str],
+        *,
+        negative_prompt: str | list[str] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 100,
+        guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> LatentShiftPipelineOutput | tuple[Any]:
+        """Generate videos, one for each of P prompts.
+
+        The arguments and the output are those of :meth:`latentshift.LatentShiftPipeline.__call__`.
+
+        Raises:
+            ValueError: for an invalid argument, or a frame count or size that the export does not have.
+            NotFiniteError: if a graph's output is not finite.
+            RuntimeError: if another call is running.
+        """
+        prompts = Prompts.of(prompt, negative_prompt)
+        manifest, config = self.manifest, self.config
+        num_frames = config.num_frames if num_frames is None else num_frames
+        guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+        manifest.check_frames(num_frames)
+        manifest.check_size(height or manifest.height, width or manifest.width)
+        check_scheduler(type(self.scheduler).__name__, self.scheduler.config)
+        check_sampling(self.scheduler, config.noise_share if num_frames > 1 else 0.0)
+        check_steps(num_inference_steps, self.scheduler.config)
+        check_guidance(guidance_scale)
+        if not 0 <= guidance_rescale <= 1:
+            raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+        if manifest.is_distilled and prompts.has_negative:
+            raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
+        sizes = (manifest.height, manifest.width, 0, 0, manifest.height, manifest.width)
+        text = self.text_encoders.encode(prompts.sentences or []).with_sizes(sizes)
+        negative = self.text_encoders.encode(prompts.negatives or []).with_sizes(sizes)
+
+        generators = video_generators(generator, len(prompts))
+        side = manifest.height // manifest.scale, manifest.width // manifest.scale
+        shape = (num_frames, manifest.latent_channels, *side)
+        if latents is None:
+            latents = initial_noise(shape, generators, self.device)
+        elif tuple(latents.shape) != (len(prompts), *shape):
+            raise ValueError(f"latents must have the shape {(len(prompts), *shape)}, not {tuple(latents.shape)}")
+        set_timesteps(self.scheduler, num_inference_steps, None, None, self.device)
+        latents = latents.float() * self.scheduler.init_noise_sigma
+
+        def denoise(noisy: Tensor, timestep: Tensor, condition: TextCondition) -> Tensor:
+            if manifest.frames is not None and len(noisy) > 1:
+                rows = zip(noisy.split(1), condition.split(1), strict=True)
+                return torch.cat([denoise(video, timestep, its_text) for video, its_text in rows])
+            given: dict[str, Any] = {"latents": noisy, "timestep": timestep.float(), "tokens": condition.tokens}
+            if manifest.has_sizes:
+                given |= {"pooled": condition.pooled, "sizes": condition.sizes}
+            if manifest.is_distilled:
+                given["guidance_scale"] = torch.tensor(guidance_scale)
+            return self._graphs["unet"](**given)[0]
+
+        guidance = 1.0 if manifest.is_distilled else guidance_scale
+        denoiser = with_guidance(denoise, text, negative, guidance, videos_per_call=1, rescale=guidance_rescale)
+        from tqdm import tqdm
+
+        with tqdm(total=len(self.scheduler.timesteps), **self._progress) as bar:
+
+            def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
+                bar.update()
+                return latents
+
+            latents = sample(
+                denoiser,
+                self.scheduler,
+                latents,
+                generators,
+                eta=eta,
+                noise_share=config.noise_share,
+                on_step=on_step,
+            )
+        check_finite(latents, "U-Net")
+        frames = latents if output_type == "latent" else self._finish(latents, output_type)
+        return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents (M, C, h, w) to frames (M, 3, H, W) in [-1, 1].
+
+        Raises:
+            NotFiniteError: if the decoder's output is not finite.
+        """
+        (frames,) = self._graphs["decoder"](latents=latents)
+        check_finite(frames, "autoencoder")
+        return frames.clamp(-1, 1)
+
+    def decode_clip(self, latents: Tensor, decode_chunk_size: int | None = None) -> Iterator[np.ndarray]:
+        """Decode one video for a file, a few frames at a time.
+
+        As :meth:`latentshift.LatentShiftPipeline.decode_clip`.
+        """
+        size = decode_chunk_size or default_chunk(len(latents), latents[0, 0].numel())
+        for chunk in latents.split(size):
+            yield to_uint8(channels_last(self.decode(chunk)[None])[0])
+
+    def _finish(self, latents: Tensor, output_type: str) -> Any:
+        if output_type == "pil":
+            from PIL import Image
+
+            clips = (self.decode_clip(video) for video in latents)
+            return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
+        frames = torch.stack([self.decode(video) for video in latents])
+        return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
+
+
+def _load_scheduler(folder: Path) -> Any:
+    file = folder / "scheduler_config.json"
+    config = load_json_settings(file)
+    kind = str(config.get("_class_name"))
+    try:
+        check_scheduler(kind, config)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return getattr(diffusers, kind).from_config(config)
