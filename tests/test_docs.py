@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
@@ -21,20 +22,31 @@ from latentshift.data.rejected import KINDS
 from latentshift.model_paths import bundled_model
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), bundled_model() / "README.md"]
+MODEL_CARDS = [bundled_model() / "README.md", ROOT / "models" / "sprites-image" / "README.md"]
+NOTEBOOK = ROOT / "docs" / "getting-started.ipynb"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), NOTEBOOK, *MODEL_CARDS]
+
+
+def text_of(path: Path) -> str:
+    """A document as Markdown; the cells of a notebook, without what they printed."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(f"```python\n{source}\n```" if kind == "code" else source for kind, source in cells)
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
     """Every fenced block of a language, with the document it stands in."""
     pool = re.compile(rf"^```{language}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
-    return [(path.name, block) for path in DOCUMENTS for block in pool.findall(path.read_text(encoding="utf-8"))]
+    return [(path.name, block) for path in DOCUMENTS for block in pool.findall(text_of(path))]
 
 
 def commands() -> list[list[str]]:
     """Every ``latentshift …`` in a shell block or in code within a sentence, in words."""
     text = [line for _, block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
     for path in DOCUMENTS:
-        inline = re.findall(r"`(?:\.venv/bin/)?(latentshift [^`]+)`", path.read_text(encoding="utf-8"))
+        inline = re.findall(r"`(?:\.venv/bin/)?(latentshift [^`]+)`", text_of(path))
         text += [" ".join(each.split()) for each in inline]
     text = [re.sub(r"\[key=value …\]|[\[\]]", "", line) for line in text if line.startswith("latentshift ")]
     return [shlex.split(line, comments=True) for line in text]
@@ -42,13 +54,13 @@ def commands() -> list[list[str]]:
 
 def headings(path: Path) -> set[str]:
     """The anchors of a document, as code hosts make them of its headings."""
-    titles = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text_of(path), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in titles}
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
     for link in links:
         if "://" in link:
@@ -75,12 +87,12 @@ def test_commands_are_understood() -> None:
 
 def test_recipes_that_are_named_exist() -> None:
     for path in DOCUMENTS:
-        for name in re.findall(r"recipes/[\w-]+\.\w+", path.read_text(encoding="utf-8")):
+        for name in re.findall(r"recipes/[\w-]+\.\w+", text_of(path)):
             assert (ROOT / name).exists(), f"{path.name} names {name}"
 
 
 def test_every_recipe_is_documented() -> None:
-    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    text = "".join(text_of(path) for path in DOCUMENTS)
     recipes = [path.name for path in (ROOT / "recipes").glob("*.yaml")]
     assert recipes and not [name for name in recipes if name not in text and f"`{Path(name).stem}`" not in text]
 
