@@ -87,3 +87,18 @@ def test_the_exported_file_imports_nothing_of_the_package(model: Path, tmp_path:
     with pytest.raises(ValueError, match="Latent-VDM's temporal layers can't be exported"):
         export_diffusers(pipeline, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+
+
+def test_the_command_exports_the_same_folder(cli: Any, model: Path, tmp_path: Path) -> None:
+    code, printed, complaint = cli("export", model, "--to", "diffusers", "-o", "for-anyone")
+    assert (code, printed) == (0, "for-anyone\n"), complaint
+    export_diffusers(LatentShiftPipeline.from_pretrained(model), tmp_path / "expected")
+    made, files = (
+        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "for-anyone", tmp_path / "expected")
+    )
+    assert made == files and Path("pipeline.py") in made
+    for file in files:
+        assert (tmp_path / "for-anyone" / file).read_bytes() == (tmp_path / "expected" / file).read_bytes(), file
+    code, _, complaint = cli("export", model, "--to", "diffusers", "-o", "for-anyone")
+    assert code == 1 and "for-anyone exists already" in complaint

@@ -1,4 +1,4 @@
-"""``latentshift export``: a model's parts as graphs for ONNX Runtime, OpenVINO or AOTInductor."""
+"""``latentshift export``: graphs for ONNX Runtime, OpenVINO or AOTInductor, or a folder for plain diffusers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ import typer
 
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
+from latentshift.progress import status
 
 
 def export(
     model: str = typer.Argument(BUNDLED, help="The bundled model, a folder, or a hub id."),
-    to: str = typer.Option(..., "--to", help="onnx, openvino or aot (AOTInductor: needs a C++ compiler, and minutes)."),
+    to: str = typer.Option(
+        ...,
+        "--to",
+        help="onnx, openvino, aot (AOTInductor: needs a C++ compiler, and minutes), or diffusers (a folder with its "
+        "own pipeline.py, which plain diffusers runs with trust_remote_code=True).",
+    ),
     output: Path = typer.Option(..., "--output", "-o", help="The new folder."),
     frames: int | None = typer.Option(
         None, "--frames", help="Fix the number of frames. Default: it is an input, and any."
@@ -29,8 +35,8 @@ def export(
     ),
     delta: Path | None = typer.Option(None, "--delta", help="A file with the difference of all weights from training."),
 ) -> None:
-    """Export U-Net, decoder and text encoders, which `latentshift generate --runtime` makes videos with."""
-    from latentshift.cli.exported import check_export, source_files
+    """Export a model for another runtime, which `generate --runtime` makes videos with, or for plain diffusers."""
+    from latentshift.cli.exported import DIFFUSERS, check_export, source_files
     from latentshift.cli.preflight import check_adapters
     from latentshift.cli.size_option import parse_size
 
@@ -41,6 +47,13 @@ def export(
     from latentshift.cli.models import load_adapted
 
     pipeline = load_adapted(model, "cpu", "float32", loras, delta, variant)
+    if to == DIFFUSERS:
+        from latentshift.models.export_diffusers import export_diffusers
+
+        with status("writing the model"):
+            export_diffusers(pipeline, output)
+        print(printable(output, 4096))
+        return
     from latentshift.export.manifest import Target
     from latentshift.export.write_export import export_pipeline
 

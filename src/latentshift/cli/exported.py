@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from latentshift.export.exported_pipeline import ExportedPipeline
 
 TORCH = "torch"
+DIFFUSERS = "diffusers"
 _ANY_STEPS = 2  # that every model and sampler has
 _NOT_EXPORTED = {
     "--lora": "export the model with --lora",
@@ -61,9 +62,12 @@ def check_export(
     Raises:
         ValueError: for the first invalid option.
     """
-    if target not in TARGETS:
-        raise ValueError(f"unknown target {target!r}: choose from {', '.join(TARGETS)}")
+    if target not in (*TARGETS, DIFFUSERS):
+        raise ValueError(f"unknown target {target!r}: choose from {', '.join((*TARGETS, DIFFUSERS))}")
     check_new_model(output, "float32")
+    for name, value in (("--frames", frames), ("--size", height)):
+        if target == DIFFUSERS and value is not None:
+            raise ValueError(f"{name} has no effect with --to {DIFFUSERS}, whose pipeline takes any: leave it out")
     if frames is not None:
         check_frame_count(frames)
     folder = check_model_files(model, variant)
@@ -73,7 +77,8 @@ def check_export(
             raise ValueError(
                 f"latentshift exports the temporal shift, and not Latent-VDM's temporal attention, which {model} has"
             )
-    check_libraries(target, "--to", to_run=False)
+    if target in TARGETS:
+        check_libraries(target, "--to", to_run=False)
     if target == "aot":
         compiler = os.environ.get("CXX", "g++")
         if shutil.which(compiler) is None:
