@@ -87,7 +87,7 @@ def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: 
         (["--steps=0"], "--steps must lie between 1 and 1000, not 0"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
-        (["size=30"], "size must be a multiple of 4"),
+        (["size=33"], "size must be a multiple of 2"),
         (["size=16"], "sprites are drawn at 32 pixels or more, not 16"),
         (["num_frames=8"], "the reader reads clips of 16 frames, and these would have 8"),
         (["--rungs=zeros-independent,best"], "there is no rung 'best'; choose from zeros-independent, "),
