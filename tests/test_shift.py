@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -339,6 +341,19 @@ def test_blocks_that_a_place_is_not_for() -> None:
     install(replaced, ShiftConfig(place="block", blocks="decoder"))
 
 
+def test_a_shift_is_not_removed_from_under_a_replaced_forward() -> None:
+    unet = install(tiny_unet(), ShiftConfig(place="block"))
+    x = torch.randn(4, 4, 8, 8)
+    expected = call(unet, x, num_frames=2)
+    block = unet.mid_block.resnets[0]
+    block.forward = block.forward
+    with pytest.raises(ValueError, match=r"cannot remove the shift of mid_block.resnets.0: its forward was replaced"):
+        remove(unet)
+    assert torch.equal(call(unet, x, num_frames=2), expected)  # nothing was changed
+    del block.forward
+    remove(unet)
+
+
 def test_a_controlnet_has_no_decoder_to_shift() -> None:
     controlnet = ControlNetModel.from_unet(tiny_unet())
     assert shifted_blocks(install(controlnet, ShiftConfig(blocks="decoder"))) == set()
@@ -459,12 +474,13 @@ def test_a_lora_sees_the_shifted_input(place: Place, layer: str) -> None:
     torch.testing.assert_close(call(unet, x, num_frames=3), with_lora, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda unet: pickle.loads(pickle.dumps(unet))])
 @pytest.mark.parametrize("place", PLACES)
-def test_deep_copies_do_not_share_the_frame_count(place: Place) -> None:
+def test_copies_do_not_share_the_frame_count(place: Place, duplicate: Callable) -> None:
     unet = install(tiny_unet(), ShiftConfig(place=place))
     x = torch.randn(6, 4, 8, 8)
     expected = call(unet, x, num_frames=3)
-    twin = copy.deepcopy(unet)
+    twin = duplicate(unet)
     call(unet, x, num_frames=2)
     assert torch.equal(call(twin, x, num_frames=3), expected)
     assert torch.equal(call(remove(twin), x), call(remove(unet), x))

@@ -140,6 +140,8 @@ MISTAKES = {
     "init --base nowhere -o new": "there is no folder nowhere",
     "init --base other -o new": "holds a FluxPipeline, whose denoiser is a transformer",
     "init --base controlled -o new": "save its parts as one of these",
+    "init --base pixels -o new": "pixels holds a IFPipeline; latentshift starts from LDMTextToImagePipeline, "
+    "StableDiffusionPipeline, StableDiffusionXLPipeline\n",
     "init --base bundled --variant nope -o new": "has no weights of the variant 'nope'",
     "init --base bundled --frames 100001 -o new": "--frames must be from 1 to 100,000, not 100,001",
     "init --base bundled --fps 0 -o new": "--fps must be from 1 to 10,000, not 0",
@@ -355,6 +357,10 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
     (folder / "other" / "model_index.json").write_text(json.dumps(index))
     index = {"_class_name": "StableDiffusionControlNetPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}
+    (folder / "pixels").mkdir()
+    (folder / "pixels" / "model_index.json").write_text(
+        json.dumps({**index, "_class_name": "IFPipeline", "transformer": [None, None]})
+    )
     (folder / "controlled").mkdir()
     (folder / "controlled" / "model_index.json").write_text(json.dumps(index))
     for name, frames in (("piped", "16"), ("worded", '"sixteen"')):

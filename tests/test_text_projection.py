@@ -180,3 +180,22 @@ def test_a_video_has_its_texts_keys_and_values_computed_once(
     projections = sum(2 * 2 * rows * length * TEXT_WIDTH * width for width in WIDTHS)
     passes = 2 * (FRAMES if frame_chunk == 1 else 1)
     assert every_time - kept == (passes - 1) * projections
+
+
+def test_a_callback_may_change_the_weights(ldm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_video() -> Tensor:
+        pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
+        pipeline.set_progress_bar_config(disable=True)
+
+        def halve(pipeline: LatentShiftPipeline, step: int, timestep: object, tensors: dict) -> dict:
+            for name, weight in pipeline.unet.named_parameters():
+                if "attn2.to_v" in name:
+                    weight.data.mul_(0.5)  # which no counter of the parameter shows
+            return {}
+
+        options = {"num_inference_steps": 3, "output_type": "latent", "callback_on_step_end": halve}
+        return pipeline("a red star", num_frames=FRAMES, generator=torch.Generator().manual_seed(0), **options).frames
+
+    video = make_video()
+    monkeypatch.setattr(text_projection, "MOST_BYTES", 0)
+    assert torch.equal(video, make_video())

@@ -79,12 +79,13 @@ def foreign_pipeline(path: str, index: dict[str, Any]) -> str:
         index: its ``model_index.json``: class and parts.
     """
     kind, known = index["_class_name"], ", ".join(sorted(PIPELINES[1:]))
-    if "transformer" in index:
+    denoiser = index.get("transformer")
+    if isinstance(denoiser, list) and any(denoiser):  # [null, null] where there is none
         return (
             f"{path} holds a {kind}, whose denoiser is a transformer, and the temporal shift needs a U-Net: run it "
             "with diffusers, or choose a model of SD 1.x, SD 2.x, SDXL or LDM"
         )
-    if index.get("unet") == ["diffusers", "UNet2DConditionModel"]:
+    if kind.startswith("StableDiffusion") and index.get("unet") == ["diffusers", "UNet2DConditionModel"]:
         return (
             f"{path} holds a {kind}; latentshift starts from {known}: save its parts as one of these (from_pipe, "
             "save_pretrained), or load it with diffusers and call latentshift.video(pipe)"

@@ -40,7 +40,7 @@ from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
-from latentshift.models.text_projection import project_text_once
+from latentshift.models.text_projection import drop_projected_text, project_text_once
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
 from latentshift.settings import (
@@ -494,6 +494,7 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
                     return latents
                 wanted = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
                 replaced = callback_on_step_end(self, step, timestep, wanted) or {}
+                drop_projected_text()
                 return replaced.get("latents", latents)
 
             latents = sample(

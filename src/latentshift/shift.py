@@ -160,6 +160,15 @@ class ShiftedInput(nn.Module):
     def forward(self, input_tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
         return super().forward(_shift_of_call(input_tensor, self._context, self._config), *args, **kwargs)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:  # a class made at run time can't be pickled by its name
+        state = cast(tuple[Any, ...], super().__reduce_ex__(protocol))[2:]
+        return _new_block, (type(self).__bases__[1],), *state
+
+
+def _new_block(block_class: Any) -> nn.Module:
+    shifted = _with_shifted_input(block_class)
+    return shifted.__new__(shifted)
+
 
 @cache
 def _with_shifted_input(block_class: type[Any]) -> type[nn.Module]:
@@ -207,10 +216,17 @@ def remove(unet: nn.Module) -> nn.Module:
     """Remove the shift, in place, which restores the image model bit for bit.
 
     Raises:
-        ValueError: if the shift is not installed.
+        ValueError: if the shift is not installed, or a block that shifts its own input has had its ``forward`` replaced
+            since.
     """
+    blocks = _resnet_blocks(unet)
+    for name, block in blocks.items():
+        if isinstance(block, ShiftedInput) and "forward" in vars(block):
+            raise ValueError(
+                f"cannot remove the shift of {name}: its forward was replaced (by torch.compile, say); restore it first"
+            )
     unregister(unet, _NAME)
-    for block in _resnet_blocks(unet).values():
+    for block in blocks.values():
         for name in _NORMS.values():
             if isinstance(norm := getattr(block, name), ShiftedGroupNorm):
                 setattr(block, name, norm.plain())

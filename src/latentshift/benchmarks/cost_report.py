@@ -98,16 +98,16 @@ def _metrics(counted: Count, cost: GenerationCost, name: str, size: str) -> Iter
     yield Metric(name="parameters", value=counted.total / 1e9, unit="billion", better="lower", n=1, samples=1)
     tflop = settings.steps * counted.flops / 1e12
     yield Metric(name="operations a video", value=tflop, unit="TFLOP", variant="U-Net", n=1, samples=1, **of_video)
-    whole = cost.videos.get(name)
+    timed = cost.videos.get(name)
     seconds = video.seconds
     yield Metric(
         name="seconds a video",
         value=seconds.value,
         unit="s",
-        n=1 if whole is None else whole.times,
-        samples=one.times if whole is None else whole.times,
+        n=1 if timed is None else timed.times,
+        samples=one.times if timed is None else timed.times,
         variant=f"{video.how}; lowest {seconds.low:.4g} s, highest {seconds.high:.4g} s",
-        warnings=() if whole else (f"{video.how}, with text and decoding: no whole video was timed",),
+        warnings=() if timed else (f"{video.how}, with text and decoding: no whole video was timed",),
         **of_video,
     )
     if one.peak is not None:

@@ -15,7 +15,7 @@ from latentshift.benchmarks.report import Estimate, Result
 from latentshift.benchmarks.timing import interleaved_seconds, spread
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import decode_videos
-from latentshift.models.denoiser import denoise
+from latentshift.models.denoiser import denoise, wants_sizes
 from latentshift.models.precision import fast_dtype
 from latentshift.models.text_projection import project_text_once
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
@@ -34,7 +34,7 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
         quick: one round.
 
     Raises:
-        ValueError: for a model that can't be loaded.
+        ValueError: for a model that can't be loaded, or SDXL.
     """
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     dtype = fast_dtype("cpu")
@@ -61,6 +61,8 @@ class _Parts:
     """The U-Net and the autoencoder of a model, on latents and a text of random numbers."""
 
     def __init__(self, pipeline: LatentShiftPipeline, memory_format: torch.memory_format | None = None) -> None:
+        if wants_sizes(pipeline.unet):
+            raise ValueError("bench speed measures models with one text embedding, and SDXL's takes a pooled one too")
         self._unet, self._vae = pipeline.unet, pipeline.vae
         if memory_format is not None:
             self._unet.to(memory_format=memory_format)

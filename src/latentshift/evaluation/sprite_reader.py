@@ -243,8 +243,10 @@ def calibrate(
         motions: that are read; clips of others do not count among ``clips``.
 
     Raises:
-        ValueError: for no clips, or an unsupported size.
+        ValueError: for no clips, an unsupported size, or motions that the world does not have.
     """
+    if unknown := sorted(set(motions) - set(MOTIONS)):
+        raise ValueError(f"there is no motion {unknown[0]!r}: choose from {', '.join(MOTIONS)}")
     world = Sprites(size=size, seed=seed, held_out=held_out, num_frames=num_frames)
     readings, sprites = [], []
     for index in islice((each for each in count() if world.sprite(each).motion in motions), clips):

@@ -179,9 +179,9 @@ class _Conditions:
         if self.count is None:
             values = [value]
         elif not isinstance(value, (list, tuple)) or len(value) != self.count:
-            found = len(value) if isinstance(value, (list, tuple)) else 1
+            count = len(value) if isinstance(value, (list, tuple)) else 1
             raise ValueError(
-                f"{name} is for {self.count} ControlNets or adapters and has {found} of them: give a list with one "
+                f"{name} is for {self.count} ControlNets or adapters and has {count} of them: give a list with one "
                 "picture, or one clip, for each"
             )
         else:

@@ -54,10 +54,10 @@ def check_conditions(pipe: Any) -> None:
     if controlnet is not None:
         for net in getattr(uncompiled(controlnet), "nets", [uncompiled(controlnet)]):
             for setting in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
-                found, expected = (_as_tuple(getattr(each, setting, None)) for each in (net.config, ours))
-                if hasattr(net.config, setting) and found != expected:
+                theirs, expected = (_as_tuple(getattr(each, setting, None)) for each in (net.config, ours))
+                if hasattr(net.config, setting) and theirs != expected:
                     raise ValueError(
-                        f"the ControlNet is of another base: its {setting} is {found} and the U-Net's {expected}"
+                        f"the ControlNet is of another base: its {setting} is {theirs} and the U-Net's {expected}"
                     )
     adapter = getattr(pipe, "adapter", None)
     if adapter is not None:
@@ -149,11 +149,11 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
     installed: list[nn.Module] = []
     try:
         for module in (pipe.unet, *also):
-            found = shift_of(module)
-            if shift is None or found == shift:
+            current = shift_of(module)
+            if shift is None or current == shift:
                 continue
-            if found is not None:
-                raise ValueError(f"the temporal shift is installed with other settings ({found}): remove it first")
+            if current is not None:
+                raise ValueError(f"the temporal shift is installed with other settings ({current}): remove it first")
             install(module, shift)
             installed.append(module)
     except BaseException:

@@ -121,9 +121,9 @@ class VideoPipeline:
         videos: list[Any] = []
         flagged: list[bool] | None = None
         for start in range(0, call.num_videos, videos_per_call):
-            made, found = self._make(call, slice(start, start + videos_per_call), output_type, decode_frame_by_frame)
+            made, unsafe = self._make(call, slice(start, start + videos_per_call), output_type, decode_frame_by_frame)
             videos += made
-            flagged = found if flagged is None else flagged + (found or [])
+            flagged = unsafe if flagged is None else flagged + (unsafe or [])
             if getattr(pipe, "_interrupt", False):  # a callback wants no more
                 break
         frames = stack(videos)
@@ -146,13 +146,13 @@ class VideoPipeline:
                 name, of_videos = call.ip_adapter
                 frames = [frame for video in of_videos[which] for frame in video]
                 options |= entered.enter_context(pictures_of_frames(pipe, name, frames))
-            pictures, found = make_pictures(pipe, options, output_type)
+            pictures, unsafe = make_pictures(pipe, options, output_type)
         if len(pictures) != wanted:
             raise ValueError(f"{type(pipe).__name__} made {len(pictures)} pictures where {wanted} frames are asked for")
         videos = regroup(pictures, num_frames)
-        if found is None:
+        if unsafe is None:
             return videos, None
-        flagged = [any(each) for each in regroup(found, num_frames)]
+        flagged = [any(each) for each in regroup(unsafe, num_frames)]
         return [blacken(video) if bad else video for video, bad in zip(videos, flagged, strict=True)], flagged
 
 

@@ -57,6 +57,10 @@ class _Kept:
         if (projected := self.of.pop(name, None)) is not None:
             self.nbytes -= projected.nbytes
 
+    def drop_all(self) -> None:
+        self.of.clear()
+        self.nbytes = 0
+
 
 class _Thread(threading.local):
     kept: _Kept | None = None
@@ -78,7 +82,16 @@ def project_text_once() -> Iterator[None]:
         yield
     finally:
         _thread.kept = before
-        own.of.clear()  # references to the texts lead back to it
+        own.drop_all()  # references to the texts lead back to it
+
+
+def drop_projected_text() -> None:
+    """Drop what :func:`project_text_once` keeps in this thread, after code that may have changed the weights.
+
+    A change through ``weight.data`` or a merged LoRA leaves no trace in the parameter.
+    """
+    if _thread.kept is not None:
+        _thread.kept.drop_all()
 
 
 def with_projected_text(attn: Attention, tokens: Tensor) -> Any:
