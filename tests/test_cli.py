@@ -309,12 +309,15 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
     assert log.read_text().startswith(first) and len(log.read_text().splitlines()) == 3
     report = json.loads(Path("study/report.json").read_text())
     assert report["command"].startswith(f"latentshift evaluate sprites {sprites_model} --held-out 1")
+    assert report["command"].endswith(f" --dtype {str(fast_dtype('cpu')).removeprefix('torch.')}")
     files = {each["file"] for part in report["parts"] for chosen in part["examples"].values() for each in chosen}
     assert len(files) == 7 and all(Path("study", file).is_file() for file in files)
     assert Path("study/seen.png").is_file() and "What the model drew" in Path("study/report.html").read_text()
     assert cli("evaluate", "report", "study", "-o", "report")[1] == "report/report.html\n"
     code, _, err = cli(*words, "--seen", 3, "--guidance", 2)
     assert code == 1 and "guidance was 7.5 and is now 2.0" in err
+    code, _, err = cli(*words, "--seen", 3, "--dtype", OTHER_DTYPE)
+    assert code == 1 and f"is now {OTHER_DTYPE}; add --dtype" in err
     shutil.copytree(sprites_model, "other")  # the same weights, read another way
     scheduler = Path("other/scheduler/scheduler_config.json")
     scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "v_prediction"}))

@@ -9,6 +9,7 @@ from typing import Any
 from latentshift.files import atomic_write_text
 
 FILE_NAME = "settings.json"
+_COMPARED_FIRST = ("device", "dtype")  # fingerprints of weights differ with the dtype, which is the reason to give
 
 
 def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -25,8 +26,14 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
         before = dict(json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged; choose another output folder") from None
-    for key in sorted(before.keys() | settings.keys()):
+    for key in (*_COMPARED_FIRST, *sorted(before.keys() | settings.keys())):
         if before.get(key) != settings.get(key):
+            if key == "dtype" and key in before:
+                kept, now = (str(each.get(key)).removeprefix("torch.") for each in (before, settings))
+                raise ValueError(
+                    f"{folder} holds a result with other settings: dtype was {kept} and is now {now}; add "
+                    f"--dtype {kept} to go on there, or choose another output folder"
+                )
             raise ValueError(
                 f"{folder} holds a result with other settings: {key} was {before.get(key)!r} and is now "
                 f"{settings.get(key)!r}; choose another output folder"

@@ -109,6 +109,7 @@ class Study:
         if worker.is_first:
             check_or_write_settings(output, self.settings)
         worker.barrier()
+        check_or_write_settings(output, self.settings)  # each worker's: its machine may have another dtype or device
 
     def scores(self, counts: Mapping[str, int], command: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         """Name and scores of each part, as soon as it is scored; ``report.json`` is written at the end.

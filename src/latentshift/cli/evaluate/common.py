@@ -100,6 +100,18 @@ def metric_line(metric: Metric) -> str:
     return "\n".join([line, *(f"  warning: {each}" for each in metric.warnings)])
 
 
-def own_command() -> str:
-    """The command that is running, as typed."""
-    return shlex.join(["latentshift", *sys.argv[1:]])
+def own_command(dtype: str | None = None) -> str:
+    """The command that is running, as typed, but with the name of the dtype that ``--dtype auto`` came to.
+
+    Args:
+        dtype: its name; None for a command without ``--dtype``.
+    """
+    words = sys.argv[1:]
+    if dtype is None:
+        return shlex.join(["latentshift", *words])
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if "--dtype" not in (before, word) and not word.startswith("--dtype=")
+    ]
+    return shlex.join(["latentshift", *kept, "--dtype", dtype])

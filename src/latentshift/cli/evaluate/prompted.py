@@ -298,7 +298,7 @@ def run_job(job: PromptedJob, *, engine: str, actors: int, seed: int) -> None:
         from latentshift.cli.evaluate.ray_engine import measure_with_ray
 
         evaluation = measure_with_ray(job, actors)
-        print_report(evaluation.report(own_command(), seed), job.output)
+        print_report(evaluation.report(own_command(evaluation.settings["dtype"]), seed), job.output)
         return
     with workers(job.model.device) as (worker, device):
         if worker.is_first:
@@ -311,7 +311,7 @@ def run_job(job: PromptedJob, *, engine: str, actors: int, seed: int) -> None:
         evaluation = job.build(device, shown=worker.is_first)
         evaluation.measure(worker)
         if worker.is_first:
-            print_report(evaluation.report(own_command(), seed), job.output)
+            print_report(evaluation.report(own_command(evaluation.settings["dtype"]), seed), job.output)
 
 
 def _name(options: ModelOptions) -> str:

@@ -91,7 +91,8 @@ def sprites(
 
         pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
         study = Study(pipeline, model, output, steps, guidance, worker=worker)
-        for part, scores in study.scores(counts, own_command()):
+        command = own_command(str(pipeline.dtype).removeprefix("torch."))
+        for part, scores in study.scores(counts, command):
             for line in _lines(part, scores):
                 print(line, flush=True)
         if worker.is_first:

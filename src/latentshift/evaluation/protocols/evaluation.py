@@ -81,7 +81,7 @@ class Evaluation:
         """Write the settings, or check those of the folder; to be called by all workers.
 
         Raises:
-            ValueError: if the folder holds a result with other settings.
+            ValueError: if the folder holds a result with other settings, perhaps just written by another worker.
         """
         settings = {
             **self.settings,
@@ -93,6 +93,7 @@ class Evaluation:
         if worker.is_first:
             check_or_write_settings(self.output, settings)
         worker.barrier()
+        check_or_write_settings(self.output, settings)  # each worker's: its machine may have another dtype or device
 
     def measure(self, worker: Worker) -> None:
         """Measure this worker's share of what is left, of both sides."""
