@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latentshift.evaluation.extractors import cache
 from latentshift.evaluation.protocols.paper_prompts import msrvtt_plan, ucf101_plan
 from latentshift.evaluation.protocols.readings import Reading, ReadingsWriter
 from latentshift.evaluation.report.schema import Report, read_report
+from latentshift.models import precision
 from latentshift.video import read_metadata, read_video
 from launch import Processes, command_line, wait_until
 from timed_video import write_video_at
@@ -150,10 +152,14 @@ def done(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_numbers(cli, data: Path, model: Path, whole: Path) -> None:
+def test_ray_gives_the_same_numbers(cli, data: Path, model: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "fast_dtype", lambda device: torch.float16)  # of this machine, not of the actors'
     code, _, complained = cli(*msrvtt_words(data, model, "-o", "result", "--engine", "ray", "--actors", 2))
     assert code == 0, complained
-    assert numbers(read_report(Path("result"))) == numbers(read_report(whole))
+    report = read_report(Path("result"))
+    assert numbers(report) == numbers(read_report(whole))
+    assert report.settings["dtype"] == read_report(whole).settings["dtype"] != "float16"
+    assert report.command.endswith(f" --dtype {report.settings['dtype']}")
     assert len(list(Path("result/readings").glob("*.jsonl"))) == 2
 
 

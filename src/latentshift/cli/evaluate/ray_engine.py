@@ -47,6 +47,9 @@ def measure_with_ray(job: PromptedJob, actors: int) -> Evaluation:
     if device == "auto":
         device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
     try:
+        if job.model.dtype == "auto":  # what it comes to is asked of one worker, and holds for all
+            asked = ray.remote(_dtype_name).options(num_gpus=int(device == "cuda")).remote(device)
+            job = replace(job, model=replace(job.model, dtype=ray.get(asked)))
         evaluation = job.build("cpu")  # of this process: the plan, the settings and the reference
         evaluation.settings = {**evaluation.settings, "device": device}
         evaluation.prepare(Worker())
@@ -70,6 +73,13 @@ def measure_with_ray(job: PromptedJob, actors: int) -> Evaluation:
         if is_own:
             ray.shutdown()
     return evaluation
+
+
+def _dtype_name(device: str) -> str:
+    """What ``--dtype auto`` comes to on the machine where this runs."""
+    from latentshift.cli.models import load_dtype
+
+    return str(load_dtype("auto", device)).removeprefix("torch.")
 
 
 class _Actor:
