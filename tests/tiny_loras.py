@@ -10,13 +10,14 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 RANK, ALPHA = 2, 6
 UNET_TARGETS = ["to_q", "to_k", "to_out.0", "conv1", "ff.net.2"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]  # kohya's, all of them
-STYLES = ("diffusers", "diffusers-alone", "kohya", "peft", "bare")
-"""``diffusers-alone``: without metadata, with the alpha of the rank. Of SDXL also ``kohya-original``."""
+STYLES = ("diffusers", "diffusers-alone", "diffusers-with-alpha", "kohya", "peft", "bare")
+"""``diffusers-alone``: without metadata, with the alpha of the rank; ``diffusers-with-alpha``: alphas as tensors.
+Of SDXL also ``kohya-original``."""
 
 
 def add_random_lora(module: Any, targets: list[str], seed: int, *, alpha: int = ALPHA, name: str = "default") -> None:
@@ -70,6 +71,10 @@ def write_lora(pipe: Any, folder: Path, style: str) -> Path:
             for name in states:
                 layers[f"{name}_lora_adapter_metadata"] = getattr(pipe, name).peft_config["default"].to_dict()
         made.save_lora_weights(folder, **layers)
+        if style == "diffusers-with-alpha":
+            tensors = load_file(path)
+            layers_of_file = {key.partition(".lora")[0] for key in tensors}
+            save_file({**tensors, **{f"{layer}.alpha": torch.tensor(float(ALPHA)) for layer in layers_of_file}}, path)
         return path
     if style.startswith("kohya"):
         prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}

@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from latentshift.bounded_read import load_json_settings
 from latentshift.files import missing_file
+from latentshift.models.lora_settings import read_lora_settings
 from latentshift.models.model_config import ADAPTER_KEY
 from latentshift.models.safetensors_header import open_safetensors
 from latentshift.models.weight_files import weight_files
@@ -26,7 +26,6 @@ Shape = tuple[int, ...]
 Layers = Mapping[str, Mapping[str, Shape]]  # part of a pipeline -> layer's name, flat -> shape of its weight
 
 PEFT_PREFIX = "base_model.model."
-PEFT_CONFIG = "adapter_config.json"
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _KOHYA = {
@@ -40,8 +39,9 @@ _PARTS = ("unet", "text_encoder", "text_encoder_2")
 _SGM = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_")
 _DOWN = re.compile(r"(.+?)(?:\.lora_A|\.lora\.down|\.lora_linear_layer\.down|\.lora_down|_lora\.down)\.weight")
 _UP = re.compile(r"(.+?)(?:\.lora_B|\.lora\.up|\.lora_linear_layer\.up|\.lora_up|_lora\.up)\.weight")
-_BESIDE = re.compile(r"(.+?)\.(?:alpha|lora_B\.bias|lora_magnitude_vector(?:\.weight)?)")
-_LYCORIS = ("hada_", "lokr_", "oft_", "dora_scale", ".diff", "glora")
+_UP_BIAS = re.compile(r"(.+?)\.lora_B\.bias")
+_ALPHA = re.compile(r"(.+?)(?:\.lora|_lora|\.lora_linear_layer)?\.alpha")
+_OTHER_METHODS = ("hada_", "lokr_", "oft_", "dora_scale", "lora_magnitude_vector", ".diff", "glora")
 _OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -123,30 +123,33 @@ def read_lora_layers(path: Path) -> list[LoraLayer]:
     """
     with open_safetensors(path) as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    if style_of(shapes) == "peft":
-        read_peft_config(path.parent, str(path))
-    return lora_layers(shapes, str(path))
+        metadata = file.metadata() or {}
+    layers = lora_layers(shapes, str(path))
+    settings_of_parts(shapes, metadata, path.parent, str(path))
+    return layers
 
 
-def read_peft_config(folder: Path, where: str) -> dict[str, object]:
-    """peft's settings of a LoRA, which are in a file beside its weights and say how strong it is.
+def settings_of_parts(
+    keys: Iterable[str], metadata: Mapping[str, str], folder: Path | None, where: str
+) -> dict[str, dict[str, Any]] | None:
+    """peft's settings of each part that a LoRA changes; None if it has none.
+
+    Args:
+        keys: names of its tensors.
+        metadata: of its safetensors file.
+        folder: of the file; None for tensors in memory.
+        where: the file, for messages.
 
     Raises:
-        ValueError: if there is no such file, or it has no rank or alpha, or is of another method than LoRA.
+        ValueError: as :func:`latentshift.models.lora_settings.read_lora_settings`, or if it has alphas besides.
     """
-    file = folder / PEFT_CONFIG
-    if not file.is_file():
-        raise ValueError(
-            f"{where} has peft's names, and {PEFT_CONFIG}, which says how strong it is (lora_alpha), is not beside it"
-        )
-    config = load_json_settings(file)
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{file}: peft_type is {config.get('peft_type')!r}, and only LORA is supported")
-    for name in ("r", "lora_alpha"):
-        value = config.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-            raise ValueError(f"{file}: {name} must be a number above 0, not {value!r}")
-    return config
+    keys = list(keys)
+    parts = {split_part(key)[0] for key in keys}
+    settings = read_lora_settings(style_of(keys), parts, metadata, folder, where)
+    alphas = [key for key in keys if key.endswith(".alpha")]
+    if alphas and settings is not None:
+        raise ValueError(f"{where} says twice how strong it is: by its tensor {alphas[0]}, and by its settings")
+    return settings
 
 
 def style_of(keys: Iterable[str]) -> Style:
@@ -189,32 +192,60 @@ def lora_layers(shapes: Mapping[str, Shape], where: str) -> list[LoraLayer]:
     downs: dict[str, tuple[str, Shape]] = {}
     ups: dict[str, Shape] = {}
     for key, shape in shapes.items():
-        if any(word in key for word in _LYCORIS):
+        if any(word in key for word in _OTHER_METHODS):
             raise ValueError(f"{where} is of LyCORIS or DoRA ({key}), and only plain LoRA is supported")
         if match := _DOWN.fullmatch(key):
             downs[match[1]] = key, shape
         elif match := _UP.fullmatch(key):
             ups[match[1]] = shape
-        elif not _BESIDE.fullmatch(key):
+        elif not (_UP_BIAS.fullmatch(key) or _ALPHA.fullmatch(key)):
             raise ValueError(f"{where} is no LoRA: its tensor {key} is neither lora_A, lora_B, lora_down nor lora_up")
     if not downs:
         raise ValueError(f"{where} is no LoRA: it has no tensor named lora_A or lora_down")
+    for key in alpha_factors(shapes, where):
+        if math.prod(shapes[key]) != 1:
+            raise ValueError(f"{where} is damaged: its tensor {key} must be one number, not of shape {shapes[key]}")
     layers = []
     for name, (key, down) in downs.items():
         up = ups.get(name, ())
         if len(up) < 2 or len(down) < 2 or up[1] != down[0]:
             raise ValueError(f"{where} is damaged: the two factors of {key} are of the shapes {down} and {up}")
         part, layer = split_part(name)
-        layers.append(LoraLayer(key, part, flat_name(_layer_today(part, layer)), down, up))
+        layers.append(LoraLayer(key, part, flat_name(_to_diffusers_layer(part, layer)), down, up))
     return layers
 
 
-def today(key: str) -> str:
+def alpha_factors(keys: Iterable[str], where: str) -> dict[str, list[str]]:
+    """The tensors that each alpha of a LoRA scales: the second factor of its layer, and that one's bias.
+
+    Args:
+        keys: names of the LoRA's tensors.
+        where: the file, for messages.
+
+    Raises:
+        ValueError: if an alpha has no such factor.
+    """
+    keys = list(keys)
+    scaled: dict[str, list[str]] = {}
+    for pattern in (_UP, _UP_BIAS):
+        for key in keys:
+            if match := pattern.fullmatch(key):
+                scaled.setdefault(match[1], []).append(key)
+    factors = {}
+    for key in keys:
+        if match := _ALPHA.fullmatch(key):
+            if match[1] not in scaled:
+                raise ValueError(f"{where} is damaged: there are no factors that its tensor {key} is for")
+            factors[key] = scaled[match[1]]
+    return factors
+
+
+def to_diffusers_key(key: str) -> str:
     """A tensor's name as peft and today's diffusers have it (``unet.….lora_A.weight``), from any but kohya's."""
     part, rest = split_part(key)
-    for pattern, kind in ((_DOWN, "lora_A.weight"), (_UP, "lora_B.weight"), (_BESIDE, "")):
+    for pattern, kind in ((_DOWN, "lora_A.weight"), (_UP, "lora_B.weight"), (_UP_BIAS, "lora_B.bias")):
         if match := pattern.fullmatch(rest):
-            return f"{part}.{_layer_today(part, match[1])}.{kind or rest.removeprefix(match[1] + '.')}"
+            return f"{part}.{_to_diffusers_layer(part, match[1])}.{kind}"
     return f"{part}.{rest}"
 
 
@@ -287,7 +318,7 @@ def layers_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     }
 
 
-def _layer_today(part: str, layer: str) -> str:
+def _to_diffusers_layer(part: str, layer: str) -> str:
     """A layer's name from the oldest layout, in which LoRAs belonged to attention processors."""
     head, _, last = layer.replace(".processor", "").rpartition(".")
     last = _OLD_TEXT.get(last, last) if part != "unet" else "to_out.0" if last == "to_out" else last

@@ -6,6 +6,7 @@ diffusers' here, and a LoRA of another model is refused before a layer is change
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,31 +16,28 @@ from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.error_text import one_line
 from latentshift.files import missing_file
 from latentshift.frame_context import uncompiled
 from latentshift.models.lora_file import (
-    PEFT_CONFIG,
+    alpha_factors,
     check_lora_fits,
     layers_of,
     lora_layers,
-    read_peft_config,
     refuse_pickle,
+    settings_of_parts,
     split_part,
     style_of,
-    today,
+    to_diffusers_key,
 )
+from latentshift.models.lora_settings import PEFT_CONFIG
 from latentshift.models.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.models.safetensors_header import open_safetensors
 from latentshift.settings import ShiftConfig
 
-_DIFFUSERS_METADATA = "lora_adapter_metadata"  # of diffusers' own files: JSON of peft's settings
 _STANDARD_NAME = "pytorch_lora_weights.safetensors"
 _PEFT_NAME = "adapter_model.safetensors"
 _HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "subfolder")
-# Of peft's settings, those that say what its tensors do.
-_PEFT_SETTINGS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,24 @@ def find_lora_file(source: str | Path, options: Mapping[str, Any]) -> Path:
     if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
         raise ValueError(missing_file(path))
     passed_on = {key: value for key, value in options.items() if key in _HUB_OPTIONS and value is not None}
+    reasons = []
     for each in names:
         try:
             file = Path(hf_hub_download(str(source), each, **passed_on))
         except Exception as error:  # whatever the hub makes the library raise
-            reason = error
+            reasons.append(one_line(error))
             continue
         if each == _PEFT_NAME:
-            hf_hub_download(str(source), PEFT_CONFIG, **passed_on)
+            try:
+                hf_hub_download(str(source), PEFT_CONFIG, **passed_on)
+            except Exception as error:
+                raise ValueError(
+                    f"{PEFT_CONFIG} of {source}, which says how strong the LoRA is (lora_alpha), could not be "
+                    f"downloaded: {one_line(error)}"
+                ) from None
         return file
     raise ValueError(
-        f"there is no file {source}, and {names[0]} of a model of that name could not be downloaded: {one_line(reason)}"
+        f"there is no file {source}, and {names[0]} of a model of that name could not be downloaded: {reasons[0]}"
     )
 
 
@@ -115,30 +120,28 @@ def read_lora(
     Raises:
         ValueError: if it can't be read, is no LoRA, or is one of another model.
     """
-    where, folder, metadata = "the LoRA", None, None
+    where, folder = "the LoRA", None
+    metadata: dict[str, str] = {}
     if isinstance(source, dict):
         tensors = dict(source)
     else:
         file = find_lora_file(source, options)
         where, folder = str(file), file.parent
         with open_safetensors(file) as opened:
-            metadata = parse_json_bounded((opened.metadata() or {}).get(_DIFFUSERS_METADATA, "null"), where)
+            metadata = opened.metadata() or {}
         tensors = load_file(file)
     lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)  # before it is converted
-    style = style_of(tensors)
-    if style == "kohya":
+    settings = settings_of_parts(tensors, metadata, folder, where)
+    tensors = _fold_alphas(tensors, where)
+    if style_of(tensors) == "kohya":
         try:
-            tensors = convert(_without_alphas(tensors))
+            tensors = convert(tensors)
         except (IndexError, KeyError, ValueError) as error:
             raise ValueError(f"{where} can't be read as a LoRA of this model: {one_line(error)}") from None
-    elif style in ("peft", "bare"):
-        if style == "peft" and folder is not None:
-            config = read_peft_config(folder, where)
-            metadata = {name: config[name] for name in _PEFT_SETTINGS if name in config}
-        metadata = metadata and _for_parts(metadata, tensors)
     layers = lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)
     check_lora_fits(layers, loaded_layers(parts), where)
-    return LoraWeights({today(key): value for key, value in tensors.items()}, metadata)
+    tensors = {to_diffusers_key(key): value for key, value in tensors.items()}
+    return LoraWeights(tensors, None if settings is None else _with_targets(settings, tensors))
 
 
 def check_own_settings(path: Path, pipeline: Any) -> None:
@@ -178,25 +181,29 @@ def loaded_layers(parts: Mapping[str, nn.Module | None]) -> dict[str, dict[str, 
     return layers
 
 
-def _without_alphas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """kohya's tensors with alpha / rank in the second factor, since diffusers mixes up the alphas of text encoders."""
-    scaled = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
-    for key, alpha in tensors.items():
-        up = f"{key.removesuffix('.alpha')}.lora_up.weight"
-        if key.endswith(".alpha") and up in scaled:
-            value = scaled[up]
-            scaled[up] = (value.float() * (float(alpha) / value.shape[1])).to(value.dtype)
-    return scaled
+def _fold_alphas(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """A LoRA's tensors with alpha / rank in the second factor: diffusers ignores alphas beside its own names, and mixes
+    up those of kohya's text encoders."""
+    folded = {key: value for key, value in tensors.items() if not key.endswith(".alpha")}
+    for key, (up, *bias) in alpha_factors(tensors, where).items():
+        alpha = float(tensors[key])
+        if not math.isfinite(alpha):
+            raise ValueError(f"{where} is damaged: its tensor {key} is {alpha}")
+        for name in (up, *bias):
+            value = tensors[name]
+            folded[name] = (value.float() * (alpha / tensors[up].shape[1])).to(value.dtype)
+    return folded
 
 
-def _for_parts(settings: Mapping[str, Any], tensors: Iterable[str]) -> dict[str, Any]:
-    """peft's settings of one model as those of each part that has tensors."""
+def _with_targets(settings: Mapping[str, Mapping[str, Any]], tensors: Iterable[str]) -> dict[str, Any]:
+    """peft's settings as diffusers takes them, by part and name, for the layers that have tensors."""
     layers: dict[str, set[str]] = {}
     for key in tensors:
-        part, rest = split_part(today(key))
-        layers.setdefault(part, set()).add(rest.partition(".lora_")[0])
+        part, rest = split_part(key)
+        layer = rest.partition(".lora_")[0]
+        layers.setdefault(part, set()).add(layer if part == "unet" else layer.removeprefix("text_model."))
     return {
         f"{part}.{name}": value
         for part, names in layers.items()
-        for name, value in {**settings, "target_modules": sorted(names)}.items()
+        for name, value in {**settings[part], "target_modules": sorted(names)}.items()
     }
