@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
@@ -230,12 +232,12 @@ def test_each_frame_has_its_own_picture_of_an_ip_adapter(
     assert same(one_each[0, 0], frames[0, 0]) and same(one_each[1, 1], frames[1, 1])
     # Where they meet, a picture reaches the others; chunks of frames are the same video.
     ours.set_shift({"padding": "zeros"})
-    whole = ours("red star", ip_adapter_image=pictures, **{**options, "latents": noise[:1]}).frames
+    at_once = ours("red star", ip_adapter_image=pictures, **{**options, "latents": noise[:1]}).frames
     chunked = ours("red star", ip_adapter_image=pictures, frame_chunk=2, **{**options, "latents": noise[:1]}).frames
-    assert same(whole, chunked)
+    assert same(at_once, chunked)
     other = [*pictures[:2], picture(77)]
     assert not same(
-        ours("red star", ip_adapter_image=other, **{**options, "latents": noise[:1]}).frames[0, 0], whole[0, 0]
+        ours("red star", ip_adapter_image=other, **{**options, "latents": noise[:1]}).frames[0, 0], at_once[0, 0]
     )
     ours.set_shift({"padding": "replicate"})
     with pytest.raises(ValueError, match="an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter"):
@@ -283,10 +285,10 @@ def test_freeu_fused_projections_slices_and_tiles(sd1_folder: Path, tmp_path: Pa
     ours.save_pretrained(tmp_path / "as-before")
     given: dict[str, Any] = {"height": 48, "width": 48}
     options = {"num_frames": 2, **FEW, **given}
-    whole = ours("red", generator=torch.Generator().manual_seed(1), **options).frames
+    decoded = ours("red", generator=torch.Generator().manual_seed(1), **options).frames
     ours.enable_vae_slicing()
     assert ours.vae.use_slicing and same(
-        ours("red", generator=torch.Generator().manual_seed(1), **options).frames, whole
+        ours("red", generator=torch.Generator().manual_seed(1), **options).frames, decoded
     )
     ours.disable_vae_slicing()
     ours.enable_vae_tiling()
@@ -332,7 +334,26 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
     for name in ("style.pt", "zip.safetensors"):
         torch.save({"x": torch.zeros(1)}, tmp_path / name)
     unknown = {name.replace("attn1", "attn7"): value for name, value in good.items()}
+    peft_names = {f"base_model.model.{name.removeprefix('unet.')}": good[name] for name in good if "unet." in name}
+    alpha = {f"{query.partition('.lora_A')[0]}.alpha": torch.tensor(1.0)}
+
+    def with_settings(text: str, more: dict[str, torch.Tensor] | None = None) -> Path:
+        file = tmp_path / f"settings{len(list(tmp_path.iterdir()))}.safetensors"
+        unet = {name: value for name, value in good.items() if name.startswith("unet.")}
+        save_file({**unet, **(more or {})}, file, metadata={"lora_adapter_metadata": text})
+        return file
+
     refusals: list[tuple[Any, str]] = [
+        (peft_names, "tensors by name do not say how strong it is .*: give the file"),
+        ({**good, "unet.mid_block.alpha": torch.tensor(1.0)}, "no factors that its tensor unet.mid_block.alpha is for"),
+        ({**good, next(iter(alpha)): torch.ones(2)}, "must be one number, not of shape"),
+        (with_settings('{"unet.r": 2, "unet.lora_alpha": 6}', alpha), "says twice how strong it is"),
+        (with_settings("[1]"), "must hold settings by name, not a list"),
+        (with_settings('{"unet.r": "x", "unet.lora_alpha": 6}'), "unet.r must be a whole number .*, not 'x'"),
+        (with_settings('{"text_encoder.r": 2, "text_encoder.lora_alpha": 6}'), "unet.r must be a whole number"),
+        (with_settings('{"unet.r": 2, "unet.lora_alpha": 6, "unet.use_dora": true}'), "DoRA is not supported"),
+        (with_settings('{"unet.r": 3, "unet.lora_alpha": 6}'), "the LoRA can't be loaded: .*size mismatch"),
+        ({**good, query.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(2)}, "LyCORIS or DoRA"),
         (write_lora(xl, tmp_path / "xl", "diffusers"), "is a LoRA of another model"),
         (kohya, "LoRA of another model than this one"),
         (original, "LoRA of another model than this one"),
@@ -351,6 +372,10 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
     for source, words in refusals:
         with pytest.raises(ValueError, match=words):
             ours.load_lora_weights(source)
+    with pytest.raises(ValueError, match=r"weight_name must be the textual inversion's \.safetensors file, not 'word'"):
+        ours.load_textual_inversion(str(tmp_path), weight_name="word")
+    with pytest.raises(ValueError, match="'<nothing>' is no learned word of this tokenizer: it has none"):
+        ours.unload_textual_inversion("<nothing>")
     for source, token, words in (
         (torch.ones(1, 3), "<new>", "it is 3 wide, and the encoder's embeddings are 16"),
         ({"clip_l": torch.ones(1, 16), "clip_g": torch.ones(1, 16)}, "<new>", "has 2 tensors"),
@@ -362,17 +387,59 @@ def test_what_is_for_another_model_or_no_adapter_changes_nothing(
             ours.load_textual_inversion(source, token=token)
     where = write_ip_adapter(xl.unet, tmp_path / "ip")
     (tmp_path / "pickled" / "image_encoder").mkdir(parents=True)
-    torch.save({}, tmp_path / "pickled" / "image_encoder" / "pytorch_model.bin")
+    encoder = tiny_image_encoder()
+    encoder.config.save_pretrained(tmp_path / "pickled" / "image_encoder")
+    torch.save(encoder.state_dict(), tmp_path / "pickled" / "image_encoder" / "pytorch_model.bin")
+    save_file({"x": torch.zeros(1)}, tmp_path / "pickled" / "image_encoder" / "x.safetensors")
     for source, given, words in (
         (tmp_path / "ip", where, "the IP-Adapter can't be loaded, or is for another model"),
         (tmp_path / "ip", {**where, "weight_name": "adapter.bin"}, "is a pickle"),
         (tmp_path / "ip", {"subfolder": "models"}, "must be the IP-Adapter's .safetensors file"),
-        (tmp_path / "pickled", {"weight_name": "x.safetensors"}, "pytorch_model.bin is a pickle"),
+        (
+            tmp_path / "pickled",
+            {"weight_name": "x.safetensors"},
+            "image_encoder can't be loaded as safetensors",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             ours.load_ip_adapter(source, **given)
     assert ours.image_encoder is None and ours.get_list_adapters() == {}
     assert same(frame_of(ours), before)
+
+
+def test_a_lora_that_fails_half_way_leaves_the_pipeline_as_it_was(
+    sd1_folder: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = load_ours(sd1_folder)
+
+    def interrupt(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    keys = set(ours.unet.state_dict())
+    for first in (True, False):
+        before = ours.get_list_adapters(), ours.get_active_adapters()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(ours), "load_lora_into_text_encoder", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ours.load_lora_weights(lora, adapter_name="second")
+        assert (ours.get_list_adapters(), ours.get_active_adapters()) == before
+        if first:
+            assert set(ours.unet.state_dict()) == keys
+            ours.load_lora_weights(lora, adapter_name="other")
+            ours.load_lora_weights(lora, adapter_name="kept")
+            ours.set_adapters("kept")
+
+
+def test_the_settings_of_a_file_name_no_modules(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    with safe_open(lora, "pt") as file:
+        settings = json.loads(file.metadata()["lora_adapter_metadata"])
+    ours, wanted = load_ours(sd1_folder), load_ours(sd1_folder)
+    strange = {"unet.megatron_config": {"x": 1}, "unet.megatron_core": "megatron.no_such_module", "unet.new": 1}
+    metadata = {"lora_adapter_metadata": json.dumps({**settings, **strange})}
+    save_file(load_file(lora), tmp_path / "strange.safetensors", metadata=metadata)
+    ours.load_lora_weights(tmp_path / "strange.safetensors")
+    wanted.load_lora_weights(lora)
+    assert same(frame_of(ours), frame_of(wanted))
 
 
 def test_generate_merges_loras_of_any_trainer_with_their_weights(

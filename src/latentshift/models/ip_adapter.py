@@ -59,8 +59,8 @@ def read_adapter_pictures(
     if name == PICTURES and count == 1:
         value = [value]
     elif not listed or len(value) != count:
-        found = f"{len(value)} entries" if listed else f"a {type(value).__name__}"
-        raise ValueError(f"{name} has {found}: give a list with one for each of {count} loaded IP-Adapters")
+        shown = f"{len(value)} entries" if listed else f"a {type(value).__name__}"
+        raise ValueError(f"{name} has {shown}: give a list with one for each of {count} loaded IP-Adapters")
     kind: Kind = "reference" if name == PICTURES else "latents"
     of_adapters = [clips_for_prompts(each, name, num_prompts, num_frames, kind) for each in value]
     prompts = range(num_prompts)

@@ -8,7 +8,7 @@ not change the other.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin, TextualInversionLoaderMixin
 from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
+from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from latentshift.error_text import one_line
@@ -31,6 +33,16 @@ from diffusers.loaders import IPAdapterMixin  # noqa: E402
 transformers_logging.set_verbosity(_verbosity)
 
 _MAX_REASON = 300  # characters of a library's message
+_LIBRARY_ERRORS = (
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+)
 
 
 class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffusionXLLoraLoaderMixin, IPAdapterMixin):
@@ -82,11 +94,30 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
             "_pipeline": self,
             **loading,
         }
-        if any(key.startswith("unet.") for key in lora.tensors):
-            self.load_lora_into_unet(lora.tensors, None, self.unet, **options)
-        for name in ("text_encoder", "text_encoder_2"):
-            if any(key.startswith(f"{name}.") for key in lora.tensors):
-                self.load_lora_into_text_encoder(lora.tensors, None, parts[name], prefix=name, **options)
+        active = _active_adapters(parts)
+        try:
+            with _as_one_sentence("the LoRA can't be loaded"):
+                if any(key.startswith("unet.") for key in lora.tensors):
+                    self.load_lora_into_unet(lora.tensors, None, self.unet, **options)
+                for name in ("text_encoder", "text_encoder_2"):
+                    if any(key.startswith(f"{name}.") for key in lora.tensors):
+                        self.load_lora_into_text_encoder(lora.tensors, None, parts[name], prefix=name, **options)
+        except BaseException:
+            if adapter_name not in used:
+                self._remove_adapters([adapter_name], active)
+            raise
+
+    def _remove_adapters(self, names: list[str], active: dict[Any, list[str]]) -> None:
+        """Remove what a failed call has added, and make the adapters active again that were before it."""
+        if not active:
+            self.unload_lora_weights()
+            return
+        self.delete_adapters(names)
+        for part in (getattr(self, name) for name in self._lora_loadable_modules):
+            for name in names:  # of a text encoder, diffusers leaves them
+                getattr(part, "peft_config", {}).pop(name, None)
+        for layer, adapters in active.items():
+            layer.set_adapter(adapters)
 
     def fuse_lora(self, *args: Any, **kwargs: Any) -> None:
         """Merge LoRAs into the weights, as diffusers' pipelines do; weights shared with another pipeline are copied."""
@@ -113,9 +144,11 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
         sources = sources if isinstance(sources, list) else [sources]
         tokens: list[str | None] = [*token] if isinstance(token, list) else [token] * len(sources)
         places = {name: kwargs.pop(name, None) or getattr(self, name) for name in ("tokenizer", "text_encoder")}
-        for each in (*sources, kwargs.get("weight_name")):
+        for each in sources:
             if isinstance(each, (str, Path)):
                 refuse_pickle(each)
+        if kwargs.get("weight_name") is not None:
+            kwargs["weight_name"] = _safetensors_name(kwargs["weight_name"], "the textual inversion")
         with _as_one_sentence("the textual inversion can't be loaded"):
             states = load_textual_inversion_state_dicts(
                 [str(each) if isinstance(each, Path) else each for each in sources],
@@ -129,9 +162,19 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
     def unload_textual_inversion(
         self, tokens: str | list[str] | None = None, tokenizer: Any = None, text_encoder: Any = None
     ) -> None:
-        """Remove learned words, all or some, as diffusers' pipelines do."""
-        encoder = text_encoder or self.text_encoder
-        super().unload_textual_inversion(tokens, self._own_tokenizer(tokenizer or self.tokenizer), encoder)
+        """Remove learned words, all or some, as diffusers' pipelines do.
+
+        Raises:
+            ValueError: for a word that was not loaded; nothing is changed then.
+        """
+        encoder, tokenizer = text_encoder or self.text_encoder, tokenizer or self.tokenizer
+        learned = {each.content for each in tokenizer.added_tokens_decoder.values() if not each.special}
+        for word in [tokens] if isinstance(tokens, str) else tokens or ():
+            if word not in learned:
+                raise ValueError(
+                    f"{word!r} is no learned word of this tokenizer: it has {', '.join(sorted(learned)) or 'none'}"
+                )
+        super().unload_textual_inversion(tokens, self._own_tokenizer(tokenizer), encoder)
         encoder.config.vocab_size = len(encoder.get_input_embeddings().weight)
 
     def _own_tokenizer(self, tokenizer: Any) -> Any:
@@ -176,23 +219,50 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
             if isinstance(each, dict):
                 continue
             for name in weight_name if isinstance(weight_name, list) else [weight_name]:
-                refuse_pickle(name)
-                if not name.endswith(".safetensors"):
-                    raise ValueError(f"weight_name must be the IP-Adapter's .safetensors file, not {name!r}")
-            for below in subfolder if isinstance(subfolder, list) else [subfolder]:
-                _check_image_encoder(Path(each), image_encoder_folder, below)
+                _safetensors_name(name, "the IP-Adapter")
         paths = [str(each) if isinstance(each, Path) else each for each in sources]
         before = {name: getattr(self, name) for name in ("image_encoder", "feature_extractor")}
         unet, processors = self.unet, self.unet.attn_processors
         projection, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
+        adapters = {name for names in self.get_list_adapters().values() for name in names}
+        active = _active_adapters({name: getattr(self, name) for name in self._lora_loadable_modules})
         try:
+            if image_encoder_folder is not None and self.image_encoder is None:
+                below = subfolder[0] if isinstance(subfolder, list) else subfolder
+                self._load_image_encoder(paths[0], below, image_encoder_folder, kwargs)
             with _as_one_sentence("the IP-Adapter can't be loaded, or is for another model"):
-                super().load_ip_adapter(paths, subfolder, weight_name, image_encoder_folder, **kwargs)
-        except ValueError:
+                super().load_ip_adapter(paths, subfolder, weight_name, None, **kwargs)
+        except BaseException:
             unet.set_attn_processor(processors)
             unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = projection, kind
             self.register_modules(**before)
+            added = {name for names in self.get_list_adapters().values() for name in names} - adapters
+            if added:  # the LoRAs of a FaceID adapter
+                self._remove_adapters(sorted(added), active)
             raise
+
+    def _load_image_encoder(self, source: Any, subfolder: str | None, folder: str, options: dict[str, Any]) -> None:
+        """Load the image encoder from safetensors; diffusers would take a pickle where there is nothing else.
+
+        Args:
+            source: the IP-Adapter's folder or hub id.
+            subfolder: of the adapter's file, in which ``folder`` is, unless it has a slash.
+            folder: of the image encoder.
+            options: of the hub.
+        """
+        if isinstance(source, dict):
+            raise ValueError("the IP-Adapter's tensors by name have no image encoder: give image_encoder_folder=None")
+        place = folder if "/" in folder else Path(subfolder or "", folder).as_posix()
+        hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
+        with _as_one_sentence(f"the IP-Adapter's image encoder {place} can't be loaded as safetensors"):
+            encoder: Any = CLIPVisionModelWithProjection.from_pretrained(
+                source,
+                subfolder=place,
+                use_safetensors=True,
+                dtype=self.dtype,
+                **{name: options[name] for name in hub if options.get(name) is not None},
+            )
+        self.register_modules(image_encoder=encoder.to(self.device))
 
     def unload_ip_adapter(self) -> None:
         """Remove all IP-Adapters, as diffusers' pipelines do."""
@@ -230,7 +300,7 @@ def _as_one_sentence(what: str) -> Iterator[None]:
     """Convert what a library raises for a wrong file to a ValueError of one line."""
     try:
         yield
-    except (AttributeError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
+    except _LIBRARY_ERRORS as error:
         raise ValueError(f"{what}: {one_line(error)[:_MAX_REASON]}") from None
 
 
@@ -259,11 +329,20 @@ def _check_words(states: list[Any], tokens: list[str | None], encoder: Any) -> N
                 )
 
 
-def _check_image_encoder(source: Path, folder: str | None, subfolder: str | None) -> None:
-    """Refuse a local image encoder that is a pickle alone, which transformers would open."""
-    if folder is None or not source.is_dir():
-        return
-    place = source / folder if "/" in folder else source / (subfolder or "") / folder
-    if not any(place.glob("*.safetensors")):
-        for file in sorted(place.glob("*.bin")):
-            refuse_pickle(file)
+def _safetensors_name(name: str | Path, what: str) -> str:
+    """The name of a weight file, of which diffusers opens all but ``.safetensors`` as pickles."""
+    refuse_pickle(name)
+    if not str(name).endswith(".safetensors"):
+        raise ValueError(f"weight_name must be {what}'s .safetensors file, not {str(name)!r}")
+    return str(name)
+
+
+def _active_adapters(parts: Mapping[str, Any]) -> dict[Any, list[str]]:
+    """The active adapters of each layer that has any."""
+    return {
+        layer: list(layer.active_adapters)
+        for part in parts.values()
+        if part is not None
+        for layer in part.modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
