@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from latentshift.evaluation.report.model_card import cut_local_paths
 from latentshift.evaluation.report.schema import Report
 
 RECIPE = "stage: video\nmodel: someone/sd15\ndata: /home/me/films/boats\nsteps: 100\n"
@@ -35,8 +37,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
             if path == "/api/repos/create":
                 answer = {"url": "https://huggingface.co/me/boats", "name": json.loads(text)["name"]}
             elif path.endswith("/preupload/main"):
-                asked = json.loads(text)["files"]
-                answer = {"files": [{"path": e["path"], "uploadMode": "regular", "shouldIgnore": False} for e in asked]}
+                entries = [
+                    {"path": each["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for each in json.loads(text)["files"]
+                ]
+                answer = {"files": entries}
             elif path.endswith("/commit/main"):
                 for line in map(json.loads, text.splitlines()):
                     if line["key"] == "file":
@@ -103,6 +108,70 @@ def test_a_model_is_sent_with_its_card(cli: Any, hub: dict[str, bytes], run_fold
     for part in ('from_pretrained("me/boats")', "(pictures/boat.webp)", "steps: 100", "data: boats", "| frames | 4 |"):
         assert part in card
     assert "/home/me" not in card
+    assert "_name_or_path" in (model / "unet" / "config.json").read_text()
+    for name in own:
+        if name.endswith("config.json"):
+            saved = json.loads((model / name).read_text())
+            saved.pop("_name_or_path", None)
+            assert json.loads(hub[name]) == saved
+    assert not [name for name in hub if str(model.parent.parent).encode() in hub[name]]
+
+
+@pytest.mark.parametrize(
+    ("path", "cut"),
+    [
+        ("/home/Jane Doe/clips", "clips"),
+        ("/home/jane/clips/", "clips"),
+        ("file:///home/jane/clips", "clips"),
+        (r"C:\Users\jane\clips", "clips"),
+        ("~/films/boats", "boats"),
+        ("../jane/clips", "clips"),
+        ("--out=/home/jane/a.safetensors:0.5 more", "--out=a.safetensors:0.5 more"),
+        ("runs/image", "runs/image"),
+        ("someone/sd15", "someone/sd15"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("a red car and/or a boat / ship", "a red car and/or a boat / ship"),
+    ],
+)
+def test_paths_are_cut_to_their_last_name(path: str, cut: str) -> None:
+    assert cut_local_paths({"data": [path], "steps": 3}) == {"data": [cut], "steps": 3}
+
+
+def test_a_base_that_is_a_folder_is_not_named_as_a_repository(cli: Any, run_folder: Path) -> None:
+    (run_folder.parent / "runs" / "image").mkdir(parents=True)
+    (run_folder / "recipe.yaml").write_text("model: runs/image\n")
+    code, _, errors = cli("push", run_folder, "me/boats", "--dry-run", "seen")
+    assert code == 0, errors
+    card = (run_folder.parent / "seen" / "README.md").read_text()
+    assert "model: runs/image" in card and "base_model" not in card
+
+
+def test_a_folder_with_a_card_and_other_files(cli: Any, model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(model, folder)
+    (folder / "README.md").write_text("# Mine")
+    Image.new("RGB", (4, 4)).save(folder / "boat.png")
+    for name in ("train.log", "optimizer.safetensors", "unet/optimizer.pt"):
+        (folder / name).touch()
+    code, out, errors = cli("push", folder, "me/boats", "--dry-run", "seen")
+    assert code == 0, errors
+    names = {str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()} | {"README.md", "boat.png"}
+    assert names == {line for line in out.splitlines() if (folder / line).is_file()}
+    written = {str(file.relative_to(tmp_path / "seen")) for file in tmp_path.glob("seen/**/*") if file.is_file()}
+    assert written == {name for name in names if not name.endswith(".safetensors")}
+    assert (tmp_path / "seen" / "README.md").read_text() == "# Mine"
+    code, _, errors = cli("push", folder, "me/boats", "--license", "mit", "--report", "result", "--dry-run", "second")
+    assert code == 1 and "--license and --report would not stand in it" in errors
+    (folder / "README.md").write_bytes(b"caf\xe9")
+    code, _, errors = cli("push", folder, "me/boats", "--dry-run", "second")
+    assert code == 1 and "it is not UTF-8 text" in errors and "README.md" in errors
+
+
+@pytest.mark.parametrize(("text", "message"), [("- 1\n", "must hold settings"), ("a: [\n", "is not YAML")])
+def test_a_recipe_that_is_none(cli: Any, run_folder: Path, text: str, message: str) -> None:
+    (run_folder / "recipe.yaml").write_text(text)
+    code, _, errors = cli("push", run_folder, "me/boats", "--dry-run", "seen")
+    assert code == 1 and message in errors and "recipe.yaml" in errors and "Traceback" not in errors
 
 
 def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
@@ -112,7 +181,7 @@ def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
     report = Report.model_validate(
         {
             "protocol": "folder",
-            "command": "latentshift evaluate folder clips",
+            "command": "latentshift evaluate folder '/home/Jane Doe/clips' --model=/home/jane/boats --n 8",
             "date": "2026-11-27T10:00:00",
             "latentshift": "0.1.0",
             "system": {"name": "boats", "kind": "video"},
@@ -126,6 +195,8 @@ def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
     assert code == 0 and "nothing is sent" in out, errors
     card = (tmp_path / "seen" / "README.md").read_text()
     assert "| FVD | 123.4 | 100.0 … 150.0 | 32 |" in card and "## Recipe" not in card
+    assert "`latentshift evaluate folder clips --model=boats --n 8`" in card
+    assert "unet/diffusion_pytorch_model.safetensors" in out.splitlines()
     assert (tmp_path / "seen" / "model_index.json").is_file() and not list(tmp_path.glob("seen/**/*.safetensors"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,9 +21,13 @@ if TYPE_CHECKING:
     from latentshift.evaluation.report.model_card import CardContents
 
 _CARD = "README.md"
+_INDEX = "model_index.json"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PICTURES = (".gif", ".jpg", ".jpeg", ".png", ".webp")
 _NAME = re.compile(r"[\w.-]+")
+_PART_FILES = (".jinja", ".json", ".model", ".safetensors", ".txt")  # weights, settings and tokenizers
+_OTHER_FILES = ("lora.safetensors", "delta.safetensors", "pytorch_lora_weights.safetensors", "LICENSE", "LICENSE.md")
+_PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file")  # of the machine that saved
 
 
 def push(
@@ -34,7 +39,9 @@ def push(
     picture: list[Path] | None = typer.Option(
         None, "--picture", help="A .gif, .webp, .png or .jpg for the card. May be given several times."
     ),
-    license: str = typer.Option("other", "--license", help="Of the weights, by the hub's name, as apache-2.0."),
+    license: str | None = typer.Option(
+        None, "--license", show_default="other", help="Of the weights, by the hub's name, as apache-2.0."
+    ),
     private: bool = typer.Option(False, "--private", help="Make a new repository private."),
     message: str = typer.Option("Upload a Latent-Shift model", "--message", help="Of the commit."),
     dry_run: Path | None = typer.Option(
@@ -53,24 +60,41 @@ def push(
     folder = check_model_files(model, None)
     if folder is None:
         raise ValueError(f"{model} is no folder on this machine: only those are pushed")
-    contents = _contents(folder, repo, license, report or [], list(pictures))
-    from latentshift.evaluation.report.model_card import model_card
-
+    files = _files(folder)
     own = folder / _CARD
-    card = own.read_text(encoding="utf-8") if own.is_file() else model_card(contents)
     if own.is_file():
-        print(f"the card is {printable(own)}, and none is made")
+        given = {"--license": license, "--report": report, "--picture": picture}
+        card = _own_card(own, [option for option, value in given.items() if value])
+    else:
+        from latentshift.evaluation.report.model_card import model_card
+
+        card = model_card(_contents(folder, repo, license or "other", report or [], list(pictures)))
     if dry_run is not None:
         check_writable(dry_run)
         if dry_run.exists():
             raise ValueError(f"{dry_run} exists already; choose another folder, or delete it")
         with atomic_write(dry_run) as written:
-            _stage(written, folder, card, pictures, weights=False)
-        print(f"nothing is sent; see {printable(dry_run)}")
+            _stage(written, folder, files, card, pictures, weights=False)
+        for name in sorted([_CARD, *map(Path.as_posix, files), *(f"pictures/{each}" for each in pictures)]):
+            print(printable(name))
+        print(f"nothing is sent; see {printable(dry_run)}, which holds all of these but the weights")
         return
     with tempfile.TemporaryDirectory() as staged, status(f"sending {printable(folder)} to {repo}"):
-        _stage(Path(staged), folder, card, pictures, weights=True)
+        _stage(Path(staged), folder, files, card, pictures, weights=True)
         print(_send(Path(staged), repo, private, message))
+
+
+def _own_card(own: Path, dropped: list[str]) -> str:
+    from latentshift.bounded_read import read_text_bounded
+
+    if dropped:
+        raise ValueError(
+            f"{own} is the card that is sent, and {' and '.join(dropped)} would not stand in it: write that into it, "
+            "or move it away to have one made"
+        )
+    card = read_text_bounded(own, what="the card")
+    print(f"the card is {printable(own)}, and none is made")
+    return card
 
 
 def _checked_pictures(files: Sequence[Path]) -> dict[str, Path]:
@@ -88,38 +112,89 @@ def _checked_pictures(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _contents(folder: Path, repo: str, license: str, reports: list[Path], pictures: list[str]) -> CardContents:
-    from latentshift.bounded_read import load_json_settings, read_text_bounded
+    from latentshift.bounded_read import load_json_settings
     from latentshift.evaluation.report.model_card import CardContents
     from latentshift.evaluation.report.schema import read_report
     from latentshift.model_paths import load_index, read_video_size
 
     unet: dict[str, Any] = load_json_settings(folder / "unet" / "config.json")
-    recipe = folder.parent / "recipe.yaml"  # of a run
+    recipe = _recipe(folder)
     return CardContents(
         repo,
         license,
         load_index(folder),
         unet,
         read_video_size(folder)[1],
-        read_text_bounded(recipe) if folder.name == "model" and recipe.is_file() else None,
+        recipe,
+        None if recipe is None else _base_model(recipe.get("model"), folder),
         [read_report(each) for each in reports],
         pictures,
     )
 
 
-def _stage(target: Path, folder: Path, card: str, pictures: dict[str, Path], *, weights: bool) -> None:
-    """What is sent, in a folder: links to the files of the model, the card, and pictures."""
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        if not file.is_file() or any(part.startswith((".", "__")) for part in relative.parts) or file.name == _CARD:
+def _recipe(folder: Path) -> dict[str, Any] | None:
+    """The settings of the run that a model is of."""
+    from latentshift.bounded_read import load_yaml_bounded
+
+    file = folder.parent / "recipe.yaml"
+    if folder.name != "model" or not file.is_file():
+        return None
+    recipe = load_yaml_bounded(file, what="the recipe")
+    if not isinstance(recipe, dict):
+        raise ValueError(f"the recipe {file} must hold settings, name: value; repair it, or move it away to do without")
+    return recipe
+
+
+def _base_model(base: object, folder: Path) -> str | None:
+    """The id on the hub of what a run started from; None if that is a folder, here or above the run."""
+    if not isinstance(base, str) or not _REPO.fullmatch(base):
+        return None
+    places = (Path(), *folder.absolute().parents)
+    return None if any((place / base).exists() for place in places) else base
+
+
+def _files(folder: Path) -> list[Path]:
+    """What is sent of a folder: the parts that its model_index.json names, its code, adapters, license and pictures."""
+    from latentshift.bounded_read import load_json_settings
+
+    index = load_json_settings(folder / _INDEX)
+    files = [Path(_INDEX), *map(Path, _OTHER_FILES)]
+    for part, entry in index.items():
+        if not isinstance(entry, list) or len(entry) != 2 or entry[1] is None or not _NAME.fullmatch(part):
             continue
+        if part == "_class_name":  # of a pipeline with code of its own
+            files.append(Path(Path(f"{entry[0]}.py").name))
+            continue
+        files += [Path(part, file.name) for file in (folder / part).glob("[!._]*") if file.suffix in _PART_FILES]
+    for place in (Path(), Path("pictures")) if (folder / _CARD).is_file() else ():  # of the folder's own card
+        files += [place / file.name for file in (folder / place).glob("[!._]*") if file.suffix.lower() in _PICTURES]
+    return sorted(file for file in files if (folder / file).is_file())
+
+
+def _without_paths(value: Any) -> Any:
+    """A configuration without what tells where on this machine it was loaded from."""
+    if isinstance(value, dict):
+        return {key: _without_paths(each) for key, each in value.items() if key not in _PATH_KEYS}
+    return [_without_paths(each) for each in value] if isinstance(value, list) else value
+
+
+def _stage(
+    target: Path, folder: Path, files: Sequence[Path], card: str, pictures: dict[str, Path], *, weights: bool
+) -> None:
+    """What is sent, in a folder: links to the files of the model, its configurations, the card, and pictures."""
+    from latentshift.bounded_read import load_json_settings
+
+    for relative in files:
+        file, copy = folder / relative, target / relative
         if file.suffix == ".safetensors" and not weights:
             continue
-        (target / relative).parent.mkdir(parents=True, exist_ok=True)
-        if weights:
-            os.symlink(file.absolute(), target / relative)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.name == _INDEX or file.name.endswith("config.json"):
+            copy.write_text(json.dumps(_without_paths(load_json_settings(file)), indent=2) + "\n", encoding="utf-8")
+        elif weights:
+            os.symlink(file.absolute(), copy)
         else:
-            shutil.copyfile(file, target / relative)
+            shutil.copyfile(file, copy)
     for name, file in pictures.items():
         (target / "pictures").mkdir(exist_ok=True)
         shutil.copyfile(file, target / "pictures" / name)

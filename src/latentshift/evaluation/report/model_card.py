@@ -6,7 +6,8 @@ Knows no network: it is text from files that lie beside a model.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,9 @@ import yaml
 from latentshift.evaluation.report.numbers import format_interval, format_number
 from latentshift.evaluation.report.schema import Report
 
-_LOCAL_PATH = re.compile(r"(?<![\w.:/])/(?:[\w.@+-]+/)+([\w.@+-]+)")  # /home/someone/clips
+_START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|(?:\.\.[\\/])+|/(?!/))"  # of a path
+_PATH = re.compile(_START)
+_PATH_IN_TEXT = re.compile(rf"(?<=[\s=:,;'\"(\[]){_START}[^\s,;'\"()\[\]]*[\\/][^\s,;'\"()\[\]]*")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class CardContents:
         settings: ``model_index.json``.
         unet: the U-Net's configuration.
         side: of the frames in pixels.
-        recipe: text of the run's ``recipe.yaml``; None if there is none.
+        recipe: settings of the run's ``recipe.yaml``; None if there is none.
+        base_model: id on the hub of the model that training began with; None if it has none.
         reports: of evaluations.
         pictures: file names below ``pictures/``.
     """
@@ -38,7 +42,8 @@ class CardContents:
     settings: dict[str, Any]
     unet: dict[str, Any]
     side: int | None
-    recipe: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    base_model: str | None = None
     reports: Sequence[Report] = ()
     pictures: Sequence[str] = field(default=())
 
@@ -48,17 +53,15 @@ def model_card(contents: CardContents) -> str:
 
     Paths of the machine that trained the model are cut down to their last name.
     """
-    recipe = None if contents.recipe is None else _LOCAL_PATH.sub(r"\1", contents.recipe)
-    values = {} if recipe is None else yaml.safe_load(recipe) or {}
-    base = values.get("model")
+    values = cut_local_paths(dict(contents.recipe or {}))
     metadata: dict[str, Any] = {
         "license": contents.license,
         "library_name": "diffusers",
         "pipeline_tag": "text-to-video",
         "tags": ["latent-shift", "text-to-video", "video"],
     }
-    if isinstance(base, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", base):
-        metadata["base_model"] = base
+    if contents.base_model is not None:
+        metadata["base_model"] = contents.base_model
     name = contents.repo.partition("/")[2]
     parts = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
@@ -76,9 +79,52 @@ def model_card(contents: CardContents) -> str:
     if values:
         sources = {key: values[key] for key in ("data", "validation") if values.get(key) is not None}
         if sources:
-            parts += ["## Data", f"```yaml\n{yaml.safe_dump(sources, sort_keys=False, allow_unicode=True)}```"]
-        parts += ["## Recipe", f"`latentshift train recipe.yaml`, with\n\n```yaml\n{(recipe or '').strip()}\n```"]
+            parts += ["## Data", f"```yaml\n{_yaml(sources)}```"]
+        parts += ["## Recipe", f"`latentshift train recipe.yaml`, with\n\n```yaml\n{_yaml(values)}```"]
     return "\n\n".join(parts) + "\n"
+
+
+def cut_local_paths(value: Any) -> Any:
+    """Settings with every path of the machine cut down to its last name: ``/home/jane/clips`` becomes ``clips``.
+
+    Absolute paths, those below a home (``~``) or above the folder (``..``), of Windows, and ``file:`` URLs are cut,
+    in keys too; relative paths, ids of the hub and other URLs stay. A string that begins with a path is one path,
+    spaces included; within other text a path ends at a space.
+
+    Args:
+        value: a string, or mappings and lists of them; anything else is returned as it is.
+    """
+    if isinstance(value, Mapping):
+        return {cut_local_paths(key): cut_local_paths(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [cut_local_paths(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if _PATH.match(value):
+        return _last_name(value)
+    return _PATH_IN_TEXT.sub(lambda match: _last_name(match.group()), value)
+
+
+def _last_name(path: str) -> str:
+    return re.split(r"[\\/]", path.rstrip("\\/ "))[-1]
+
+
+def _command(command: str) -> str:
+    """A command line with the paths in its arguments cut, also where they hold spaces."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quote
+        return str(cut_local_paths(command))
+    cut = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        is_option = equals and option.startswith("-")
+        cut.append(f"{option}={cut_local_paths(value)}" if is_option else cut_local_paths(word))
+    return command if cut == words else shlex.join(cut)
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _settings(contents: CardContents) -> str:
@@ -110,7 +156,7 @@ def _use(contents: CardContents) -> str:
 
 
 def _figures(report: Report) -> str:
-    lines = [f"`{report.command}` ({report.date[:10]}, latentshift {report.latentshift}):", ""]
+    lines = [f"`{_command(report.command)}` ({report.date[:10]}, latentshift {report.latentshift}):", ""]
     lines += ["| | | 95 % | videos |", "|---|---|---|---|"]
     for each in report.metrics:
         name = f"{each.name} ({each.variant})" if each.variant else each.name
