@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import dynamic_modules_utils
 
 from latentshift import LatentShiftPipeline
@@ -27,10 +30,10 @@ def video(pipeline: Any, **options: Any) -> np.ndarray:
 
 
 def test_diffusers_finds_the_class_of_our_folders(model: Path) -> None:
-    found = DiffusionPipeline.from_pretrained(model)
+    plain = DiffusionPipeline.from_pretrained(model)
     ours = LatentShiftPipeline.from_pretrained(model)
-    assert type(found) is LatentShiftPipeline and found.config.shift == ours.config.shift
-    assert np.array_equal(video(found), video(ours))
+    assert type(plain) is LatentShiftPipeline and plain.config.shift == ours.config.shift
+    assert np.array_equal(video(plain), video(ours))
 
 
 def test_the_class_is_there_when_diffusers_is_imported_later() -> None:
@@ -59,6 +62,9 @@ def test_an_exported_folder_makes_the_same_videos_without_the_package(
     ours = LatentShiftPipeline.from_pretrained(request.getfixturevalue(f"{family}_folder"), num_frames=5, **settings)
     folder = tmp_path / "exported"
     export_diffusers(ours, folder)
+    assert Path(ours.unet.config._name_or_path).is_dir()  # which `latentshift.video` finds the settings by
+    for file in folder.rglob("*.json"):
+        assert str(tmp_path.parent) not in file.read_text(encoding="utf-8"), file  # nor of the base model
     with pytest.raises(ValueError, match="trust_remote_code"):
         DiffusionPipeline.from_pretrained(folder)
     plain = DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)
@@ -76,8 +82,85 @@ def test_an_exported_folder_makes_the_same_videos_without_the_package(
     assert not info["missing_keys"] and not info["unexpected_keys"]
 
 
+def standalone(model: Path, **settings: Any) -> standalone_pipeline.LatentShiftPipeline:
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.set_shift(None)
+    parts = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "tokenizer", "unet", "scheduler")}
+    return standalone_pipeline.LatentShiftPipeline(**parts, **settings)
+
+
+def test_pipelines_of_one_unet_do_not_change_each_other(model: Path) -> None:
+    first = standalone(model)
+    images = standalone(model, shift=None)
+    of_video, of_images = video(first), video(images)
+    second = type(first)(**first.components)
+    assert np.array_equal(video(second), of_video) and np.array_equal(video(first), of_video)
+    images = type(first)(**first.components, shift=None)
+    assert np.array_equal(video(images), of_images) and not np.allclose(of_images, of_video, atol=1e-3)
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in first.unet.modules())
+
+
+def test_calls_with_other_frame_counts_in_two_threads_of_one_unet(model: Path) -> None:
+    pipelines = [standalone(model)]
+    scheduler = type(pipelines[0].scheduler).from_config(pipelines[0].scheduler.config)
+    pipelines.append(type(pipelines[0])(**{**pipelines[0].components, "scheduler": scheduler}))
+    counts = (4, 2)
+    alone = [video(each, num_frames=count) for each, count in zip(pipelines, counts, strict=True)]
+    barrier = threading.Barrier(2)
+
+    def wait_for_the_other(*_: Any) -> None:
+        barrier.wait(timeout=60)
+
+    pipelines[0].unet.register_forward_pre_hook(wait_for_the_other)
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(lambda each, count: video(each, num_frames=count), pipelines, counts))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+def test_a_list_of_negative_prompts_has_one_for_each_video(model: Path) -> None:
+    pipeline = standalone(model)
+    both = video(pipeline, negative_prompt=["blue", None])
+    assert np.array_equal(both[0], video(pipeline, negative_prompt="blue")[0])
+    assert np.array_equal(both[1], video(pipeline)[1]) and not np.array_equal(both[0], video(pipeline)[0])
+    for wrong in (["blue"], [["red star", "blue"]] * 2, 3):
+        with pytest.raises(ValueError, match="negative_prompt must be a sentence or a list of 2"):
+            video(pipeline, negative_prompt=wrong)
+
+
+def test_parts_that_the_file_makes_no_videos_with_are_refused(model: Path) -> None:
+    pipeline = standalone(model, noise_share=0.5)
+    schedule = pipeline.scheduler.config
+    pipeline.scheduler = DDIMScheduler.from_config({**schedule, "clip_sample": False, "thresholding": True})
+    with pytest.raises(ValueError, match=r"clips the predicted latents \(thresholding\).*noise_share 0.5"):
+        video(pipeline)
+    video(pipeline, num_frames=1)
+    pipeline.unet.compile()
+    with pytest.raises(ValueError, match=r"torch\.compile"):
+        video(pipeline)
+    ours = LatentShiftPipeline.from_pretrained(model)
+    pipeline.register_modules(unet=ours.unet)
+    with pytest.raises(ValueError, match="latentshift has shifted this U-Net already"):
+        video(pipeline)
+
+
+def test_an_exported_folder_loads_where_the_package_is_not_installed(model: Path, tmp_path: Path) -> None:
+    export_diffusers(LatentShiftPipeline.from_pretrained(model), tmp_path / "exported")
+    code = (
+        "import sys; sys.modules['latentshift'] = None; from diffusers import DiffusionPipeline;"
+        "pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True);"
+        "options = {'num_inference_steps': 1, 'num_frames': 2, 'output_type': 'np'};"
+        "print(*pipeline('red star', **options).frames.shape, [name for name in sys.modules if 'latentshift.' in name])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "exported")]
+    run = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    )
+    assert run.stdout == "1 2 16 16 3 []\n", run.stderr
+
+
 def test_the_exported_file_imports_nothing_of_the_package(model: Path, tmp_path: Path) -> None:
-    tree = ast.parse(Path(standalone_pipeline.__file__).read_text())
+    tree = ast.parse(Path(standalone_pipeline.__file__).read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     roots = {str(name).partition(".")[0] for name in imported} - set(sys.stdlib_module_names)

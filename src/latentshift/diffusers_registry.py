@@ -1,6 +1,7 @@
 """``diffusers.LatentShiftPipeline``, by which ``DiffusionPipeline.from_pretrained`` finds the class of our folders.
 
 It is there as soon as both packages are imported, in either order, and imports nothing before it is asked for.
+``latentshift.pipeline`` is named as a string: the import rules can't see it, and have this file on the lowest floor.
 """
 
 from __future__ import annotations

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from latentshift.files import atomic_write
 from latentshift.models import standalone_pipeline
 from latentshift.models.denoiser import is_guidance_distilled
+from latentshift.models.source_paths import without_source_paths
 
 PIPELINE_FILE = "pipeline.py"
 _INDEX = "model_index.json"
@@ -33,7 +35,8 @@ def check_exportable(pipeline: Any) -> None:
 def export_diffusers(pipeline: Any, output: str | Path) -> None:
     """Save a pipeline so that ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` loads it.
 
-    :class:`latentshift.LatentShiftPipeline` loads the folder as well, and does not run its file.
+    :class:`latentshift.LatentShiftPipeline` loads the folder as well, and does not run its file. No path
+    of the machine is in it.
 
     Args:
         pipeline: a ``LatentShiftPipeline``.
@@ -43,10 +46,10 @@ def export_diffusers(pipeline: Any, output: str | Path) -> None:
         ValueError: as :func:`check_exportable`, and as ``save_pretrained``.
     """
     check_exportable(pipeline)
-    with atomic_write(Path(output)) as folder:
+    with atomic_write(Path(output)) as folder, without_source_paths(pipeline):
         pipeline.save_pretrained(folder)
-        index = json.loads((folder / _INDEX).read_text())
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
         index["_class_name"] = [Path(PIPELINE_FILE).stem, standalone_pipeline.LatentShiftPipeline.__name__]
         kept = {name: value for name, value in index.items() if name not in _OURS_ALONE}
-        (folder / _INDEX).write_text(json.dumps(kept, indent=2) + "\n")
-        (folder / PIPELINE_FILE).write_text(Path(standalone_pipeline.__file__).read_text())
+        (folder / _INDEX).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(standalone_pipeline.__file__, folder / PIPELINE_FILE)

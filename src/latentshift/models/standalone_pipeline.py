@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,24 +112,56 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(shift=shift, num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
         self.register_to_config(noise_share=noise_share, force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
-        self._frames_of_call = 1  # which the shift in the U-Net reads
-        if shift is not None:
-            self._install({**PAPER_SHIFT, **shift})
 
-    def _install(self, shift: dict[str, Any]) -> None:
-        for name, block in self.unet.named_modules():
-            if type(block).__name__ != "ResnetBlock2D":
-                continue
-            part = "decoder" if "up_blocks" in name.split(".") else "encoder"
-            if shift["blocks"] not in ("all", part):
-                continue
-            if shift["place"] == "block":
-                block.register_forward_pre_hook(
-                    lambda _, args: (temporal_shift(args[0], self._frames_of_call, shift), *args[1:])
+    @contextmanager
+    def _shifted(self, num_frames: int) -> Iterator[None]:
+        """Inside, calls of the U-Net in this thread shift videos of F frames; afterwards it is a stock one again.
+
+        Other pipelines may have the same U-Net: ``Pipe(**pipe.components)`` and ``from_pipe`` make such ones.
+        """
+        handles: list[Any] = []
+        shift, thread = {**PAPER_SHIFT, **(self.config.shift or {})}, threading.get_ident()
+
+        def shift_input(_: Any, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            here = threading.get_ident() == thread
+            return (temporal_shift(args[0], num_frames, shift), *args[1:]) if here else None
+
+        def shift_output(_: Any, args: tuple[Any, ...], out: torch.Tensor) -> torch.Tensor | None:
+            return temporal_shift(out, num_frames, shift) if threading.get_ident() == thread else None
+
+        try:
+            for name, block in self.unet.named_modules() if self.config.shift is not None else ():
+                part = "decoder" if "up_blocks" in name.split(".") else "encoder"
+                if type(block).__name__ != "ResnetBlock2D" or shift["blocks"] not in ("all", part):
+                    continue
+                if shift["place"] == "block":
+                    handles.append(block.register_forward_pre_hook(shift_input))
+                else:
+                    handles.append(getattr(block, _NORMS[shift["place"]]).register_forward_hook(shift_output))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_parts(self, num_frames: int) -> None:
+        """Raise a ValueError for a U-Net that can't be shifted, or a scheduler that makes no videos."""
+        if self.config.shift is not None:
+            if hasattr(self.unet, "_orig_mod") or self.unet._compiled_call_impl is not None:
+                raise ValueError("this file can't shift a U-Net that torch.compile has compiled; load it again without")
+            if getattr(self.unet, "_frame_context", None) is not None:
+                raise ValueError(
+                    "latentshift has shifted this U-Net already; make the video with latentshift's pipeline"
                 )
-            else:
-                norm = getattr(block, _NORMS[shift["place"]])
-                norm.register_forward_hook(lambda _, args, out: temporal_shift(out, self._frames_of_call, shift))
+        kind, config, share = type(self.scheduler), self.scheduler.config, self.config.noise_share
+        accepted = inspect.signature(kind.__init__).parameters
+        clipping = [name for name in ("clip_sample", "thresholding") if name in accepted and config.get(name)]
+        if share > 0 and num_frames > 1 and clipping:
+            raise ValueError(
+                f"the scheduler clips the predicted latents ({clipping[0]}), and that can't be done where frames share "
+                f"noise (noise_share {share:g}); set {clipping[0]} to false in the scheduler's configuration"
+            )
+        if kind.__name__ == "DPMSolverSDEScheduler":
+            raise ValueError("DPMSolverSDEScheduler draws noise that no seed decides; choose another scheduler")
 
     @property
     def vae_scale_factor(self) -> int:
@@ -162,7 +197,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         self,
         prompt: str | list[str],
         *,
-        negative_prompt: str | None = None,
+        negative_prompt: str | list[str] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -178,7 +213,7 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         Args:
             prompt: a sentence or a list of B.
-            negative_prompt: what to avoid in all of them.
+            negative_prompt: what to avoid: a sentence for all of them, or a list of B. None: nothing.
             num_frames: F ≥ 1; None: the model's.
             height, width: of the frames in pixels; None: the model's.
             num_inference_steps: steps of the sampler.
@@ -196,9 +231,13 @@ class LatentShiftPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts or not all(isinstance(each, str) for each in prompts):
             raise ValueError("prompt must be a sentence or a list of sentences")
+        avoid = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt] * len(prompts)
+        if len(avoid) != len(prompts) or not all(each is None or isinstance(each, str) for each in avoid):
+            raise ValueError(f"negative_prompt must be a sentence or a list of {len(prompts)}, one for each prompt")
         num_frames = self.config.num_frames if num_frames is None else num_frames
         if num_frames < 1:
             raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+        self._check_parts(num_frames)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
         scale = self.vae_scale_factor
@@ -211,7 +250,8 @@ class LatentShiftPipeline(DiffusionPipeline):
 
         # 2. Text
         positive = [self._encode(each, device) for each in prompts]
-        negative = self._encode(negative_prompt, device)
+        encoded = {each: self._encode(each, device) for each in dict.fromkeys(avoid)}
+        negative = [encoded[each] for each in avoid]
 
         # 3. Noise, one random stream for each video
         if isinstance(generator, list):
@@ -234,9 +274,9 @@ class LatentShiftPipeline(DiffusionPipeline):
         with self.progress_bar(total=num_inference_steps * count) as bar:
             videos = [
                 self._denoise(
-                    noise.to(device, torch.float32)[None], text, negative, each, num_inference_steps, guidance, eta, bar
+                    noise.to(device, torch.float32)[None], text, other, each, num_inference_steps, guidance, eta, bar
                 )
-                for noise, text, each in zip(latents, positive, generators, strict=True)
+                for noise, text, other, each in zip(latents, positive, negative, generators, strict=True)
             ]
         made = torch.cat(videos)
 
@@ -278,11 +318,8 @@ class LatentShiftPipeline(DiffusionPipeline):
         for timestep in self.scheduler.timesteps:
             noisy = mix_noise(self.scheduler.scale_model_input(latents, timestep), share)
             frames = torch.cat([noisy] * len(texts)).flatten(0, 1).to(self.unet.dtype)
-            self._frames_of_call = num_frames
-            try:
+            with self._shifted(num_frames):
                 predicted = self.unet(frames, timestep, encoder_hidden_states=tokens, return_dict=False, **options)[0]
-            finally:
-                self._frames_of_call = 1
             *avoided, wanted = predicted.float().unflatten(0, (len(texts), num_frames))
             guided = avoided[0] + guidance * (wanted - avoided[0]) if avoided else wanted
             predicted = mix_noise(guided[None], share, inverse=True)

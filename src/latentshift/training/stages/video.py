@@ -17,6 +17,7 @@ from latentshift.model_paths import BUNDLED, resolve_model
 from latentshift.models.adapter import add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.fingerprint import model_fingerprint
 from latentshift.models.load_pipeline import load_part
+from latentshift.models.source_paths import without_source_paths
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
@@ -88,11 +89,8 @@ class VideoStage(DenoisingStage):
             save_delta(pipeline, open_pipeline(self.model, variant=self.variant), output / "delta.safetensors")
         if "model" not in exports:
             return
-        for part in (pipeline, pipeline.unet, pipeline.vae, pipeline.temporal):
-            if part is not None:
-                part.register_to_config(_name_or_path=None)  # a path of the machine that trained it
         pipeline.to(getattr(torch, self.weights))
-        with atomic_write(output / "model") as folder:
+        with atomic_write(output / "model") as folder, without_source_paths(pipeline):
             pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
 
