@@ -127,6 +127,9 @@ def test_a_lora_may_be_named_in_all_the_ways_that_diffusers_takes(sd1_folder: Pa
     (snapshot / "style.safetensors").write_bytes(lora.read_bytes())
     ours.load_lora_weights("someone/style", weight_name="style.safetensors", cache_dir=tmp_path)
     assert same(frame_of(ours), wanted)
+    (snapshot / "adapter_model.safetensors").write_bytes(lora.read_bytes())
+    with pytest.raises(ValueError, match=r"adapter_config\.json of someone/style, .* could not be downloaded"):
+        ours.load_lora_weights("someone/style", cache_dir=tmp_path, local_files_only=True)
     with pytest.raises(ValueError, match="there is an adapter default_0 already"):
         ours.load_lora_weights(lora, adapter_name="default_0")
     with pytest.raises(ValueError, match="could not be downloaded"):
