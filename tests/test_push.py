@@ -150,12 +150,17 @@ def test_a_folder_with_a_card_and_other_files(cli: Any, model: Path, tmp_path: P
     folder = tmp_path / "own"
     shutil.copytree(model, folder)
     (folder / "README.md").write_text("# Mine")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = ["pipeline", index["_class_name"]]  # as export --to diffusers writes it
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "pipeline.py").touch()
     Image.new("RGB", (4, 4)).save(folder / "boat.png")
     for name in ("train.log", "optimizer.safetensors", "unet/optimizer.pt"):
         (folder / name).touch()
     code, out, errors = cli("push", folder, "me/boats", "--dry-run", "seen")
     assert code == 0, errors
-    names = {str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()} | {"README.md", "boat.png"}
+    names = {str(file.relative_to(model)) for file in model.rglob("*") if file.is_file()}
+    names |= {"README.md", "boat.png", "pipeline.py"}
     assert names == {line for line in out.splitlines() if (folder / line).is_file()}
     written = {str(file.relative_to(tmp_path / "seen")) for file in tmp_path.glob("seen/**/*") if file.is_file()}
     assert written == {name for name in names if not name.endswith(".safetensors")}
