@@ -8,18 +8,22 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers.dynamic_module_utils as custom_code
 from PIL import Image
 
 from latentshift import LatentShiftPipeline
+from latentshift.cli.exported import source_files, source_name
 from latentshift.export import write_export
 from latentshift.export.exported_pipeline import ExportedPipeline
+from latentshift.export.graph import versions, write_graph
 from latentshift.export.manifest import ExportManifest, check_libraries, read_manifest, sha256_of
 from latentshift.export.parts import parts_of
-from latentshift.export.write_export import MAX_DIFFERENCE, check_exportable, export_pipeline
+from latentshift.export.write_export import MAX_DIFFERENCE, check_graph_export, export_pipeline
 from latentshift.files import clear_leftovers
 from latentshift.models.adapter import Lora, add_lora
 from tiny_models import tiny_unet
@@ -191,17 +195,129 @@ def test_what_cannot_be_exported_is_refused(model: Path, tmp_path: Path) -> None
         export_pipeline(pipeline, tmp_path / "x", "aot", height=15, width=16)
     pipeline.to(torch.float16)
     with pytest.raises(ValueError, match=r"is made in float32 on the CPU, and the \w+ is in float16 on cpu"):
-        check_exportable(pipeline)
+        check_graph_export(pipeline)
     pipeline = LatentShiftPipeline.from_pretrained(model)
     add_lora(pipeline.unet, Lora(rank=1))
     with pytest.raises(ValueError, match=r"the unet has a LoRA in it .* merge it first"):
-        check_exportable(pipeline)
+        check_graph_export(pipeline)
     pipeline = LatentShiftPipeline.from_pretrained(model)
     pipeline.set_method("latent-vdm")
     with pytest.raises(ValueError, match="and not Latent-VDM's temporal attention"):
-        check_exportable(pipeline)
+        check_graph_export(pipeline)
     clear_leftovers(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def export_by_hand(model: Path, folder: Path, **changes: Any) -> Path:
+    """An aot export whose machine code is none: everything that is checked before it is opened is as it should be."""
+    graphs = ("unet", "decoder", "text_encoder")
+    folder.mkdir()
+    for name in graphs:
+        (folder / f"{name}.pt2").write_bytes(b"no machine code")
+    for name in ("scheduler", "tokenizer"):
+        shutil.copytree(model / name, folder / name)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    values = {
+        "target": "aot", "versions": versions("aot"), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "frames": None, "height": 16, "width": 16, "latent_channels": 4, "scale": 2, "tokens": 8, "has_sizes": False,
+        "is_distilled": False, "tokenizers": ["tokenizer"],
+        "settings": {"num_frames": 4, "fps": 8, "guidance_scale": 2.0, "noise_share": 0.0,
+                     "force_zeros_for_empty_prompt": False, "shift": None},
+        "parts": {name: {"file": f"{name}.pt2", "inputs": ["x"], "outputs": ["y"], "differences": {}}
+                  for name in graphs},
+        "source": {"model": None, "files": {}, "fingerprints": {}},
+        "files": {file.relative_to(folder).as_posix(): sha256_of(file) for file in files},
+    }  # fmt: skip
+    (folder / "export.json").write_text(json.dumps({**values, **changes}))
+    return folder
+
+
+def test_an_export_that_this_machine_cannot_open_is_refused_in_one_sentence(
+    model: Path, tmp_path: Path, cli: Cli
+) -> None:
+    other = export_by_hand(model, tmp_path / "version", versions={**versions("aot"), "torch": "1.0"})
+    with pytest.raises(
+        ValueError, match=r"is machine code for torch 1\.0, and torch .* is installed: export the model"
+    ):
+        read_manifest(other) and ExportedPipeline(other, "aot")
+    other = export_by_hand(model, tmp_path / "cpu", cpu_capability="SVE256")
+    with pytest.raises(
+        ValueError, match=r"is machine code for a CPU with SVE256, and this one has .*: export the model"
+    ):
+        ExportedPipeline(other, "aot")
+    damaged = export_by_hand(model, tmp_path / "code")
+    code, printed, errors = cli("generate", PROMPT, "--model", damaged, "--runtime", "aot", "--steps", "2", "-o", "x")
+    assert code == 1 and not printed and errors.count("\n") == 1 and not Path("x").exists(), errors
+    assert f"AOTInductor can't open {damaged / 'unet.pt2'} (" in errors and "export the model again with" in errors
+
+
+def test_nothing_of_an_export_is_opened_that_is_not_listed_or_would_run_code(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = export_by_hand(model, tmp_path / "export")
+    for name in ("unet.onnx.data", "tokenizer/added_tokens.json", "other/x"):
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+        shown = name.removesuffix("/x")
+        with pytest.raises(ValueError, match=f"holds {shown}, which is not among the files that were written: move"):
+            read_manifest(folder)
+        file.unlink()
+    (folder / "other").rmdir()
+    read_manifest(folder)
+    for left_out in ("scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"):
+        values = json.loads((folder / "export.json").read_text())
+        del values["files"][left_out]
+        other = export_by_hand(model, tmp_path / Path(left_out).parent, files=values["files"])
+        with pytest.raises(ValueError, match=f"is damaged: {left_out} is not among its files"):
+            read_manifest(other)
+
+    config = json.loads((model / "tokenizer" / "tokenizer_config.json").read_text())
+    asking = tmp_path / "asking"
+    shutil.copytree(model, asking)
+    config["auto_map"] = {"AutoTokenizer": ["own.Own", None]}
+    (asking / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(config))
+    (asking / "tokenizer" / "own.py").write_text("raise SystemExit('it was run')")
+    monkeypatch.setattr(custom_code, "TIME_OUT_REMOTE_CODE", 0)
+    with pytest.raises(ValueError, match=r"tokenizer_config.json asks to run code of its own \(auto_map\)"):
+        ExportedPipeline(export_by_hand(asking, tmp_path / "code"), "aot")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_graph_that_its_library_cannot_make_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+
+    class Determinants(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.slogdet(x)[1]  # no operator of ONNX
+
+    program = torch.export.export(Determinants(), (torch.eye(2),))
+    with pytest.raises(ValueError, match=r"ONNX Runtime can't make x\.onnx \(.*\): nothing was written") as refused:
+        write_graph("onnx", program, tmp_path / "x.onnx", ("input",), ("output",))
+    assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+def test_only_an_export_is_replaced(model: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "photo.jpg").write_bytes(b"a photo")
+    with pytest.raises(ValueError, match="photos exists, and is no export that could be replaced: name a new folder"):
+        export_pipeline(LatentShiftPipeline.from_pretrained(model), photos, "aot")
+    assert (photos / "photo.jpg").read_bytes() == b"a photo"
+
+
+def test_the_source_has_no_paths_and_each_lora_once(tmp_path: Path) -> None:
+    loras = [tmp_path / folder / "style.safetensors" for folder in "ab"]
+    for number, file in enumerate(loras):
+        file.parent.mkdir()
+        file.write_bytes(bytes([number]))
+    files = source_files(None, None, [str(file) for file in loras], None)
+    assert files == {
+        "lora 1: style.safetensors with weight 1": sha256_of(loras[0]),
+        "lora 2: style.safetensors with weight 1": sha256_of(loras[1]),
+    }
+    assert source_name(str(tmp_path / "mine") + "/", tmp_path / "mine") == "mine"
+    assert source_name("bundled", tmp_path) == "bundled" and source_name("owner/model", None) == "owner/model"
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def export(
     delta: Path | None = typer.Option(None, "--delta", help="A file with the difference of all weights from training."),
 ) -> None:
     """Export a model for another runtime, which `generate --runtime` makes videos with, or for plain diffusers."""
-    from latentshift.cli.exported import DIFFUSERS, check_export, source_files
+    from latentshift.cli.exported import DIFFUSERS, check_export, source_files, source_name
     from latentshift.cli.preflight import check_adapters
     from latentshift.cli.size_option import parse_size
 
@@ -64,7 +64,7 @@ def export(
         frames=frames,
         height=height,
         width=width,
-        model=model,
+        model=source_name(model, folder),
         source_files=source_files(folder, variant, loras, delta),
     )
     for name, part in manifest.parts.items():

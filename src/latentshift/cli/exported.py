@@ -18,7 +18,7 @@ from latentshift.cli.preflight import (
     check_video_memory,
 )
 from latentshift.error_text import printable
-from latentshift.export.manifest import TARGETS, check_libraries, open_manifest, sha256_of
+from latentshift.export.manifest import RUNTIMES, TARGETS, check_libraries, open_manifest, sha256_of
 from latentshift.model_paths import (
     BUNDLED,
     check_steps_and_size,
@@ -33,7 +33,6 @@ from latentshift.settings import check_guidance, check_steps
 if TYPE_CHECKING:
     from latentshift.export.exported_pipeline import ExportedPipeline
 
-TORCH = "torch"
 DIFFUSERS = "diffusers"
 _ANY_STEPS = 2  # that every model and sampler has
 _NOT_EXPORTED = {
@@ -88,6 +87,11 @@ def check_export(
     return folder
 
 
+def source_name(model: str, folder: Path | None) -> str:
+    """What an export says of its model: a hub id, ``bundled``, or the last name of a folder, without the path to it."""
+    return model if folder is None or model == BUNDLED else folder.resolve().name
+
+
 def source_files(folder: Path | None, variant: str | None, loras: Sequence[str], delta: Path | None) -> dict[str, str]:
     """SHA-256 of the files that an export is made of, by their paths in the model's folder.
 
@@ -105,8 +109,8 @@ def source_files(folder: Path | None, variant: str | None, loras: Sequence[str],
             files |= {f"{part}/{file.name}": file for file in (*settings, *weight_files(folder / part, variant))}
     from latentshift.models.lora_file import parse_lora
 
-    for path, weight in map(parse_lora, loras):
-        files[f"lora {path.name} with weight {weight:g}"] = path
+    for number, (path, weight) in enumerate(map(parse_lora, loras), 1):
+        files[f"lora {number}: {path.name} with weight {weight:g}"] = path
     if delta is not None:
         files[f"delta {delta.name}"] = delta
     return {name: sha256_of(file) for name, file in files.items() if file.is_file()}
@@ -135,8 +139,9 @@ def check_exported_generation(
     Raises:
         ValueError: for the first invalid option.
     """
-    if runtime not in TARGETS:
-        raise ValueError(f"unknown runtime {runtime!r}: choose from {', '.join((TORCH, *TARGETS))}")
+    target = next((each for each in TARGETS if each == runtime), None)
+    if target is None:
+        raise ValueError(f"unknown runtime {runtime!r}: choose from torch, {', '.join(TARGETS)}")
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"{name} has no effect with --runtime {runtime}: {_NOT_EXPORTED[name]}")
@@ -144,7 +149,7 @@ def check_exported_generation(
     if device not in ("auto", "cpu"):
         raise ValueError(f"--runtime {runtime} runs on the CPU, and not on {device}: leave --device out")
     check_dtype_name(dtype)
-    known = ("auto", "float32", "bfloat16") if runtime == "openvino" else ("auto", "float32")
+    known = ("auto", *RUNTIMES[target].dtypes)
     if dtype not in known:
         raise ValueError(f"--runtime {runtime} takes --dtype {' or '.join(known)}, not {dtype}")
     check_sampler_name(sampler)

@@ -22,9 +22,18 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.error_text import one_line, printable
 from latentshift.exclusive import one_call_at_a_time
-from latentshift.export.graph import Graph, backend
-from latentshift.export.manifest import ExportedSettings, PartName, check_files, check_libraries, open_manifest
+from latentshift.export.graph import Graph, open_graph
+from latentshift.export.manifest import (
+    RUNTIMES,
+    ExportedSettings,
+    ExportManifest,
+    PartName,
+    check_files,
+    check_libraries,
+    open_manifest,
+)
 from latentshift.models.prompts import Prompts
 from latentshift.models.text import tokenize
 from latentshift.pipeline import LatentShiftPipelineOutput, channels_last, check_finite
@@ -33,8 +42,6 @@ from latentshift.settings import check_guidance, check_steps, default_chunk
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-DTYPES = {"onnx": ("float32",), "openvino": ("float32", "bfloat16"), "aot": ("float32",)}
-"""Target -> what its graphs can be run in."""
 
 
 class ExportedText:
@@ -72,7 +79,7 @@ class ExportedPipeline:
     Args:
         folder: that ``latentshift export`` wrote.
         target: that it was made for; named here because an AOTInductor export is machine code, which opening it runs.
-        dtype: that its graphs are run in, one of ``DTYPES``.
+        dtype: that its graphs are run in, one that the target's runtime has.
 
     Attributes:
         config: the settings of the pipeline that was exported.
@@ -82,8 +89,9 @@ class ExportedPipeline:
         dtype: that the graphs are run in.
 
     Raises:
-        ValueError: if the folder is no export for the target, a file of it is missing or changed, or a library is
-            missing.
+        ValueError: if the folder is no export for the target, a file of it is missing, changed or not listed, a library
+            is missing, a graph can't be opened on this machine, or a tokenizer can't be, or asks to run code of its
+            own.
     """
 
     own_pipeline_hint = "open the export once more for each thread"
@@ -92,20 +100,20 @@ class ExportedPipeline:
         folder = Path(folder)
         self.manifest = manifest = open_manifest(folder, target)
         name = str(dtype).removeprefix("torch.")
-        if name not in DTYPES[manifest.target]:
-            raise ValueError(f"{target} exports run in {' or '.join(DTYPES[manifest.target])}, and not in {name}")
+        dtypes = RUNTIMES[manifest.target].dtypes
+        if name not in dtypes:
+            raise ValueError(f"{target} exports run in {' or '.join(dtypes)}, and not in {name}")
         check_libraries(manifest.target, "the target", to_run=True)
+        _check_cpu(folder, manifest)
         check_files(folder, manifest)
         self.config: ExportedSettings = manifest.settings
         self.device, self.dtype = torch.device("cpu"), dtype
         self.scheduler = _load_scheduler(folder / "scheduler")
+        tokenizers = [_load_tokenizer(folder / each) for each in manifest.tokenizers]
         self._graphs: dict[PartName, Graph] = {
-            part: backend(manifest.target).load(folder / each.file, each.inputs, name)
+            part: open_graph(manifest.target, folder / each.file, each.inputs, name)
             for part, each in manifest.parts.items()
         }
-        tokenizers = [
-            AutoTokenizer.from_pretrained(folder / each, local_files_only=True) for each in manifest.tokenizers
-        ]
         self.text_encoders = ExportedText(
             self._graphs["text_encoder"], tokenizers, manifest.tokens, manifest.settings.force_zeros_for_empty_prompt
         )
@@ -146,7 +154,7 @@ class ExportedPipeline:
     ) -> LatentShiftPipelineOutput | tuple[Any]:
         """Generate videos, one for each of P prompts.
 
-        The arguments and the output are those of :meth:`latentshift.LatentShiftPipeline.__call__`.
+        The arguments are a part of those of :meth:`latentshift.LatentShiftPipeline.__call__`; the output is the same.
 
         Raises:
             ValueError: for an invalid argument, or a frame count or size that the export does not have.
@@ -247,6 +255,33 @@ class ExportedPipeline:
             return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
         frames = torch.stack([self.decode(video) for video in latents])
         return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
+
+
+def _check_cpu(folder: Path, manifest: ExportManifest) -> None:
+    """Refuse machine code for other instructions than this CPU's: opening it could end the process."""
+    here = torch.backends.cpu.get_cpu_capability()
+    if manifest.target == "aot" and manifest.cpu_capability != here:
+        raise ValueError(
+            f"{folder} is machine code for a CPU with {manifest.cpu_capability}, and this one has {here}: export the "
+            "model again on this machine"
+        )
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    file = folder / "tokenizer_config.json"
+    if "auto_map" in load_json_settings(file):
+        raise ValueError(
+            f"{file} asks to run code of its own (auto_map), which no export of latentshift does: use one that you, or "
+            "somebody you trust, made"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers and tokenizers have many kinds
+        reason = printable(one_line(error))
+        raise ValueError(f"the tokenizer {folder} can't be opened ({reason}): export the model again") from error
+    return tokenizer
 
 
 def _load_scheduler(folder: Path) -> Any:

@@ -11,7 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from latentshift.export.manifest import Target
+from latentshift.error_text import one_line, printable
+from latentshift.export.manifest import RUNTIMES, Target, needed_to_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Graph = Callable[..., "tuple[Tensor, ...]"]
 """A part that was opened: takes its inputs as keywords, tensors on the CPU, and returns its outputs."""
 
-_LIBRARIES: dict[Target, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript"), "openvino": ("openvino",), "aot": ()}
+_MAX_REASON = 300
 
 
 class Backend(Protocol):
@@ -40,6 +41,50 @@ def backend(target: Target) -> Backend:
     return cast(Backend, import_module(f"latentshift.export.to_{target}"))
 
 
+def write_graph(
+    target: Target, program: ExportedProgram, path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]
+) -> None:
+    """Write a graph to ``path``, which has the suffix of the target, and beside it what belongs to it.
+
+    Raises:
+        ValueError: if the target's library can't, with its reason.
+        MemoryError, OSError: as the library raises them: no memory, or no space.
+    """
+    try:
+        backend(target).write(program, path, inputs, outputs)
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # each library has its own kinds
+        raise ValueError(
+            f"{RUNTIMES[target].title} can't make {path.name} ({_reason(error)}): nothing was written; "
+            "mend that, or choose another target"
+        ) from error
+
+
+def open_graph(target: Target, path: Path, inputs: tuple[str, ...], dtype: str) -> Graph:
+    """Open a graph, to be run in ``dtype``.
+
+    Raises:
+        ValueError: if the target's library can't, with its reason.
+        MemoryError: if it has no memory.
+    """
+    try:
+        return backend(target).load(path, inputs, dtype)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own kinds
+        raise ValueError(
+            f"{RUNTIMES[target].title} can't open {path} ({_reason(error)}): export the model again with the libraries "
+            "of this machine"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The compiler's first error, or all that the library says, in one line."""
+    errors = [line.strip() for line in str(error).splitlines() if " error: " in line]
+    return printable(errors[0] if errors else one_line(error), _MAX_REASON)
+
+
 def versions(target: Target) -> dict[str, str]:
     """The versions of the libraries that write an export."""
-    return {name: version(name) for name in ("latentshift", "torch", "diffusers", *_LIBRARIES[target])}
+    return {name: version(name) for name in ("latentshift", "torch", "diffusers", *needed_to_write(target))}

@@ -6,14 +6,15 @@ Imports neither torch nor the libraries of the targets, so that a mistake is ref
 from __future__ import annotations
 
 import hashlib
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latentshift.bounded_read import load_json_bounded
-from latentshift.error_text import format_validation_error
+from latentshift.error_text import format_validation_error, printable
 from latentshift.files import missing_folder
 from latentshift.model_paths import EXPORT_INDEX
 from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE
@@ -23,17 +24,36 @@ PartName = Literal["unet", "decoder", "text_encoder"]
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 PARTS: tuple[PartName, ...] = get_args(PartName)
-_EXPORT_NEEDS: dict[Target, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("openvino",),
-    "aot": (),
-}
-_RUN_NEEDS: dict[Target, tuple[str, ...]] = {"onnx": ("onnxruntime",), "openvino": ("openvino",), "aot": ()}
+_SCHEDULER = "scheduler/scheduler_config.json"
+_TOKENIZER = "tokenizer_config.json"
 _BLOCK = 2**20  # bytes
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Of a file in the folder: no path can lead out of it.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")]
+
+
+class Runtime(NamedTuple):
+    """What runs the graphs of a target.
+
+    Attributes:
+        title: its name.
+        to_run: libraries beside torch that running needs.
+        to_write: libraries that writing needs besides those.
+        dtypes: that the graphs can be run in.
+    """
+
+    title: str
+    to_run: tuple[str, ...]
+    to_write: tuple[str, ...]
+    dtypes: tuple[str, ...]
+
+
+RUNTIMES: dict[Target, Runtime] = {
+    "onnx": Runtime("ONNX Runtime", ("onnxruntime",), ("onnx", "onnxscript"), ("float32",)),
+    "openvino": Runtime("OpenVINO", ("openvino",), (), ("float32", "bfloat16")),
+    "aot": Runtime("AOTInductor", (), (), ("float32",)),
+}
 
 
 class _Strict(BaseModel):
@@ -74,7 +94,7 @@ class ExportSource(_Strict):
     """What an export was made of.
 
     Attributes:
-        model: as the user named it; None for a pipeline in memory.
+        model: a hub id, ``bundled``, or the last name of a folder; None for a pipeline in memory.
         files: path within the model's folder, or of an adapter -> SHA-256; empty for a hub id, and for a pipeline in
             memory.
         fingerprints: part -> first 16 digits of the SHA-256 of its weights in float32 and its settings.
@@ -92,6 +112,8 @@ class ExportManifest(_Strict):
         format: of the folder.
         target: what runs it.
         versions: library -> version that wrote it.
+        cpu_capability: instructions that an AOTInductor export was compiled for, as
+            ``torch.backends.cpu.get_cpu_capability`` names them; None for other targets.
         frames: the frame count of its U-Net, which takes one video at a time then; None: any, and of several videos.
         height: of the frames in pixels.
         width: of the frames in pixels.
@@ -110,6 +132,7 @@ class ExportManifest(_Strict):
     format: Literal["latentshift-export/1"] = "latentshift-export/1"
     target: Target
     versions: dict[str, str]
+    cpu_capability: str | None = None
     frames: int | None = Field(ge=1, le=MAX_FRAMES)
     height: int = Field(ge=1)
     width: int = Field(ge=1)
@@ -150,10 +173,11 @@ class ExportManifest(_Strict):
 
 
 def read_manifest(folder: Path) -> ExportManifest:
-    """Read and check ``export.json``; the other files are looked at by :func:`check_files`.
+    """Read and check ``export.json``; the other files' content is looked at by :func:`check_files`.
 
     Raises:
-        ValueError: if the folder is no export, or its ``export.json`` can't be read or is of another version.
+        ValueError: if the folder is no export, its ``export.json`` can't be read or is of another version, or the
+            folder holds a file that is not listed there.
     """
     if not folder.is_dir():
         raise ValueError(missing_folder(folder))
@@ -169,21 +193,43 @@ def read_manifest(folder: Path) -> ExportManifest:
     if missing := [part for part in PARTS if part not in manifest.parts]:
         raise ValueError(f"{file} is damaged: it has no {missing[0]}")
     named = [part.file for part in manifest.parts.values()]
+    named += [_SCHEDULER, *(f"{name}/{_TOKENIZER}" for name in manifest.tokenizers)]
     if unknown := [name for name in named if name not in manifest.files]:
         raise ValueError(f"{file} is damaged: {unknown[0]} is not among its files")
+    _check_no_others(folder, manifest)
     return manifest
+
+
+def _check_no_others(folder: Path, manifest: ExportManifest) -> None:
+    """Refuse a folder with a file that is not listed: libraries would open some of them, by their names."""
+    listed = {*manifest.files, EXPORT_INDEX}
+    folders = {name.partition("/")[0] for name in listed if "/" in name}
+    for entry in sorted(folder.iterdir()):
+        for each in sorted(entry.iterdir()) if entry.is_dir() and entry.name in folders else [entry]:
+            name = each.relative_to(folder).as_posix()
+            if name not in listed:
+                raise ValueError(
+                    f"the export {folder} holds {printable(name)}, which is not among the files that were written: "
+                    "move it elsewhere"
+                )
 
 
 def open_manifest(folder: Path, target: str) -> ExportManifest:
     """The manifest of an export for a target.
 
     Raises:
-        ValueError: as :func:`read_manifest`, or if it is for another target.
+        ValueError: as :func:`read_manifest`, if it is for another target, or if it is machine code for another version
+            of torch.
     """
     manifest = read_manifest(folder)
     if manifest.target != target:
         raise ValueError(
             f"{folder} is an export for {manifest.target}, and not for {target}: use --runtime {manifest.target}"
+        )
+    if target == "aot" and manifest.versions.get("torch") != version("torch"):
+        raise ValueError(
+            f"{folder} is machine code for torch {manifest.versions.get('torch')}, and torch {version('torch')} is "
+            "installed: export the model again, or install that version"
         )
     return manifest
 
@@ -202,6 +248,11 @@ def check_files(folder: Path, manifest: ExportManifest) -> None:
                 f"the export {folder} is damaged: {name} is not the file that was written (its SHA-256 differs); "
                 "export the model again"
             )
+
+
+def needed_to_write(target: Target) -> tuple[str, ...]:
+    """The libraries that writing an export needs: each graph is run, too."""
+    return (*RUNTIMES[target].to_write, *RUNTIMES[target].to_run)
 
 
 def sha256_of(file: Path) -> str:
@@ -224,6 +275,6 @@ def check_libraries(target: Target, option: str, *, to_run: bool) -> None:
     Raises:
         ValueError: naming the missing libraries and the extra.
     """
-    needed = (_RUN_NEEDS if to_run else _EXPORT_NEEDS)[target]
+    needed = RUNTIMES[target].to_run if to_run else needed_to_write(target)
     if missing := [name for name in needed if find_spec(name) is None]:
         raise ValueError(f"{option} {target} needs {' and '.join(missing)}: pip install 'latentshift[{target}]'")

@@ -16,8 +16,15 @@ SUFFIX = ".onnx"
 
 def write(program: ExportedProgram, path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     """Write the graph, and its weights beside it in ``….onnx.data``."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of each missing optional library
-    made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=list(inputs), output_names=list(outputs))
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of each missing optional library
+    try:
+        made = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=list(inputs), output_names=list(outputs)
+        )
+    finally:
+        logger.setLevel(level)
     if made is None:
         raise RuntimeError("torch.onnx.export made nothing")
     made.save(path, external_data=True)

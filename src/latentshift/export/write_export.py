@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentshift.export.graph import Graph, backend, versions
+from latentshift.export.graph import Graph, backend, open_graph, versions, write_graph
 from latentshift.export.manifest import (
     ExportedPart,
     ExportedSettings,
@@ -54,20 +54,23 @@ def export_pipeline(
 
     Args:
         pipeline: in float32, on the CPU.
-        folder: a new one; an existing one is replaced.
+        folder: a new or an empty one; an existing export is replaced.
         target: ``"onnx"``, ``"openvino"`` or ``"aot"``.
         frames: the frame count of all videos that the export can make; None: any.
         height: of the frames in pixels; None: the model's.
         width: of the frames in pixels; None: the model's.
-        model: name of the model, to be written into the export.
+        model: name of the model, to be written into the export: no path, which others would read.
         source_files: path -> SHA-256 of the model's files, likewise.
 
     Raises:
-        ValueError: for a pipeline that can't be exported, a missing library, or a graph whose output is not PyTorch's.
+        ValueError: for a folder that holds something else, a pipeline that can't be exported, a missing library, or a
+            graph that the library can't make or whose output is not PyTorch's.
     """
+    if folder.exists() and not (folder.is_dir() and ((folder / EXPORT_INDEX).exists() or not any(folder.iterdir()))):
+        raise ValueError(f"{folder} exists, and is no export that could be replaced: name a new folder")
     check_libraries(target, "the target", to_run=False)
     height, width = height or pipeline.sample_size, width or pipeline.sample_size
-    check_exportable(pipeline)
+    check_graph_export(pipeline)
     check_frame_size(height, width, pipeline.vae_scale_factor, len(pipeline.unet.config.block_out_channels))
     with atomic_write(folder) as temporary:
         temporary.mkdir()
@@ -85,6 +88,7 @@ def export_pipeline(
         manifest = ExportManifest(
             target=target,
             versions=versions(target),
+            cpu_capability=torch.backends.cpu.get_cpu_capability() if target == "aot" else None,
             frames=frames,
             height=height,
             width=width,
@@ -103,8 +107,8 @@ def export_pipeline(
     return manifest
 
 
-def check_exportable(pipeline: LatentShiftPipeline) -> None:
-    """Refuse a pipeline that can't be exported.
+def check_graph_export(pipeline: LatentShiftPipeline) -> None:
+    """Refuse a pipeline that can't be exported as graphs.
 
     Raises:
         ValueError: for Latent-VDM, an unmerged LoRA, changed layers, or a pipeline that is not in float32 on the CPU.
@@ -126,16 +130,15 @@ def check_exportable(pipeline: LatentShiftPipeline) -> None:
 
 
 def _write_part(part: Part, folder: Path, target: Target, default_frames: int) -> ExportedPart:
-    library = backend(target)
-    path = folder / f"{part.name}{library.SUFFIX}"
+    path = folder / f"{part.name}{backend(target).SUFFIX}"
     inputs = tuple(part.inputs(1, part.fixed_frames or 1))
     with status(f"exporting {part.name}"):
-        library.write(part.trace(), path, inputs, part.outputs)
+        write_graph(target, part.trace(), path, inputs, part.outputs)
     counts = [part.fixed_frames] if part.fixed_frames else sorted({1, 2, default_frames})
     if not part.frames and not part.fixed_frames:
         counts = [1]  # it knows no frames
     with status(f"comparing {part.name} with PyTorch"):
-        graph = library.load(path, inputs, "float32")
+        graph = open_graph(target, path, inputs, "float32")
         differences = {str(count): _difference(part, graph, count) for count in counts}
     return ExportedPart(file=path.name, inputs=inputs, outputs=part.outputs, differences=differences)
 
