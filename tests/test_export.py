@@ -283,10 +283,8 @@ def test_nothing_of_an_export_is_opened_that_is_not_listed_or_would_run_code(
         ExportedPipeline(export_by_hand(asking, tmp_path / "code"), "aot")
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@needs_onnx
 def test_a_graph_that_its_library_cannot_make_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    pytest.importorskip("onnxscript")
-
     class Determinants(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.linalg.slogdet(x)[1]  # no operator of ONNX

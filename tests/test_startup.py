@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,8 @@ MISTAKES = {
     "generate star --runtime aot --model nowhere": "there is no folder nowhere",
     "generate star --runtime aot --lora delta.safetensors": "--lora has no effect with --runtime aot: export the model",
     "generate star --runtime aot --model unwritten": "unwritten/export.json is no export of latentshift-export/1: ",
+    "generate star --runtime aot --model outdated": "outdated is machine code for torch 1.0, and torch ",
+    "generate star --runtime aot --model mixed": "the export mixed holds tokenizer.py, which is not among the files",
     "generate star --runtime onnx --model exported": "exported is an export for aot, and not for onnx: use --",
     "generate star --runtime aot --model exported --frames 8": "--frames is 8, and this export makes videos of 16",
     "generate star --runtime aot --model exported --size 32": "--size is 32x32 pixels, and this export makes frames of",
@@ -270,14 +273,14 @@ MISTAKES = {
     "push nowhere me/boats": "there is no folder nowhere",
     "push someone/boats me/boats": "someone/boats is no folder on this machine: only those are pushed",
     "push bundled me/boats --picture nothing.png": "there is no file nothing.png",
-    "push bundled me/boats --report clips": "clips holds no report.json",
+    "push bundled me/boats --report clips": "is the card that is sent, and --report would not stand in it",
     "paint star": "No such command",
 }
 
 _GRAPH = {"inputs": ["x"], "outputs": ["y"], "differences": {}}
 AN_EXPORT = {
     "target": "aot",
-    "versions": {},
+    "versions": {"torch": version("torch")},
     "frames": 16,
     "height": 64,
     "width": 64,
@@ -291,7 +294,8 @@ AN_EXPORT = {
     | {"force_zeros_for_empty_prompt": False},
     "parts": {name: {"file": f"{name}.pt2", **_GRAPH} for name in ("unet", "decoder", "text_encoder")},
     "source": {"model": None, "files": {}, "fingerprints": {}},
-    "files": {f"{name}.pt2": 64 * "0" for name in ("unet", "decoder", "text_encoder")},
+    "files": {f"{name}.pt2": 64 * "0" for name in ("unet", "decoder", "text_encoder")}
+    | dict.fromkeys(("scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"), 64 * "0"),
 }
 
 _RUN = """
@@ -396,6 +400,10 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "unwritten" / "export.json").write_text("{}")
     (folder / "exported").mkdir()
     (folder / "exported" / "export.json").write_text(json.dumps(AN_EXPORT))
+    for name, changes in (("outdated", {"versions": {"torch": "1.0"}}), ("mixed", {})):
+        (folder / name).mkdir()
+        (folder / name / "export.json").write_text(json.dumps({**AN_EXPORT, **changes}))
+    (folder / "mixed" / "tokenizer.py").touch()
     (folder / "unindexed").mkdir()
     os.mkfifo(folder / "unindexed" / "model_index.json")
     (folder / "recipe.yaml").write_text(RECIPE)
