@@ -529,18 +529,12 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
         """Raise a ValueError for invalid arguments; ``prompts`` is None for embeddings."""
         if prompts is not None:
             check_sentences(prompts)
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
         if num_videos_per_prompt < 1:
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
-        schedule = self.scheduler.config
-        check_scheduler(type(self.scheduler).__name__, schedule)
-        check_sampling(self.scheduler, self.config.noise_share if num_frames > 1 else 0.0)
-        check_steps(num_inference_steps, schedule)
-        check_guidance(guidance_scale)
+        check_sampling_arguments(
+            self.scheduler, self.config.noise_share, num_frames, num_inference_steps, guidance_scale, output_type
+        )
         check_frame_size(height, width, self.vae_scale_factor, len(self.unet.config.block_out_channels))
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
     def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
         """Decode scaled latents (B, F, C, h, w) to frames (B, F, 3, H, W) in [-1, 1], one video at a time.
@@ -719,6 +713,25 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
 def channels_last(frames: Tensor) -> np.ndarray:
     """Frames (B, F, 3, H, W) as float32 (B, F, H, W, 3)."""
     return frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
+
+
+def check_sampling_arguments(
+    scheduler: Any,
+    noise_share: float,
+    num_frames: int,
+    num_inference_steps: int,
+    guidance_scale: float,
+    output_type: str,
+) -> None:
+    """Raise a ValueError for arguments of a call that are wrong whatever runs the model, PyTorch or an export."""
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+    check_scheduler(type(scheduler).__name__, scheduler.config)
+    check_sampling(scheduler, noise_share if num_frames > 1 else 0.0)
+    check_steps(num_inference_steps, scheduler.config)
+    check_guidance(guidance_scale)
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
 
 def check_finite(values: Tensor, part: str) -> None:

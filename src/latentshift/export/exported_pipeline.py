@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_sampling, check_scheduler, set_timesteps
+from latentshift.diffusion.samplers import check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.error_text import one_line, printable
 from latentshift.exclusive import one_call_at_a_time
@@ -36,12 +36,15 @@ from latentshift.export.manifest import (
 )
 from latentshift.models.prompts import Prompts
 from latentshift.models.text import tokenize
-from latentshift.pipeline import LatentShiftPipelineOutput, channels_last, check_finite
+from latentshift.pipeline import (
+    LatentShiftPipelineOutput,
+    channels_last,
+    check_finite,
+    check_sampling_arguments,
+)
 from latentshift.progress import is_shown
-from latentshift.settings import check_guidance, check_steps, default_chunk
+from latentshift.settings import default_chunk
 from latentshift.video import to_uint8
-
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class ExportedText:
@@ -165,18 +168,13 @@ class ExportedPipeline:
         manifest, config = self.manifest, self.config
         num_frames = config.num_frames if num_frames is None else num_frames
         guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+        check_sampling_arguments(
+            self.scheduler, config.noise_share, num_frames, num_inference_steps, guidance_scale, output_type
+        )
         manifest.check_frames(num_frames)
         manifest.check_size(height or manifest.height, width or manifest.width)
-        check_scheduler(type(self.scheduler).__name__, self.scheduler.config)
-        check_sampling(self.scheduler, config.noise_share if num_frames > 1 else 0.0)
-        check_steps(num_inference_steps, self.scheduler.config)
-        check_guidance(guidance_scale)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
         if manifest.is_distilled and prompts.has_negative:
             raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
         sizes = (manifest.height, manifest.width, 0, 0, manifest.height, manifest.width)
