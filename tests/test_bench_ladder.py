@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.benchmarks.ladder import Ladder
+from latentshift.benchmarks.ladder import Ladder, parts_of
 from latentshift.benchmarks.ladder_table import ladder_rows
 from latentshift.benchmarks.report import Estimate, table
 from latentshift.benchmarks.rungs import RUNGS, parse_rungs
@@ -125,6 +125,10 @@ def test_a_rung_is_the_recipe_but_for_what_it_decides(recipe: VideoRecipe, base:
         "none": ("none", None, 0.0),
     }
     assert [rung.name for rung in parse_rungs("none, zeros-independent")] == ["none", "zeros-independent"]
+    first, second = parse_rungs("shift-past-only,none")  # beyond those of the default, with every part of the study
+    assert first.recipe(own, tmp_path, 7).shift == ShiftConfig(fold=4, direction="past_only")
+    assert second.method == "none"
+    assert parts_of(first, {"seen": 1, "images": 1}) == {"seen": 1, "images": 1}
 
 
 def test_without_rungs_the_three_methods_are_compared_with_the_recipes_settings(recipe: VideoRecipe, tmp_path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.cli.evaluate.common import own_command
+from latentshift.cli.own_command import own_command
 from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.run import Worker

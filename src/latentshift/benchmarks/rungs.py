@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,14 @@ def parse_rungs(text: str) -> tuple[Rung, ...]:
     Raises:
         ValueError: for an unknown name, or one that is there twice.
     """
+    known = {**RUNGS, **{rung.name: replace(rung, parts=None) for rung in SHIFT_RUNGS}}  # scored as all others here
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in RUNGS:
-            raise ValueError(f"there is no rung {name!r}; choose from {', '.join(RUNGS)}")
+        if name not in known:
+            raise ValueError(f"there is no rung {name!r}; choose from {', '.join(known)}")
     if len(set(names)) < len(names):
         raise ValueError(f"a rung is named twice in {text!r}")
-    return tuple(RUNGS[name] for name in names)
+    return tuple(known[name] for name in names)
 
 
 def check_ladder_recipe(recipe: VideoRecipe) -> None:

@@ -5,8 +5,6 @@ Every command makes rows, which one function prints and writes (:mod:`latentshif
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import typer
 
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
 from latentshift.cli import comparison
+from latentshift.cli.own_command import own_command
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
 from latentshift.files import check_writable, check_writable_file
@@ -96,7 +95,7 @@ def generate(
     if report_folder is not None:
         from latentshift.benchmarks.generation_page import write_generation_pages
 
-        command = shlex.join(["latentshift", *sys.argv[1:]])
+        command = own_command(complete[0].dtype)
         typer.echo(printable(write_generation_pages(report_folder, complete[0], kept, command), 4096))
 
 
@@ -266,7 +265,9 @@ def ladder(
         None,
         "--rungs",
         help="Some of zeros-independent (the paper's), replicate-independent, zeros-shared-1, replicate-shared-1, "
-        "zeros-shared-2, replicate-shared-2, latent-vdm and none, with commas. Default: all.",
+        "zeros-shared-2, replicate-shared-2, latent-vdm and none (default: these), or, each with one setting other "
+        "than the paper's, shift-circular, shift-fold-2, shift-fold-4, shift-fold-8, shift-conv2, shift-block, "
+        "shift-encoder, shift-decoder and shift-past-only, with commas.",
     ),
     seeds: int = typer.Option(1, "--seeds", min=1, help="Training seeds of each rung."),
     seen: int = _SEEN,

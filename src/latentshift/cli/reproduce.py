@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import typer
 
+from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.error_text import printable
 from latentshift.files import check_writable
@@ -88,16 +87,16 @@ def reproduce(
     from latentshift.benchmarks.reproduction.page import write_page
     from latentshift.benchmarks.reproduction.run import reproduce as run
 
-    command = shlex.join(["latentshift", *sys.argv[1:]])
+    kind = load_dtype(dtype, device)
     result = run(
         chosen,
         training,
         output,
         size,
         device=device,
-        dtype=load_dtype(dtype, device),
+        dtype=kind,
         sampler=sampler,
-        command=command,
+        command=own_command(str(kind).removeprefix("torch.")),
     )
     for claim in result["claims"]:
         print(f"{claim['number']}. {claim['title']}: {claim['verdict']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,20 +97,3 @@ def metric_line(metric: Metric) -> str:
         facts.append(f"{metric.extractor} {(metric.extractor_sha256 or '')[:8]}")
     line = f"{metric.name} {metric.value:.4f}{unit}{interval}  ({', '.join(facts)})"
     return "\n".join([line, *(f"  warning: {each}" for each in metric.warnings)])
-
-
-def own_command(dtype: str | None = None) -> str:
-    """The command that is running, as typed, but with the name of the dtype that ``--dtype auto`` came to.
-
-    Args:
-        dtype: its name; None for a command without ``--dtype``.
-    """
-    words = sys.argv[1:]
-    if dtype is None:
-        return shlex.join(["latentshift", *words])
-    kept = [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if "--dtype" not in (before, word) and not word.startswith("--dtype=")
-    ]
-    return shlex.join(["latentshift", *kept, "--dtype", dtype])

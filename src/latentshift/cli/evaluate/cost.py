@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import typer
 
 from latentshift.benchmarks.generation_settings import OF_TABLE_4
 from latentshift.cli import comparison
+from latentshift.cli.own_command import own_command
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 
@@ -67,5 +66,5 @@ def cost(
 
     for line in table(rows()):
         print(line, flush=True)
-    write_report(output, cost_report(counts, measured[0], shlex.join(["latentshift", *sys.argv[1:]])))
+    write_report(output, cost_report(counts, measured[0], own_command(settings.dtype)))
     print(printable(write_result_pages(output), 4096))

@@ -11,11 +11,11 @@ from latentshift.cli.evaluate.common import (
     MAX_PATH,
     SEED,
     open_extractors,
-    own_command,
     print_notes,
     print_report,
     workers,
 )
+from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.error_text import printable
 from latentshift.files import check_writable, missing_file

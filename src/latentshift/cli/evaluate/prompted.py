@@ -15,11 +15,11 @@ import typer
 from latentshift.cli.evaluate.common import (
     MAX_PATH,
     open_extractors,
-    own_command,
     print_notes,
     print_report,
     workers,
 )
+from latentshift.cli.own_command import own_command
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED

@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from latentshift.cli.evaluate.common import MAX_PATH, metric_line, own_command, workers
+from latentshift.cli.evaluate.common import MAX_PATH, metric_line, workers
+from latentshift.cli.own_command import own_command
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
