@@ -6,14 +6,13 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
-from latentshift.model_paths import class_name, resolve_model
+from latentshift.model_paths import resolve_model
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import (
@@ -38,6 +37,7 @@ from latentshift.models.ip_adapter import adapter_layers, read_adapter_pictures,
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
+from latentshift.models.pretrained import PretrainedPipeline
 from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.models.text_projection import drop_projected_text, project_text_once
@@ -56,7 +56,6 @@ from latentshift.shift import install, remove, shift_of
 from latentshift.video import to_uint8
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share")  # not of image pipelines
 
 
 class NotFiniteError(ValueError):
@@ -75,7 +74,7 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
+class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:
@@ -113,7 +112,6 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
     _interrupt = False
-    _shares_weights = False
 
     def __init__(
         self,
@@ -287,18 +285,6 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
         The latents so far are decoded and returned. The next call resets it.
         """
         return self._interrupt
-
-    def own_weights(self) -> None:
-        """Copy the weights shared by :meth:`from_pipe`, so that changes no longer affect the other pipeline."""
-        from latentshift.models.shared_weights import copy_weights
-
-        if self._shares_weights:
-            parts = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
-            temporal: Any = parts.pop("temporal", None)
-            self.register_modules(**{name: copy_weights(part) for name, part in parts.items()})
-            self.set_temporal(None if temporal is None else copy_weights(temporal))
-            self.register_modules(tokenizer=deepcopy(self.tokenizer), tokenizer_2=deepcopy(self.tokenizer_2))
-            self._shares_weights = False
 
     @torch.no_grad()
     @one_call_at_a_time
@@ -576,119 +562,6 @@ class LatentShiftPipeline(DiffusionPipeline, LoaderMixin):
             return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
         frames = self.decode(latents, decode_chunk_size)
         return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
-
-    def save_pretrained(self, save_directory: str | Path, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Save to a folder that :meth:`from_pretrained` loads.
-
-        Args:
-            save_directory: the folder.
-            safe_serialization: must be true: only safetensors are supported.
-            **kwargs: diffusers' own (``variant``, ``max_shard_size``, …).
-
-        Raises:
-            ValueError: if the folder could not be loaded again, as with an unmerged LoRA; nothing is written then.
-        """
-        from latentshift.models.check_saveable import check_saveable
-
-        if not safe_serialization:
-            raise ValueError("latentshift supports safetensors only: leave safe_serialization at its default")
-        check_saveable({name: part for name, part in self.components.items() if isinstance(part, nn.Module)})
-        super().save_pretrained(save_directory, **kwargs)
-
-    @classmethod
-    def _dict_from_json_file(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        # A folder's own code, which `latentshift export --to diffusers` writes, is not run: this class is the same.
-        config: dict[str, Any] = super()._dict_from_json_file(*args, **kwargs)
-        return {**config, "_class_name": class_name(config)} if "_class_name" in config else config
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> LatentShiftPipeline:
-        """Load a latentshift folder, or convert a stock image pipeline (folder or hub id) to a video pipeline.
-
-        A latentshift folder is loaded as it was saved. From an ``LDMTextToImagePipeline``, a
-        ``StableDiffusionPipeline`` or a ``StableDiffusionXLPipeline`` the autoencoder, text encoders, tokenizers and
-        U-Net are taken, the shift is installed, and the scheduler becomes the paper's DDPM with the base's own
-        schedule, unless the base needs its own scheduler (EDM, flow matching, consistency models).
-
-        Args:
-            pretrained_model_name_or_path: a folder, or the hub id of one.
-            **kwargs: diffusers' own (``dtype``, float32 by default, ``variant``, …); and for an image pipeline
-                ``shift``, ``num_frames``, ``fps``, ``guidance_scale`` and ``noise_share`` of the class.
-
-        Raises:
-            ValueError: for an unknown family (the message lists the known ones), a component with an unsupported
-                setting, or missing weights or tokenizer files.
-        """
-        from latentshift.models.load_pipeline import find_saved_pipeline, load_image_components, loading_options
-
-        options = loading_options(kwargs)
-        saved = find_saved_pipeline(str(pretrained_model_name_or_path), cls, options)
-        if saved.family is None:
-            return saved.load(super().from_pretrained, options)
-        settings = {name: options.pop(name) for name in _SETTINGS if name in options}
-        return cls(**load_image_components(saved, saved.family, options), **settings)
-
-    @classmethod
-    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> LatentShiftPipeline:
-        """A video pipeline with the components of a loaded pipeline, which is not changed.
-
-        Weights are shared, so it takes no extra memory, and moving either pipeline to another device or dtype moves
-        both, as with diffusers' ``from_pipe``. The U-Net is a new module around the same weights, and the scheduler is
-        a copy: shift, temporal layers and settings of the new pipeline do not affect the other.
-
-        Args:
-            pipeline: an image pipeline of a known family, or a latentshift pipeline.
-            **kwargs: components and settings that replace the pipeline's; and ``dtype``: if it differs from the
-                pipeline's, the weights are copied.
-
-        Raises:
-            ValueError: if a component is missing, or the weights are offloaded (``enable_model_cpu_offload``).
-            TypeError: for an unknown keyword.
-        """
-        from latentshift.models.shared_weights import share_components
-
-        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-        expected, settings = cls._get_signature_keys(cls)
-        required = {name for name in set(expected) - set(cls._optional_components) if kwargs.get(name) is None}
-        parts = share_components(pipeline, set(expected) - set(kwargs), required, dtype)
-        if parts.get("image_encoder") is None:
-            parts.pop("feature_extractor", None)  # an image pipeline's is its safety checker's then
-        kept = {name: pipeline.config[name] for name in settings if name in pipeline.config and name not in kwargs}
-        video = cls(**parts, **kept, **kwargs)
-        video._shares_weights = True
-        if (source := pipeline.config.get("_name_or_path")) is not None:
-            video.register_to_config(_name_or_path=source)
-        return video
-
-    @classmethod
-    def from_single_file(
-        cls,
-        path: str | Path,
-        *,
-        family: str | None = None,
-        tokenizer: str | None = None,
-        average: bool = True,
-        dtype: torch.dtype = torch.float32,
-        **settings: Any,
-    ) -> LatentShiftPipeline:
-        """Load a video pipeline from a single ``.safetensors`` file in the model's original layout.
-
-        Args:
-            path: of the file; SD 1.x, SD 2.x, SDXL, or the paper's LDM.
-            family: ``"sd2"`` (v-prediction) or ``"sd2-base"``, whose tensors are alike; None: detected from the
-                tensors.
-            tokenizer: folder or hub id, since the file has none; None: the family's on the hub.
-            average: use the U-Net's averaged (EMA) weights if the file has them.
-            dtype: of the weights.
-            **settings: of the class, e.g. ``shift`` and ``num_frames``.
-
-        Raises:
-            ValueError: if the file can't be read or is of no known family, or the tokenizer can't be loaded.
-        """
-        from latentshift.models.convert_checkpoint import load_original_checkpoint
-
-        parts = load_original_checkpoint(Path(path), family, tokenizer, average=average)
-        return cls(**{**parts, **settings}).to(dtype)
 
 
 def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
