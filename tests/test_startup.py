@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import save_file
 
 from latentshift import settings
@@ -46,6 +47,16 @@ MISTAKES = {
     "generate star --frame-chunk 4 --model attending": "Latent-VDM's temporal attention looks at all frames at once",
     "generate star --size 1000000": "16 frames of 1,000,000x1,000,000 pixels take 44,703 GiB and more",
     "generate star --frames 100000 --size 1000000 --model someone/tiny": "take 279,396,772 GiB and more",
+    "generate star --keyframe frame.png": "--keyframe is PATH:FRAME or PATH:FRAME:STRENGTH",
+    "generate star --keyframe frame.png:16": "--keyframe names frame 16, and the video has 16: choose from 0 to 15",
+    "generate star --keyframe frame.png:8 --frames 8": "names frame 8, and the video has 8",
+    "generate star --keyframe frame.png:0 --keyframe frame.png:-16": "--keyframe names frame 0 of the video twice",
+    "generate star --keyframe frame.png:0:1.5": "the strength of --keyframe frame.png:0:1.5 must be a number from 0",
+    "generate star --keyframe nowhere.png:0": "there is no file nowhere.png",
+    "generate star --keyframe recipe.yaml:0": "recipe.yaml is no picture of a known kind",
+    "generate star --keyframe frame.png:0 --size 32": "frame.png is 64x64 pixels, and the video's frames are 32x32",
+    "generate star --keyframe clear.png:0": "clear.png has an alpha channel: save it without transparency",
+    "generate star --keyframe frame.png:0 --runtime aot": "--keyframe has no effect with --runtime aot: an export has",
     "generate star --variant nope": "has no weights of the variant 'nope': its files have none",
     "generate star --sampler best": "unknown sampler 'best'",
     "generate star --device tpu": "the device 'tpu' cannot be used",
@@ -332,6 +343,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "stills").mkdir()
     (folder / "stills" / "a.txt").write_text("a star")
     (folder / "stills" / "a.png").touch()
+    for name, mode in (("frame", "RGB"), ("clear", "RGBA")):
+        Image.new(mode, (64, 64)).save(folder / f"{name}.png")
     (folder / "cut.safetensors").write_bytes(b"\xff\x00\x00\x00\x00\x00\x00\x00{")
     save_file({"a": np.zeros(1)}, folder / "foreign.safetensors")
     save_file({"model.diffusion_model.double_blocks.0.a": np.zeros(1)}, folder / "flux.safetensors")

@@ -5,7 +5,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from latentshift.models.denoiser import (
     wants_sizes,
 )
 from latentshift.models.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
+from latentshift.models.keyframes import read_keyframes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
@@ -310,6 +311,8 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         cross_attention_kwargs: dict[str, Any] | None = None,
         ip_adapter_image: Any | None = None,
         ip_adapter_image_embeds: list[Any] | None = None,
+        keyframes: Mapping[int, Any] | None = None,
+        keyframe_strength: float | Mapping[int, float] = 1.0,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -355,6 +358,11 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
                 either; with several adapters, a list of that for each.
             ip_adapter_image_embeds: for each adapter (2, n, d), of what to avoid and the picture, or with frames
                 (F, 2, n, d) or (P, F, 2, n, d); without guidance 1 in place of 2.
+            keyframes: number of a frame, negative from the end -> what it is to show: a picture of the frames' size (a
+                PIL image, an array (H, W, 3) in [0, 1] or a tensor (3, H, W)), latents (C, h, w) as
+                ``output_type="latent"`` returns them, or P of either, one a prompt (docs/keyframes.md).
+            keyframe_strength: in [0, 1], the share of the steps, from the first on, in which keyframes are held: 1 for
+                their very latents in the result; one for all, or frame -> strength.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
@@ -409,6 +417,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
         if pictures is None and adapter_layers(self.unet) is not None:
             raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter")
+        keys = read_keyframes(self, keyframes, keyframe_strength, len(prompts), num_frames, height, width)
         attention = dict(cross_attention_kwargs or {})
         lora_scale = float(attention.pop("scale", 1.0))
         if decode_chunk_size is None:
@@ -455,6 +464,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, device)
         self._num_timesteps = len(self.scheduler.timesteps)
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        known_frames = None if keys is None else keys.encode(self.vae, num_videos_per_prompt, device)
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
@@ -490,6 +500,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
                 generators,
                 eta=eta,
                 noise_share=self.config.noise_share,
+                known=known_frames,
                 on_step=on_step,
                 stop=lambda: self.interrupt,
             )

@@ -168,6 +168,39 @@ def check_chunk(chunk: int, num_frames: int, name: str = "frame_chunk") -> None:
         raise ValueError(f"{name} must be a whole number from 1 to the video's {num_frames} frames, not {chunk}")
 
 
+def frame_position(frame: int, num_frames: int, name: str = "keyframes") -> int:
+    """The number of a frame, 0 … F - 1, from one that may count from the end: -1 is the last.
+
+    Args:
+        frame: -F … F - 1.
+        num_frames: F of the video.
+        name: of what names the frame, for the message.
+
+    Raises:
+        ValueError: for a frame outside of the video.
+    """
+    if not -num_frames <= frame < num_frames:
+        raise ValueError(
+            f"{name} names frame {frame}, and the video has {num_frames}: choose from 0 to {num_frames - 1}, or from "
+            f"-{num_frames} to -1 to count from the end"
+        )
+    return frame % num_frames
+
+
+def check_strength(strength: float, name: str = "keyframe_strength") -> None:
+    """Refuse a strength that is no share.
+
+    Args:
+        strength: of a keyframe.
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: unless it is in [0, 1].
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, not {strength}")
+
+
 def check_noise_share(share: float, name: str = "noise_share") -> None:
     """Refuse a noise share that is negative or not finite.
 

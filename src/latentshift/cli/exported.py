@@ -39,6 +39,7 @@ _NOT_EXPORTED = {
     "--lora": "export the model with --lora",
     "--delta": "export the model with --delta",
     "--variant": "export the model with --variant",
+    "--keyframe": "an export has no encoder for pictures",
     "--frame-chunk": "a graph takes all frames of a video at once",
 }
 

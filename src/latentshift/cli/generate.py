@@ -78,6 +78,13 @@ def generate(
     ),
     fps: float | None = typer.Option(None, "--fps", help="Frames per second of the file. Default: the model's."),
     size: str | None = typer.Option(None, "--size", help="Size in pixels, e.g. 64 or 96x64 (width x height)."),
+    keyframe: list[str] | None = typer.Option(
+        None,
+        "--keyframe",
+        metavar="PATH:FRAME[:STRENGTH]",
+        help="A picture that a frame is to show, of the frames' size; -1 is the last frame. STRENGTH: share of the "
+        "steps, 0 to 1. May be given several times.",
+    ),
     loop: bool = typer.Option(False, "--loop", help="Make a video that loops (circular padding)."),
     frame_chunk: int | None = typer.Option(
         None,
@@ -101,6 +108,7 @@ def generate(
     """Generate videos or images from prompts."""
     import numpy as np
 
+    from latentshift.cli.keyframe_option import read_keyframe_options
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
     from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
@@ -133,15 +141,17 @@ def generate(
     loras = lora or []
     pipeline: LatentShiftPipeline | ExportedPipeline
     if runtime == _TORCH:
-        check_generation(
+        folder = check_generation(
             model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
         )
+        keyframes = read_keyframe_options(keyframe or [], folder, **requested_size)
         check_adapters(loras, delta, model, variant)
         pipeline = _load_pipeline(model, device, dtype, sampler, loop, loras, delta, variant)
     else:
         from latentshift.cli.exported import check_exported_generation, open_export
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
+        others["--keyframe"], keyframes = keyframe or None, {}
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
         )
@@ -166,6 +176,7 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=scale,
             **({} if frame_chunk is None else {"frame_chunk": frame_chunk}),
+            **keyframes,
         )
         settings = {
             "negative_prompt": negative,
@@ -178,6 +189,7 @@ def generate(
             "steps": steps,
             "guidance": scale,
             "sampler": type(pipeline.scheduler).__name__,
+            "keyframes": keyframe or None,
             "loop": loop,
             "frame_chunk": frame_chunk,
             "fps": rate,

@@ -226,10 +226,13 @@ def check_generation(
     height: int | None = None,
     width: int | None = None,
     frame_chunk: int | None = None,
-) -> None:
+) -> Path | None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
     ``frames``, ``height`` and ``width`` are the model's where they are None.
+
+    Returns:
+        The model's folder; None for a hub id.
 
     Raises:
         ValueError: for the first invalid option.
@@ -248,6 +251,7 @@ def check_generation(
     check_video_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
     if steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
+    return folder
 
 
 def _check_frame_chunk(chunk: int, folder: Path | None, frames: int | None) -> None:

@@ -232,13 +232,18 @@ def check_linear(scheduler: Any, noise_share: float) -> None:
     Raises:
         ValueError: naming the setting of the scheduler.
     """
-    effective = _effective(scheduler)
-    if noise_share > 0 and (clipping := [setting for setting in _CLIPPING if effective.get(setting)]):
+    if noise_share > 0 and (setting := clipping_setting(scheduler)):
         raise ValueError(
-            f"the scheduler clips the predicted latents ({clipping[0]}), and that can't be done where frames share "
-            f"noise (noise_share {noise_share:g}); set {clipping[0]} to false in the scheduler's configuration, or "
+            f"the scheduler clips the predicted latents ({setting}), and that can't be done where frames share "
+            f"noise (noise_share {noise_share:g}); set {setting} to false in the scheduler's configuration, or "
             "noise_share to 0"
         )
+
+
+def clipping_setting(scheduler: Any) -> str | None:
+    """The setting by which a scheduler clips the predicted clean latents; None if it does not."""
+    effective = _effective(scheduler)
+    return next((setting for setting in _CLIPPING if effective.get(setting)), None)
 
 
 def _is_known(setting: str, kind: str) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.guidance import PromptedDenoiser
+from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 
 StepCallback = Callable[[int, Tensor, Tensor], Tensor]  # (step, timestep, latents) -> latents to go on with
@@ -53,6 +54,7 @@ def sample(
     *,
     eta: float = 0.0,
     noise_share: float = 0.0,
+    known: KnownFrames | None = None,
     on_step: StepCallback | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Tensor:
@@ -69,6 +71,7 @@ def sample(
         generators: one per video, for the noise of ancestral samplers.
         eta: DDIM's η, for schedulers that have it.
         noise_share: a ≥ 0 of the noise that the denoiser was trained with; 0: independent.
+        known: frames that are held at clean latents; None: none.
         on_step: called after every step with the latents u; its result replaces them.
         stop: checked before every step; if true, sampling stops and the current latents are returned.
     """
@@ -78,15 +81,20 @@ def sample(
         options["generator"] = generators[0] if len(generators) == 1 else list(generators)
     if "eta" in accepted:
         options["eta"] = eta
+    if known is not None:
+        latents = known.noised(scheduler, latents, noise_share)
     for step, timestep in enumerate(scheduler.timesteps):
         if stop is not None and stop():
-            break
-        scaled = scheduler.scale_model_input(latents, timestep)
-        predicted = unmix_noise(denoiser(mix_noise(scaled, noise_share), timestep), noise_share)
-        latents = scheduler.step(predicted, timestep, latents, **options)[0]
+            return mix_noise(latents, noise_share)
+        noisy = mix_noise(scheduler.scale_model_input(latents, timestep), noise_share)
+        predicted = denoiser(noisy, timestep)
+        if known is not None:
+            predicted = known.replaced(scheduler, step, noisy, predicted)
+        latents = scheduler.step(unmix_noise(predicted, noise_share), timestep, latents, **options)[0]
         if on_step is not None:
             latents = _called(on_step, step, timestep, latents, noise_share)
-    return mix_noise(latents, noise_share)
+    latents = mix_noise(latents, noise_share)
+    return latents if known is None else known.finished(latents)
 
 
 def _called(on_step: StepCallback, step: int, timestep: Tensor, latents: Tensor, noise_share: float) -> Tensor:

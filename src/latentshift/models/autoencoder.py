@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
-# Pipelines may share an autoencoder, whose dtype is changed temporarily if float16 overflows.
+# Pipelines may share an autoencoder, whose dtype is changed temporarily, as where float16 overflows.
 _decoding = threading.Lock()
 
 
@@ -69,6 +69,25 @@ def sample_moments(autoencoder: AutoencoderKL, moments: Tensor, noise: Tensor) -
 def mean_latents(autoencoder: AutoencoderKL, frames: Tensor) -> Tensor:
     """Scaled latents (M, C, h, w) of frames (M, 3, S, S) in [-1, 1]: the mean of each posterior."""
     return normalize_latents(autoencoder, encode_moments(autoencoder, frames).chunk(2, dim=1)[0])
+
+
+def encode_pictures(autoencoder: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """:func:`mean_latents` in float32 whatever the autoencoder's dtype, for a few pictures that are to be kept exactly.
+
+    Args:
+        autoencoder: of one dtype.
+        pictures: (M, 3, H, W) in [-1, 1].
+
+    Returns:
+        Scaled latents (M, C, h, w) in float32.
+    """
+    dtype = autoencoder.dtype
+    with _decoding:
+        try:
+            nn.Module.to(autoencoder, torch.float32)  # diffusers' own would warn
+            return mean_latents(autoencoder, pictures.float())
+        finally:
+            nn.Module.to(autoencoder, dtype)
 
 
 def decode_latents(autoencoder: AutoencoderKL, latents: Tensor, chunk_size: int | None = None) -> Tensor:

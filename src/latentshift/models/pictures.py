@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from latentshift.video.picture import RGB_LIKE_MODES, has_alpha
+
 Clip = list[Any]  # F pictures
 Kind = Literal["start", "condition", "mask", "latents", "reference"]
-_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
-_LIKE_RGB = ("1", "L", "P", "CMYK", "YCbCr", "HSV", "LAB")
 
 
 def clips_for_prompts(value: Any, name: str, num_prompts: int, num_frames: int, kind: Kind = "start") -> list[Clip]:
@@ -141,7 +141,7 @@ def by(size: tuple[int, int]) -> str:
 def _check_image(picture: Image.Image, name: str, kind: Kind) -> Image.Image:
     if kind == "latents":
         raise ValueError(f"{name} has a PIL image: it takes tensors")
-    if picture.mode in _ALPHA or "transparency" in picture.info:
+    if has_alpha(picture):
         if kind == "mask":  # pipelines would look at its colours alone
             raise ValueError(
                 f"{name} has a picture with an alpha channel: give the channel that is meant, picture."
@@ -151,7 +151,9 @@ def _check_image(picture: Image.Image, name: str, kind: Kind) -> Image.Image:
         raise ValueError(
             f'{name} has a picture with an alpha channel: drop it with picture.convert("RGBA").convert("RGB")'
         )
-    if picture.mode != "RGB" and picture.mode not in _LIKE_RGB:  # 16 bits would become 8 by cutting off what is above
+    if (
+        picture.mode != "RGB" and picture.mode not in RGB_LIKE_MODES
+    ):  # 16 bits would become 8 by cutting off what is above
         raise ValueError(f'{name} has a picture of mode {picture.mode}: convert it to "RGB" or "L" first')
     return picture if kind == "mask" or (kind == "condition" and picture.mode == "L") else picture.convert("RGB")
 

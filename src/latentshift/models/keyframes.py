@@ -1,0 +1,164 @@
+"""Keyframes of a call: which pictures or latents which frames of each prompt's videos are to show.
+
+Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w latent pixels, H × W pixels.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from latentshift.diffusion.known_frames import KnownFrames, check_known
+from latentshift.models.autoencoder import encode_pictures
+from latentshift.models.pictures import as_tensor, by, clips_for_prompts, size_of
+from latentshift.settings import check_strength, frame_position
+
+_NAME = "keyframes"
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """Keyframes that were checked.
+
+    Attributes:
+        pictures: number of a frame, 0 … F - 1 -> for each of P prompts a picture as
+            :mod:`latentshift.models.pictures` has them, or latents.
+        strengths: of F frames, 0 where there is no keyframe.
+        latent_shape: (C, h, w) of a frame.
+    """
+
+    pictures: Mapping[int, list[Any]]
+    strengths: tuple[float, ...]
+    latent_shape: tuple[int, int, int]
+
+    def encode(self, autoencoder: AutoencoderKL, videos_per_prompt: int, device: torch.device) -> KnownFrames:
+        """The clean latents of B videos, those of a prompt one after the other.
+
+        Args:
+            autoencoder: of the pipeline; a picture is encoded once, to the posterior's mean, in float32.
+            videos_per_prompt: B / P.
+            device: of the latents.
+        """
+        encoded: dict[int, Tensor] = {}
+        prompts = len(next(iter(self.pictures.values())))
+        latents = torch.zeros(prompts, len(self.strengths), *self.latent_shape, device=device)
+        for frame, of_prompts in self.pictures.items():
+            for prompt, picture in enumerate(of_prompts):
+                if id(picture) not in encoded:
+                    encoded[id(picture)] = self._latents_of(picture, autoencoder, device)
+                latents[prompt, frame] = encoded[id(picture)]
+        return KnownFrames(latents.repeat_interleave(videos_per_prompt, dim=0), self.strengths)
+
+    def _latents_of(self, picture: Any, autoencoder: AutoencoderKL, device: torch.device) -> Tensor:
+        if _are_latents(picture, self.latent_shape):
+            return picture.to(device, torch.float32)
+        pixels = as_tensor(picture).to(device).expand(3, -1, -1)
+        return encode_pictures(autoencoder, pixels[None] * 2 - 1)[0]
+
+
+def read_keyframes(
+    pipe: Any,
+    keyframes: Mapping[int, Any] | None,
+    strength: float | Mapping[int, float],
+    num_prompts: int,
+    num_frames: int,
+    height: int,
+    width: int,
+) -> Keyframes | None:
+    """Check the keyframes of a call.
+
+    Args:
+        pipe: the video pipeline.
+        keyframes: frame, -F … F - 1 -> a picture of H × W pixels or latents (C, h, w), or P of either.
+        strength: of all, or of each frame that is named; those that are not have 1.
+        num_prompts: P.
+        num_frames: F.
+        height: H.
+        width: W.
+
+    Returns:
+        None without keyframes.
+
+    Raises:
+        ValueError: for a frame outside of the video or named twice, a picture of another size or that no pipeline
+            takes, a strength that is no share or of no keyframe, a scheduler that clips, or frames that do not see each
+            other.
+    """
+    if keyframes is None:
+        return None
+    if not isinstance(keyframes, Mapping):
+        raise ValueError(f"{_NAME} is a {type(keyframes).__name__}: give a dict, as {{0: first, -1: last}}")
+    if not keyframes:
+        return None
+    if pipe.method == "none":
+        raise ValueError(
+            "keyframes act on other frames through the temporal shift or attention, and this pipeline has neither"
+        )
+    check_known(pipe.scheduler)
+    scale = pipe.vae_scale_factor
+    latent_shape = (int(pipe.unet.config.in_channels), height // scale, width // scale)
+    pictures: dict[int, list[Any]] = {}
+    named: dict[int, int] = {}
+    for frame, value in keyframes.items():
+        position = _position(frame, num_frames, named)
+        name = f"{_NAME}[{frame}]"
+        latents = _are_latents(value, latent_shape)
+        clips = clips_for_prompts(value, name, num_prompts, 1, "latents" if latents else "start")
+        pictures[position] = [picture for (picture,) in clips]
+        for picture in pictures[position]:
+            _check_shape(picture, name, height, width, latent_shape)
+    strengths = dict.fromkeys(pictures, 1.0)
+    if isinstance(strength, Mapping):
+        for frame, value in strength.items():
+            if (position := frame_position(frame, num_frames, "keyframe_strength")) not in pictures:
+                raise ValueError(f"keyframe_strength names frame {frame}, which has no keyframe")
+            strengths[position] = value
+    else:
+        strengths = dict.fromkeys(pictures, strength)
+    for value in strengths.values():
+        check_strength(value)
+    return Keyframes(pictures, tuple(float(strengths.get(frame, 0.0)) for frame in range(num_frames)), latent_shape)
+
+
+def _position(frame: Any, num_frames: int, named: dict[int, int]) -> int:
+    """0 … F - 1, which is added to those that were named."""
+    try:
+        number = operator.index(frame)
+    except TypeError:
+        raise ValueError(f"{_NAME} has the key {frame!r}: it must be the number of a frame, as 0 or -1") from None
+    position = frame_position(number, num_frames)
+    if position in named:
+        raise ValueError(f"{_NAME} names one frame of the {num_frames} twice, as {named[position]} and as {number}")
+    named[position] = number
+    return position
+
+
+def _are_latents(value: Any, latent_shape: tuple[int, int, int]) -> bool:
+    """Whether tensors are latents: by their channels, which are not those of a picture."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    channels = latent_shape[0]
+    return isinstance(value, Tensor) and value.ndim >= 3 and value.shape[-3] == channels and channels not in (1, 3)
+
+
+def _check_shape(picture: Any, name: str, height: int, width: int, latent_shape: tuple[int, int, int]) -> None:
+    if _are_latents(picture, latent_shape):
+        if tuple(picture.shape) != latent_shape:
+            raise ValueError(
+                f"{name} has latents of the shape {tuple(picture.shape)}, and a frame's are {latent_shape}"
+            )
+        return
+    if size_of(picture) != (height, width):
+        raise ValueError(
+            f"{name} is {by(size_of(picture))} pixels, and the video's frames are {by((height, width))}: resize it"
+        )
+    if (channels := as_tensor(picture).shape[0]) not in (1, 3):
+        raise ValueError(
+            f"{name} has {channels} channels: a picture has 1 or 3, and a frame's latents {latent_shape[0]}"
+        )
