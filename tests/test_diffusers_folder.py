@@ -78,6 +78,7 @@ def test_an_exported_folder_makes_the_same_videos_without_the_package(
         video(plain, num_frames=0)
     again = LatentShiftPipeline.from_pretrained(folder)  # without running its code
     assert again.config.shift == ours.config.shift and again.config.noise_share == ours.config.noise_share
+    assert plain.config.num_inference_steps == again.config.num_inference_steps == 100
     _, info = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
 

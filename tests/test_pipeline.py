@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline, ShiftConfig
+from latentshift.cli.models import default_steps
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
@@ -25,9 +26,12 @@ from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.text import TextEncoders, unknown_words, vocabulary_words
+from latentshift.training.build import prepare_video_model
+from latentshift.training.recipe_file import load_recipe
 from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
 
 SHIFT = ShiftConfig().to_dict()
+RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
 CPU = torch.device("cpu")
 
 
@@ -201,6 +205,25 @@ def test_a_pipeline_of_parts_has_the_papers_shift_and_none_stays_none(tmp_path) 
     pipeline.save_pretrained(tmp_path)
     again = LatentShiftPipeline.from_pretrained(tmp_path)
     assert again.config.shift is None and frame_context(again.unet) is None
+
+
+def test_a_model_says_how_many_steps_it_takes_by_itself(pipeline: LatentShiftPipeline, tmp_path) -> None:
+    assert pipeline.config.num_inference_steps == 100  # the paper's
+    quick = LatentShiftPipeline.from_pipe(pipeline, num_inference_steps=3)
+    quick.save_pretrained(tmp_path / "quick")
+    again = LatentShiftPipeline.from_pretrained(tmp_path / "quick")
+    for each in (again, LatentShiftPipeline.from_pipe(again)):
+        each.set_progress_bar_config(disable=True)
+        video = each("red", generator=seeded(1), output_type="latent").frames
+        assert each.num_timesteps == 3
+        same = pipeline("red", num_inference_steps=3, generator=seeded(1), output_type="latent").frames
+        assert torch.equal(video, same)
+    assert [default_steps(sampler, 3) for sampler in (None, "ddim")] == [3, 100]  # they are of the model's sampler
+    recipe = load_recipe(RECIPE, [f"model={tmp_path / 'quick'}", "data={source: sprites}", "compute={device: cpu}"])
+    prepare_video_model(recipe, again)
+    assert again.config.num_inference_steps == 100  # which is DDPM now
+    with pytest.raises(ValueError, match="num_inference_steps must be a whole number"):
+        LatentShiftPipeline.from_pipe(pipeline, num_inference_steps=0)
 
 
 def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:

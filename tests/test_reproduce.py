@@ -17,6 +17,7 @@ from latentshift.benchmarks.reproduction.budget import plan_training
 from latentshift.benchmarks.reproduction.claims import (
     CLAIMS,
     Claim,
+    Distances,
     Shares,
     check_recipe_for,
     choose_settings,
@@ -114,6 +115,29 @@ def test_the_same_claim_is_decided_both_ways_and_not_at_all() -> None:
         assert first.first.n == seen[1] and first.compared == pytest.approx(seen[0] / seen[1] - off[0] / off[1])
 
 
+@pytest.mark.parametrize(
+    ("shifted", "attending", "verdict", "interval"),
+    [
+        ((30.0, (20.0, 40.0)), (300.0, (200.0, 400.0)), "holds", (0.05, 0.2)),
+        ((300.0, (200.0, 400.0)), (30.0, (20.0, 40.0)), "does not hold", (5.0, 20.0)),
+        ((30.0, (20.0, 40.0)), (50.0, (40.0, 60.0)), "not decided", (1 / 3, 1.0)),
+        ((30.0, None), (300.0, (200.0, 400.0)), "not decided", None),
+    ],
+)
+def test_a_distance_is_smaller_only_where_the_intervals_do_not_meet(shifted, attending, verdict, interval) -> None:
+    rungs = []
+    for name, (value, bounds) in {"latent-shift": shifted, "latent-vdm": attending}.items():
+        distance = {"value": value, "interval": bounds, "n": 60}
+        rungs.append({"rung": name, "scores": {"seen": {"distances": {"sprites-FVD": distance}}}})
+    (statement,) = (
+        each for each in CLAIMS[0].statements if isinstance(each, Distances) and each.second[0] == "latent-vdm"
+    )
+    claim = replace(CLAIMS[0], statements=(statement,))
+    (decided,) = decide(claim, {"rungs": rungs}, {}).statements
+    assert decided.verdict == verdict and decided.compared == pytest.approx(shifted[0] / attending[0])
+    assert decided.interval == (interval and pytest.approx(interval))
+
+
 def test_the_table_of_claims_names_what_it_needs() -> None:
     assert [claim.number for claim in CLAIMS] == [1, 2, 3, 4]
     assert needed(parse_claims("3")) == (["latent-shift"], ["seen", "shift_off"])
@@ -144,7 +168,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path, fe
     made = {path: path.stat().st_mtime_ns for path in (*folder.glob("*/model/unet/*"), folder / "timing.json")}
     result = json.loads((folder / "reproduction.json").read_text())
     assert [claim["number"] for claim in result["claims"]] == [1, 2, 3]
-    parameters = result["claims"][0]["statements"][2]
+    parameters = result["claims"][0]["statements"][4]
     assert parameters["second"]["value"] == ONE_LEVEL_VDM_PARAMETERS and parameters["verdict"] == "holds"
     assert not (folder / "none/study/clips/shift_off").exists()  # the same videos as with
     page = (folder / "reproduction.md").read_text()

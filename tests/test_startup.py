@@ -257,6 +257,7 @@ MISTAKES = {
     "bench ladder recipe.yaml --rungs best": "there is no rung 'best'",
     "reproduce --seeds 0": "Invalid value for '--seeds': Input should be greater than or equal to 1",
     "reproduce --claims 1,7": "there is no claim '7'; choose from 1, 2, 3",
+    "reproduce --videos 1": "--videos must be 2 or more for claim 1, which compares distances",
     "reproduce --claims 4 --settings size": "--settings: there is no setting 'size'; choose from padding, noise, fold,",
     "reproduce --settings fold": "--settings is of claim 4: add it to --claims, or leave --settings out",
     "reproduce": "there are no recipes/sprites-image.yaml and recipes/sprites-video.yaml here",

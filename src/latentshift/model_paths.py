@@ -134,21 +134,20 @@ def saved_method(folder: Path) -> str:
     return method_name(shift=index.get("shift") is not None, attention=has_temporal_attention(folder))
 
 
-def check_steps_and_size(folder: Path, steps: int, height: int | None, width: int | None) -> None:
+def check_steps_and_size(folder: Path, steps: int | None, height: int | None, width: int | None) -> None:
     """Refuse steps and sizes that a model does not support, according to its configuration.
 
     Args:
         folder: from :func:`check_model`.
-        steps: of a sampler.
+        steps: of a sampler; None: the model's, which are not checked here.
         height: of the frames in pixels; None: the model's.
         width: likewise.
 
     Raises:
         ValueError: with the valid values.
     """
-    schedule = read_schedule(folder)
-    total = schedule.get("num_train_timesteps")
-    if type(total) is int:
+    total = read_schedule(folder).get("num_train_timesteps")
+    if steps is not None and type(total) is int:
         check_steps(steps, {"num_train_timesteps": total}, "--steps")  # what else matters is the sampler's
     sizes = _read_sizes(folder)
     if sizes is not None:

@@ -46,6 +46,7 @@ from latentshift.progress import status
 from latentshift.renamed import warn_renamed
 from latentshift.settings import (
     METHODS,
+    STEPS,
     ShiftConfig,
     check_frame_size,
     check_guidance,
@@ -96,6 +97,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         num_frames: default number of frames of a video.
         fps: frame rate that the model was trained at, used when writing videos.
         guidance_scale: default scale of classifier-free guidance; 7.5 in the paper (Table 6).
+        num_inference_steps: default number of steps, chosen with the scheduler; 100 of DDPM in the paper (Table 6).
         noise_share: a ≥ 0 of the noise that frames share (:mod:`latentshift.diffusion.shared_noise`), as the model was
             trained; 0, the paper's: each frame has its own.
         force_zeros_for_empty_prompt: use all zeros instead of the empty sentence's embedding if there is no negative
@@ -130,6 +132,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         num_frames: int = 16,
         fps: int = 8,
         guidance_scale: float = 7.5,
+        num_inference_steps: int = STEPS,
         noise_share: float = 0.0,
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
@@ -140,6 +143,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
             num_frames=num_frames,
             fps=fps,
             guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
             noise_share=noise_share,
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             shift=shift,
@@ -155,6 +159,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
         self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
+        self.register_to_config(num_inference_steps=num_inference_steps)
         self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
         share_text(unet)
         self.set_temporal(temporal)
@@ -301,7 +306,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         timesteps: Sequence[int] | np.ndarray | None = None,
         sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
@@ -342,7 +347,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
             num_frames: F ≥ 1; None: the model's default.
             height: of the frames in pixels, a multiple of :attr:`vae_scale_factor`; None: the model's default.
             width: of the frames, likewise.
-            num_inference_steps: steps of the sampler, 1 … T.
+            num_inference_steps: steps of the sampler, 1 … T; None: the model's default.
             timesteps: descending, 0 … T-1, for schedulers that take them, in place of ``num_inference_steps``.
             sigmas: descending, likewise; as the scheduler takes them, Euler's with a 0 at the end.
             guidance_scale: s ≥ 0 of classifier-free guidance; 1 turns it off, 0 follows the negative prompt
@@ -400,6 +405,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self.check_inputs(
             prompts.sentences,
             num_frames,

@@ -32,6 +32,7 @@ MAX_FRAMES = 100_000  # of a video: more than three hours at 8 a second
 MAX_FPS = 10_000
 _MOST_AT_ONCE, _CHUNK, _FEW_PIXELS = 64, 8, 32**2
 TRAIN_TIMESTEPS = 1000  # T of the paper
+STEPS = 100  # of DDPM sampling (Table 6)
 KEEP_IMAGE_NOISE_SHARE = 4.0  # docs/method.md says why
 MAX_NOISE_SHARE = 1000.0  # the rest, 1 / a, is no more than half precision resolves
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from latentshift.export.exported_pipeline import ExportedPipeline
 
 DIFFUSERS = "diffusers"
-_ANY_STEPS = 2  # that every model and sampler has
 _NOT_EXPORTED = {
     "--lora": "export the model with --lora",
     "--delta": "export the model with --delta",
@@ -72,7 +71,7 @@ def check_export(
         check_frame_count(frames)
     folder = check_model_files(model, variant)
     if folder is not None:
-        check_steps_and_size(folder, _ANY_STEPS, height, width)
+        check_steps_and_size(folder, None, height, width)
         if has_temporal_attention(folder):
             raise ValueError(
                 f"latentshift exports the temporal shift, and not Latent-VDM's temporal attention, which {model} has"
@@ -123,7 +122,7 @@ def check_exported_generation(
     device: str,
     dtype: str,
     sampler: str | None,
-    steps: int,
+    steps: int | None,
     guidance: float | None,
     *,
     frames: int | None,
@@ -172,7 +171,7 @@ def check_exported_generation(
             "then export that"
         )
     total = read_schedule(folder).get("num_train_timesteps")
-    if type(total) is int:
+    if steps is not None and type(total) is int:
         check_steps(steps, {"num_train_timesteps": total}, "--steps")
     check_video_memory(frames or manifest.settings.num_frames, manifest.height, manifest.width)
     check_libraries(manifest.target, "--runtime", to_run=True)

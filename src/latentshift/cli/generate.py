@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
+from latentshift.cli.models import default_steps
 from latentshift.cli.prompts_file import read_prompts_file
 from latentshift.cli.size_option import parse_size
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import is_shown, status
 from latentshift.prompt_slug import prompt_slug
+from latentshift.settings import STEPS
 from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
@@ -67,7 +69,9 @@ def generate(
     frames: int | None = typer.Option(
         None, "--frames", help="Number of frames; 1 makes an image. Default: the model's."
     ),
-    steps: int = typer.Option(100, "--steps", help="Sampling steps."),
+    steps: int | None = typer.Option(
+        None, "--steps", help=f"Sampling steps. Default: the model's, with --sampler {STEPS}."
+    ),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
     negative: str | None = typer.Option(None, "--negative", help="Negative prompt: what to avoid."),
     sampler: str | None = typer.Option(
@@ -157,6 +161,7 @@ def generate(
         )
         pipeline = open_export(model, runtime, dtype, sampler)
     frames = pipeline.config.num_frames if frames is None else frames
+    steps = default_steps(sampler, pipeline.config.num_inference_steps) if steps is None else steps
     rate = float(pipeline.config.fps) if fps is None else fps
     check_files(frames, rate)
     _warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])

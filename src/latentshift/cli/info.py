@@ -42,6 +42,8 @@ def info(
         "fps": pipeline.config.fps,
         "size": pipeline.sample_size,
         "guidance_scale": pipeline.config.guidance_scale,
+        "sampler": type(pipeline.scheduler).__name__,
+        "num_inference_steps": pipeline.config.num_inference_steps,
         "method": pipeline.method,
         "shift": None if shift is None else asdict(ShiftConfig.from_dict(shift)),
         "noise_share": pipeline.config.noise_share,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
 from latentshift.progress import status
+from latentshift.settings import STEPS
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +65,16 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
     from latentshift.models.precision import fast_dtype
 
     return fast_dtype(device) if dtype == "auto" else cast("torch.dtype", getattr(torch, dtype))
+
+
+def default_steps(sampler: str | None, own: int) -> int:
+    """Steps of a sampler where ``--steps`` is not given: the model's with its own sampler, the paper's with another.
+
+    Args:
+        sampler: from ``--sampler``.
+        own: the model's ``num_inference_steps``.
+    """
+    return own if sampler is None else STEPS
 
 
 def load_pipeline(

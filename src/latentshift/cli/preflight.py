@@ -218,7 +218,7 @@ def check_generation(
     device: str,
     dtype: str,
     sampler: str | None,
-    steps: int,
+    steps: int | None,
     guidance: float | None,
     *,
     variant: str | None = None,
@@ -229,7 +229,7 @@ def check_generation(
 ) -> Path | None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
-    ``frames``, ``height`` and ``width`` are the model's where they are None.
+    ``steps``, ``frames``, ``height`` and ``width`` are the model's where they are None.
 
     Returns:
         The model's folder; None for a hub id.
@@ -249,7 +249,7 @@ def check_generation(
     if frame_chunk is not None:
         _check_frame_chunk(frame_chunk, folder, frames or own_frames)
     check_video_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
     return folder
 

@@ -42,7 +42,7 @@ def reproduce(
         None, "--seeds", min=1, help="Training seeds of each method. Default: 3, with --quick 1."
     ),
     videos: int | None = typer.Option(
-        None, "--videos", min=1, help="Videos of each study. Default: 128, with --quick 4."
+        None, "--videos", min=1, help="Videos of each study, for claim 1 at least 2. Default: 128, with --quick 4."
     ),
     images: int | None = typer.Option(
         None, "--images", min=1, help="Single frames of each study. Default: 64, with --quick 8."
@@ -59,7 +59,12 @@ def reproduce(
 ) -> None:
     """Test the paper's claims: train the methods at equal budget, measure, and decide; the same command resumes."""
     from latentshift.benchmarks.reproduction.budget import FULL, QUICK, plan_training
-    from latentshift.benchmarks.reproduction.claims import check_recipe_for, choose_settings, parse_claims
+    from latentshift.benchmarks.reproduction.claims import (
+        check_recipe_for,
+        check_videos_for,
+        choose_settings,
+        parse_claims,
+    )
     from latentshift.benchmarks.rungs import check_ladder_recipe
     from latentshift.cli.preflight import check_dtype_name, check_recipe, check_sampler_name
     from latentshift.settings import TRAIN_TIMESTEPS, check_steps
@@ -73,6 +78,7 @@ def reproduce(
         check_steps(steps, {"num_train_timesteps": TRAIN_TIMESTEPS}, "--steps")
     given = {"seeds": seeds, "videos": videos, "images": images, "steps": steps}
     size = replace(QUICK if quick else FULL, **{name: value for name, value in given.items() if value is not None})
+    check_videos_for(chosen, size.videos)
     training = plan_training(recipe, overrides or [], output, quick)
     check_recipe_for(chosen, training.video)
     if training.image is None:

@@ -146,7 +146,7 @@ class ExportedPipeline:
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
         eta: float = 0.0,
@@ -168,6 +168,7 @@ class ExportedPipeline:
         manifest, config = self.manifest, self.config
         num_frames = config.num_frames if num_frames is None else num_frames
         guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        num_inference_steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         check_sampling_arguments(
             self.scheduler, config.noise_share, num_frames, num_inference_steps, guidance_scale, output_type
         )

@@ -17,7 +17,7 @@ from latentshift.bounded_read import load_json_bounded
 from latentshift.error_text import format_validation_error, printable
 from latentshift.files import missing_folder
 from latentshift.model_paths import EXPORT_INDEX
-from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE
+from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE, STEPS
 
 Target = Literal["onnx", "openvino", "aot"]
 PartName = Literal["unet", "decoder", "text_encoder"]
@@ -85,6 +85,7 @@ class ExportedSettings(_Strict):
     num_frames: int = Field(ge=1, le=MAX_FRAMES)
     fps: int = Field(ge=1, le=MAX_FPS)
     guidance_scale: float = Field(ge=0, allow_inf_nan=False)
+    num_inference_steps: int = Field(STEPS, ge=1)
     noise_share: float = Field(ge=0, le=MAX_NOISE_SHARE)
     force_zeros_for_empty_prompt: bool
     shift: dict[str, Any] | None

@@ -83,6 +83,7 @@ PIPELINE = {
     "num_frames": _integer(1, MAX_FRAMES),
     "fps": _number(1e-3, MAX_FPS),
     "guidance_scale": _number(0, 1e6),
+    "num_inference_steps": _integer(1, 10**6),
     "noise_share": _number(0, MAX_NOISE_SHARE),
     "force_zeros_for_empty_prompt": _FLAG,
     "requires_safety_checker": _YES_NO,

@@ -16,7 +16,8 @@ from torch import nn
 
 from latentshift.model_paths import class_name
 
-_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share")  # not of image pipelines
+# Not of image pipelines.
+_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "num_inference_steps", "noise_share")
 
 
 class PretrainedPipeline(DiffusionPipeline):
@@ -72,7 +73,7 @@ class PretrainedPipeline(DiffusionPipeline):
         Args:
             pretrained_model_name_or_path: a folder, or the hub id of one.
             **kwargs: diffusers' own (``dtype``, float32 by default, ``variant``, …); and for an image pipeline
-                ``shift``, ``num_frames``, ``fps``, ``guidance_scale`` and ``noise_share`` of the class.
+                ``shift``, ``num_frames``, ``fps``, ``guidance_scale``, ``num_inference_steps`` and ``noise_share``.
 
         Raises:
             ValueError: for an unknown family (the message lists the known ones), a component with an unsupported

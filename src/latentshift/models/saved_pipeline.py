@@ -20,7 +20,10 @@ from latentshift.models.weight_files import weight_files
 
 # Of a saved latentshift pipeline.
 OUR_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")
-OUR_SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "noise_share", "force_zeros_for_empty_prompt")
+OUR_SETTINGS = (
+    *("shift", "num_frames", "fps", "guidance_scale", "num_inference_steps", "noise_share"),
+    "force_zeros_for_empty_prompt",
+)
 
 _HUB_OPTIONS = ("cache_dir", "revision", "token", "local_files_only", "force_download", "proxies")
 # Names in the files of older libraries, which today's still read: SD 1.x and 2.x were saved with them.

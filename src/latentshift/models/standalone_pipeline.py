@@ -84,6 +84,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: default number of frames.
         fps: frame rate that the model was trained at.
         guidance_scale: default scale of classifier-free guidance.
+        num_inference_steps: default number of steps of the sampler.
         noise_share: of the noise that frames share.
         force_zeros_for_empty_prompt: zeros in place of the empty sentence's embedding without a negative prompt.
     """
@@ -104,6 +105,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: int = 16,
         fps: int = 8,
         guidance_scale: float = 7.5,
+        num_inference_steps: int = 100,
         noise_share: float = 0.0,
         force_zeros_for_empty_prompt: bool = False,
     ) -> None:
@@ -111,6 +113,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_to_config(shift=shift, num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
+        self.register_to_config(num_inference_steps=num_inference_steps)
         self.register_to_config(noise_share=noise_share, force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
 
     @contextmanager
@@ -201,7 +204,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -216,7 +219,7 @@ class LatentShiftPipeline(DiffusionPipeline):
             negative_prompt: what to avoid: a sentence for all of them, or a list of B. None: nothing.
             num_frames: F ≥ 1; None: the model's.
             height, width: of the frames in pixels; None: the model's.
-            num_inference_steps: steps of the sampler.
+            num_inference_steps: steps of the sampler; None: the model's.
             guidance_scale: 1 turns guidance off; None: the model's.
             generator: one for each video; or one, which is the first video's and draws the seeds of the others.
             latents: independent noise (B, F, C, h, w) to start from.
@@ -246,6 +249,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         if height % scale or width % scale:
             raise ValueError(f"height and width must be multiples of {scale}, not {height} and {width}")
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         device, count = self._execution_device, len(prompts)
 
         # 2. Text
@@ -271,11 +275,9 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
 
         # 4. Denoise, video by video, in float32 but for the U-Net
-        with self.progress_bar(total=num_inference_steps * count) as bar:
+        with self.progress_bar(total=steps * count) as bar:
             videos = [
-                self._denoise(
-                    noise.to(device, torch.float32)[None], text, other, each, num_inference_steps, guidance, eta, bar
-                )
+                self._denoise(noise.to(device, torch.float32)[None], text, other, each, steps, guidance, eta, bar)
                 for noise, text, other, each in zip(latents, positive, negative, generators, strict=True)
             ]
         made = torch.cat(videos)

@@ -18,7 +18,7 @@ from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
 from latentshift.models.denoiser import compile_for_training
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.settings import METHODS, Weighting, check_training_size
+from latentshift.settings import METHODS, STEPS, Weighting, check_training_size
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.settings import AutoencoderModel, LoraSettings, UNetModel
@@ -102,6 +102,7 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     video_settings = {"num_frames": recipe.num_frames, "fps": recipe.fps}
     pipeline.register_to_config(**{name: value for name, value in video_settings.items() if value is not None})
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
+    pipeline.register_to_config(num_inference_steps=STEPS)  # the base's are its own sampler's
     if recipe.prediction_type is not None:
         pipeline.scheduler.register_to_config(prediction_type=recipe.prediction_type)
     if recipe.noise_share is not None:

@@ -20,6 +20,7 @@ SETTINGS_CLAIM = 4  # whose runs differ from the paper's settings
 Part = Literal["seen", "shift_off", "images", "images_shift_off", "lasting", "lasting_32", "lasting_64"]
 Score = Literal["joint", "motion", "thing"]
 Cost = Literal["temporal_parameters", "seconds_a_video"]
+Distance = Literal["sprites-FVD"]
 Setting = Literal["padding", "noise", "fold", "place", "blocks", "direction", "length"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)  # that SETTINGS_CLAIM compares
 
@@ -45,6 +46,25 @@ class Shares:
     score: Score = "joint"
     margin: float = 0.0
     setting: Setting | None = None
+
+
+@dataclass(frozen=True)
+class Distances:
+    """A statement that the first system's videos are nearer to true clips than the second's.
+
+    Attributes:
+        says: what is to hold, in words.
+        source: where the paper says it.
+        first: (system, part) of the distance that is to be smaller.
+        second: (system, part) of the other.
+        distance: which; a mean over seeds.
+    """
+
+    says: str
+    source: str
+    first: tuple[str, Part]
+    second: tuple[str, Part]
+    distance: Distance = "sprites-FVD"
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,7 @@ class Claim:
     number: int
     title: str
     paper: str
-    statements: tuple[Shares | Costs, ...]
+    statements: tuple[Shares | Distances | Costs, ...]
     sheet: tuple[tuple[str, Part], ...]
 
 
@@ -115,6 +135,18 @@ CLAIMS = (
             Shares(
                 "More of Latent-Shift's videos than of Latent-VDM's are right in everything",
                 "Sec. 4.3, Tables 1 to 3",
+                ("latent-shift", "seen"),
+                ("latent-vdm", "seen"),
+            ),
+            Distances(
+                "With the shift videos are nearer to true clips than without anything between frames",
+                "Sec. 3.2",
+                ("latent-shift", "seen"),
+                ("none", "seen"),
+            ),
+            Distances(
+                "Latent-Shift's videos are nearer to true clips than Latent-VDM's",
+                "Table 2",
                 ("latent-shift", "seen"),
                 ("latent-vdm", "seen"),
             ),
@@ -277,6 +309,17 @@ def needed(claims: tuple[Claim, ...]) -> tuple[list[str], list[Part]]:
                 systems |= {each.first[0]: None, each.second[0]: None}
                 parts |= {each.first[1]: None, each.second[1]: None}
     return list(systems), list(parts)
+
+
+def check_videos_for(claims: tuple[Claim, ...], videos: int) -> None:
+    """Refuse too few videos for what claims compare.
+
+    Raises:
+        ValueError: for one video, where a distance is compared.
+    """
+    for claim in claims:
+        if videos < 2 and any(isinstance(each, Distances) for each in claim.statements):
+            raise ValueError(f"--videos must be 2 or more for claim {claim.number}, which compares distances")
 
 
 def check_recipe_for(claims: tuple[Claim, ...], recipe: VideoRecipe) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, Claim, Costs, Shares
+from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, Claim, Costs, Distances, Shares
 from latentshift.benchmarks.reproduction.verdict import (
     Interval,
     Verdict,
+    far_ratio_interval,
     fewer,
     larger,
     ratio_interval,
@@ -31,7 +32,7 @@ class Number:
 
     Attributes:
         label: what it is of.
-        value: a share 0 … 1, a count, or seconds.
+        value: a share 0 … 1, a distance, a count, or seconds.
         interval: bounds of the 95 % interval; None for a count, or with too few values.
         n: videos, or rounds of timing.
     """
@@ -50,9 +51,9 @@ class Decided:
         says: in words.
         source: where the paper says it.
         measure: what both numbers are.
-        first: that is to be larger for shares, and smaller for costs.
+        first: that is to be larger for shares, and smaller for distances and costs.
         second: the other.
-        compared: the difference of shares or counts, or the ratio of times, first to second.
+        compared: the difference of shares or counts, or the ratio of distances or times, first to second.
         interval: its 95 % bounds; None for counts, or with too few values.
         margin: by which a share may be smaller.
         verdict: from the interval.
@@ -106,10 +107,7 @@ def label_of(system: str, part: str | None = None) -> str:
 
 def decide(claim: Claim, ladder: Ladder, seconds: Seconds) -> DecidedClaim:
     """A claim's statements, from what was measured of all systems that it names."""
-    statements = tuple(
-        _decide_shares(each, ladder) if isinstance(each, Shares) else _decide_costs(each, ladder, seconds)
-        for each in claim.statements
-    )
+    statements = tuple(_decide(each, ladder, seconds) for each in claim.statements)
     verdict = together(each.verdict for each in statements)
     return DecidedClaim(claim.number, claim.title, claim.paper, statements, verdict)
 
@@ -136,6 +134,14 @@ def seconds_of(seconds: Seconds, system: str, what: str) -> Number:
     return Number(label_of(system), statistics.fmean(rounds), repeats_interval(rounds), len(rounds))
 
 
+def _decide(statement: Shares | Distances | Costs, ladder: Ladder, seconds: Seconds) -> Decided:
+    if isinstance(statement, Shares):
+        return _decide_shares(statement, ladder)
+    if isinstance(statement, Distances):
+        return _decide_distances(statement, ladder)
+    return _decide_costs(statement, ladder, seconds)
+
+
 def _decide_shares(statement: Shares, ladder: Ladder) -> Decided:
     first, second = (share_of(ladder, *each, statement.score) for each in (statement.first, statement.second))
     interval = share_difference_interval(*((round(each.value * each.n), each.n) for each in (first, second)))
@@ -145,6 +151,15 @@ def _decide_shares(statement: Shares, ladder: Ladder) -> Decided:
     return Decided(
         statement.says, statement.source, measure, first, second, difference, interval, statement.margin, verdict
     )
+
+
+def _decide_distances(statement: Distances, ladder: Ladder) -> Decided:
+    sides = [distance_of(ladder, *each, statement.distance) for each in (statement.first, statement.second)]
+    first, second = (each for each in sides if each is not None)  # a study of two videos has a distance
+    interval = far_ratio_interval(first.interval, second.interval)
+    measure = f"{statement.distance} to true clips"
+    ratio, verdict = first.value / second.value, smaller_ratio(interval)
+    return Decided(statement.says, statement.source, measure, first, second, ratio, interval, 0.0, verdict)
 
 
 def _decide_costs(statement: Costs, ladder: Ladder, seconds: Seconds) -> Decided:

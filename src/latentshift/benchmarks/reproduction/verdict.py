@@ -38,6 +38,17 @@ def ratio_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
     return math.exp(sum(logs) / len(logs)), bounds
 
 
+def far_ratio_interval(first: Interval | None, second: Interval | None) -> Interval | None:
+    """Bounds of the ratio of two positive numbers from the far ends of their intervals; None without both.
+
+    It is wider than an interval of the ratio itself would be, and says that one number is smaller only where the two
+    intervals don't meet.
+    """
+    if first is None or second is None or min(*first, *second) <= 0:
+        return None
+    return first[0] / second[1], first[1] / second[0]
+
+
 def smaller_ratio(interval: Interval | None) -> Verdict:
     """Whether a ratio is below 1, by its interval."""
     return larger(None if interval is None else (1 - interval[1], 1 - interval[0]))

@@ -13,10 +13,12 @@ from latentshift.cli.own_command import own_command
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
+from latentshift.settings import STEPS
 
-# Videos of each part, and steps of the sampler.
-_FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128, "steps": 100}
-_QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4, "steps": 25}
+# Videos of each part.
+_FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128}
+_QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4}
+_QUICK_STEPS = 25
 _MOST_VIDEOS = 100_000  # of a part: from there on the seeds are the next part's
 
 
@@ -53,7 +55,11 @@ def sprites(
         "--shift-off",
         help=f"Number of videos with the temporal shift switched off. {_defaults('shift_off')}",
     ),
-    steps: int | None = typer.Option(None, "--steps", help=f"Sampling steps. {_defaults('steps')}"),
+    steps: int | None = typer.Option(
+        None,
+        "--steps",
+        help=f"Sampling steps. Default: the model's, with --sampler {STEPS}, with --quick {_QUICK_STEPS}.",
+    ),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
     sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
@@ -62,12 +68,13 @@ def sprites(
     """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
     from latentshift.cli.preflight import check_generation
 
-    given = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off, "steps": steps}
+    given = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
     counts = {
         name: default if (value := given[name]) is None else value
         for name, default in (_QUICK if quick else _FULL).items()
     }
-    steps = counts.pop("steps")
+    if quick and steps is None:
+        steps = _QUICK_STEPS
     output = output or Path("outputs/study-quick" if quick else "outputs/study")
     for name, count in counts.items():
         if not 0 <= count <= _MOST_VIDEOS:
@@ -77,7 +84,7 @@ def sprites(
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     with workers(device) as (worker, own_device):
-        from latentshift.cli.models import load_pipeline
+        from latentshift.cli.models import default_steps, load_pipeline
 
         if worker.is_first:
             parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -90,6 +97,8 @@ def sprites(
         from latentshift.diffusion.samplers import make_sampler
         from latentshift.evaluation.study import Study
 
+        if steps is None:
+            steps = default_steps(sampler, pipeline.config.num_inference_steps)
         pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
         study = Study(pipeline, model, output, steps, guidance, worker=worker)
         command = own_command(str(pipeline.dtype).removeprefix("torch."))
