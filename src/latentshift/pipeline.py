@@ -33,6 +33,7 @@ from latentshift.models.denoiser import (
     share_text,
     wants_sizes,
 )
+from latentshift.models.extension import ExtensionMixin
 from latentshift.models.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
 from latentshift.models.keyframes import read_keyframes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
@@ -50,14 +51,13 @@ from latentshift.settings import (
     ShiftConfig,
     check_frame_size,
     check_guidance,
+    check_output_type,
     check_steps,
     default_chunk,
     method_name,
 )
 from latentshift.shift import install, remove, shift_of
 from latentshift.video import to_uint8
-
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class NotFiniteError(ValueError):
@@ -76,7 +76,7 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
+class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:
@@ -318,6 +318,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         ip_adapter_image_embeds: list[Any] | None = None,
         keyframes: Mapping[int, Any] | None = None,
         keyframe_strength: float | Mapping[int, float] = 1.0,
+        keyframe_input: str = "clean",
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -365,9 +366,12 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
                 (F, 2, n, d) or (P, F, 2, n, d); without guidance 1 in place of 2.
             keyframes: number of a frame, negative from the end -> what it is to show: a picture of the frames' size (a
                 PIL image, an array (H, W, 3) in [0, 1] or a tensor (3, H, W)), latents (C, h, w) as
-                ``output_type="latent"`` returns them, or P of either, one a prompt (docs/keyframes.md).
+                ``output_type="latent"`` returns them; or a list of P or B of either, one a prompt or one a video
+                (docs/keyframes.md).
             keyframe_strength: in [0, 1], the share of the steps, from the first on, in which keyframes are held: 1 for
                 their very latents in the result; one for all, or frame -> strength.
+            keyframe_input: how the U-Net sees keyframes: ``"clean"``, at a timestep of their own, 0; or ``"noisy"``, as
+                noisy as the other frames.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
@@ -423,7 +427,8 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
         if pictures is None and adapter_layers(self.unet) is not None:
             raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter")
-        keys = read_keyframes(self, keyframes, keyframe_strength, len(prompts), num_frames, height, width)
+        counts = len(prompts), num_videos_per_prompt, num_frames
+        keys = read_keyframes(self, keyframes, keyframe_strength, keyframe_input, *counts, height, width)
         attention = dict(cross_attention_kwargs or {})
         lora_scale = float(attention.pop("scale", 1.0))
         if decode_chunk_size is None:
@@ -470,7 +475,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, device)
         self._num_timesteps = len(self.scheduler.timesteps)
         latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
-        known_frames = None if keys is None else keys.encode(self.vae, num_videos_per_prompt, device)
+        known_frames = None if keys is None else keys.encode(self.vae, device)
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
@@ -512,11 +517,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
             )
 
         # 5. Decode
-        watched = not getattr(self, "_progress_bar_config", {}).get("disable", False)
-        with status("decoding", shown=watched and output_type != "latent"):
-            frames = self._finish(latents, output_type, decode_chunk_size)
-        self.maybe_free_model_hooks()
-        return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
+        return self._finish(latents, output_type, decode_chunk_size, return_dict=return_dict)
 
     def check_inputs(
         self,
@@ -568,7 +569,16 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin):
         for chunk in latents.split(size):
             yield to_uint8(channels_last(self.decode(chunk[None]))[0])
 
-    def _finish(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
+    def _finish(
+        self, latents: Tensor, output_type: str, decode_chunk_size: int | None, *, return_dict: bool
+    ) -> LatentShiftPipelineOutput | tuple[Any]:
+        watched = not getattr(self, "_progress_bar_config", {}).get("disable", False)
+        with status("decoding", shown=watched and output_type != "latent"):
+            frames = self._frames_of(latents, output_type, decode_chunk_size)
+        self.maybe_free_model_hooks()
+        return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _frames_of(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
         check_finite(latents, "U-Net")
         if output_type == "latent":
             return latents
@@ -620,8 +630,7 @@ def check_sampling_arguments(
     check_sampling(scheduler, noise_share if num_frames > 1 else 0.0)
     check_steps(num_inference_steps, scheduler.config)
     check_guidance(guidance_scale)
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+    check_output_type(output_type)
 
 
 def check_finite(values: Tensor, part: str) -> None:

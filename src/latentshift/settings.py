@@ -27,6 +27,8 @@ FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
 PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
 DTYPES = ("float32", "bfloat16", "float16")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")  # of a pipeline's frames
+KEYFRAME_INPUTS = ("clean", "noisy")  # how the U-Net sees known frames
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 MAX_FRAMES = 100_000  # of a video: more than three hours at 8 a second
 MAX_FPS = 10_000
@@ -186,6 +188,37 @@ def frame_position(frame: int, num_frames: int, name: str = "keyframes") -> int:
             f"-{num_frames} to -1 to count from the end"
         )
     return frame % num_frames
+
+
+def check_extension(num_extensions: int, overlap: int, num_frames: int, *, options: bool = False) -> None:
+    """Refuse an extension of a clip that adds nothing, or knows nothing of the clip.
+
+    Args:
+        num_extensions: N.
+        overlap: K.
+        num_frames: F of each call.
+        options: whether they were given on the command line, for the message.
+
+    Raises:
+        ValueError: unless N is 1 or more and K from 1 to F - 1.
+    """
+    names = ("--extend", "--overlap") if options else ("num_extensions", "overlap")
+    if num_extensions < 1:
+        raise ValueError(f"{names[0]} must be 1 or more, not {num_extensions}")
+    if not 1 <= overlap < num_frames:
+        raise ValueError(
+            f"{names[1]} must be from 1 to {num_frames - 1}, below the {num_frames} frames of a call, not {overlap}"
+        )
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuse an unknown type of frames.
+
+    Raises:
+        ValueError: with the known ones.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
 
 
 def check_strength(strength: float, name: str = "keyframe_strength") -> None:

@@ -5,18 +5,20 @@ Every command makes rows, which one function prints and writes (:mod:`latentshif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
+from latentshift.cli import bench_known_frames as known_frames
 from latentshift.cli import comparison
+from latentshift.cli.bench_report import report_rows
 from latentshift.cli.own_command import own_command
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
-from latentshift.files import check_writable, check_writable_file
+from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def train(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
 
         return bench_train(quick)
 
-    _report("train", rows, json_file)
+    report_rows("train", rows, json_file)
 
 
 @bench.command("generate")
@@ -91,7 +93,7 @@ def generate(
         complete.append(replace(settings(), profile=True))
         return bench_generate(complete[0])
 
-    kept = _report("generate", rows, json_file)
+    kept = report_rows("generate", rows, json_file)
     if report_folder is not None:
         from latentshift.benchmarks.generation_page import write_generation_pages
 
@@ -115,7 +117,7 @@ def speed(
 
         return bench_speed(model, quick)
 
-    _report("speed", rows, json_file)
+    report_rows("speed", rows, json_file)
 
 
 @bench.command("step")
@@ -127,7 +129,7 @@ def step(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
 
         return bench_training_step(quick)
 
-    _report("step", rows, json_file)
+    report_rows("step", rows, json_file)
 
 
 @bench.command("signal")
@@ -139,7 +141,7 @@ def signal(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
 
         return bench_terminal_signal(quick)
 
-    _report("signal", rows, json_file)
+    report_rows("signal", rows, json_file)
 
 
 @bench.command("data")
@@ -151,7 +153,7 @@ def data(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
 
         return bench_data(quick)
 
-    _report("data", rows, json_file)
+    report_rows("data", rows, json_file)
 
 
 _LENGTHS, _QUICK_LENGTHS = "16,64,256,1024", "2,6"
@@ -210,7 +212,7 @@ def length(
         )
         return bench_length(settings)
 
-    _report("length", rows, json_file)
+    report_rows("length", rows, json_file)
 
 
 @bench.command("startup")
@@ -222,7 +224,7 @@ def startup(quick: bool = _QUICK, json_file: Path | None = _JSON) -> None:
 
         return bench_startup(quick)
 
-    _report("startup", rows, json_file)
+    report_rows("startup", rows, json_file)
 
 
 @bench.command("memory")
@@ -246,7 +248,10 @@ def memory(
         pick_device(settings.compute.device)
         return bench_memory(settings, quick)
 
-    _report("memory", rows, json_file)
+    report_rows("memory", rows, json_file)
+
+
+bench.command("keyframes")(known_frames.keyframes)
 
 
 _LADDER_RECIPE = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run.")
@@ -354,7 +359,7 @@ def _ladder(
             sampler=sampler,
         )
 
-    _report("ladder", rows, json_file)
+    report_rows("ladder", rows, json_file)
 
 
 def _check_report_folder(folder: Path) -> None:
@@ -363,14 +368,3 @@ def _check_report_folder(folder: Path) -> None:
     check_writable(folder / "report.html")
     if (folder / FILE_NAME).exists():
         raise ValueError(f"{folder} holds a result of evaluate, whose pages would be overwritten: name another folder")
-
-
-def _report(name: str, rows: Callable[[], Iterable[dict[str, Any]]], json_file: Path | None) -> list[dict[str, Any]]:
-    """Run a benchmark and return its rows; what can be checked without its libraries comes before they are imported."""
-    if json_file is not None:
-        check_writable_file(json_file)
-    from latentshift.benchmarks.report import report
-    from latentshift.cli.models import quiet_libraries
-
-    quiet_libraries()
-    return report(name, rows(), json_file)

@@ -39,6 +39,7 @@ _NOT_EXPORTED = {
     "--delta": "export the model with --delta",
     "--variant": "export the model with --variant",
     "--keyframe": "an export has no encoder for pictures",
+    "--extend": "an export makes single clips",
     "--frame-chunk": "a graph takes all frames of a video at once",
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from latentshift.cli.extension_option import ExtensionOption
     from latentshift.export.exported_pipeline import ExportedPipeline
     from latentshift.pipeline import LatentShiftPipeline
 
@@ -89,6 +90,15 @@ def generate(
         help="A picture that a frame is to show, of the frames' size; -1 is the last frame. STRENGTH: share of the "
         "steps, 0 to 1. May be given several times.",
     ),
+    extend: int | None = typer.Option(
+        None, "--extend", metavar="N", help="Go on with the video N times, in latent space, from its last frames."
+    ),
+    overlap: int | None = typer.Option(
+        None,
+        "--overlap",
+        metavar="K",
+        help="Frames that an extension begins with, those the video ends with: it adds the others. Default: half.",
+    ),
     loop: bool = typer.Option(False, "--loop", help="Make a video that loops (circular padding)."),
     frame_chunk: int | None = typer.Option(
         None,
@@ -112,6 +122,7 @@ def generate(
     """Generate videos or images from prompts."""
     import numpy as np
 
+    from latentshift.cli.extension_option import read_extension
     from latentshift.cli.keyframe_option import read_keyframe_options
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
@@ -140,13 +151,24 @@ def generate(
 
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
-    check_files(frames or 1, DEFAULT_FPS if fps is None else fps)  # as far as possible before a large model is loaded
+    extension = read_extension(extend, overlap, loop=loop, frames=frames)
+    # As far as possible before a large model is loaded.
+    check_files(frames or 1, DEFAULT_FPS if fps is None else fps)
     requested_size = {"frames": frames, "height": height, "width": width}
     loras = lora or []
     pipeline: LatentShiftPipeline | ExportedPipeline
     if runtime == _TORCH:
         folder = check_generation(
-            model, device, dtype, sampler, steps, guidance, variant=variant, frame_chunk=frame_chunk, **requested_size
+            model,
+            device,
+            dtype,
+            sampler,
+            steps,
+            guidance,
+            variant=variant,
+            frame_chunk=frame_chunk,
+            **requested_size,
+            extension=extension,
         )
         keyframes = read_keyframe_options(keyframe or [], folder, **requested_size)
         check_adapters(loras, delta, model, variant)
@@ -156,6 +178,7 @@ def generate(
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
         others["--keyframe"], keyframes = keyframe or None, {}
+        others |= {"--extend": extend}
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
         )
@@ -163,7 +186,8 @@ def generate(
     frames = pipeline.config.num_frames if frames is None else frames
     steps = default_steps(sampler, pipeline.config.num_inference_steps) if steps is None else steps
     rate = float(pipeline.config.fps) if fps is None else fps
-    check_files(frames, rate)
+    total = extension.total(frames)
+    check_files(total, rate)
     _warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     sheet: list[np.ndarray] = []
@@ -174,14 +198,13 @@ def generate(
             pipeline,
             sentence,
             first_seed + number,
+            extension,
+            {"height": height, "width": width, **keyframes},
             negative_prompt=negative,
             num_frames=frames,
-            height=height,
-            width=width,
             num_inference_steps=steps,
             guidance_scale=scale,
             **({} if frame_chunk is None else {"frame_chunk": frame_chunk}),
-            **keyframes,
         )
         settings = {
             "negative_prompt": negative,
@@ -195,6 +218,8 @@ def generate(
             "guidance": scale,
             "sampler": type(pipeline.scheduler).__name__,
             "keyframes": keyframe or None,
+            "extend": extend,
+            "overlap": extension.overlap_of(frames),
             "loop": loop,
             "frame_chunk": frame_chunk,
             "fps": rate,
@@ -205,12 +230,12 @@ def generate(
         }
         own = {"prompt": sentence, "seed": first_seed + number}
         with status(f"{which}decoding and writing"):
-            kept = PreviewFrames(frames)
+            kept = PreviewFrames(total)
             chunks: Iterable[np.ndarray] = kept.watch(pipeline.decode_clip(latents, frame_chunk))
             if contact_sheet is not None:
                 chunks = list(chunks)
                 sheet.append(np.concatenate(chunks))
-            write_chunks(target, chunks, frames, fps=rate, metadata={**own, **settings}, loop=True)
+            write_chunks(target, chunks, total, fps=rate, metadata={**own, **settings}, loop=True)
         if preview if preview is not None else can_preview(sys.stderr):
             print(draw_frames(kept.frames), file=sys.stderr)
         print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
@@ -303,12 +328,21 @@ def _warn_of_lost_text(pipeline: LatentShiftPipeline | ExportedPipeline, sentenc
 
 
 def _sample_video(
-    pipeline: LatentShiftPipeline | ExportedPipeline, sentence: str, seed: int, **arguments: Any
+    pipeline: Any,
+    sentence: str,
+    seed: int,
+    extension: ExtensionOption,
+    first: dict[str, Any],
+    **arguments: Any,
 ) -> Tensor:
-    """Latents (F, C, h, w)."""
+    """Latents (F, C, h, w) of a video; ``first`` are arguments of its first call alone."""
     import torch
 
     # On the CPU whatever the device, so that a seed gives the same noise everywhere.
-    generator = torch.Generator().manual_seed(seed)
-    (latents,) = pipeline(sentence, generator=generator, output_type="latent", return_dict=False, **arguments)[0]
+    arguments |= {"generator": torch.Generator().manual_seed(seed), "output_type": "latent", "return_dict": False}
+    made = pipeline(sentence, **first, **arguments)[0]
+    if extension.count:
+        count, overlap = extension.count, extension.overlap
+        made = pipeline.extend(made, sentence, num_extensions=count, overlap=overlap, **arguments)[0]
+    (latents,) = made
     return latents

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentshift.cli.extension_option import ExtensionOption
 from latentshift.files import check_writable, missing_file
 from latentshift.machine_memory import machine_memory
 from latentshift.model_paths import (
@@ -226,6 +227,7 @@ def check_generation(
     height: int | None = None,
     width: int | None = None,
     frame_chunk: int | None = None,
+    extension: ExtensionOption = ExtensionOption(),
 ) -> Path | None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
@@ -248,7 +250,9 @@ def check_generation(
     own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
     if frame_chunk is not None:
         _check_frame_chunk(frame_chunk, folder, frames or own_frames)
-    check_video_memory(frames or own_frames or 1, height or own_side or 1, width or own_side or 1)
+    of_a_call = frames or own_frames
+    total = 1 if of_a_call is None else extension.total(of_a_call)
+    check_video_memory(total, height or own_side or 1, width or own_side or 1)
     if steps is not None and steps < 1:
         raise ValueError(f"--steps must be 1 or more, not {steps}")
     return folder

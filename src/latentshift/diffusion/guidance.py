@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentshift.diffusion.condition import TextCondition
 
+# Of a timestep for all, or (1, F) for each frame.
 Denoiser = Callable[[Tensor, Tensor, TextCondition], Tensor]  # (latents (B, …), timestep, text of B) -> prediction
 PromptedDenoiser = Callable[[Tensor, Tensor], Tensor]  # (latents (B, …), timestep) -> prediction
 

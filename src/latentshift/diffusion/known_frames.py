@@ -2,9 +2,12 @@
 
 In each step the prediction for a known frame is replaced by the one that its clean latents x_0 and its noisy ones
 x_t = α_t x_0 + σ_t ε imply. Any sampler then keeps its latents at α_t x_0 + σ_t ε down to x_0: the noise ε is the
-video's own, fresh where a sampler draws fresh noise, and mixed between frames where they share it. The other frames see
-a frame as noisy as they are, as in the replacement method (Ho et al. 2022, "Video Diffusion Models", Sec. 3.1; Lugmayr
-et al. 2022, "RePaint", Eq. 8), with no noise level of a scheduler left to be guessed between its steps.
+video's own, fresh where a sampler draws fresh noise, and mixed between frames where they share it. No noise level has
+to be guessed between the steps of a scheduler.
+
+The denoiser sees a known frame in one of two ways: as noisy as the others, which is the replacement method (Ho et al.
+2022, "Video Diffusion Models", Sec. 3.1; Lugmayr et al. 2022, "RePaint", Eq. 8); or clean, at a timestep of its own, 0,
+which frames that are folded into the batch have anyway, so that it is seen from the first step on.
 
 Knows no network and no pictures. Legend of shapes: B videos, F frames, C channels, h × w.
 """
@@ -30,10 +33,12 @@ class KnownFrames:
         latents: (B, F, C, h, w) clean and scaled; anything where a frame is not known.
         strengths: F numbers in [0, 1]: the share of the steps, from the first on, in which the frame is held; 0 where
             it is not known. At 1 its latents are in the result as they are.
+        clean: whether the denoiser sees them clean.
     """
 
     latents: Tensor
     strengths: Sequence[float]
+    clean: bool = False
 
     def noised(self, scheduler: Any, latents: Tensor, noise_share: float) -> Tensor:
         """What sampling starts from: x_0 noised to the first noise level in known frames, and noise in the others.
@@ -52,6 +57,25 @@ class KnownFrames:
         known = [strength > 0 for strength in self.strengths]
         return unmix_noise(_chosen(known, start, mixed), noise_share)
 
+    def shown(self, scheduler: Any, step: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What the denoiser sees in one step, and at which timestep.
+
+        Args:
+            scheduler: whose timesteps are set.
+            step: number of the timestep.
+            inputs: (B, F, C, h, w) noisy and scaled for it.
+
+        Returns:
+            The same shape; and the timestep, or (1, F) of each frame.
+        """
+        timestep = scheduler.timesteps[step]
+        if not self.clean:
+            return inputs, timestep
+        held = self._held(scheduler, step)
+        least, scale = _clean_level(scheduler)
+        of_frames = torch.where(torch.tensor(held, device=timestep.device), timestep.new_tensor(least), timestep)
+        return _chosen(held, self.latents / scale, inputs), of_frames[None]
+
     def replaced(self, scheduler: Any, step: int, inputs: Tensor, predicted: Tensor) -> Tensor:
         """The predictions of one step, with those of the frames that are held replaced.
 
@@ -61,13 +85,16 @@ class KnownFrames:
             inputs: (B, F, C, h, w) of the denoiser.
             predicted: (B, F, C, h, w) by it.
         """
-        total = len(scheduler.timesteps)
-        held = [strength > 0 and step < max(1, round(strength * total)) for strength in self.strengths]
-        return _chosen(held, _implied(scheduler, step, inputs, self.latents), predicted)
+        return _chosen(self._held(scheduler, step), _implied(scheduler, step, inputs, self.latents), predicted)
 
     def finished(self, latents: Tensor) -> Tensor:
         """The result, where frames that were held to the end are as they are known, without a solver's rounding."""
         return _chosen([strength == 1 for strength in self.strengths], self.latents, latents)
+
+    def _held(self, scheduler: Any, step: int) -> list[bool]:
+        """Which frames are held in a step."""
+        total = len(scheduler.timesteps)
+        return [strength > 0 and step < max(1, round(strength * total)) for strength in self.strengths]
 
 
 def check_known(scheduler: Any) -> None:
@@ -100,6 +127,15 @@ def _implied(scheduler: Any, step: int, inputs: Tensor, clean: Tensor) -> Tensor
         return (inputs - (alpha + sigma) * clean) / sigma
     velocity = (alpha * inputs - clean) / sigma  # α ε - σ x_0, with α² + σ² = 1
     return -velocity if kind == "negative velocity" else velocity
+
+
+def _clean_level(scheduler: Any) -> tuple[float, float]:
+    """The timestep of latents without noise, and what they are divided by for the denoiser."""
+    if hasattr(scheduler, "precondition_noise"):  # EDM's timesteps are 1/4 ln σ
+        return float(scheduler.precondition_noise(scheduler.config.sigma_min)), float(scheduler.config.sigma_data)
+    if scheduler.config.get("timestep_type") == "continuous":
+        return float(scheduler.timesteps[-1]), 1.0
+    return 0.0, 1.0
 
 
 def _parameters(scheduler: Any, step: int) -> tuple[float, float, float, str]:

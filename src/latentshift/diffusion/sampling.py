@@ -87,9 +87,10 @@ def sample(
         if stop is not None and stop():
             return mix_noise(latents, noise_share)
         noisy = mix_noise(scheduler.scale_model_input(latents, timestep), noise_share)
-        predicted = denoiser(noisy, timestep)
-        if known is not None:
-            predicted = known.replaced(scheduler, step, noisy, predicted)
+        if known is None:
+            predicted = denoiser(noisy, timestep)
+        else:
+            predicted = known.replaced(scheduler, step, noisy, denoiser(*known.shown(scheduler, step, noisy)))
         latents = scheduler.step(unmix_noise(predicted, noise_share), timestep, latents, **options)[0]
         if on_step is not None:
             latents = _called(on_step, step, timestep, latents, noise_share)

@@ -82,7 +82,7 @@ PARTS = (
 
 def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]]:
     """The first ``count`` (sprite, prompt, seed) of a part; motions, things and colours come about equally often."""
-    world = _world(part, size)
+    world = world_of(part, size)
     sprites = [world.sprite(index) for index in islice(_indices(part, world), count)]
     return [
         (sprite, sprite.caption(with_motion=not part.image), part.first_seed + number)
@@ -90,7 +90,8 @@ def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int
     ]
 
 
-def _world(part: Part, size: int) -> Sprites:
+def world_of(part: Part, size: int) -> Sprites:
+    """The stream of clips that a part's prompts were written for, in frames of a side in pixels."""
     return Sprites(size=size, seed=_PROMPT_SEED, held_out=part.held_out, num_frames=part.true_frames)
 
 
@@ -186,6 +187,6 @@ def _score(readings: Sequence[Reading], sprites: Sequence[Sprite]) -> dict[str, 
 
 def true_clip(part: Part, index: int, size: int) -> np.ndarray:
     """The clip of the world, uint8 (F, S, S, 3), that prompt ``index`` of a part was written for."""
-    world = _world(part, size)
+    world = world_of(part, size)
     index = next(islice(_indices(part, world), index, None))
     return world.frame(index)[0][None] if part.image else world[index][0]

@@ -86,7 +86,7 @@ def denoise(
 
     Args:
         latents: (B, F, C, H, W), scaled and noisy.
-        timesteps: (B,) or a scalar, 0 … T-1: one for each video.
+        timesteps: (B,) or a scalar, 0 … T-1: one for each video; or (B, F) or (1, F), one for each frame.
         text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise;
             pictures are for a U-Net with IP-Adapters.
         guidance_scale: input of a guidance-distilled U-Net, a number or a scalar tensor; ignored otherwise.
@@ -105,14 +105,20 @@ def denoise(
     if frame_chunk is not None:
         check_frame_chunk(unet, frame_chunk, num_frames)
         if frame_chunk < num_frames:
-            chunks = zip(latents.split(frame_chunk, dim=1), text.split_frames(frame_chunk, num_frames), strict=True)
+            chunks = zip(
+                latents.split(frame_chunk, dim=1),
+                _parts(timesteps, frame_chunk, num_frames),
+                text.split_frames(frame_chunk, num_frames),
+                strict=True,
+            )
             calls = [
-                partial(denoise, unet, chunk, timesteps, own, guidance_scale, None, cross_attention_kwargs)
-                for chunk, own in chunks
+                partial(denoise, unet, chunk, steps, own, guidance_scale, None, cross_attention_kwargs)
+                for chunk, steps, own in chunks
             ]
             return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
-    steps = timesteps.expand(batch).unsqueeze(1).repeat(1, num_frames).flatten()
+    steps = timesteps if timesteps.ndim == 2 else timesteps.expand(batch).unsqueeze(1)
+    steps = steps.expand(batch, num_frames).flatten()
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if cross_attention_kwargs:
         options["cross_attention_kwargs"] = cross_attention_kwargs
@@ -187,6 +193,13 @@ def _why_whole(unet: nn.Module) -> str | None:
     if torch.is_grad_enabled():
         return "chunks are for sampling, under torch.no_grad() or torch.inference_mode()"
     return None
+
+
+def _parts(timesteps: Tensor, frame_chunk: int, num_frames: int) -> Sequence[Tensor]:
+    """The timesteps of each chunk of frames."""
+    if timesteps.ndim == 2:
+        return timesteps.split(frame_chunk, dim=1)
+    return [timesteps] * -(-num_frames // frame_chunk)
 
 
 def _compiled_with_shift(module: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """Keyframes of a call: which pictures or latents which frames of each prompt's videos are to show.
 
-Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w latent pixels, H × W pixels.
+Legend of shapes: P prompts, B videos, n = B / P of each prompt, F frames, C latent channels, h × w latent pixels,
+H × W pixels.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from latentshift.diffusion.known_frames import KnownFrames, check_known
 from latentshift.models.autoencoder import encode_pictures
-from latentshift.models.pictures import as_tensor, by, clips_for_prompts, size_of
-from latentshift.settings import check_strength, frame_position
+from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, size_of
+from latentshift.settings import KEYFRAME_INPUTS, check_strength, frame_position
 
 _NAME = "keyframes"
 
@@ -27,33 +28,34 @@ class Keyframes:
     """Keyframes that were checked.
 
     Attributes:
-        pictures: number of a frame, 0 … F - 1 -> for each of P prompts a picture as
+        pictures: number of a frame, 0 … F - 1 -> for each of B videos a picture as
             :mod:`latentshift.models.pictures` has them, or latents.
         strengths: of F frames, 0 where there is no keyframe.
         latent_shape: (C, h, w) of a frame.
+        clean: whether the U-Net sees them without noise.
     """
 
     pictures: Mapping[int, list[Any]]
     strengths: tuple[float, ...]
     latent_shape: tuple[int, int, int]
+    clean: bool
 
-    def encode(self, autoencoder: AutoencoderKL, videos_per_prompt: int, device: torch.device) -> KnownFrames:
-        """The clean latents of B videos, those of a prompt one after the other.
+    def encode(self, autoencoder: AutoencoderKL, device: torch.device) -> KnownFrames:
+        """The clean latents of B videos.
 
         Args:
             autoencoder: of the pipeline; a picture is encoded once, to the posterior's mean, in float32.
-            videos_per_prompt: B / P.
             device: of the latents.
         """
         encoded: dict[int, Tensor] = {}
-        prompts = len(next(iter(self.pictures.values())))
-        latents = torch.zeros(prompts, len(self.strengths), *self.latent_shape, device=device)
-        for frame, of_prompts in self.pictures.items():
-            for prompt, picture in enumerate(of_prompts):
+        videos = len(next(iter(self.pictures.values())))
+        latents = torch.zeros(videos, len(self.strengths), *self.latent_shape, device=device)
+        for frame, of_videos in self.pictures.items():
+            for video, picture in enumerate(of_videos):
                 if id(picture) not in encoded:
                     encoded[id(picture)] = self._latents_of(picture, autoencoder, device)
-                latents[prompt, frame] = encoded[id(picture)]
-        return KnownFrames(latents.repeat_interleave(videos_per_prompt, dim=0), self.strengths)
+                latents[video, frame] = encoded[id(picture)]
+        return KnownFrames(latents, self.strengths, self.clean)
 
     def _latents_of(self, picture: Any, autoencoder: AutoencoderKL, device: torch.device) -> Tensor:
         if _are_latents(picture, self.latent_shape):
@@ -66,7 +68,9 @@ def read_keyframes(
     pipe: Any,
     keyframes: Mapping[int, Any] | None,
     strength: float | Mapping[int, float],
+    seen: str,
     num_prompts: int,
+    videos_per_prompt: int,
     num_frames: int,
     height: int,
     width: int,
@@ -75,9 +79,11 @@ def read_keyframes(
 
     Args:
         pipe: the video pipeline.
-        keyframes: frame, -F … F - 1 -> a picture of H × W pixels or latents (C, h, w), or P of either.
+        keyframes: frame, -F … F - 1 -> a picture of H × W pixels or latents (C, h, w), or P or B of either.
         strength: of all, or of each frame that is named; those that are not have 1.
+        seen: one of ``KEYFRAME_INPUTS``: how the U-Net sees them.
         num_prompts: P.
+        videos_per_prompt: n.
         num_frames: F.
         height: H.
         width: W.
@@ -87,9 +93,11 @@ def read_keyframes(
 
     Raises:
         ValueError: for a frame outside of the video or named twice, a picture of another size or that no pipeline
-            takes, a strength that is no share or of no keyframe, a scheduler that clips, or frames that do not see each
-            other.
+            takes, a strength that is no share or of no keyframe, an unknown input, a scheduler that clips, or frames
+            that do not see each other.
     """
+    if seen not in KEYFRAME_INPUTS:
+        raise ValueError(f"keyframe_input must be one of {', '.join(KEYFRAME_INPUTS)}, not {seen!r}")
     if keyframes is None:
         return None
     if not isinstance(keyframes, Mapping):
@@ -108,9 +116,11 @@ def read_keyframes(
     for frame, value in keyframes.items():
         position = _position(frame, num_frames, named)
         name = f"{_NAME}[{frame}]"
-        latents = _are_latents(value, latent_shape)
-        clips = clips_for_prompts(value, name, num_prompts, 1, "latents" if latents else "start")
-        pictures[position] = [picture for (picture,) in clips]
+        kind: Kind = "latents" if _are_latents(value, latent_shape) else "start"
+        one_a_video = isinstance(value, (list, tuple)) and len(value) == num_prompts * videos_per_prompt
+        clips = clips_for_prompts(value, name, len(value) if one_a_video else num_prompts, 1, kind)
+        repeats = 1 if one_a_video else videos_per_prompt
+        pictures[position] = [picture for (picture,) in clips for _ in range(repeats)]
         for picture in pictures[position]:
             _check_shape(picture, name, height, width, latent_shape)
     strengths = dict.fromkeys(pictures, 1.0)
@@ -123,7 +133,8 @@ def read_keyframes(
         strengths = dict.fromkeys(pictures, strength)
     for value in strengths.values():
         check_strength(value)
-    return Keyframes(pictures, tuple(float(strengths.get(frame, 0.0)) for frame in range(num_frames)), latent_shape)
+    of_frames = tuple(float(strengths.get(frame, 0.0)) for frame in range(num_frames))
+    return Keyframes(pictures, of_frames, latent_shape, clean=seen == "clean")
 
 
 def _position(frame: Any, num_frames: int, named: dict[int, int]) -> int:

@@ -1,0 +1,159 @@
+"""``bench keyframes``: how far keyframes reach in sprites videos, by how the U-Net sees them.
+
+The prompts and seeds are those of the sprites study's first part, and a keyframe is a frame of the clip that the prompt
+was written for, or the same with another colour of the thing. What was measured of each video is kept as it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from latentshift.benchmarks.report import Estimate, Result
+from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, render
+from latentshift.evaluation.estimates import Mean, mean_of
+from latentshift.evaluation.keyframe_measures import DISTANCES, measure_keyframes
+from latentshift.evaluation.protocols.readings import Reading, Readings, ReadingsWriter
+from latentshift.evaluation.settings_file import check_or_write_settings
+from latentshift.evaluation.sprites_study import PARTS, prompts_of, world_of
+from latentshift.evaluation.study import reconstruct
+from latentshift.models.fingerprint import model_fingerprint
+from latentshift.pipeline import LatentShiftPipeline
+from latentshift.progress import progress_bar
+from latentshift.video import as_clip
+
+_SEEN = PARTS[0]
+_COLUMNS = ("place_beside", "place", *(f"colour_{each}" for each in DISTANCES), "same_colour", "motion", "thing")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Attributes:
+        keyframes: which frames of the true clip are given.
+        seen: ``keyframe_input`` of the call; None: no keyframe is given, and the measures are of the same frames.
+        recoloured: whether the thing of the keyframes has another colour than the prompt says.
+    """
+
+    keyframes: tuple[int, ...]
+    seen: str | None
+    recoloured: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of its row and its folder."""
+        where = "first" if self.keyframes == (0,) else "first and last"
+        return where + (", another colour" if self.recoloured else "")
+
+
+CASES = tuple(
+    Case(keyframes, seen, recoloured)
+    for keyframes, recoloured in (((0,), False), ((0, NUM_FRAMES - 1), False), ((0,), True))
+    for seen in (None, "noisy", "clean")
+    if seen or not recoloured
+)
+
+
+def bench_keyframes(
+    pipeline: LatentShiftPipeline, output: Path, count: int, steps: int, guidance: float | None
+) -> Iterator[Result]:
+    """A row for each case, and for the true clips through the autoencoder.
+
+    Args:
+        pipeline: trained on sprites, with its sampler.
+        output: folder of what was measured; a repeated call makes only what is missing there.
+        count: videos of each case.
+        steps: of the sampler.
+        guidance: scale; None: the model's.
+
+    Raises:
+        ValueError: if the folder is of other settings, or the model's videos are not the sprites world's.
+    """
+    if pipeline.config.num_frames != NUM_FRAMES:
+        raise ValueError(f"bench keyframes is for models of {NUM_FRAMES} frames, as the sprites world's clips have")
+    pipeline.set_progress_bar_config(disable=True)
+    check_or_write_settings(
+        output,
+        {
+            "contents": model_fingerprint(*pipeline.components.values()),
+            "steps": steps,
+            "guidance": pipeline.config.guidance_scale if guidance is None else guidance,
+            "sampler": type(pipeline.scheduler).__name__,
+            "dtype": str(pipeline.dtype),
+        },
+    )
+    yield _row("true clips through the autoencoder", None, count, _true_clips(pipeline, output, count))
+    for case in CASES:
+        yield _row(case.name, case.seen, count, _videos(pipeline, output, case, count, steps, guidance))
+
+
+def _videos(
+    pipeline: LatentShiftPipeline, output: Path, case: Case, count: int, steps: int, guidance: float | None
+) -> list[Mapping[str, float]]:
+    def make(prompt: str, seed: int, truth: np.ndarray) -> np.ndarray:
+        keyframes = {index: Image.fromarray(truth[index]) for index in case.keyframes}
+        (video,) = pipeline(
+            prompt,
+            return_dict=False,
+            keyframes=None if case.seen is None else keyframes,
+            keyframe_input=case.seen or "clean",
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=torch.Generator().manual_seed(seed),
+        )[0]
+        return as_clip(video)
+
+    folder = output / f"{case.name} {case.seen}".replace(",", "").replace(" ", "-")
+    return _measured(folder, pipeline.sample_size, case, count, make)
+
+
+def _true_clips(pipeline: LatentShiftPipeline, output: Path, count: int) -> list[Mapping[str, float]]:
+    def make(prompt: str, seed: int, truth: np.ndarray) -> np.ndarray:
+        return reconstruct(pipeline, truth)
+
+    return _measured(output / "true-clips", pipeline.sample_size, CASES[0], count, make)
+
+
+def _measured(folder: Path, size: int, case: Case, count: int, make: Any) -> list[Mapping[str, float]]:
+    """What was measured of each video, in their order; those that are not in the folder are made."""
+    wanted = prompts_of(_SEEN, count, size)
+    done = Readings(folder, count, prefix=True).done
+    with ReadingsWriter(folder, 0, {}) as writer:
+        for index in progress_bar(np.flatnonzero(~done), text=folder.name, unit="video", leave=False):
+            sprite, prompt, seed = wanted[index]
+            truth, colour = _true_clip(world_of(_SEEN, size), int(index), sprite, recoloured=case.recoloured)
+            video = make(prompt, seed, truth)
+            values = measure_keyframes(video, truth, case.keyframes, sprite, colour)
+            frames, height, width = video.shape[:3]
+            writer.append(Reading(int(index), prompt, seed, frames, height, width, values), {})
+    kept = Readings(folder, count, prefix=True)
+    return [kept.reading(index).values for index in range(count)]
+
+
+def _true_clip(world: Sprites, index: int, sprite: Sprite, *, recoloured: bool) -> tuple[np.ndarray, str]:
+    """The clip, and the colour of its thing."""
+    described, path, texture = world.describe(index)
+    assert described == sprite
+    colour = sprite.colour
+    if recoloured:
+        others = [each for each in COLOURS if each not in (sprite.colour, sprite.background)]
+        colour = others[index % len(others)]
+    return render(replace(sprite, colour=colour), path, texture), colour
+
+
+def _row(name: str, seen: str | None, count: int, values: list[Mapping[str, float]]) -> Result:
+    row: Result = {"keyframes": name, "seen": seen or "not given", "videos": count}
+    return row | {column: _estimate(mean_of([each.get(column) for each in values])) for column in _COLUMNS}
+
+
+def _estimate(mean: Mean) -> Estimate | float | None:
+    if mean.mean is None or mean.interval is None:
+        return mean.mean
+    return Estimate(mean.mean, *mean.interval)
