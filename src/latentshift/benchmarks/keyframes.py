@@ -6,26 +6,21 @@ was written for, or the same with another colour of the thing. What was measured
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from latentshift.benchmarks.report import Estimate, Result
+from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
+from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, render
-from latentshift.evaluation.estimates import Mean, mean_of
 from latentshift.evaluation.keyframe_measures import DISTANCES, measure_keyframes
-from latentshift.evaluation.protocols.readings import Reading, Readings, ReadingsWriter
-from latentshift.evaluation.settings_file import check_or_write_settings
 from latentshift.evaluation.sprites_study import PARTS, prompts_of, world_of
 from latentshift.evaluation.study import reconstruct
-from latentshift.models.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.progress import progress_bar
 from latentshift.video import as_clip
 
 _SEEN = PARTS[0]
@@ -79,24 +74,16 @@ def bench_keyframes(
     if pipeline.config.num_frames != NUM_FRAMES:
         raise ValueError(f"bench keyframes is for models of {NUM_FRAMES} frames, as the sprites world's clips have")
     pipeline.set_progress_bar_config(disable=True)
-    check_or_write_settings(
-        output,
-        {
-            "contents": model_fingerprint(*pipeline.components.values()),
-            "steps": steps,
-            "guidance": pipeline.config.guidance_scale if guidance is None else guidance,
-            "sampler": type(pipeline.scheduler).__name__,
-            "dtype": str(pipeline.dtype),
-        },
-    )
+    scale = pipeline.config.guidance_scale if guidance is None else guidance
+    open_folder(output, pipeline, steps=steps, guidance=scale)
     yield _row("true clips through the autoencoder", None, count, _true_clips(pipeline, output, count))
     for case in CASES:
-        yield _row(case.name, case.seen, count, _videos(pipeline, output, case, count, steps, guidance))
+        yield _row(case.name, case.seen, count, _videos(pipeline, output, case, count, steps, scale))
 
 
 def _videos(
-    pipeline: LatentShiftPipeline, output: Path, case: Case, count: int, steps: int, guidance: float | None
-) -> list[Mapping[str, float]]:
+    pipeline: LatentShiftPipeline, output: Path, case: Case, count: int, steps: int, guidance: float
+) -> list[Measures]:
     def make(prompt: str, seed: int, truth: np.ndarray) -> np.ndarray:
         keyframes = {index: Image.fromarray(truth[index]) for index in case.keyframes}
         (video,) = pipeline(
@@ -114,27 +101,25 @@ def _videos(
     return _measured(folder, pipeline.sample_size, case, count, make)
 
 
-def _true_clips(pipeline: LatentShiftPipeline, output: Path, count: int) -> list[Mapping[str, float]]:
+def _true_clips(pipeline: LatentShiftPipeline, output: Path, count: int) -> list[Measures]:
     def make(prompt: str, seed: int, truth: np.ndarray) -> np.ndarray:
         return reconstruct(pipeline, truth)
 
     return _measured(output / "true-clips", pipeline.sample_size, CASES[0], count, make)
 
 
-def _measured(folder: Path, size: int, case: Case, count: int, make: Any) -> list[Mapping[str, float]]:
-    """What was measured of each video, in their order; those that are not in the folder are made."""
-    wanted = prompts_of(_SEEN, count, size)
-    done = Readings(folder, count, prefix=True).done
-    with ReadingsWriter(folder, 0, {}) as writer:
-        for index in progress_bar(np.flatnonzero(~done), text=folder.name, unit="video", leave=False):
-            sprite, prompt, seed = wanted[index]
-            truth, colour = _true_clip(world_of(_SEEN, size), int(index), sprite, recoloured=case.recoloured)
-            video = make(prompt, seed, truth)
-            values = measure_keyframes(video, truth, case.keyframes, sprite, colour)
-            frames, height, width = video.shape[:3]
-            writer.append(Reading(int(index), prompt, seed, frames, height, width, values), {})
-    kept = Readings(folder, count, prefix=True)
-    return [kept.reading(index).values for index in range(count)]
+def _measured(
+    folder: Path, size: int, case: Case, count: int, make: Callable[[str, int, np.ndarray], np.ndarray]
+) -> list[Measures]:
+    wanted, world = prompts_of(_SEEN, count, size), world_of(_SEEN, size)
+
+    def measure(index: int) -> tuple[np.ndarray, Measures]:
+        sprite, prompt, seed = wanted[index]
+        truth, colour = _true_clip(world, index, sprite, recoloured=case.recoloured)
+        video = make(prompt, seed, truth)
+        return video, measure_keyframes(video, truth, case.keyframes, sprite, colour)
+
+    return measure_missing(folder, [seed for _, _, seed in wanted], measure)
 
 
 def _true_clip(world: Sprites, index: int, sprite: Sprite, *, recoloured: bool) -> tuple[np.ndarray, str]:
@@ -148,12 +133,6 @@ def _true_clip(world: Sprites, index: int, sprite: Sprite, *, recoloured: bool) 
     return render(replace(sprite, colour=colour), path, texture), colour
 
 
-def _row(name: str, seen: str | None, count: int, values: list[Mapping[str, float]]) -> Result:
+def _row(name: str, seen: str | None, count: int, values: list[Measures]) -> Result:
     row: Result = {"keyframes": name, "seen": seen or "not given", "videos": count}
-    return row | {column: _estimate(mean_of([each.get(column) for each in values])) for column in _COLUMNS}
-
-
-def _estimate(mean: Mean) -> Estimate | float | None:
-    if mean.mean is None or mean.interval is None:
-        return mean.mean
-    return Estimate(mean.mean, *mean.interval)
+    return row | {column: mean_estimate(values, column) for column in _COLUMNS}

@@ -252,6 +252,7 @@ def memory(
 
 
 bench.command("keyframes")(known_frames.keyframes)
+bench.command("extension")(known_frames.extension)
 
 
 _LADDER_RECIPE = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run.")

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latentshift.data.sprites import COLOURS, Sprite
+from latentshift.data.sprites import Sprite
+from latentshift.evaluation.palette import nearest_colours
 from latentshift.evaluation.sprite_reader import read_clip
 from latentshift.evaluation.sprite_stability import core_colours
 from latentshift.evaluation.sprite_tracks import track
@@ -47,14 +48,12 @@ def measure_keyframes(
     off = np.hypot(read.tracks.x - true.x, read.tracks.y - true.y)
     colours = core_colours(video)
     differences = np.linalg.norm(colours - colours[nearest], axis=1)
-    palette = np.array(list(COLOURS.values()), dtype=float)
-    distances = np.linalg.norm(colours[:, None] - palette, axis=2)
-    named = np.where(np.isnan(distances[:, 0]), -1, np.nan_to_num(distances, nan=np.inf).argmin(axis=1))
+    named = np.array([each == colour for each in nearest_colours(colours)])
     values = {
         "place_beside": _mean(off[away == 1]),
         "place": _mean(off[away > 0]),
         **{f"colour_{each}": _mean(differences[away == each]) for each in DISTANCES},
-        "same_colour": float(np.mean(named[away > 0] == list(COLOURS).index(colour))),
+        "same_colour": float(named[away > 0].mean()),
         "motion": float(read.motion == sprite.motion),
         "thing": float(read.thing == sprite.thing),
     }

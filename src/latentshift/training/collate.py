@@ -35,6 +35,7 @@ class Collator:
         text_encoded: whether the samples bring embeddings of their captions.
         device: where clips are encoded.
         dtype: autocast's, of encoding.
+        known_share: the probability that some frames of a clip are known.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Collator:
         text_encoded: bool,
         device: torch.device,
         dtype: torch.dtype,
+        known_share: float = 0.0,
     ) -> None:
         self.autoencoder = autoencoder
         self.text_encoders = text_encoders
@@ -55,6 +57,7 @@ class Collator:
         self.text_encoded = text_encoded
         self.device = device
         self.dtype = dtype
+        self.known_share = known_share
 
     def __call__(self, batch: Batch, caption_dropout: float = 0.0) -> LatentBatch:
         """A batch on the CPU.
@@ -63,16 +66,18 @@ class Collator:
             batch: uint8 frames (F, S, S, 3), or float16 moments (F, 2C, h, w), with captions.
             caption_dropout: the probability that a caption is replaced by the empty one, for guidance.
         """
-        moments, noises, timesteps, dropped = [], [], [], []
+        moments, noises, timesteps, dropped, known = [], [], [], [], []
         for sample, place in zip(batch.samples, batch.places, strict=True):
             is_encoded = sample.content.dtype == np.float16
             moments.append(sample.content.astype(np.float32) if is_encoded else self._encode(sample.content))
             frames, channels, height, width = moments[-1].shape
             rng = rng_for(self.seed, *place)
-            # The posterior's noise and the diffusion noise, the timestep, the dropping of the caption: in this order.
+            # The posterior's noise and the diffusion noise, the timestep, the dropping of the caption, and which frames
+            # are known: in this order.
             noises.append(rng.standard_normal((2, frames, channels // 2, height, width), dtype=np.float32))
             timesteps.append(int(rng.integers(self.timesteps)))
             dropped.append(rng.random() < caption_dropout)
+            known.append(draw_known(rng, frames) if rng.random() < self.known_share else np.zeros(frames, bool))
         noise = torch.from_numpy(np.stack(noises))
         samples = list(zip(batch.samples, dropped, strict=True))
         text = token_ids = None
@@ -88,8 +93,28 @@ class Collator:
             token_ids=token_ids,
             text=text,
             names=lambda: [each.name for each in batch.requests],
+            known=torch.from_numpy(np.stack(known)) if self.known_share > 0 and frames > 1 else None,
         )
 
     @cached_property
     def _encode(self) -> Callable[[np.ndarray], np.ndarray]:
         return frame_encoder(self.autoencoder, self.device, self.dtype)
+
+
+def draw_known(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """Which frames of a clip are known, bool (F,), one at least and never all.
+
+    With equal chances: the first few, up to half of them, as for what goes on from a picture or a clip; both ends; or
+    one to three anywhere.
+    """
+    known = np.zeros(num_frames, bool)
+    if num_frames < 2:
+        return known
+    kind = rng.integers(3)
+    if kind == 0:
+        known[: rng.integers(1, num_frames // 2 + 1)] = True
+    elif kind == 1 and num_frames > 2:
+        known[[0, -1]] = True
+    else:
+        known[rng.permutation(num_frames)[: rng.integers(1, min(3, num_frames - 1) + 1)]] = True
+    return known

@@ -40,6 +40,7 @@ class LatentBatch:
     token_ids: Tensor | None  # (B, encoders, L), or
     text: TextCondition | None = None  # encoded once
     names: Callable[[], list[str]] = list  # of the clips
+    known: Tensor | None = None  # (B, F) bool: frames that are seen clean; None: none
 
 
 class AutoencoderLoss(nn.Module):
@@ -112,7 +113,18 @@ class DenoisingLoss(nn.Module):
         height, width = (side * self.pixels for side in noisy.shape[-2:])
         # SDXL's sizes: frames that are not cropped, and as large as they are to be.
         text = text.with_sizes((height, width, 0, 0, height, width))
-        predicted = denoise(self.unet, noisy, batch.timesteps, text).float()
-        error = (predicted - target).square().flatten(1).mean(dim=1)
+        timesteps, known = batch.timesteps, batch.known
+        if known is not None:
+            noisy = torch.where(known[..., None, None, None], batch.latents, noisy)
+            timesteps = torch.where(known, 0, timesteps[:, None])
+        predicted = denoise(self.unet, noisy, timesteps, text).float()
+        squared = (predicted - target).square()
+        error = squared.flatten(1).mean(dim=1) if known is None else _mean_of_others(squared, known)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma, self.sigma_data)
         return {"loss": (error * weight).mean(), "error": error.mean().detach()}
+
+
+def _mean_of_others(squared: Tensor, known: Tensor) -> Tensor:
+    """The mean (B,) over the frames that are not known, of which every clip has one or more."""
+    free = ~known
+    return (squared.flatten(2).mean(dim=2) * free).sum(dim=1) / free.sum(dim=1)

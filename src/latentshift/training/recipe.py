@@ -102,6 +102,11 @@ class DiffusionSettings(RunSettings):
         return True
 
     @property
+    def share_of_known(self) -> float:
+        """The share of clips of which some frames are known."""
+        return 0.0
+
+    @property
     def all_data(self) -> tuple[DataSettings, ...]:
         """The sources of training and of validation."""
         return (*self.data, *self.held_out_data)
@@ -240,6 +245,13 @@ class VideoRecipe(DiffusionSettings):
     fps: int | None = Field(None, ge=1, description="frames per second; none: the base's, or 8")
     train_text_encoder: bool = Field(False, description="train the text encoder too; the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of steps on single frames instead of clips")
+    known_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of clips with frames that are known: clean, at timestep 0 and without a loss, as keyframes "
+        "and the overlap of extensions are seen in sampling; 0: none (the paper's)",
+    )
     lora: LoraSettings | None = Field(None, description="train a LoRA; none: the full U-Net is trained")
     exports: MayChange[tuple[Literal["model", "lora", "delta"], ...] | None] = Field(
         None,
@@ -257,6 +269,10 @@ class VideoRecipe(DiffusionSettings):
     @property
     def share_of_images(self) -> float:
         return self.image_share
+
+    @property
+    def share_of_known(self) -> float:
+        return self.known_share
 
     def images_unused_reason(self, source: DataSettings | FrameSourceSettings) -> str:
         if source in self.held_out_data:

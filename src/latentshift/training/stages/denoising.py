@@ -106,6 +106,7 @@ class DenoisingStage:
             text_encoded=text_encoded,
             device=device,
             dtype=encoding_dtype(compute.precision),
+            known_share=recipe.share_of_known,
         )
         self.objective = build_objective(
             pipeline,
