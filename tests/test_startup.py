@@ -205,6 +205,8 @@ MISTAKES = {
     "generate star --runtime aot --model exported --frames 8": "--frames is 8, and this export makes videos of 16",
     "generate star --runtime aot --model exported --size 32": "--size is 32x32 pixels, and this export makes frames of",
     "generate star --model exported": "exported holds no diffusers pipeline: it is an export, which latentshift",
+    "bench controlnet nowhere": "there is no folder nowhere",
+    "bench controlnet clips": "clips is no ControlNet: it has no config.json",
     "train nothing.yaml": "cannot read the recipe nothing.yaml",
     "train recipe.yaml steps=many": "steps: must be a whole number",
     "train recipe.yaml optimizer.learning_rat=1": "unknown setting",

@@ -46,8 +46,10 @@ def tiny(stage: str, folder: Path, *overrides: str):
             "image_share=0",
             "train_text_encoder=false",
         ],
+        "controlnet": [f"output={folder}/controlnet", f"model={folder}/video"],
     }
-    data = ["data.options.clips=6", "data.frames=4", f"data.latents={folder}/latents"]
+    data = ["data.options.clips=6", "data.frames=4"]
+    data += [f"data.latents={folder}/latents"] * (stage != "controlnet")
     shared = [] if stage == "autoencoder" else [*data, "sample_steps=2", "sample_prompts=[a red star]"]
     return load_recipe(RECIPES / f"sprites-{stage}.yaml", [*TINY_RUN, *places[stage], *shared, *overrides])
 

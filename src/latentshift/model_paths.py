@@ -42,6 +42,11 @@ def resolve_model(name: str) -> str:
                 raise ValueError(
                     f"{name} is a run that made no model: name its base, and generate with --{kind} {adapter}"
                 )
+        if (Path(name) / "controlnet").exists():
+            raise ValueError(
+                f"{name} is a run that made a ControlNet, and no model: {name}/controlnet is for its base, in "
+                "diffusers' pipelines (docs/pipelines.md)"
+            )
         raise ValueError(f"{name} is a run without a model yet: run it to its end")
     if Path(name).exists() and not Path(name).is_dir():
         raise ValueError(f"{name} is a pipe or device, and a model is a folder")

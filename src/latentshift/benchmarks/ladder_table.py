@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from latentshift.benchmarks.report import Estimate, Result, Value
+from latentshift.benchmarks.report import Estimate, Result, mean_value
 from latentshift.evaluation.estimates import Mean
 from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
@@ -46,16 +46,10 @@ def _score_row(name: str, part: str, runs: int, scores: Mapping[str, Any]) -> Re
             row[_WORDS.get(key, key)] = Estimate(scores[key], *scores["intervals"][key])
     for key in STABILITY_FIELDS:
         if key in scores:
-            row[key] = _mean(Mean(**scores[key]))
+            row[key] = mean_value(Mean(**scores[key]))
     if "colour_drift" in scores:
         row["no_thing"] = scores["colour_drift"]["missing"]
     return row
-
-
-def _mean(mean: Mean) -> Value:
-    if mean.mean is None or mean.interval is None:
-        return mean.mean
-    return Estimate(mean.mean, *mean.interval)
 
 
 def _motion_rows(rungs: list[dict[str, Any]]) -> Iterator[Result]:

@@ -16,6 +16,7 @@ import torch
 
 from latentshift import __version__
 from latentshift.error_text import printable
+from latentshift.evaluation.estimates import Mean
 from latentshift.files import atomic_write_text
 
 
@@ -30,6 +31,14 @@ class Estimate:
 
 Value = str | int | float | Estimate | None  # None: nothing to show
 Result = dict[str, Value]
+
+
+def mean_value(mean: Mean) -> Value:
+    """A mean with its 95 % interval, as far as it has them."""
+    if mean.mean is None or mean.interval is None:
+        return mean.mean
+    return Estimate(mean.mean, *mean.interval)
+
 
 _TEXT_WIDTH, _NUMBER_WIDTH, _ESTIMATE_WIDTH = 36, 9, 20
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift.benchmarks.generation_settings import VIDEO_MODELS
+from latentshift.cli import bench_controlnet, comparison
 from latentshift.cli import bench_known_frames as known_frames
-from latentshift.cli import comparison
 from latentshift.cli.bench_report import report_rows
 from latentshift.cli.own_command import own_command
 from latentshift.cli.preflight import check_device_name, check_dtype_name
@@ -253,6 +253,7 @@ def memory(
 
 bench.command("keyframes")(known_frames.keyframes)
 bench.command("extension")(known_frames.extension)
+bench.command("controlnet")(bench_controlnet.controlnet)
 
 
 _LADDER_RECIPE = typer.Argument(..., help="A recipe of stage (c), whose model is an image stage's run.")

@@ -47,7 +47,7 @@ def train(
             "--processes and --memory need --dry-run; on several processes train with "
             "torchrun --nproc-per-node=N -m latentshift train RECIPE"
         )
-    from latentshift.training.preflight import validate_run
+    from latentshift.training.preflight import EXPORTS, validate_run
 
     # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
     validate_run(resolved, int(os.environ.get("WORLD_SIZE", "1")))
@@ -89,6 +89,6 @@ def train(
     PartialState().destroy_process_group()
     if os.environ.get("RANK", "0") != "0":  # only the first process prints
         return
-    for made in ("model", "lora.safetensors", "delta.safetensors"):
+    for made in EXPORTS:
         if (resolved.output / made).exists():
             print(printable(resolved.output / made, 4096))

@@ -12,6 +12,7 @@ from torch import nn
 
 from latentshift.bounded_read import load_json_settings
 from latentshift.frame_context import frame_context, uncompiled
+from latentshift.models.controlnet import trained_shift
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install, remove, shift_of
 
@@ -43,6 +44,33 @@ def check_pipeline(pipe: Any) -> None:
         )
 
 
+def check_trained_shift(pipe: Any, shifted: Sequence[nn.Module]) -> None:
+    """Refuse to use a ControlNet frame by frame that :mod:`latentshift.training` trained with the shift.
+
+    Args:
+        pipe: the image pipeline.
+        shifted: modules in which frames meet beside the U-Net.
+
+    Raises:
+        ValueError: if a ControlNet is not among them that was trained so, or with other settings than the U-Net has.
+    """
+    for net in controlnets(pipe):
+        trained = trained_shift(net)
+        if trained is None:
+            continue
+        holder = next((each for each in shifted if any(net is part for part in each.modules())), None)
+        if holder is None:
+            raise ValueError("the ControlNet was trained with frames that meet in it: pass also=[pipe.controlnet]")
+        if (config := ShiftConfig.from_dict(trained)) != (found := shift_of(holder)):
+            raise ValueError(f"the ControlNet was trained with another shift ({config}) than the U-Net has ({found})")
+
+
+def controlnets(pipe: Any) -> list[Any]:
+    """The ControlNets of a pipeline, if any."""
+    controlnet = getattr(pipe, "controlnet", None)
+    return [] if controlnet is None else list(getattr(uncompiled(controlnet), "nets", [uncompiled(controlnet)]))
+
+
 def check_conditions(pipe: Any) -> None:
     """Refuse a ControlNet or T2I-Adapter that was made for another U-Net than the pipeline's.
 
@@ -50,15 +78,13 @@ def check_conditions(pipe: Any) -> None:
         ValueError: naming what differs.
     """
     ours: Any = uncompiled(pipe.unet).config
-    controlnet = getattr(pipe, "controlnet", None)
-    if controlnet is not None:
-        for net in getattr(uncompiled(controlnet), "nets", [uncompiled(controlnet)]):
-            for setting in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
-                theirs, expected = (_as_tuple(getattr(each, setting, None)) for each in (net.config, ours))
-                if hasattr(net.config, setting) and theirs != expected:
-                    raise ValueError(
-                        f"the ControlNet is of another base: its {setting} is {theirs} and the U-Net's {expected}"
-                    )
+    for net in controlnets(pipe):
+        for setting in ("cross_attention_dim", "block_out_channels", "addition_embed_type"):
+            theirs, expected = (_as_tuple(getattr(each, setting, None)) for each in (net.config, ours))
+            if hasattr(net.config, setting) and theirs != expected:
+                raise ValueError(
+                    f"the ControlNet is of another base: its {setting} is {theirs} and the U-Net's {expected}"
+                )
     adapter = getattr(pipe, "adapter", None)
     if adapter is not None:
         for each in getattr(adapter, "adapters", [adapter]):
@@ -134,7 +160,8 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
         The modules on which it was installed here.
 
     Raises:
-        ValueError: if it is installed with other settings, or can't be; nothing is installed then.
+        ValueError: if it is installed with other settings, or can't be, or a ControlNet was trained with it and is not
+            among the modules; nothing is installed then.
     """
     if shift is None:
         shift = shift_of(pipe.unet)
@@ -156,6 +183,7 @@ def install_where_missing(pipe: Any, shift: ShiftConfig | None, also: Sequence[n
                 raise ValueError(f"the temporal shift is installed with other settings ({current}): remove it first")
             install(module, shift)
             installed.append(module)
+        check_trained_shift(pipe, also)
     except BaseException:
         while installed:
             remove(installed.pop())

@@ -21,7 +21,13 @@ from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call
 from latentshift.image_pipelines.ip_adapter import pictures_of_frames
 from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, regroup, stack
-from latentshift.image_pipelines.parts import as_modules, check_conditions, check_pipeline, install_where_missing
+from latentshift.image_pipelines.parts import (
+    as_modules,
+    check_conditions,
+    check_pipeline,
+    check_trained_shift,
+    install_where_missing,
+)
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.settings import ShiftConfig
 from latentshift.shift import remove
@@ -111,6 +117,7 @@ class VideoPipeline:
         check_count(num_frames)
         _check_scheduler(pipe, num_frames)
         check_conditions(pipe)
+        check_trained_shift(pipe, self._also)
         check_guider(pipe)
         call = read_call(pipe, {"prompt": prompt, **arguments}, num_frames, num_videos_per_prompt)
         device = torch.device(pipe._execution_device)
@@ -175,7 +182,7 @@ def video(
         num_frames: F ≥ 1 of a call that does not say.
         shift: the shift's settings; None: those of the U-Net, or those that the model was saved with, or the paper's.
         also: another module in which frames shall meet, or several, ``[pipe.controlnet]``; by default a ControlNet
-            works frame by frame.
+            works frame by frame, and one that was trained with the shift has to be named here.
         untested: take a pipeline that is not in that table, too; it may order frames in a way of its own.
 
     Raises:

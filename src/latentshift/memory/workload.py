@@ -12,27 +12,30 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
-from torch import nn
+from diffusers import AutoencoderKL, ControlNetModel
+from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.model_paths import autoencoder_folder, resolve_model
 from latentshift.models.adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
+from latentshift.models.controlnet import control
 from latentshift.models.denoiser import default_frame_chunk, denoise
 from latentshift.models.meta_init import meta_components
+from latentshift.models.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import (
     build_objective,
     lora_of,
     new_autoencoder,
     new_image_model,
+    prepare_controlnet,
     prepare_video_model,
 )
 from latentshift.training.datasets import has_encoded_text
 from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
 from latentshift.training.previews import PREVIEW_FRAMES
-from latentshift.training.recipe import AnyRecipe, ImageRecipe, VideoRecipe
+from latentshift.training.recipe import AnyRecipe, ControlNetRecipe, ImageRecipe, VideoRecipe
 from latentshift.training.text_model import build_text_model
 
 Work = Callable[[], Any]
@@ -44,7 +47,7 @@ class Part:
     """One part of the model.
 
     Attributes:
-        name: ``unet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
+        name: ``unet``, ``controlnet``, ``temporal``, ``text_encoder`` or ``autoencoder``.
         parameters: number of parameters, adapter included.
         trained: number of trained parameters.
         at_work: whether training uses it; otherwise it is only loaded for samples.
@@ -89,6 +92,15 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         autoencoder_loss = AutoencoderLoss(autoencoder, recipe.kl_weight, recipe.edge_weight, recipe.mse_weight)
         return _of_autoencoder(autoencoder_loss, recipe.data.size, recipe.latent_shape, count)
     pipeline = _meta_pipeline(recipe)
+    controlnet, num_frames = None, 1 if recipe.unit == "images" else pipeline.config.num_frames
+    if recipe.stage == "controlnet":
+        with torch.device("meta"):
+            controlnet, num_frames = prepare_controlnet(
+                pipeline,
+                is_image_model=find_family(resolve_model(recipe.model)) is not None,
+                num_frames=recipe.num_frames,
+                shifted=recipe.shift_controlnet,
+            )
     if recipe.adapter is not None:
         add_lora(pipeline.unet, lora_of(recipe.adapter))
     text_encoded = has_encoded_text(recipe.all_data) and not pipeline.text_encoders.is_trained
@@ -99,11 +111,13 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         min_snr_gamma=recipe.min_snr_gamma,
         sigma_data=recipe.sigma_data,
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
+        controlnet=controlnet,
     )
     return _of_denoiser(
         pipeline,
         objective,
-        num_frames=1 if recipe.unit == "images" else pipeline.config.num_frames,
+        controlnet,
+        num_frames=num_frames,
         count=count,
         text_encoded=text_encoded,
         footage=recipe.decodes_at_each_step,
@@ -128,6 +142,7 @@ def _of_autoencoder(objective: AutoencoderLoss, side: int, latent_shape: tuple[i
 def _of_denoiser(
     pipeline: LatentShiftPipeline,
     objective: nn.Module,
+    controlnet: ControlNetModel | None,
     *,
     num_frames: int,
     count: int,
@@ -136,9 +151,11 @@ def _of_denoiser(
     guidance_scale: float,
     images: float,
 ) -> Workload:
-    """The work of a pipeline's U-Net; ``images`` is the share of the steps that learn single frames."""
+    """The work of a pipeline's U-Net or ControlNet; ``images`` is the share of the steps that learn single frames."""
     unet, vae, text_encoders = pipeline.unet, pipeline.vae, pipeline.text_encoders
     parts = [_part("unet", unet)]
+    if controlnet is not None:
+        parts.append(_part("controlnet", controlnet))
     if pipeline.temporal is not None:
         parts.append(_part("temporal", pipeline.temporal))
     parts.append(_part("text_encoder", text_encoders, at_work=not text_encoded))
@@ -159,13 +176,21 @@ def _of_denoiser(
             timesteps=torch.zeros(samples, dtype=torch.long),
             token_ids=torch.zeros(samples, *ids, dtype=torch.long),
             text=text(samples) if text_encoded else None,
+            condition=None if controlnet is None else pictures(samples, frames),
         )
+
+    def pictures(samples: int, frames: int) -> Tensor:
+        return torch.empty(samples, frames, 3, pipeline.sample_size, pipeline.sample_size)
 
     def predict() -> None:
         both = 1 if guidance_scale == 1.0 else 2  # with guidance, also the empty sentence
         latents = torch.empty(both, num_frames, channels, side, side)
-        condition, chunk = text(both).with_sizes(_SIZES), default_frame_chunk(unet, num_frames, side**2)
-        denoise(unet, latents, torch.zeros(both), condition, guidance_scale, chunk)
+        condition, steps = text(both).with_sizes(_SIZES), torch.zeros(both)
+        if controlnet is None:
+            denoise(unet, latents, steps, condition, guidance_scale, default_frame_chunk(unet, num_frames, side**2))
+            return
+        controls = control(controlnet, latents, steps, condition, pictures(both, num_frames))
+        denoise(unet, latents, steps, condition, guidance_scale, controls=controls)
 
     def encode() -> None:
         encode_moments(_as_shapes(vae), torch.empty(num_frames, 3, pipeline.sample_size, pipeline.sample_size))
@@ -179,11 +204,12 @@ def _of_denoiser(
     return Workload(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))
 
 
-def _meta_pipeline(recipe: ImageRecipe | VideoRecipe) -> LatentShiftPipeline:
+def _meta_pipeline(recipe: ImageRecipe | VideoRecipe | ControlNetRecipe) -> LatentShiftPipeline:
     try:
-        if recipe.stage == "video":
+        if recipe.stage != "image":
             pipeline = LatentShiftPipeline(**meta_components(resolve_model(recipe.model)))
-            prepare_video_model(recipe, pipeline)
+            if recipe.stage == "video":
+                prepare_video_model(recipe, pipeline)
             return pipeline
         config = AutoencoderKL.load_config(autoencoder_folder(recipe.autoencoder))
     except OSError as error:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.upsampling import Upsample2D
@@ -46,8 +46,8 @@ class SharedTextAttention(AttnProcessor2_0):
         return attended.reshape(hidden_states.shape)
 
 
-def share_text(unet: UNet2DConditionModel) -> None:
-    """Let a stock U-Net take one text for each video, in place; custom attention processors are kept.
+def share_text(unet: UNet2DConditionModel | ControlNetModel) -> None:
+    """Let a stock U-Net or ControlNet take one text for each video, in place; custom attention processors are kept.
 
     No parameter or key changes, and calls with one text for each frame give the same result as before.
     """
@@ -79,6 +79,7 @@ def denoise(
     guidance_scale: float | Tensor | None = None,
     frame_chunk: int | None = None,
     cross_attention_kwargs: dict[str, Any] | None = None,
+    controls: dict[str, Any] | None = None,
 ) -> Tensor:
     """The U-Net's prediction (noise or velocity) for noisy videos.
 
@@ -93,6 +94,7 @@ def denoise(
         frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
             videos of any length; the result is the same but for rounding. None: all.
         cross_attention_kwargs: for the attention processors.
+        controls: what a ControlNet adds (:func:`latentshift.models.controlnet.control`), with all frames in one call.
 
     Returns:
         (B, F, C, H, W).
@@ -105,6 +107,8 @@ def denoise(
     if frame_chunk is not None:
         check_frame_chunk(unet, frame_chunk, num_frames)
         if frame_chunk < num_frames:
+            if controls:
+                raise ValueError("a ControlNet's residuals are for all frames in one call: leave frame_chunk out")
             chunks = zip(
                 latents.split(frame_chunk, dim=1),
                 _parts(timesteps, frame_chunk, num_frames),
@@ -117,16 +121,11 @@ def denoise(
             ]
             return torch.cat(_call_in_turns(unet, calls), dim=1)
     frames = latents.flatten(0, 1)
-    steps = timesteps if timesteps.ndim == 2 else timesteps.expand(batch).unsqueeze(1)
-    steps = steps.expand(batch, num_frames).flatten()
+    steps = frame_timesteps(timesteps, batch, num_frames)
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if cross_attention_kwargs:
         options["cross_attention_kwargs"] = cross_attention_kwargs
-    if wants_sizes(unet):
-        if text.pooled is None or text.sizes is None:
-            raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
-        per_frame = text.repeat(num_frames)
-        options["added_cond_kwargs"] = {"text_embeds": per_frame.pooled, "time_ids": per_frame.sizes}
+    options |= {**sizes_of_frames(unet, text, num_frames), **(controls or {})}
     if text.pictures:
         pictures = [each.flatten(0, 1) for each in text.pictures]
         options["added_cond_kwargs"] = {**options.get("added_cond_kwargs", {}), "image_embeds": pictures}
@@ -135,9 +134,34 @@ def denoise(
             raise ValueError("this U-Net is guidance-distilled (time_cond_proj_dim) and needs a guidance scale")
         width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
         options["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(frames.shape[0], -1)
-    tokens = text.tokens if _shares_text(unet) else text.tokens.repeat_interleave(num_frames, dim=0)
+    tokens = frame_tokens(unet, text, num_frames)
     predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **options)[0]
     return predicted.unflatten(0, (batch, num_frames))
+
+
+def frame_timesteps(timesteps: Tensor, batch: int, num_frames: int) -> Tensor:
+    """The timestep of each frame, (B·F,), of those that :func:`denoise` takes."""
+    steps = timesteps if timesteps.ndim == 2 else timesteps.expand(batch).unsqueeze(1)
+    return steps.expand(batch, num_frames).flatten()
+
+
+def frame_tokens(module: nn.Module, text: TextCondition, num_frames: int) -> Tensor:
+    """The tokens that a U-Net or ControlNet takes: one text for each video if it shares them, else for each frame."""
+    return text.tokens if _shares_text(module) else text.tokens.repeat_interleave(num_frames, dim=0)
+
+
+def sizes_of_frames(module: nn.Module, text: TextCondition, num_frames: int) -> dict[str, Any]:
+    """SDXL's further conditions of each frame, as an argument of its U-Net or ControlNet; nothing for the others.
+
+    Raises:
+        ValueError: if the text lacks them.
+    """
+    if not wants_sizes(module):
+        return {}
+    if text.pooled is None or text.sizes is None:
+        raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
+    per_frame = text.repeat(num_frames)
+    return {"added_cond_kwargs": {"text_embeds": per_frame.pooled, "time_ids": per_frame.sizes}}
 
 
 def default_frame_chunk(unet: nn.Module, num_frames: int, latent_pixels: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
@@ -16,9 +16,11 @@ from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.base_settings import check_trainable
+from latentshift.models.controlnet import SHIFT_KEY, new_controlnet
 from latentshift.models.denoiser import compile_for_training
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.settings import METHODS, STEPS, Weighting, check_training_size
+from latentshift.settings import METHODS, STEPS, ShiftConfig, Weighting, check_training_size
+from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.settings import AutoencoderModel, LoraSettings, UNetModel
@@ -111,6 +113,47 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
     pipeline.text_encoders.requires_grad_(recipe.train_text_encoder)
 
 
+def prepare_controlnet(
+    pipeline: LatentShiftPipeline, *, is_image_model: bool, num_frames: int | None, shifted: bool
+) -> tuple[ControlNetModel, int]:
+    """Freeze a base, in place, and make a ControlNet that is to be trained for it.
+
+    Args:
+        pipeline: of the base.
+        is_image_model: whether it was saved as an image pipeline, whose frames are independent.
+        num_frames: of a sample; None: the base's.
+        shifted: whether frames meet in the ControlNet as in the U-Net.
+
+    Returns:
+        The ControlNet, and the frames of a sample.
+
+    Raises:
+        ValueError: for a base that can't have one, or whose frames do not meet where they are to.
+    """
+    check_trainable(pipeline.components)
+    if pipeline.temporal is not None:
+        raise ValueError("the base has Latent-VDM's temporal layers, which pipelines with a ControlNet do not load")
+    if pipeline.config.noise_share:
+        raise ValueError(
+            f"the base was trained with noise that frames share (noise_share {pipeline.config.noise_share:g}), which "
+            "pipelines with a ControlNet do not make"
+        )
+    if is_image_model:
+        pipeline.set_shift(None)  # else most of what its blocks read of a single frame would be zeros
+    if pipeline.config.shift is None and num_frames != 1:
+        raise ValueError(
+            "frames do not meet in the base: set num_frames=1, or make a video model of it first (latentshift init)"
+        )
+    controlnet = new_controlnet(pipeline.unet, pipeline.vae_scale_factor)
+    if shifted:
+        install(controlnet, ShiftConfig.from_dict(pipeline.config.shift))
+        controlnet.register_to_config(**{SHIFT_KEY: dict(pipeline.config.shift)})
+    pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoders):
+        part.requires_grad_(False)
+    return controlnet, num_frames or pipeline.config.num_frames
+
+
 def build_objective(
     pipeline: LatentShiftPipeline,
     *,
@@ -120,8 +163,9 @@ def build_objective(
     sigma_data: float = 1.0,
     gradient_checkpointing: bool = False,
     compiled: bool = False,
+    controlnet: ControlNetModel | None = None,
 ) -> DenoisingLoss:
-    """The loss of a pipeline's U-Net.
+    """The loss of a pipeline's U-Net, or of its ControlNet.
 
     Args:
         pipeline: of the model that is trained.
@@ -131,9 +175,12 @@ def build_objective(
         sigma_data: where ``loss_weight`` is ``edm``: the spread of the clean latents.
         gradient_checkpointing: whether the U-Net's activations are recomputed in the backward pass.
         compiled: whether the U-Net is compiled.
+        controlnet: that is trained in place of the U-Net.
     """
     if gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
+        if controlnet is not None:
+            controlnet.enable_gradient_checkpointing()
     if compiled:
         compile_for_training(pipeline.unet)
     return DenoisingLoss(
@@ -146,6 +193,7 @@ def build_objective(
         pipeline.temporal,
         pipeline.vae_scale_factor,
         pipeline.config.noise_share,
+        controlnet,
     )
 
 

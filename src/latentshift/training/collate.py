@@ -36,6 +36,8 @@ class Collator:
         device: where clips are encoded.
         dtype: autocast's, of encoding.
         known_share: the probability that some frames of a clip are known.
+        condition: uint8 frames (F, S, S, 3) -> a ControlNet's pictures of the same shape; None: there is no ControlNet.
+            All samples bring frames then.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Collator:
         device: torch.device,
         dtype: torch.dtype,
         known_share: float = 0.0,
+        condition: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.autoencoder = autoencoder
         self.text_encoders = text_encoders
@@ -58,6 +61,7 @@ class Collator:
         self.device = device
         self.dtype = dtype
         self.known_share = known_share
+        self.condition = condition
 
     def __call__(self, batch: Batch, caption_dropout: float = 0.0) -> LatentBatch:
         """A batch on the CPU.
@@ -92,9 +96,14 @@ class Collator:
             timesteps=torch.tensor(timesteps),
             token_ids=token_ids,
             text=text,
+            condition=None if self.condition is None else self._conditions(self.condition, batch),
             names=lambda: [each.name for each in batch.requests],
             known=torch.from_numpy(np.stack(known)) if self.known_share > 0 and frames > 1 else None,
         )
+
+    def _conditions(self, condition: Callable[[np.ndarray], np.ndarray], batch: Batch) -> torch.Tensor:
+        pictures = np.stack([condition(sample.content) for sample in batch.samples])
+        return torch.from_numpy(pictures).movedim(-1, 2).float() / 255
 
     @cached_property
     def _encode(self) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.rejected import Rejected
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
-from latentshift.training.settings import DataSettings
+from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings
 
 _MAX_REPORT = 2**30  # bytes of data.json, which names all that was refused
 
@@ -70,6 +70,7 @@ def open_data(
     batch_spec: Callable[[int], BatchSpec],
     *,
     images: bool,
+    images_unused_reason: str = NO_IMAGE_SHARE,
 ) -> TrainingData:
     """Open every source that a run trains on.
 
@@ -79,11 +80,12 @@ def open_data(
         context: of the run.
         batch_spec: step -> which samples it takes.
         images: whether any step learns single frames.
+        images_unused_reason: why not, if not.
 
     Raises:
         ValueError: for sources that can't be read, hold nothing of use, or were encoded by another model.
     """
-    sources = open_sources(settings, output, context, images=images)
+    sources = open_sources(settings, output, context, images=images, images_unused_reason=images_unused_reason)
     if not any(each.clips.size(context.num_frames) for each in sources):
         raise ValueError(f"the data holds no clips of {context.num_frames} frames")
     loader = Loader(

@@ -1,4 +1,4 @@
-"""The losses of the three stages, each a module from a batch to a loss, so that accelerate can wrap all of it.
+"""The losses of the stages, each a module from a batch to a loss, so that accelerate can wrap all of it.
 
 All randomness is in the batch. Knows nothing of optimizers, files or where a batch comes from.
 Legend of shapes: B clips, F frames, C latent channels, h × w latent pixels, L tokens, S side of a frame.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, timestep_weight
 from latentshift.diffusion.shared_noise import mix_noise
+from latentshift.models.controlnet import control
 from latentshift.models.denoiser import denoise
 from latentshift.models.text import TextEncoders
 from latentshift.settings import Weighting
@@ -39,6 +40,7 @@ class LatentBatch:
     timesteps: Tensor  # (B,) 0 … T-1
     token_ids: Tensor | None  # (B, encoders, L), or
     text: TextCondition | None = None  # encoded once
+    condition: Tensor | None = None  # (B, F, 3, S, S) in [0, 1]: a ControlNet's pictures
     names: Callable[[], list[str]] = list  # of the clips
     known: Tensor | None = None  # (B, F) bool: frames that are seen clean; None: none
 
@@ -84,9 +86,11 @@ class DenoisingLoss(nn.Module):
         temporal: nn.Module | None = None,
         pixels: int = 8,
         noise_share: float = 0.0,
+        controlnet: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.unet = unet
+        self.controlnet = controlnet  # trained in place of the U-Net
         self.pixels = pixels  # to a latent pixel, on each side
         self.sentences = text_encoders  # None where batches bring encoded text; the name is that in checkpoints
         self.temporal = temporal  # works from within the U-Net; here so that it is trained
@@ -117,7 +121,11 @@ class DenoisingLoss(nn.Module):
         if known is not None:
             noisy = torch.where(known[..., None, None, None], batch.latents, noisy)
             timesteps = torch.where(known, 0, timesteps[:, None])
-        predicted = denoise(self.unet, noisy, timesteps, text).float()
+        controls = None
+        if self.controlnet is not None:
+            assert batch.condition is not None
+            controls = control(self.controlnet, noisy, timesteps, text, batch.condition)
+        predicted = denoise(self.unet, noisy, timesteps, text, controls=controls).float()
         squared = (predicted - target).square()
         error = squared.flatten(1).mean(dim=1) if known is None else _mean_of_others(squared, known)
         weight = timestep_weight(self.scheduler, batch.timesteps, self.weighting, self.min_snr_gamma, self.sigma_data)

@@ -11,8 +11,10 @@ from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoi
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.recipe_file import load_recipe
 
+EXPORTS = ("model", "controlnet", "lora.safetensors", "delta.safetensors")
+"""What runs make, by name in their folder."""
 # What a run would overwrite, and never makes before its recipe.
-_RUN_OUTPUTS = ("checkpoints", "samples", "model", "lora.safetensors", "delta.safetensors", "metrics.jsonl")
+_RUN_OUTPUTS = ("checkpoints", "samples", *EXPORTS, "metrics.jsonl")
 
 
 def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) -> None:

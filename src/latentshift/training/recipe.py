@@ -1,12 +1,13 @@
 """A recipe: every setting of a training run, checked, in one object that travels with the run.
 
-There is one for each of the paper's three stages (Fig. 3). Knows nothing of how a stage is trained.
+There is one for each of the paper's three stages (Fig. 3), and one for ControlNets. Knows nothing of how a stage is
+trained.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,6 +15,7 @@ from latentshift.settings import MAX_NOISE_SHARE, TRAIN_TIMESTEPS, ShiftConfig, 
 from latentshift.training.run_settings import RunSettings
 from latentshift.training.settings import (
     NO_IMAGE_SHARE,
+    NO_SINGLE_FRAMES,
     VALIDATION_IS_CLIPS_ONLY,
     AutoencoderModel,
     DataSettings,
@@ -260,7 +262,9 @@ class VideoRecipe(DiffusionSettings):
     )
     weights: MayChange[Literal["float32", "float16"]] = Field("float32", description="dtype of the exported model")
 
-    unit: ClassVar[str] = "clips"
+    @property
+    def unit(self) -> str:
+        return "clips"
 
     @property
     def bases(self) -> tuple[str | Path, ...]:
@@ -315,4 +319,66 @@ class VideoRecipe(DiffusionSettings):
         return self
 
 
-AnyRecipe = AutoencoderRecipe | ImageRecipe | VideoRecipe
+class ControlNetRecipe(DiffusionSettings):
+    """A ControlNet of a model, whose own weights stay as they are."""
+
+    stage: Literal["controlnet"]
+    model: MayChange[str] = Field(
+        min_length=1, description="the base: a video model's run or folder, an image pipeline's, a hub id, or bundled"
+    )
+    variant: MayChange[str | None] = Field(
+        None,
+        min_length=1,
+        description="of the model's weight files, as fp16 for model.fp16.safetensors; none: no variant",
+    )
+    condition: Literal["edges"] = Field(
+        "edges", description="pictures made of the frames: edges (latentshift.video.edge_maps)"
+    )
+    num_frames: int | None = Field(None, ge=1, description="frames of a sample; 1: single frames; none: the model's")
+    shift_controlnet: bool = Field(
+        False,
+        description="frames meet in the ControlNet too, as in latentshift.video(pipe, also=[pipe.controlnet]), and not "
+        "in the model alone",
+    )
+
+    @property
+    def unit(self) -> str:
+        return "images" if self.num_frames == 1 else "clips"
+
+    @property
+    def bases(self) -> tuple[str | Path, ...]:
+        return (self.model,)
+
+    def images_unused_reason(self, source: DataSettings | FrameSourceSettings) -> str:
+        return "" if self.num_frames == 1 else NO_SINGLE_FRAMES
+
+    @property
+    def base_model(self) -> str | None:
+        return self.model
+
+    @property
+    def base_variant(self) -> str | None:
+        return self.variant
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> ControlNetRecipe:
+        for each in self.all_data:
+            if each.encode:
+                raise ValueError(
+                    f"the pictures of a ControlNet are made of a clip's pixels, and {each.source} is to be encoded "
+                    "once: set encode to false in data, and name videos, not encoded clips"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_is_the_bases(self) -> ControlNetRecipe:
+        if self.prediction_type is not None:
+            raise ValueError("a ControlNet is trained for what its model predicts; leave prediction_type out")
+        if self.compile:
+            raise ValueError("compile is not for stage controlnet; leave it out")
+        if self.shift_controlnet and self.num_frames == 1:
+            raise ValueError("shift_controlnet is true, and single frames have none to meet; set num_frames")
+        return self
+
+
+AnyRecipe = AutoencoderRecipe | ImageRecipe | VideoRecipe | ControlNetRecipe

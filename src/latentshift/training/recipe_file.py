@@ -1,4 +1,4 @@
-"""A recipe's file: YAML whose ``stage`` says which of the three recipes it is.
+"""A recipe's file: YAML whose ``stage`` says which of the recipes it is.
 
 ``key=value`` words on the command line override single settings (``optimizer.learning_rate=1e-4``).
 """

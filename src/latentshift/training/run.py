@@ -16,6 +16,7 @@ from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run_folder import lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
+from latentshift.training.stages.controlnet import ControlNetStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
 
@@ -62,11 +63,15 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         drain_process_group(accelerator)
 
 
-def build_stage(recipe: AnyRecipe, accelerator: Accelerator) -> AutoencoderStage | ImageStage | VideoStage:
+def build_stage(
+    recipe: AnyRecipe, accelerator: Accelerator
+) -> AutoencoderStage | ImageStage | VideoStage | ControlNetStage:
     """The recipe's stage for this process; its data is listed, and encoded where the recipe says so."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     if recipe.stage == "autoencoder":
         return AutoencoderStage(recipe, rank, ranks)
     if recipe.stage == "image":
         return ImageStage(recipe, accelerator.device, rank, ranks)
+    if recipe.stage == "controlnet":
+        return ControlNetStage(recipe, accelerator.device, rank, ranks)
     return VideoStage(recipe, accelerator.device, rank, ranks)

@@ -6,7 +6,7 @@ Knows nothing of how a stage is trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -56,7 +56,10 @@ class RunSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     compute: MayChange[ComputeSettings] = ComputeSettings()
 
-    unit: ClassVar[str] = "images"  # of samples
+    @property
+    def unit(self) -> str:
+        """What a sample is: images or clips."""
+        return "images"
 
     @property
     def bases(self) -> tuple[str | Path, ...]:

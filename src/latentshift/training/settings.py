@@ -47,6 +47,7 @@ class Settings(BaseModel):
 
 
 NO_IMAGE_SHARE = "image_share is 0"
+NO_SINGLE_FRAMES = "num_frames is not 1"
 VALIDATION_IS_CLIPS_ONLY = "validation is of clips alone"
 """Why the images of a source are not used."""
 

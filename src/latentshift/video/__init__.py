@@ -15,6 +15,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from latentshift.video.edges import edge_maps
 from latentshift.video.metadata import DEFAULT_FPS
 from latentshift.video.pixels import as_clip, to_uint8, to_unit
 from latentshift.video.read import read_metadata, read_video
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_FPS",
     "as_clip",
     "check_output",
+    "edge_maps",
     "read_metadata",
     "read_video",
     "to_uint8",

@@ -1,1 +1,4 @@
-"""The three stages of Fig. 3 and what they are made of: model, data, objective, validation. Knows no loop."""
+"""The three stages of Fig. 3, that of ControlNets, and what they are made of: model, data, objective, validation.
+
+Knows no loop.
+"""

@@ -1,4 +1,4 @@
-"""What stages (b) and (c) of Fig. 3 share: a U-Net learns to predict the noise in latents.
+"""What stages (b) and (c) of Fig. 3 share with that of ControlNets: to learn to predict the noise in latents.
 
 The latents are of clips that were encoded once, or are encoded as they come.
 """
@@ -10,7 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from diffusers import ControlNetModel
 
 from latentshift.data.loader import BatchSpec
 from latentshift.pipeline import LatentShiftPipeline
@@ -25,7 +27,7 @@ from latentshift.training.previews import Previews
 from latentshift.training.recipe import DiffusionSettings
 from latentshift.training.validation import Validation, open_validation
 
-_PREVIEW_PROMPTS = 8
+PREVIEW_PROMPTS = 8
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -38,6 +40,8 @@ class DenoisingStage:
         num_frames: of a sample.
         batch_spec: step (1, 2, …) -> which samples it takes.
         load_part: reads a part of the base again from its files.
+        controlnet: that is trained in place of the U-Net.
+        condition: uint8 frames (F, S, S, 3) -> the pictures of the ControlNet, likewise.
         base_fingerprint: of the base.
         pipeline_settings: that a checkpoint belongs to, by name.
         device: where it is trained.
@@ -68,6 +72,8 @@ class DenoisingStage:
         batch_spec: Callable[[int], BatchSpec],
         load_part: PartLoader,
         *,
+        controlnet: ControlNetModel | None = None,
+        condition: Callable[[np.ndarray], np.ndarray] | None = None,
         base_fingerprint: str,
         pipeline_settings: Mapping[str, str] | None = None,
         device: torch.device,
@@ -88,7 +94,8 @@ class DenoisingStage:
         )
         images = num_frames == 1 or recipe.share_of_images > 0
         self.pipeline = pipeline
-        self.data = open_data(recipe.data, output, context, batch_spec, images=images)
+        reason = recipe.images_unused_reason(recipe.data[0])
+        self.data = open_data(recipe.data, output, context, batch_spec, images=images, images_unused_reason=reason)
         self.validation: Validation | None = None
         if recipe.validation is not None:
             self.validation = open_validation(recipe.validation, self.data, output, context)
@@ -107,6 +114,7 @@ class DenoisingStage:
             device=device,
             dtype=encoding_dtype(compute.precision),
             known_share=recipe.share_of_known,
+            condition=condition,
         )
         self.objective = build_objective(
             pipeline,
@@ -116,6 +124,7 @@ class DenoisingStage:
             sigma_data=recipe.sigma_data,
             gradient_checkpointing=compute.gradient_checkpointing,
             compiled=recipe.compile,
+            controlnet=controlnet,
         )
         unused = [] if recipe.decodes_at_each_step else ["vae"]
         if text_encoded:
@@ -128,6 +137,7 @@ class DenoisingStage:
             num_frames=num_frames,
             num_inference_steps=recipe.sample_steps,
             guidance_scale=recipe.guidance_scale,
+            controlnet=controlnet,
         )
 
     def batches(self, step: int) -> Generator[LatentBatch]:
@@ -155,5 +165,5 @@ class DenoisingStage:
         return self.validation.measure(self.objective, self.collate, self.collate.timesteps)
 
     def sample(self, folder: Path, step: int) -> None:
-        prompts = self.sample_prompts or self.data.captions(_PREVIEW_PROMPTS)
+        prompts = self.sample_prompts or self.data.captions(PREVIEW_PROMPTS)
         self.previews.write(prompts, folder / f"step-{step:08d}")

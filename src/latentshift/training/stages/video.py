@@ -23,7 +23,7 @@ from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage
 
-_SETTINGS = ("shift", "num_frames", "noise_share")  # of the pipeline, that a checkpoint belongs to
+PIPELINE_SETTINGS = ("shift", "num_frames", "noise_share")  # that a checkpoint belongs to
 
 
 class VideoStage(DenoisingStage):
@@ -63,7 +63,7 @@ class VideoStage(DenoisingStage):
             self.batch_spec,
             load,
             base_fingerprint=base,
-            pipeline_settings={name: json.dumps(pipeline.config[name], sort_keys=True) for name in _SETTINGS},
+            pipeline_settings={name: json.dumps(pipeline.config[name], sort_keys=True) for name in PIPELINE_SETTINGS},
             device=device,
             rank=rank,
             ranks=ranks,

@@ -1,0 +1,65 @@
+"""``latentshift bench controlnet``: whether videos follow the edges that a ControlNet is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from latentshift.cli.bench_report import report_rows
+from latentshift.files import check_writable_file
+from latentshift.model_paths import BUNDLED
+
+
+def controlnet(
+    controlnets: list[Path] = typer.Argument(..., help="ControlNets, or runs of stage controlnet, of one model."),
+    model: str = typer.Option(BUNDLED, "--model", help="Their base: bundled, a folder, a run, or a hub id."),
+    videos: int | None = typer.Option(None, "--videos", min=1, help="Videos of each row. Default: 64; with --quick 2."),
+    steps: int | None = typer.Option(None, "--steps", min=1, help="Sampling steps. Default: 25; with --quick 2."),
+    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    scale: float = typer.Option(1.0, "--scale", min=0.0, help="How strongly a ControlNet acts."),
+    seed: int = typer.Option(1, "--seed", min=0, help="Of the sprites whose edges are shown; recipes train on 0."),
+    pictures: Path | None = typer.Option(None, "--pictures", help="Write three of the videos of each row, as .png."),
+    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16: of autocast."),
+    quick: bool = typer.Option(False, "--quick", help="As little as shows that it works."),
+    json_file: Path | None = typer.Option(None, "--json", help="Also write the rows as JSON."),
+) -> None:
+    """Whether videos follow the edges of sprites, with frames that meet in the ControlNet too, and without.
+
+    The prompts ask for another colour and background than the clip of the edges has. Rows: without a ControlNet, and
+    each of them frame by frame and with the shift, from the same noise.
+    """
+    from latentshift.benchmarks.controlnet_settings import ControlNetSettings, find_controlnet
+    from latentshift.cli.preflight import check_generation
+
+    folders = tuple(find_controlnet(each) for each in controlnets)
+    steps = steps or (2 if quick else 25)
+    check_generation(model, device, dtype, None, steps, guidance)
+    if pictures is not None:
+        check_writable_file(pictures)
+        if pictures.suffix != ".png":
+            raise ValueError(f"--pictures must end in .png, not {pictures}")
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from latentshift.benchmarks.controlnet import bench_controlnet
+        from latentshift.cli.models import load_dtype, pick_device
+
+        picked = pick_device(device)
+        settings = ControlNetSettings(
+            controlnets=folders,
+            model=model,
+            videos=videos or (2 if quick else 64),
+            steps=steps,
+            guidance_scale=guidance,
+            scale=scale,
+            seed=seed,
+            device=picked,
+            dtype=str(load_dtype(dtype, picked)).removeprefix("torch."),
+            pictures=pictures,
+        )
+        return bench_controlnet(settings)
+
+    report_rows("controlnet", rows, json_file)
