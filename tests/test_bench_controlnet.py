@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ def test_a_clip_that_is_the_edges_own_follows_them_and_one_that_moves_otherwise_
     assert (first.wanted.thing, first.wanted.motion) == (original.thing, original.motion)
     assert first.wanted.colour != original.colour and first.wanted.background != original.background
     true = measure(first, render(first.wanted, first.track, texture))
-    assert true.distance is not None and true.distance < FOLLOWS / 5
-    assert true.reading.colour == first.wanted.colour and true.reading.motion == first.wanted.motion
+    assert true["distance"] < FOLLOWS / 5
+    assert [true[name] for name in ("follows_edges", "motion", "thing", "colour", "background")] == [1] * 5
     other = measure(first, render(first.wanted, second.track, texture))
-    assert other.distance is not None and other.distance > FOLLOWS
+    assert other["distance"] > FOLLOWS and other["follows_edges"] == 0 and other["colour"] == 1
     nothing = measure(first, np.zeros_like(first.edges))
-    assert nothing.distance is None and nothing.colour_drift is None
+    assert nothing["follows_edges"] == 0 and not {"distance", "colour_drift", "frame_flicker"} & set(nothing)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +58,15 @@ def test_a_row_for_each_way_from_the_same_noise(runs: Path, controlnets: list[Pa
         seed=1,
         device="cpu",
         dtype="float32",
-        pictures=tmp_path / "videos.png",
+        output=tmp_path,
     )
     rows = list(bench_controlnet(settings))
     assert [row.get("way") for row in rows] == ["without", "frame by frame", "shifted", "shifted", None, None]
     assert [row.get("videos") for row in rows[:4]] == [2] * 4
     assert all(isinstance(row["follows_edges"], Estimate) for row in rows[:4])
+    assert list(bench_controlnet(settings)) == rows  # from what was kept
+    with pytest.raises(ValueError, match="scale"):
+        next(bench_controlnet(replace(settings, scale=0.5)))
     with Image.open(tmp_path / "videos.png") as sheet:
         assert sheet.height > 2 * 5 * 32  # of two videos the edges and four ways
 
@@ -71,7 +75,6 @@ def test_what_is_no_controlnet_is_refused(runs: Path, controlnets: list[Path], c
     for words, message in (
         ([runs / "video" / "model" / "unet"], "is a UNet2DConditionModel, and no ControlNetModel"),
         ([runs / "video"], "is a run that made no ControlNet yet"),
-        ([controlnets[0], "--pictures", "a.gif"], "--pictures must end in .png, not a.gif"),
         ([controlnets[0], "--steps", "2", "--model", "bundled"], "the ControlNet is of another base"),
     ):
         code, _, complaint = cli("bench", "controlnet", *words)

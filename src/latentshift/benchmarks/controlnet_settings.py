@@ -22,7 +22,7 @@ class ControlNetSettings:
         seed: of the stream of clips whose edges are shown; the training's is another.
         device: to calculate on.
         dtype: name of autocast's dtype; ``float32``: none.
-        pictures: where to write some of the videos; None: nowhere.
+        output: folder of what was measured; a repeated run makes only what is missing there.
     """
 
     controlnets: tuple[Path, ...]
@@ -34,7 +34,7 @@ class ControlNetSettings:
     seed: int
     device: str
     dtype: str
-    pictures: Path | None
+    output: Path
 
 
 def find_controlnet(name: Path) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentshift.benchmarks.report import Estimate
+from latentshift.benchmarks.report import Estimate, mean_value
 from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.protocols.readings import Reading, Readings, ReadingsWriter
 from latentshift.evaluation.settings_file import check_or_write_settings
@@ -55,7 +55,4 @@ def measure_missing(
 
 def mean_estimate(values: Sequence[Measures], name: str) -> Estimate | float | None:
     """The mean over videos with its 95 % interval; without one where a single video has a value."""
-    mean = mean_of([each.get(name) for each in values])
-    if mean.mean is None or mean.interval is None:
-        return mean.mean
-    return Estimate(mean.mean, *mean.interval)
+    return mean_value(mean_of([each.get(name) for each in values]))

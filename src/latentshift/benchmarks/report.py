@@ -33,7 +33,7 @@ Value = str | int | float | Estimate | None  # None: nothing to show
 Result = dict[str, Value]
 
 
-def mean_value(mean: Mean) -> Value:
+def mean_value(mean: Mean) -> Estimate | float | None:
     """A mean with its 95 % interval, as far as it has them."""
     if mean.mean is None or mean.interval is None:
         return mean.mean
