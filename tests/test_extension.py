@@ -99,9 +99,20 @@ def test_a_clip_of_another_kind_and_a_loop_are_refused(pipe: LatentShiftPipeline
             pipe.extend(clip, "red star")
     with pytest.raises(ValueError, match="2 prompts"):
         pipe.extend(torch.zeros(3, FRAMES, 4, 8, 8), PROMPTS, num_inference_steps=2)
-    loop = LatentShiftPipeline.from_pipe(pipe, shift={"padding": "circular"})
-    with pytest.raises(ValueError, match="circular padding is a loop"):
-        loop.extend(torch.zeros(1, FRAMES, 4, 8, 8), "red star")
+    loop, images = (LatentShiftPipeline.from_pipe(pipe, shift=each) for each in ({"padding": "circular"}, None))
+    for other, message in ((loop, "circular padding is a loop"), (images, "and this pipeline has neither")):
+        with pytest.raises(ValueError, match=message):
+            other.extend(torch.zeros(1, FRAMES, 4, 8, 8), "red star")
+
+
+def test_an_interrupted_extension_is_the_last(pipe: LatentShiftPipeline) -> None:
+    def interrupt(pipe: Any, step: int, timestep: Any, tensors: dict) -> dict:
+        pipe._interrupt = True
+        return tensors
+
+    clip = torch.zeros(1, FRAMES, 4, 8, 8)
+    options = {"num_extensions": 3, "num_inference_steps": 3, "output_type": "latent"}
+    assert pipe.extend(clip, "red", callback_on_step_end=interrupt, **options).frames.shape[1] == FRAMES + FRAMES // 2
 
 
 def test_generate_goes_on_with_the_seed_and_says_so_in_the_file(cli, model: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_mistake_is_one_sentence(pipe: LatentShiftPipeline, case: str) -> None
 
 def test_frames_that_do_not_see_each_other_and_clipping_are_refused() -> None:
     pipe = make(shift=None)
-    with pytest.raises(ValueError, match="keyframes act on other frames through the temporal shift or attention"):
+    with pytest.raises(ValueError, match="known frames act on others through the temporal shift or attention"):
         run(pipe, keyframes={0: picture(1)})
     pipe = make("ddpm")
     pipe.scheduler.register_to_config(clip_sample=True)

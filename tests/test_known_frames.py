@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import diffusers
@@ -106,6 +107,23 @@ def test_stopping_early_leaves_known_frames_as_noisy_as_the_rest() -> None:
     alpha = scheduler.alphas_cumprod[scheduler.timesteps[0]]
     torch.testing.assert_close(stopped[:, 0], alpha.sqrt() * CLEAN[:, 0] + (1 - alpha).sqrt() * noise[:, 0])
     assert torch.equal(stopped[:, 1:], noise[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["DDIM", "EulerDiscrete", "HeunDiscrete", "EDMEuler", "LCM"])
+def test_clean_frames_are_shown_at_a_timestep_of_their_own(kind: str) -> None:
+    scheduler = scheduler_of(kind, "epsilon")
+    scheduler.set_timesteps(STEPS)
+    noisy = torch.randn(SHAPE)
+    shown, timesteps = KnownFrames(CLEAN, (1.0, 0.0, 0.5), clean=True).shown(scheduler, 1, noisy)
+    scale = scheduler.config.get("sigma_data", 1.0)
+    assert torch.equal(shown[:, [0, 2]], CLEAN[:, [0, 2]] / scale) and torch.equal(shown[:, 1], noisy[:, 1])
+    least = 0.25 * math.log(scheduler.config.sigma_min) if kind == "EDMEuler" else 0.0  # EDM's are of σ
+    now = float(scheduler.timesteps[1])
+    assert timesteps.tolist() == [pytest.approx([least, now, least])] and timesteps.dtype == scheduler.timesteps.dtype
+    later, timesteps = KnownFrames(CLEAN, (1.0, 0.0, 0.5), clean=True).shown(scheduler, STEPS - 1, noisy)
+    assert torch.equal(later[:, 2], noisy[:, 2]) == (kind != "HeunDiscrete")  # has twice as many steps
+    as_noisy, timestep = KnownFrames(CLEAN, (1.0, 0.0, 0.5)).shown(scheduler, 1, noisy)
+    assert as_noisy is noisy and timestep.ndim == 0
 
 
 def test_a_scheduler_that_clips_is_refused() -> None:

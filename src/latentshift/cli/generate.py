@@ -188,6 +188,10 @@ def generate(
     rate = float(pipeline.config.fps) if fps is None else fps
     total = extension.total(frames)
     check_files(total, rate)
+    if extension.count:
+        from latentshift.models.extension import check_extendable
+
+        check_extendable(pipeline)
     _warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     sheet: list[np.ndarray] = []

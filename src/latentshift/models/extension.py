@@ -13,9 +13,21 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.sampling import video_generators
+from latentshift.models.keyframes import check_known_frames
 from latentshift.settings import check_extension, check_output_type, default_chunk
 
 _OWN = ("num_frames", "height", "width", "latents", "output_type", "return_dict", "keyframes", "keyframe_strength")
+
+
+def check_extendable(pipe: Any) -> None:
+    """Refuse a ``LatentShiftPipeline`` whose videos can't go on, before the first of them is made.
+
+    Raises:
+        ValueError: for circular padding, frames that do not see each other, or a scheduler that clips.
+    """
+    if (pipe.config.shift or {}).get("padding") == "circular":
+        raise ValueError("a video with circular padding is a loop: its end goes on with its beginning")
+    check_known_frames(pipe)
 
 
 def iter_extensions(
@@ -36,6 +48,7 @@ def iter_extensions(
         ValueError: for arguments that :meth:`ExtensionMixin.extend` refuses, when the first is asked for.
     """
     check_extension(num_extensions, overlap, num_frames)
+    check_extendable(pipe)
     if taken := sorted(set(arguments) & set(_OWN)):
         raise ValueError(f"extend has no {', '.join(taken)}: the clip decides them")
     if clip.ndim != 5 or clip.shape[1] < overlap or clip.shape[2] != pipe.unet.config.in_channels:
@@ -43,8 +56,6 @@ def iter_extensions(
             f"extend goes on from latents (B, F, {pipe.unet.config.in_channels}, h, w) of {overlap} frames or more, as "
             f'output_type="latent" gives them, not {tuple(clip.shape)}'
         )
-    if (pipe.config.shift or {}).get("padding") == "circular":
-        raise ValueError("a video with circular padding is a loop: its end goes on with its beginning")
     side = pipe.vae_scale_factor
     size = {"height": clip.shape[-2] * side, "width": clip.shape[-1] * side}
     # The same generators for all extensions, each of which so has noise of its own.
@@ -56,6 +67,8 @@ def iter_extensions(
         made = pipe(*prompt, **call, output_type="latent", return_dict=False)[0]
         last = made[:, -overlap:]
         yield made[:, overlap:]
+        if pipe.interrupt:
+            return
 
 
 class ExtensionMixin:
@@ -90,7 +103,7 @@ class ExtensionMixin:
                 all of them in turn.
 
         Returns:
-            As a call, of F₀ + N (F - K) frames, those of the clip first.
+            As a call, of F₀ + N (F - K) frames, those of the clip first; fewer if a callback interrupts.
 
         Raises:
             ValueError: for latents of another shape, an overlap outside of its range, a number of extensions below 1,

@@ -104,11 +104,7 @@ def read_keyframes(
         raise ValueError(f"{_NAME} is a {type(keyframes).__name__}: give a dict, as {{0: first, -1: last}}")
     if not keyframes:
         return None
-    if pipe.method == "none":
-        raise ValueError(
-            "keyframes act on other frames through the temporal shift or attention, and this pipeline has neither"
-        )
-    check_known(pipe.scheduler)
+    check_known_frames(pipe)
     scale = pipe.vae_scale_factor
     latent_shape = (int(pipe.unet.config.in_channels), height // scale, width // scale)
     pictures: dict[int, list[Any]] = {}
@@ -135,6 +131,19 @@ def read_keyframes(
         check_strength(value)
     of_frames = tuple(float(strengths.get(frame, 0.0)) for frame in range(num_frames))
     return Keyframes(pictures, of_frames, latent_shape, clean=seen == "clean")
+
+
+def check_known_frames(pipe: Any) -> None:
+    """Refuse a video pipeline that can't be given frames beforehand.
+
+    Raises:
+        ValueError: if frames do not see each other, or the scheduler clips.
+    """
+    if pipe.method == "none":
+        raise ValueError(
+            "known frames act on others through the temporal shift or attention, and this pipeline has neither"
+        )
+    check_known(pipe.scheduler)
 
 
 def _position(frame: Any, num_frames: int, named: dict[int, int]) -> int:
