@@ -35,24 +35,26 @@ class Case:
         keyframes: which frames of the true clip are given.
         seen: ``keyframe_input`` of the call; None: no keyframe is given, and the measures are of the same frames.
         recoloured: whether the thing of the keyframes has another colour than the prompt says.
+        colourless: whether the prompt says no colour of the thing.
     """
 
     keyframes: tuple[int, ...]
     seen: str | None
     recoloured: bool = False
+    colourless: bool = False
 
     @property
     def name(self) -> str:
         """Of its row and its folder."""
         where = "first" if self.keyframes == (0,) else "first and last"
-        return where + (", another colour" if self.recoloured else "")
+        return where + ", another colour" * self.recoloured + ", none in the prompt" * self.colourless
 
 
-CASES = tuple(
-    Case(keyframes, seen, recoloured)
-    for keyframes, recoloured in (((0,), False), ((0, NUM_FRAMES - 1), False), ((0,), True))
-    for seen in (None, "noisy", "clean")
-    if seen or not recoloured
+CASES = (
+    *(Case((0,), seen) for seen in (None, "noisy", "clean")),
+    *(Case((0, NUM_FRAMES - 1), seen) for seen in (None, "noisy", "clean")),
+    *(Case((0,), seen, recoloured=True) for seen in ("noisy", "clean")),
+    *(Case((0,), seen, recoloured=True, colourless=True) for seen in ("noisy", "clean")),
 )
 
 
@@ -116,6 +118,8 @@ def _measured(
     def measure(index: int) -> tuple[np.ndarray, Measures]:
         sprite, prompt, seed = wanted[index]
         truth, colour = _true_clip(world, index, sprite, recoloured=case.recoloured)
+        if case.colourless:
+            prompt = f"a {prompt.partition(sprite.colour)[2].strip()}"
         video = make(prompt, seed, truth)
         return video, measure_keyframes(video, truth, case.keyframes, sprite, colour)
 
