@@ -103,6 +103,7 @@ def ladder_of(seen: tuple[int, int], off: tuple[int, int]) -> dict:
 
 def test_the_same_claim_is_decided_both_ways_and_not_at_all() -> None:
     (claim,) = parse_claims("3")
+    claim = replace(claim, statements=tuple(each for each in claim.statements if isinstance(each, Shares)))
     for seen, off, verdict in (
         ((50, 60), (2, 60), "holds"),
         ((2, 60), (50, 60), "does not hold"),

@@ -225,6 +225,12 @@ CLAIMS = (
                 ("latent-shift", "shift_off"),
                 "thing",
             ),
+            Distances(
+                "Its videos are nearer to true clips with the shift than without",
+                "Sec. 4.4, Fig. 7",
+                ("latent-shift", "seen"),
+                ("latent-shift", "shift_off"),
+            ),
         ),
         (("latent-shift", "seen"), ("latent-shift", "shift_off")),
     ),
