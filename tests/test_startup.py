@@ -193,6 +193,8 @@ MISTAKES = {
     "export --to onnx -o new --variant nope": "has no weights of the variant 'nope'",
     "export --to aot -o new --lora cut.safetensors": "cut.safetensors can't be read as safetensors",
     "export attending --to aot -o new": "and not Latent-VDM's temporal attention, which attending has",
+    "generate star --speed faster": "unknown --speed 'faster': choose from exact, fast",
+    "generate star --speed exact --runtime aot": "--speed has no effect with --runtime aot: it is for PyTorch",
     "generate star --runtime tflite": "unknown runtime 'tflite': choose from torch, onnx, openvino, aot",
     "generate star --runtime aot": "--runtime aot needs --model DIR, an export",
     "generate star --runtime aot --model clips": "clips is no export: it has no export.json",

@@ -23,6 +23,7 @@ from latentshift.diffusion.samplers import check_linear, check_sampling, check_s
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.model_paths import resolve_model
+from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
 from latentshift.models.denoiser import (
@@ -76,7 +77,7 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin):
+class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, AccelerateMixin):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:

@@ -27,6 +27,7 @@ FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
 PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
 DTYPES = ("float32", "bfloat16", "float16")
+SPEEDS = ("exact", "fast")  # of sampling
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")  # of a pipeline's frames
 KEYFRAME_INPUTS = ("clean", "noisy")  # how the U-Net sees known frames
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers

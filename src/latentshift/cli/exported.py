@@ -40,6 +40,7 @@ _NOT_EXPORTED = {
     "--variant": "export the model with --variant",
     "--keyframe": "an export has no encoder for pictures",
     "--extend": "an export makes single clips",
+    "--speed": "it is for PyTorch, and the graphs' runtime decides for itself",
     "--frame-chunk": "a graph takes all frames of a video at once",
 }
 

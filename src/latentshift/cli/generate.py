@@ -111,6 +111,12 @@ def generate(
         help="Draw four frames of each video in the terminal. Default: where it has 24-bit colours (COLORTERM).",
         show_default=False,
     ),
+    speed: str | None = typer.Option(
+        None,
+        "--speed",
+        help="exact: as fast as is known with the same numbers but for rounding, and what was done for it is printed; "
+        "fast: the same for now. Default: nothing is tried.",
+    ),
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
     runtime: str = typer.Option(
@@ -124,7 +130,9 @@ def generate(
 
     from latentshift.cli.extension_option import read_extension
     from latentshift.cli.keyframe_option import read_keyframe_options
+    from latentshift.cli.lost_text import warn_of_lost_text
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
+    from latentshift.cli.speed_option import print_acceleration
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
     from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
 
@@ -169,6 +177,7 @@ def generate(
             frame_chunk=frame_chunk,
             **requested_size,
             extension=extension,
+            speed=speed,
         )
         keyframes = read_keyframe_options(keyframe or [], folder, **requested_size)
         check_adapters(loras, delta, model, variant)
@@ -178,7 +187,7 @@ def generate(
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
         others["--keyframe"], keyframes = keyframe or None, {}
-        others |= {"--extend": extend}
+        others |= {"--extend": extend, "--speed": speed}
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
         )
@@ -192,8 +201,12 @@ def generate(
         from latentshift.models.extension import check_extendable
 
         check_extendable(pipeline)
-    _warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
+    warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
+    if speed is not None:
+        videos = len(sentences) * (1 + extension.count)
+        sizes = {"frames": frames, "height": height, "width": width, "frame_chunk": frame_chunk}
+        print_acceleration(pipeline, speed, videos=videos, steps=steps, guidance_scale=scale, **sizes)
     sheet: list[np.ndarray] = []
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
         which = f"video {number + 1} of {len(sentences)}: " if several else ""
@@ -227,6 +240,7 @@ def generate(
             "loop": loop,
             "frame_chunk": frame_chunk,
             "fps": rate,
+            "speed": speed,
             "runtime": runtime,
             "device": str(pipeline.device),
             "dtype": str(pipeline.dtype).removeprefix("torch."),
@@ -311,24 +325,6 @@ def _load_pipeline(
             raise ValueError(f"--loop needs the temporal shift, and {model} has none")
         pipeline.set_shift({**pipeline.config.shift, "padding": "circular"})
     return pipeline
-
-
-def _warn_of_lost_text(pipeline: LatentShiftPipeline | ExportedPipeline, sentences: list[str]) -> None:
-    from latentshift.models.caption_length import token_count
-    from latentshift.models.text import unknown_words, vocabulary_words
-
-    length = pipeline.text_encoders.length
-    for sentence in sentences:
-        tokens = token_count(pipeline.text_encoders, sentence)
-        if tokens > length:
-            print(f"warning: the model reads {length} tokens, and this prompt has {tokens}: its end is cut off: "
-                  f"{printable(sentence)}", file=sys.stderr)  # fmt: skip
-
-    missing = list(dict.fromkeys(word for each in sentences for word in unknown_words(pipeline.tokenizer, each)))
-    if missing:
-        known = ", ".join(vocabulary_words(pipeline.tokenizer) or [])
-        words = printable(", ".join(map(repr, missing)))
-        print(f"warning: the model was not trained on {words}; its vocabulary: {known}", file=sys.stderr)
 
 
 def _sample_video(

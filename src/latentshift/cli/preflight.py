@@ -17,6 +17,7 @@ from latentshift.model_paths import (
     read_video_size,
     resolve_model,
 )
+from latentshift.models.compile_decision import check_speed
 from latentshift.settings import DTYPES, MAX_FRAMES, check_chunk, check_guidance
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def check_generation(
     width: int | None = None,
     frame_chunk: int | None = None,
     extension: ExtensionOption = ExtensionOption(),
+    speed: str | None = None,
 ) -> Path | None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
@@ -242,6 +244,7 @@ def check_generation(
     check_device_name(device)
     check_dtype_name(dtype)
     check_sampler_name(sampler)
+    check_speed(speed, "--speed")
     if guidance is not None:
         check_guidance(guidance, "--guidance")
     folder = check_model_files(model, variant)

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context, uncompiled
+from latentshift.models.compiled_calls import CompiledCalls
 from latentshift.models.latent_vdm import attention_of
 from latentshift.models.text_projection import with_projected_text
 from latentshift.settings import check_chunk, default_chunk
@@ -227,7 +228,9 @@ def _parts(timesteps: Tensor, frame_chunk: int, num_frames: int) -> Sequence[Ten
 
 
 def _compiled_with_shift(module: nn.Module) -> bool:
-    compiled = module._compiled_call_impl is not None or hasattr(module.forward, "_torchdynamo_orig_callable")
+    impl = module._compiled_call_impl  # of ours, chunks are never compiled
+    whole = impl is not None and not isinstance(impl, CompiledCalls)
+    compiled = whole or hasattr(module.forward, "_torchdynamo_orig_callable")
     return compiled and any(is_shifted(layer) for layer in module.modules())
 
 

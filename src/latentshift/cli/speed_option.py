@@ -1,0 +1,24 @@
+"""``--speed`` of ``generate``: make a pipeline faster, and print what was done."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from latentshift.error_text import printable
+from latentshift.models.compile_decision import SamplingWork
+
+_LONGEST_LINE = 4096  # a path may be in it
+
+
+def print_acceleration(pipeline: Any, speed: str, **work: Any) -> None:
+    """Accelerate a ``LatentShiftPipeline``, with a line on standard error for all that was done or not.
+
+    Args:
+        pipeline: to be accelerated.
+        speed: ``exact`` or ``fast``.
+        **work: of :class:`latentshift.models.compile_decision.SamplingWork`.
+    """
+    report = pipeline.accelerate(SamplingWork(**work), speed=speed)
+    for line in report.lines:
+        print(f"speed: {printable(line, _LONGEST_LINE)}", file=sys.stderr)

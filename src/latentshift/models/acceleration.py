@@ -1,0 +1,241 @@
+"""One call that makes sampling as fast as is known here, and says what it did: ``pipe.accelerate()``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
+from torch import nn
+
+from latentshift.diffusion.samplers import set_timesteps
+from latentshift.error_text import one_line, printable
+from latentshift.models.compile_decision import (
+    CALLS_TO_MEASURE,
+    SamplingWork,
+    check_speed,
+    pays_from,
+    why_in_chunks,
+    why_not_worth_it,
+)
+from latentshift.models.compiled_calls import TOLERANCES, CompiledCalls, Trial
+from latentshift.models.ip_adapter import adapter_layers
+from latentshift.models.precision import fast_dtype
+from latentshift.progress import status
+
+_FAST = "fast is exact for now: no way of sampling with fewer operations keeps the sprites scores within one point"
+_LONGEST_ERROR = 200
+_NAMES = {"cpu": "CPU", "cuda": "GPU"}
+
+
+@dataclass(frozen=True)
+class AccelerationReport:
+    """What :meth:`AccelerateMixin.accelerate` did.
+
+    Attributes:
+        speed: the word asked for, ``"exact"`` or ``"fast"``.
+        compiled: whether the work runs in compiled code now.
+        seconds: that warming up took, with compiling.
+        lines: what was done and what was not, and why, a sentence each; ``str(report)`` joins them.
+    """
+
+    speed: str
+    compiled: bool
+    seconds: float
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+class AccelerateMixin:
+    """:meth:`accelerate`, for a pipeline."""
+
+    @torch.no_grad()
+    def accelerate(
+        self, work: SamplingWork | None = None, *, speed: str = "exact", compile: bool | Literal["auto"] = "auto"
+    ) -> AccelerationReport:
+        """Make sampling faster with the same numbers within the dtype's rounding, and say what was done.
+
+        A few calls of the U-Net are made and timed, to see what compiling it would save in the work ahead. If that is
+        more than it costs, the U-Net is compiled, and kept so if its results are those of before, but for rounding,
+        and faster. Only calls as those of the work run compiled: other frame counts, sizes, dtypes and devices, other
+        temporal settings, calls under autograd, in chunks of frames, or after a hook was added, run as before. Call
+        this again for other work, in addition.
+
+        Args:
+            work: what is going to be made; None: one video with the pipeline's defaults.
+            speed: ``"exact"``; or ``"fast"``, which is the same for now and says so.
+            compile: ``"auto"``: if it pays; True: in any case; False: not, and what was compiled before is undone.
+
+        Raises:
+            ValueError: for an unknown word, or work that a call of the pipeline refuses.
+        """
+        check_speed(speed)
+        if compile not in ("auto", True, False):
+            raise ValueError(f'compile must be "auto", True or False, not {compile!r}')
+        pipe: Any = self
+        work = _with_defaults(pipe, work or SamplingWork())
+        start = time.perf_counter()
+        lines = [_FAST] if speed == "fast" else []
+        lines.append(_dtype_line(pipe))
+        if compile is False:
+            compiled, said = False, [_undo(pipe.unet)]
+        elif (reason := _why_not(pipe, work)) is not None:
+            compiled, said = False, [f"not compiled: {reason}"]
+        else:
+            with status("warming up"):
+                compiled, said = _compile(pipe, work, insist=compile is True)
+        text = "in every step, inside the compiled code" if compiled else "once a video, not once a step"
+        lines += [f"text: keys and values are projected {text}", *said]
+        seconds = time.perf_counter() - start
+        lines.append(f"warming up took {seconds:.1f} s")
+        return AccelerationReport(speed, compiled, seconds, tuple(lines))
+
+
+def _with_defaults(pipe: Any, work: SamplingWork) -> SamplingWork:
+    """With the pipeline's values for those that are None, checked as in a call."""
+    config, side = pipe.config, pipe.sample_size
+    filled = SamplingWork(
+        videos=work.videos,
+        frames=work.frames or config.num_frames,
+        steps=work.steps or config.num_inference_steps,
+        height=work.height or side,
+        width=work.width or side,
+        guidance_scale=config.guidance_scale if work.guidance_scale is None else work.guidance_scale,
+        frame_chunk=work.frame_chunk,
+    )
+    pipe.check_inputs(
+        None, filled.frames, filled.height, filled.width, filled.steps, filled.guidance_scale, filled.videos, "latent"
+    )
+    return filled
+
+
+def _dtype_line(pipe: Any) -> str:
+    dtype, device = pipe.unet.dtype, pipe._execution_device
+    fast, where = fast_dtype(device), f"on this {_NAMES.get(device.type, device.type)}"
+    own, better = (str(each).removeprefix("torch.") for each in (dtype, fast))
+    if dtype == fast:
+        return f"dtype: {own}, the one --dtype auto takes {where}"
+    return f"dtype: {own}, as asked for; {better} is what --dtype auto takes {where}"
+
+
+def _undo(unet: nn.Module) -> str:
+    if not isinstance(unet._compiled_call_impl, CompiledCalls):
+        return "not compiled: compile is False"
+    unet._compiled_call_impl = None
+    return "not compiled any more: compile is False"
+
+
+def _why_not(pipe: Any, work: SamplingWork) -> str | None:
+    """Why a U-Net can't be compiled for the work; None: it can be tried."""
+    unet, device = pipe.unet, pipe._execution_device
+    pixels = (work.height or 1) // pipe.vae_scale_factor * ((work.width or 1) // pipe.vae_scale_factor)
+    if device.type not in _NAMES:
+        return f"it is done on the CPU and on CUDA, and not on {device.type}"
+    impl = unet._compiled_call_impl if isinstance(unet, nn.Module) else None
+    by_others = impl is not None and not isinstance(impl, CompiledCalls)
+    if hasattr(unet, "_orig_mod") or by_others or hasattr(unet.forward, "_torchdynamo_orig_callable"):
+        return "the U-Net is compiled already, and not by accelerate, so it is left as it is"
+    if _is_group_offload_enabled(unet) or any(hasattr(module, "_hf_hook") for module in unet.modules()):
+        return "the U-Net's weights are offloaded, which compiled code would not notice"
+    if adapter_layers(unet) is not None:
+        return "with an IP-Adapter there is no warming up without its pictures"
+    return why_in_chunks(work.frames or 1, pixels, work.frame_chunk)
+
+
+def _compile(pipe: Any, work: SamplingWork, *, insist: bool) -> tuple[bool, list[str]]:
+    """Whether the work is compiled, and sentences about it."""
+    unet = pipe.unet
+    set_timesteps(pipe.scheduler, work.steps or 1, None, None, pipe._execution_device)
+    of_a_video = len(pipe.scheduler.timesteps)
+    calls = of_a_video * work.videos
+    layers = sum(1 for module in unet.modules() if any(True for _ in module.parameters(recurse=False)))
+    if not insist and (reason := why_not_worth_it(calls, None, layers, of_a_video)):
+        return False, [f"not compiled: {reason}"]
+    earlier = unet._compiled_call_impl
+    compiled = earlier or CompiledCalls(unet)
+    unet._compiled_call_impl = compiled
+    kept = False
+    try:
+        measured = _warm_up(pipe, work, compiled, compiling=False)
+        if measured.kinds and measured.kinds <= compiled.kinds:
+            kept = True
+            return True, ["compiled already for such videos"]
+        if not insist and (reason := why_not_worth_it(calls, min(measured.eager), layers, of_a_video)):
+            return False, [f"not compiled: {reason}"]
+        try:
+            _check_compiler(pipe._execution_device)
+            trial = _warm_up(pipe, work, compiled, compiling=True)
+        except (RuntimeError, OSError, ImportError) as error:  # no C++ compiler, no Triton, a full disk, …
+            reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]  # torch's advice on debugging
+            return False, [f"not compiled: torch.compile failed ({printable(reason, _LONGEST_ERROR)})"]
+        kept, lines = _judge(trial, unet.dtype, of_a_video, insist=insist)
+        if kept:
+            compiled.kinds |= trial.kinds
+        return kept, lines
+    finally:
+        if not kept:
+            unet._compiled_call_impl = earlier
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Raise a RuntimeError if what torch.compile hands its code to is missing, before minutes of tracing."""
+    if device.type == "cpu":
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        get_cpp_compiler()
+    else:
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise RuntimeError("there is no Triton for this GPU")
+
+
+def _warm_up(pipe: Any, work: SamplingWork, compiled: CompiledCalls, *, compiling: bool) -> Trial:
+    """A video of a few steps, whose result nobody sees."""
+    count, bar = pipe._num_timesteps, getattr(pipe, "_progress_bar_config", {})
+    pipe.set_progress_bar_config(disable=True)
+    try:
+        with compiled.trial(compiling=compiling) as trial:
+            pipe(
+                "",
+                num_frames=work.frames,
+                height=work.height,
+                width=work.width,
+                num_inference_steps=CALLS_TO_MEASURE + compiling,
+                guidance_scale=work.guidance_scale,
+                generator=torch.Generator().manual_seed(0),
+                output_type="latent",
+            )
+    finally:
+        pipe._num_timesteps, pipe._progress_bar_config = count, bar
+    return trial
+
+
+def _judge(trial: Trial, dtype: torch.dtype, calls_of_a_video: int, *, insist: bool) -> tuple[bool, list[str]]:
+    """Whether compiled code is kept after its trial, and sentences about it."""
+    eager, compiled = min(trial.eager), min(trial.compiled[1:])
+    spent = trial.compiled[0] - compiled
+    worst = max(trial.differences)
+    if not worst <= TOLERANCES[dtype]:
+        return False, [f"not compiled: compiled code gave other results (they differ by {worst:.1e} of their size)"]
+    times = f"a call of the U-Net takes {compiled:.3g} s, and {eager:.3g} s without"
+    if compiled >= eager and not insist:
+        return False, [f"not compiled: after {spent:.1f} s of compiling, {times}, so compiled code is not kept"]
+    pays = pays_from(spent, eager - compiled, calls_of_a_video)
+    return True, [
+        f"compiled the U-Net in {spent:.1f} s: {times}; {pays}; results differ by {worst:.1e} of their size",
+        _cache_line(),
+    ]
+
+
+def _cache_line() -> str:
+    from torch._inductor import config
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    if not config.fx_graph_cache or config.force_disable_caches:
+        return "compiled code is not cached for later processes: torch's cache is switched off"
+    return f"compiled code is cached for later processes in {cache_dir()} (TORCHINDUCTOR_CACHE_DIR moves it)"

@@ -1,0 +1,246 @@
+"""``pipe.accelerate`` and ``generate --speed``: what is compiled, what runs compiled, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from latentshift import LatentShiftPipeline, frames_independent, install, remove
+from latentshift.diffusion.condition import TextCondition
+from latentshift.models.compile_decision import (
+    SECONDS_FOR_A_LAYER,
+    SHARE_SAVED,
+    SamplingWork,
+    check_speed,
+    pays_from,
+    why_in_chunks,
+    why_not_worth_it,
+)
+from latentshift.models.compiled_calls import CompiledCalls
+from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
+from latentshift.models.precision import fast_dtype
+from latentshift.settings import ShiftConfig
+from latentshift.video import read_metadata, read_video
+from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
+
+
+@pytest.fixture
+def pipeline(model: Path) -> LatentShiftPipeline:
+    loaded = LatentShiftPipeline.from_pretrained(model)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def video(pipeline: LatentShiftPipeline, frames: int = 4) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return pipeline("red", num_frames=frames, num_inference_steps=2, generator=generator, output_type="latent").frames
+
+
+@pytest.mark.parametrize(("share", "pays"), [(0.99, False), (1.01, True)])
+def test_compiling_pays_where_it_saves_more_time_than_it_takes(share: float, pays: bool) -> None:
+    layers, calls = 100, 2000
+    seconds = share * layers * SECONDS_FOR_A_LAYER / (calls * SHARE_SAVED)
+    reason = why_not_worth_it(calls, seconds, layers, 100)
+    assert (reason is None) == pays
+    if reason is not None:
+        assert "2,000 calls of the U-Net" in reason and "it pays from about 21 such videos on" in reason
+
+
+def test_a_handful_of_calls_is_not_even_measured() -> None:
+    assert "the work ahead is 8 calls" in (why_not_worth_it(8, None, 100, 8) or "")
+    assert why_not_worth_it(9, None, 100, 9) is None
+
+
+def test_from_how_many_videos_on_something_pays() -> None:
+    assert pays_from(10.0, 0.05, 100) == "it pays from about 2 such videos on"
+    assert pays_from(1.0, 0.05, 100) == "it pays from about 1 such video on"
+    assert pays_from(1.0, 0.0, 100) == pays_from(1.0, -0.1, 100) == "it never pays"
+
+
+def test_videos_in_chunks_of_frames_are_not_compiled() -> None:
+    assert why_in_chunks(16, 64, None) is None and why_in_chunks(16, 64, 16) is None
+    assert "1,000 frames are sampled 16 at a time" in (why_in_chunks(1000, 64, None) or "")
+    assert "16 frames are sampled 4 at a time" in (why_in_chunks(16, 64, 4) or "")
+
+
+def test_unknown_words_and_numbers_are_refused(pipeline: LatentShiftPipeline) -> None:
+    check_speed(None)
+    with pytest.raises(ValueError, match="unknown speed 'faster': choose from exact, fast"):
+        pipeline.accelerate(speed="faster")
+    with pytest.raises(ValueError, match='compile must be "auto", True or False'):
+        pipeline.accelerate(compile="yes")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="videos must be a whole number of 1 or more, not 0"):
+        SamplingWork(videos=0)
+    with pytest.raises(ValueError, match="multiples of"):
+        pipeline.accelerate(SamplingWork(height=13))
+
+
+def test_a_short_video_is_not_compiled_and_every_line_says_what_is(pipeline: LatentShiftPipeline) -> None:
+    expected, steps = video(pipeline), pipeline.num_timesteps
+    report = pipeline.accelerate(SamplingWork(steps=20))
+    assert not report.compiled and pipeline.unet._compiled_call_impl is None
+    dtype, text, compiling, took = report.lines
+    fast = str(fast_dtype("cpu")).removeprefix("torch.")
+    assert (dtype.startswith("dtype: float32, ") and f"{fast} is what" in dtype) or fast == "float32"
+    assert text == "text: keys and values are projected once a video, not once a step"
+    assert compiling.startswith("not compiled: the work ahead is 20 calls of the U-Net of ")
+    assert took.startswith("warming up took ") and str(report).splitlines() == list(report.lines)
+    assert torch.equal(video(pipeline), expected) and pipeline.num_timesteps == steps
+
+
+def test_fast_is_exact_and_says_so(pipeline: LatentShiftPipeline) -> None:
+    exact, fast = (pipeline.accelerate(SamplingWork(steps=4), speed=speed) for speed in ("exact", "fast"))
+    assert fast.lines[0].startswith("fast is exact for now: ")
+    assert fast.lines[1:-1] == exact.lines[:-1]
+
+
+def test_what_can_not_be_compiled_says_why_and_goes_on(pipeline: LatentShiftPipeline) -> None:
+    assert "not compiled any more" not in str(pipeline.accelerate(compile=False))
+    assert "not compiled: 16 frames are sampled 4 at a time" in str(
+        pipeline.accelerate(SamplingWork(frames=16, frame_chunk=4), compile=True)
+    )
+    expected = video(pipeline)
+    pipeline.unet = torch.compile(pipeline.unet, backend="eager")
+    assert "compiled already, and not by accelerate" in str(pipeline.accelerate(compile=True))
+    pipeline.unet = pipeline.unet._orig_mod
+    assert torch.equal(video(pipeline), expected)
+
+
+def test_a_machine_without_a_compiler_goes_on(pipeline: LatentShiftPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    expected = video(pipeline)
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    report = pipeline.accelerate(compile=True)
+    assert not report.compiled and "not compiled: torch.compile failed (No working C++ compiler found" in str(report)
+    assert pipeline.unet._compiled_call_impl is None and torch.equal(video(pipeline), expected)
+
+
+class Counted:
+    """A compiler that counts the graphs it is given and the calls of what it made."""
+
+    def __init__(self) -> None:
+        self.graphs = self.calls = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: object) -> object:
+        self.graphs += 1
+
+        def run(*args: object) -> object:
+            self.calls += 1
+            return graph.forward(*args)
+
+        return run
+
+
+@pytest.fixture
+def counted() -> Iterator[Counted]:
+    torch.compiler.reset()
+    yield Counted()
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def unet() -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = install(tiny_unet(**ONE_LEVEL, mid_block_type=None).eval(), ShiftConfig())  # quickly compiled
+    share_text(unet)
+    return unet
+
+
+def predicted(unet: UNet2DConditionModel, frames: int, **options: int) -> Tensor:
+    seeded = torch.Generator().manual_seed(frames)
+    latents = torch.randn(1, frames, 4, 8, 8, generator=seeded)
+    text = TextCondition(torch.randn(1, TOKENS, TEXT_WIDTH, generator=seeded))
+    return denoise(unet, latents, torch.tensor(500), text, **options)
+
+
+@torch.no_grad()
+def test_only_tried_kinds_of_calls_run_compiled_and_all_give_the_same(
+    unet: UNet2DConditionModel, counted: Counted
+) -> None:
+    expected = {frames: predicted(unet, frames) for frames in (1, 2, 4)}
+    compiled = unet._compiled_call_impl = CompiledCalls(unet, backend=counted)
+    for frames in (4, 2):
+        with compiled.trial(compiling=True) as trial:
+            predicted(unet, frames)
+        assert trial.differences == [0.0] and len(trial.eager) == len(trial.compiled) == 1
+        compiled.kinds |= trial.kinds
+    assert (counted.graphs, counted.calls) == (2, 2)
+
+    def runs_compiled(frames: int, **options: int) -> bool:
+        calls = counted.calls
+        torch.testing.assert_close(predicted(unet, frames, **options), expected[frames])
+        assert counted.graphs == 2  # nothing is compiled anew
+        return counted.calls > calls
+
+    assert runs_compiled(4) and runs_compiled(2) and runs_compiled(4)
+    assert not runs_compiled(1)
+    assert not runs_compiled(4, frame_chunk=2)
+    assert default_frame_chunk(unet, 1000, 64) == 16  # long videos are still sampled in chunks
+    with torch.enable_grad():
+        assert not runs_compiled(4)
+
+
+@torch.no_grad()
+def test_what_compiled_code_would_not_notice_runs_without_it(unet: UNet2DConditionModel, counted: Counted) -> None:
+    compiled = unet._compiled_call_impl = CompiledCalls(unet, backend=counted)
+    with compiled.trial(compiling=True) as trial:
+        plain = predicted(unet, 4)
+    compiled.kinds |= trial.kinds
+    hook = unet.down_blocks[0].register_forward_hook(lambda *_: None)
+    predicted(unet, 4)
+    handle = unet.conv_out.register_forward_hook(lambda layer, args, output: output + 1)
+    torch.testing.assert_close(predicted(unet, 4), plain + 1)
+    handle.remove()
+    hook.remove()
+    with frames_independent(unet):
+        alone = predicted(unet, 4)
+    assert counted.calls == 1 and not torch.equal(alone, plain)
+    remove(unet)
+    torch.testing.assert_close(predicted(unet, 4), alone)
+    install(unet, ShiftConfig())
+    assert counted.calls == 1 and torch.equal(predicted(unet, 4), plain)
+    unet.conv_out.weight.mul_(2)  # weights are read, and not part of the code
+    scaled = predicted(unet, 4)
+    unet._compiled_call_impl = None
+    assert torch.equal(scaled, predicted(unet, 4)) and not torch.equal(scaled, plain)
+
+
+def test_generate_prints_what_speed_did_and_makes_the_same_video(cli, model: Path) -> None:
+    words = ("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7)
+    assert cli(*words, "-o", "plain.png", "--frames", 1)[0] == 0
+    code, out, err = cli(*words, "-o", "fast.png", "--frames", 1, "--speed", "fast")
+    assert code == 0 and out == "fast.png  (seed 7)\n"
+    lines = err.splitlines()
+    assert len(lines) == 5 and all(line.startswith("speed: ") for line in lines)
+    assert "fast is exact for now" in lines[0] and "not compiled: the work ahead is 2 calls" in lines[3]
+    assert np.array_equal(read_video(Path("plain.png"))[0], read_video(Path("fast.png"))[0])
+    assert read_metadata(Path("fast.png"))["speed"] == "fast" and read_metadata(Path("plain.png"))["speed"] is None
+
+
+@pytest.mark.slow
+def test_the_compiled_unet_equals_the_eager_one_at_every_frame_count(
+    pipeline: LatentShiftPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, calls = CompiledCalls._run_compiled, []
+    monkeypatch.setattr(CompiledCalls, "_run_compiled", lambda *given: (calls.append(1), run(*given))[1])
+    expected = {frames: video(pipeline, frames) for frames in (4, 3, 1)}
+    for frames in (4, 3):
+        report = pipeline.accelerate(SamplingWork(frames=frames), compile=True)
+        assert report.compiled, str(report)
+        assert "compiled the U-Net in " in str(report) and "compiled code is cached for later processes in" in str(
+            report
+        )
+    assert "compiled already for such videos" in str(pipeline.accelerate(SamplingWork(frames=3)))
+    for frames, each in expected.items():
+        calls.clear()
+        torch.testing.assert_close(video(pipeline, frames), each, atol=1e-4, rtol=1e-4)
+        assert len(calls) == (0 if frames == 1 else 2)
+    assert "not compiled any more" in str(pipeline.accelerate(compile=False))
+    assert torch.equal(video(pipeline, 4), expected[4])
