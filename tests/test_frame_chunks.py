@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from diffusers import UNet2DConditionModel
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.frame_chunks import Ends
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
 from latentshift.models.families import FAMILIES, unet_config
@@ -168,6 +170,66 @@ def test_chunks_under_way_do_not_grow_with_the_frames(padding: Padding, most: in
         calls.clear()
         denoise(unet, noise(1, frames), STEP, texts(1), frame_chunk=1)
         assert calls == {"now": 0, "most": most * layers + 1}
+
+
+class OwnNeighbour:
+    """One end of frames whose other end is the same process: what one hands over the other receives."""
+
+    def __init__(self, events: list[str], name: str) -> None:
+        self.sent: list[torch.Tensor] = []
+        self.peer: OwnNeighbour
+        self.events = events
+        self.name = name
+
+    def hand_over(self, outgoing: torch.Tensor, like: torch.Tensor) -> Callable[[], torch.Tensor]:
+        layer = len(self.sent)
+        self.sent.append(outgoing.clone())
+        self.events.append(f"{self.name} sends")
+
+        def wait() -> torch.Tensor:
+            self.events.append(f"{self.name} waits")
+            return self.peer.sent[layer]  # an IndexError if the process waits for what it has not sent yet
+
+        return wait
+
+
+def own_neighbours() -> tuple[Ends, list[str]]:
+    events: list[str] = []
+    first, last = OwnNeighbour(events, "first"), OwnNeighbour(events, "last")
+    first.peer, last.peer = last, first
+    return Ends(first.hand_over, last.hand_over), events
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("frames", "chunk"), [(7, 7), (7, 4), (7, 3), (9, 1), (30, 1)])
+def test_edges_from_elsewhere_are_there_when_they_are_waited_for(frames: int, chunk: int) -> None:
+    """Whatever the number of chunks, and without having all of them under way."""
+    unet, latents, text = video_unet("circular"), noise(2, frames), texts(2)
+    layers = sum(is_shifted(module) for module in unet.modules())
+    ends, events = own_neighbours()
+    calls, most = 0, 0
+
+    def count(step: int) -> None:
+        nonlocal calls, most
+        calls += step
+        most = max(most, calls)
+
+    unet.register_forward_pre_hook(lambda *_: count(1))
+    unet.register_forward_hook(lambda *_: count(-1))
+    made = denoise(unet, latents, STEP, text, frame_chunk=chunk, ends=ends)
+    assert most <= 2 * layers + 1
+    assert Counter(events) == dict.fromkeys(("first sends", "first waits", "last sends", "last waits"), layers)
+    assert_same(made, denoise(unet, latents, STEP, text))
+
+
+@torch.no_grad()
+def test_while_one_edge_is_on_the_way_the_other_frames_are_at_work() -> None:
+    unet = video_unet("circular")
+    layers = sum(is_shifted(module) for module in unet.modules())
+    ends, events = own_neighbours()
+    denoise(unet, noise(1, 6), STEP, texts(1), frame_chunk=3, ends=ends)
+    between = ["first waits", "first sends", "last waits", "last sends"] * (layers - 1)
+    assert events == ["first sends", "last sends", *between, "first waits", "last waits"]
 
 
 class MishapError(Exception):

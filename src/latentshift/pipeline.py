@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
+from latentshift.frame_parallel.pipeline import FrameParallelMixin
 from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.autoencoder import decode_videos
@@ -60,6 +61,9 @@ from latentshift.settings import (
 from latentshift.shift import install, remove, shift_of
 from latentshift.video import to_uint8
 
+if TYPE_CHECKING:
+    from latentshift.frame_parallel.share import FrameShare
+
 
 class NotFiniteError(ValueError):
     """The model's output is not finite (NaN or infinite)."""
@@ -77,7 +81,7 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, AccelerateMixin):
+class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, AccelerateMixin, FrameParallelMixin):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:
@@ -436,6 +440,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
             decode_chunk_size = frame_chunk or default_chunk(num_frames, latent_pixels)
         elif decode_chunk_size < 1:
             raise ValueError(f"decode_chunk_size must be 1 or more, or None, not {decode_chunk_size}")
+        share = self._frame_share(num_frames, latent_pixels, frame_chunk, guidance_scale, guidance_rescale, prompts)
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
@@ -480,8 +485,9 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
+        denoise_frames, sample_frames = (denoise, sample) if share is None else (share.denoise, share.sample)
         denoiser = with_guidance(
-            lambda noisy, timestep, context: denoise(
+            lambda noisy, timestep, context: denoise_frames(
                 self.unet, noisy.to(dtype), timestep, context, guidance_scale, frame_chunk, attention
             ).float(),
             text,
@@ -505,7 +511,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
                 drop_projected_text()
                 return replaced.get("latents", latents)
 
-            latents = sample(
+            latents = sample_frames(
                 denoiser,
                 self.scheduler,
                 latents,
@@ -518,7 +524,7 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
             )
 
         # 5. Decode
-        return self._finish(latents, output_type, decode_chunk_size, return_dict=return_dict)
+        return self._finish(latents, output_type, decode_chunk_size, share, return_dict=return_dict)
 
     def check_inputs(
         self,
@@ -571,11 +577,17 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
             yield to_uint8(channels_last(self.decode(chunk[None]))[0])
 
     def _finish(
-        self, latents: Tensor, output_type: str, decode_chunk_size: int | None, *, return_dict: bool
+        self,
+        latents: Tensor,
+        output_type: str,
+        decode_chunk_size: int | None,
+        share: FrameShare | None = None,
+        *,
+        return_dict: bool,
     ) -> LatentShiftPipelineOutput | tuple[Any]:
         watched = not getattr(self, "_progress_bar_config", {}).get("disable", False)
         with status("decoding", shown=watched and output_type != "latent"):
-            frames = self._frames_of(latents, output_type, decode_chunk_size)
+            frames = self._gathered(self._frames_of(latents, output_type, decode_chunk_size), share)
         self.maybe_free_model_hooks()
         return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
 

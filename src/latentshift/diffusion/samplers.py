@@ -108,7 +108,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
         return scheduler
     if reason := bound_to_weights(type(scheduler).__name__, scheduler.config):
         raise ValueError(f"the sampler {name} can't be used for this model: {reason}")
-    accepted, effective = _accepted(kind), _effective(scheduler)
+    accepted, effective = _accepted(kind), effective_settings(scheduler)
     for setting in _CLIPPING:
         if effective.get(setting) and setting not in accepted:
             raise ValueError(
@@ -242,7 +242,7 @@ def check_linear(scheduler: Any, noise_share: float) -> None:
 
 def clipping_setting(scheduler: Any) -> str | None:
     """The setting by which a scheduler clips the predicted clean latents; None if it does not."""
-    effective = _effective(scheduler)
+    effective = effective_settings(scheduler)
     return next((setting for setting in _CLIPPING if effective.get(setting)), None)
 
 
@@ -288,7 +288,7 @@ def _accepted(kind: type) -> set[str]:
     return set(inspect.signature(kind.__init__).parameters)  # type: ignore[misc]
 
 
-def _effective(scheduler: Any) -> dict[str, Any]:
+def effective_settings(scheduler: Any) -> dict[str, Any]:
     """The settings a scheduler uses, defaults included; its configuration has more, which its class ignores."""
     accepted = _accepted(type(scheduler))
     return {key: value for key, value in scheduler.config.items() if key in accepted}

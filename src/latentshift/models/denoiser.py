@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -27,6 +27,9 @@ from latentshift.models.latent_vdm import attention_of
 from latentshift.models.text_projection import with_projected_text
 from latentshift.settings import check_chunk, default_chunk
 from latentshift.shift import is_shifted, shift_of
+
+if TYPE_CHECKING:
+    from latentshift.frame_chunks import Ends
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -81,6 +84,7 @@ def denoise(
     frame_chunk: int | None = None,
     cross_attention_kwargs: dict[str, Any] | None = None,
     controls: dict[str, Any] | None = None,
+    ends: Ends | None = None,
 ) -> Tensor:
     """The U-Net's prediction (noise or velocity) for noisy videos.
 
@@ -96,6 +100,8 @@ def denoise(
             videos of any length; the result is the same but for rounding. None: all.
         cross_attention_kwargs: for the attention processors.
         controls: what a ControlNet adds (:func:`latentshift.models.controlnet.control`), with all frames in one call.
+        ends: where these are a part of longer videos, how to get at the frames before and after them; with a
+            ``frame_chunk``.
 
     Returns:
         (B, F, C, H, W).
@@ -107,7 +113,7 @@ def denoise(
     batch, num_frames = latents.shape[:2]
     if frame_chunk is not None:
         check_frame_chunk(unet, frame_chunk, num_frames)
-        if frame_chunk < num_frames:
+        if frame_chunk < num_frames or ends is not None:
             if controls:
                 raise ValueError("a ControlNet's residuals are for all frames in one call: leave frame_chunk out")
             chunks = zip(
@@ -120,7 +126,7 @@ def denoise(
                 partial(denoise, unet, chunk, steps, own, guidance_scale, None, cross_attention_kwargs)
                 for chunk, steps, own in chunks
             ]
-            return torch.cat(_call_in_turns(unet, calls), dim=1)
+            return torch.cat(_call_in_turns(unet, calls, ends), dim=1)
     frames = latents.flatten(0, 1)
     steps = frame_timesteps(timesteps, batch, num_frames)
     options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
@@ -170,7 +176,7 @@ def default_frame_chunk(unet: nn.Module, num_frames: int, latent_pixels: int) ->
 
     Where chunks are not possible (:func:`check_frame_chunk`), all.
     """
-    return num_frames if _why_whole(unet) else default_chunk(num_frames, latent_pixels)
+    return num_frames if why_whole(unet) else default_chunk(num_frames, latent_pixels)
 
 
 def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> None:
@@ -186,7 +192,7 @@ def check_frame_chunk(unet: nn.Module, frame_chunk: int, num_frames: int) -> Non
             groups, or is trained.
     """
     check_chunk(frame_chunk, num_frames)
-    if frame_chunk < num_frames and (reason := _why_whole(unet)):
+    if frame_chunk < num_frames and (reason := why_whole(unet)):
         raise ValueError(f"frame_chunk={frame_chunk} is not possible: {reason}")
 
 
@@ -208,7 +214,8 @@ def wants_sizes(unet: nn.Module) -> bool:
     return getattr(unet.config, "addition_embed_type", None) == "text_time"
 
 
-def _why_whole(unet: nn.Module) -> str | None:
+def why_whole(unet: nn.Module) -> str | None:
+    """Why a U-Net can't be called on chunks of frames, as half a sentence; None if it can."""
     if attention_of(unet) is not None:
         return "Latent-VDM's temporal attention looks at all frames at once"
     if uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules()):
@@ -234,13 +241,14 @@ def _compiled_with_shift(module: nn.Module) -> bool:
     return compiled and any(is_shifted(layer) for layer in module.modules())
 
 
-def _call_in_turns(unet: nn.Module, calls: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
+def _call_in_turns(unet: nn.Module, calls: Sequence[Callable[[], Tensor]], ends: Ends | None) -> list[Tensor]:
     context, config = frame_context(unet), shift_of(unet)
     if context is None or config is None:  # frames are independent
         return [call() for call in calls]
-    from latentshift.frame_chunks import run_in_turns
+    from latentshift.frame_chunks import Ends, run_in_turns
 
-    return run_in_turns(context, calls, ring=config.padding == "circular")
+    whole = ends is None
+    return run_in_turns(context, calls, ring=whole and config.padding == "circular", ends=ends or Ends())
 
 
 def _repeat_pixels(

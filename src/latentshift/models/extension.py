@@ -51,6 +51,8 @@ def iter_extensions(
     check_extendable(pipe)
     if taken := sorted(set(arguments) & set(_OWN)):
         raise ValueError(f"extend has no {', '.join(taken)}: the clip decides them")
+    if pipe.frame_ranks is not None:
+        raise ValueError("a clip is extended by one process: call disable_frame_parallel, or make one longer video")
     if clip.ndim != 5 or clip.shape[1] < overlap or clip.shape[2] != pipe.unet.config.in_channels:
         raise ValueError(
             f"extend goes on from latents (B, F, {pipe.unet.config.in_channels}, h, w) of {overlap} frames or more, as "

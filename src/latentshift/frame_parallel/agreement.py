@@ -1,0 +1,59 @@
+"""Whether processes that make one video together were asked for the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_BYTES = 16
+_SAMPLED = 4  # values of each tensor of weights
+
+
+def check_agreement(facts: Mapping[str, Any], group: Any) -> None:
+    """Compare short digests of what each process was given; to be called by all of them.
+
+    Args:
+        facts: name -> value that must be the same everywhere; the names are for the message, and always the same ones.
+        group: of these processes, for tensors on the CPU.
+
+    Raises:
+        ValueError: in all processes, naming what differs.
+    """
+    own = torch.stack([torch.frombuffer(bytearray(_digest(value)), dtype=torch.uint8) for value in facts.values()])
+    gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(gathered, own, group=group)
+    same = torch.stack([(each == gathered[0]).all(dim=1) for each in gathered]).all(dim=0)
+    if different := [name for name, equal in zip(facts, same.tolist(), strict=True) if not equal]:
+        raise ValueError(
+            f"the processes of one video differ in {', '.join(different)}: call each with the same arguments, and with "
+            "a generator of the same seed"
+        )
+
+
+def weight_sample(model: nn.Module) -> Tensor:
+    """A few values of each parameter that is in memory, on the CPU: other weights have others."""
+    own = [each.detach().flatten()[:_SAMPLED].float() for each in model.parameters() if not each.is_meta]
+    return torch.cat([torch.zeros(0), *own]).cpu()
+
+
+def _digest(value: Any) -> bytes:
+    digest = hashlib.sha256()
+    _add(digest, value)
+    return digest.digest()[:_BYTES]
+
+
+def _add(digest: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"{len(value)}[".encode())
+        for each in value:
+            _add(digest, each)
+    else:
+        digest.update(f"{value!r};".encode())

@@ -1,0 +1,224 @@
+"""One video over several processes is the video of one, and sends the bytes that the formula says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from latentshift import LatentShiftPipeline
+from latentshift.diffusion.samplers import make_sampler
+from latentshift.frame_parallel.layout import count_parts, split_frames
+from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
+from latentshift.video import as_clip
+from launch import Processes
+
+PROCESSES = 4
+FRAMES = 7  # which no number of processes here divides
+
+Case = dict[str, Any]
+CASES: dict[str, Case] = {
+    "two": {"ranks": 2},
+    "three": {"ranks": 3, "call": {"negative_prompt": "black"}},
+    "four": {"ranks": 4},
+    "guidance": {"ranks": 2, "guidance_parallel": True},
+    "two-and-guidance": {"ranks": 4, "guidance_parallel": True, "shift": {"padding": "circular"}},
+    "replicate": {"ranks": 3, "shift": {"padding": "replicate", "place": "conv2"}},
+    "ring-of-two": {"ranks": 2, "shift": {"padding": "circular"}},
+    "ring-of-four": {"ranks": 4, "shift": {"padding": "circular", "place": "block", "blocks": "decoder"}},
+    "past-only": {"ranks": 4, "shift": {"direction": "past_only", "blocks": "encoder"}},
+    "ring-past-only": {"ranks": 3, "shift": {"direction": "past_only", "padding": "circular", "fold": 2}},
+    "from-future": {"ranks": 2, "shift": {"direction": "first_from_future"}, "call": {"guidance_scale": 1.0}},
+    "independent": {"ranks": 3, "shift": None},
+    "shared-noise": {"ranks": 3, "noise_share": 2.0},
+    "shared-noise-euler-a": {"ranks": 2, "noise_share": 1.0, "sampler": "euler-a"},
+    "heun": {"ranks": 2, "sampler": "heun"},
+    "unipc": {"ranks": 2, "sampler": "unipc"},
+    "ddim": {"ranks": 4, "sampler": "ddim", "call": {"eta": 1.0}},
+    "single-frames": {"ranks": 4, "call": {"num_frames": 4}},
+    "keyframes": {"ranks": 3, "noise_share": 1.0, "keyframes": {0: 1.0, 3: 0.5}},
+    "small-chunks": {"ranks": 2, "shift": {"padding": "circular"}, "call": {"num_frames": 13, "frame_chunk": 1}},
+    "whole-chunks": {"ranks": 3, "call": {"frame_chunk": 7}},
+    "many-chunks": {"ranks": 4, "call": {"num_frames": 21, "frame_chunk": 2}},
+}
+OUTPUTS = ("pt", "np", "pil")
+
+
+def set_up(pipeline: LatentShiftPipeline, case: Case) -> None:
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_shift(case.get("shift", {}))
+    pipeline.set_noise_share(case.get("noise_share", 0.0))
+    pipeline.scheduler = make_sampler(case.get("sampler", "ddpm"), pipeline.scheduler)
+
+
+def call(pipeline: LatentShiftPipeline, case: Case, **options: Any) -> Any:
+    """Of two prompts."""
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    defaults = {"num_frames": FRAMES, "num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "latent"}
+    arguments = {**defaults, **case.get("call", {}), **options}
+    if strengths := case.get("keyframes"):
+        pictures = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
+        arguments |= {"keyframes": dict.fromkeys(strengths, pictures), "keyframe_strength": strengths}
+    return pipeline(["red star", "star"], generator=generators, **arguments).frames
+
+
+def make_all(model: Path, folder: Path) -> None:
+    """Each case on its processes; the first one saves what came out, and each what it has sent."""
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    groups = {ranks: dist.new_group(list(range(ranks))) for ranks in (2, 3, 4)}
+    others = {ranks: dist.new_group(list(range(ranks, PROCESSES))) for ranks in (2, 3)}
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    for name, case in CASES.items():
+        group = (groups if rank < case["ranks"] else others)[case["ranks"]]
+        takes_part = rank < case["ranks"]
+        pipeline.enable_frame_parallel(
+            group, guidance_parallel=takes_part and case.get("guidance_parallel", False), timeout=120
+        )
+        if not takes_part:  # it could make a video with the others that don't
+            continue
+        set_up(pipeline, case)
+        frames = call(pipeline, case)
+        assert (frames is None) == (rank > 0)
+        if rank == 0:
+            torch.save(frames, folder / f"{name}.pt")
+        (folder / f"{name}-{rank}.json").write_text(json.dumps(asdict(pipeline.frame_ranks.traffic)))
+        if name == "three":
+            for output in OUTPUTS:
+                frames = call(pipeline, case, output_type=output)
+                if rank == 0:
+                    torch.save(frames, folder / f"{output}.pt")
+            check_refusals(pipeline, folder, rank)
+        pipeline.disable_frame_parallel()
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> None:
+    """Each is said by all processes, and the next call works."""
+    refusals: dict[str, tuple[Case, dict[str, Any]]] = {
+        "frames": ({}, {"num_frames": 2}),
+        "rescale": ({}, {"guidance_rescale": 0.5}),
+        "prompt": ({}, {"negative_prompt": f"black {rank}"}),
+        "steps": ({}, {"num_inference_steps": 2 + (rank == 1)}),
+        "noise": ({}, {"latents": torch.full((2, FRAMES, 4, 8, 8), float(rank == 2))}),
+    }
+    messages = {}
+    for name, (case, options) in refusals.items():
+        try:
+            call(pipeline, case, **options)
+        except ValueError as error:
+            messages[name] = str(error)
+    pipeline.set_method("latent-vdm")
+    try:
+        call(pipeline, {})
+    except ValueError as error:
+        messages["temporal attention"] = str(error)
+    pipeline.set_method("latent-shift")
+    (folder / f"refusals-{rank}.json").write_text(json.dumps(messages))
+
+
+@pytest.fixture(scope="module")
+def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks")
+    processes = Processes(make_all, model, folder, processes=PROCESSES)
+    assert set(processes.ended(300)) == {0}, processes.last_words()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(model: Path) -> LatentShiftPipeline:
+    return LatentShiftPipeline.from_pretrained(model)
+
+
+def differs(made: torch.Tensor, expected: torch.Tensor) -> float:
+    assert expected.std() > 0.1
+    return float((made - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_video_over_processes_is_the_video_and_sends_what_the_formula_says(
+    name: str, made: Path, pipeline: LatentShiftPipeline
+) -> None:
+    case = CASES[name]
+    set_up(pipeline, case)
+    expected = call(pipeline, case)
+    assert differs(torch.load(made / f"{name}.pt"), expected) <= 1e-5
+    sent = [json.loads((made / f"{name}-{rank}.json").read_text()) for rank in range(case["ranks"])]
+    totals = {kind: sum(each[kind] for each in sent) for kind in sent[0]}
+    guided, over_ranks = call_of(case)["guidance_scale"] != 1.0, case.get("guidance_parallel", False)
+    passes, frames = pipeline.num_timesteps, call_of(case)["num_frames"]
+    parts = case["ranks"] // (2 if over_ranks else 1)
+    assert totals["edges"] == edge_bytes(
+        pipeline.unet, 8, 8, ranks=parts, videos=2 * (2 if guided else 1), passes=passes, bytes_per_value=4
+    )
+    assert (totals["edges"] > 0) == (parts > 1 and case.get("shift", {}) is not None)
+    values = frames * 4 * 8 * 8
+    predicted = guidance_bytes(values, videos=2, passes=passes, bytes_per_value=4) if over_ranks else 0
+    assert totals["guidance"] == predicted
+    given = frames - split_frames(frames, parts)[0].stop
+    assert totals["gathered"] == 2 * given * 4 * 8 * 8 * 4
+
+
+def call_of(case: Case) -> dict[str, Any]:
+    return {"num_frames": FRAMES, "guidance_scale": 3.0, **case.get("call", {})}
+
+
+def test_outputs_are_gathered_in_every_form(made: Path, pipeline: LatentShiftPipeline) -> None:
+    set_up(pipeline, CASES["three"])
+    for output in OUTPUTS:
+        expected = call(pipeline, CASES["three"], output_type=output)
+        frames = torch.load(made / f"{output}.pt", weights_only=False)
+        if output == "pil":
+            frames, expected = (np.stack([as_clip(clip) for clip in each]).astype(int) for each in (frames, expected))
+            assert np.ptp(expected) > 0 and np.abs(frames - expected).max() <= 1  # a rounding at the edge of a level
+        else:
+            assert type(frames) is type(expected)
+            np.testing.assert_allclose(np.asarray(frames), np.asarray(expected), rtol=0, atol=1e-5)
+
+
+REFUSALS = {
+    "frames": "a video of 2 frames can't be split over 3 processes: ask for more frames, or start fewer",
+    "rescale": "a video can't be split over processes with guidance_rescale, which looks at all frames at once; set it "
+    "to 0",
+    "prompt": "the processes of one video differ in prompts: call each with the same arguments, and with a generator "
+    "of the same seed",
+    "steps": "the processes of one video differ in sampler: call each with the same arguments, and with a generator "
+    "of the same seed",
+    "noise": "the processes of one video differ in noise: call each with the same arguments, and with a generator of "
+    "the same seed",
+    "temporal attention": "a video can't be split over processes with Latent-VDM: its temporal attention looks at all "
+    "frames at once",
+}
+
+
+def test_what_can_not_be_split_is_refused_by_all_processes(made: Path) -> None:
+    for rank in range(3):
+        assert json.loads((made / f"refusals-{rank}.json").read_text()) == REFUSALS
+
+
+@pytest.mark.parametrize("frames", [4, 5, 16, 1000])
+def test_parts_of_the_frames_are_consecutive_and_even(frames: int) -> None:
+    for parts in (1, 2, 3, 4):
+        split = split_frames(frames, parts)
+        assert [frame for part in split for frame in range(frames)[part]] == list(range(frames))
+        sizes = [part.stop - part.start for part in split]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_guidance_takes_half_of_the_processes() -> None:
+    assert count_parts(6, guidance_parallel=True) == 3 and count_parts(3, guidance_parallel=False) == 3
+    with pytest.raises(ValueError, match="guidance over processes needs an even number of them, and not 3"):
+        count_parts(3, guidance_parallel=True)
+
+
+def test_frames_are_split_where_torch_distributed_is_at_work(pipeline: LatentShiftPipeline) -> None:
+    with pytest.raises(ValueError, match=r"torch\.distributed is not initialised: start the processes with torchrun"):
+        pipeline.enable_frame_parallel()
+    assert pipeline.frame_ranks is None
