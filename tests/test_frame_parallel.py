@@ -13,9 +13,13 @@ import torch
 import torch.distributed as dist
 
 from latentshift import LatentShiftPipeline
-from latentshift.diffusion.samplers import make_sampler
+from latentshift.diffusion.known_frames import KnownFrames
+from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.diffusion.sampling import sample
+from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.frame_parallel.layout import count_parts, split_frames
 from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
+from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
 from latentshift.video import as_clip
 from launch import Processes
 
@@ -24,28 +28,25 @@ FRAMES = 7  # which no number of processes here divides
 
 Case = dict[str, Any]
 CASES: dict[str, Case] = {
-    "two": {"ranks": 2},
-    "three": {"ranks": 3, "call": {"negative_prompt": "black"}},
-    "four": {"ranks": 4},
+    "two": {"ranks": 2, "prompts": 2},
+    "three": {"ranks": 3, "shift": {"padding": "replicate", "place": "conv2"}, "call": {"negative_prompt": "black"}},
     "guidance": {"ranks": 2, "guidance_parallel": True},
-    "two-and-guidance": {"ranks": 4, "guidance_parallel": True, "shift": {"padding": "circular"}},
-    "replicate": {"ranks": 3, "shift": {"padding": "replicate", "place": "conv2"}},
-    "ring-of-two": {"ranks": 2, "shift": {"padding": "circular"}},
+    "guidance-and-ring-of-two": {"ranks": 4, "guidance_parallel": True, "shift": {"padding": "circular"}},
     "ring-of-four": {"ranks": 4, "shift": {"padding": "circular", "place": "block", "blocks": "decoder"}},
-    "past-only": {"ranks": 4, "shift": {"direction": "past_only", "blocks": "encoder"}},
-    "ring-past-only": {"ranks": 3, "shift": {"direction": "past_only", "padding": "circular", "fold": 2}},
-    "from-future": {"ranks": 2, "shift": {"direction": "first_from_future"}, "call": {"guidance_scale": 1.0}},
+    "single-frames": {
+        "ranks": 4,
+        "shift": {"direction": "past_only", "blocks": "encoder"},
+        "call": {"num_frames": 4, "guidance_scale": 1.0},
+    },
+    "ring-past-only": {
+        "ranks": 3,
+        "shift": {"direction": "past_only", "padding": "circular", "fold": 2},
+        "call": {"frame_chunk": 1},
+    },
+    "whole-chunks": {"ranks": 2, "shift": {"direction": "first_from_future"}, "call": {"frame_chunk": FRAMES}},
     "independent": {"ranks": 3, "shift": None},
-    "shared-noise": {"ranks": 3, "noise_share": 2.0},
-    "shared-noise-euler-a": {"ranks": 2, "noise_share": 1.0, "sampler": "euler-a"},
-    "heun": {"ranks": 2, "sampler": "heun"},
-    "unipc": {"ranks": 2, "sampler": "unipc"},
-    "ddim": {"ranks": 4, "sampler": "ddim", "call": {"eta": 1.0}},
-    "single-frames": {"ranks": 4, "call": {"num_frames": 4}},
-    "keyframes": {"ranks": 3, "noise_share": 1.0, "keyframes": {0: 1.0, 3: 0.5}},
-    "small-chunks": {"ranks": 2, "shift": {"padding": "circular"}, "call": {"num_frames": 13, "frame_chunk": 1}},
-    "whole-chunks": {"ranks": 3, "call": {"frame_chunk": 7}},
-    "many-chunks": {"ranks": 4, "call": {"num_frames": 21, "frame_chunk": 2}},
+    "shared-noise": {"ranks": 2, "noise_share": 2.0, "sampler": "euler-a"},
+    "keyframes": {"ranks": 2, "keyframes": {0: 1.0, 5: 0.5}},
 }
 OUTPUTS = ("pt", "np", "pil")
 
@@ -58,14 +59,14 @@ def set_up(pipeline: LatentShiftPipeline, case: Case) -> None:
 
 
 def call(pipeline: LatentShiftPipeline, case: Case, **options: Any) -> Any:
-    """Of two prompts."""
-    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
-    defaults = {"num_frames": FRAMES, "num_inference_steps": 3, "guidance_scale": 3.0, "output_type": "latent"}
+    prompts = ["red star", "star"][: case.get("prompts", 1)]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
+    defaults = {"num_frames": FRAMES, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent"}
     arguments = {**defaults, **case.get("call", {}), **options}
     if strengths := case.get("keyframes"):
         pictures = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
         arguments |= {"keyframes": dict.fromkeys(strengths, pictures), "keyframe_strength": strengths}
-    return pipeline(["red star", "star"], generator=generators, **arguments).frames
+    return pipeline(prompts, generator=generators, **arguments).frames
 
 
 def make_all(model: Path, folder: Path) -> None:
@@ -107,7 +108,7 @@ def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> No
         "rescale": ({}, {"guidance_rescale": 0.5}),
         "prompt": ({}, {"negative_prompt": f"black {rank}"}),
         "steps": ({}, {"num_inference_steps": 2 + (rank == 1)}),
-        "noise": ({}, {"latents": torch.full((2, FRAMES, 4, 8, 8), float(rank == 2))}),
+        "noise": ({}, {"latents": torch.full((1, FRAMES, 4, 8, 8), float(rank == 2))}),
     }
     messages = {}
     for name, (case, options) in refusals.items():
@@ -152,22 +153,45 @@ def test_a_video_over_processes_is_the_video_and_sends_what_the_formula_says(
     assert differs(torch.load(made / f"{name}.pt"), expected) <= 1e-5
     sent = [json.loads((made / f"{name}-{rank}.json").read_text()) for rank in range(case["ranks"])]
     totals = {kind: sum(each[kind] for each in sent) for kind in sent[0]}
-    guided, over_ranks = call_of(case)["guidance_scale"] != 1.0, case.get("guidance_parallel", False)
-    passes, frames = pipeline.num_timesteps, call_of(case)["num_frames"]
-    parts = case["ranks"] // (2 if over_ranks else 1)
-    assert totals["edges"] == edge_bytes(
-        pipeline.unet, 8, 8, ranks=parts, videos=2 * (2 if guided else 1), passes=passes, bytes_per_value=4
-    )
-    assert (totals["edges"] > 0) == (parts > 1 and case.get("shift", {}) is not None)
-    values = frames * 4 * 8 * 8
-    predicted = guidance_bytes(values, videos=2, passes=passes, bytes_per_value=4) if over_ranks else 0
-    assert totals["guidance"] == predicted
-    given = frames - split_frames(frames, parts)[0].stop
-    assert totals["gathered"] == 2 * given * 4 * 8 * 8 * 4
+    arguments = {"num_frames": FRAMES, "guidance_scale": 3.0, **case.get("call", {})}
+    videos, passes, frames = case.get("prompts", 1), pipeline.num_timesteps, arguments["num_frames"]
+    guided, over_ranks = arguments["guidance_scale"] != 1.0, case.get("guidance_parallel", False)
+    parts = count_parts(case["ranks"], guidance_parallel=over_ranks)
+    edges = edge_bytes(pipeline.unet, 8, 8, ranks=parts, videos=videos * (1 + guided), passes=passes, bytes_per_value=4)
+    assert (edges > 0) == (parts > 1 and case.get("shift", {}) is not None)
+    values = 4 * 8 * 8
+    predicted = guidance_bytes(frames * values, videos=videos, passes=passes, bytes_per_value=4) if over_ranks else 0
+    others = frames - split_frames(frames, parts)[0].stop
+    assert totals == {"edges": edges, "guidance": predicted, "gathered": videos * others * values * 4}
 
 
-def call_of(case: Case) -> dict[str, Any]:
-    return {"num_frames": FRAMES, "guidance_scale": 3.0, **case.get("call", {})}
+@torch.no_grad()
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("noise_share", "held", "most"), [(0, False, 1e-6), (2, False, 1e-5), (1, True, 1e-4)])
+def test_each_part_of_a_clip_is_sampled_as_among_all(
+    sampler: str, noise_share: float, held: bool, most: float, pipeline: LatentShiftPipeline
+) -> None:
+    """With a denoiser that works on each frame: noise is drawn for the whole clip, and mixed over it."""
+    latents, text = torch.randn(2, FRAMES, 4, 2, 2), torch.randn(4, 2, 2)
+
+    def run(frames: slice | None) -> torch.Tensor:
+        scheduler = make_sampler(sampler, pipeline.scheduler)
+        scheduler.set_timesteps(4)
+        start = latents * scheduler.init_noise_sigma
+        generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+        options: dict[str, Any] = {"eta": 1.0}
+        if held:
+            own = frames or slice(None)
+            options["known"] = KnownFrames(latents[:, own] / 2, [1.0, 0, 0, 0.5, 0, 0, 0][own])
+        if frames is None:
+            options["noise_share"] = noise_share
+        else:
+            start = mix_noise(start, noise_share)[:, frames]
+            scheduler = WholeClipNoise(scheduler, frames, FRAMES, noise_share)
+        return sample(lambda noisy, timestep: torch.tanh(noisy + text), scheduler, start, generators, **options)
+
+    parts = [run(frames) for frames in split_frames(FRAMES, 3)]
+    assert differs(torch.cat(parts, dim=1), run(None)) <= most
 
 
 def test_outputs_are_gathered_in_every_form(made: Path, pipeline: LatentShiftPipeline) -> None:

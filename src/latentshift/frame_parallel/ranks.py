@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from latentshift.frame_chunks import Ends
+from latentshift.frame_parallel.agreement import check_agreement
 from latentshift.frame_parallel.layout import BACKENDS, EVERYONE, FRAMES, GUIDANCE, Layout, connect, split_frames
 from latentshift.frame_parallel.wire import Traffic, Wire, check_timeout, other_rank
 
@@ -58,7 +60,7 @@ class FrameRanks:
         self.traffic = Traffic()
         self._count = len(ranks)
         self._timeout = layout.timeout
-        with other_rank(f"one of {self._count} ranks", self._timeout):
+        with self._others():
             groups = connect(layout)
         self.everyone = groups.pop((EVERYONE, 0))
         first = (self.half or 0) * self.parts  # of this half
@@ -76,13 +78,20 @@ class FrameRanks:
         """Whether finished videos are gathered here."""
         return self.rank == 0
 
+    def check_agreement(self, facts: Mapping[str, Any]) -> None:
+        """:func:`latentshift.frame_parallel.agreement.check_agreement` of all processes."""
+        with self._others():
+            check_agreement(facts, self.everyone)
+
     def ends(self, *, ring: bool) -> Ends:
         """What lies beyond this process's frames."""
         if self.parts == 1:  # if they are a ring, it closes here
             return Ends()
-        before = self._wires[FRAMES, (self.part - 1) % self.parts] if self.part > 0 or ring else None
-        after = self._wires[FRAMES, self.part] if self.part < self.parts - 1 or ring else None
-        return Ends(before and before.hand_over, after and after.hand_over)
+        has_before, has_after = self.part > 0 or ring, self.part < self.parts - 1 or ring
+        return Ends(
+            self._wires[FRAMES, (self.part - 1) % self.parts].hand_over if has_before else None,
+            self._wires[FRAMES, self.part].hand_over if has_after else None,
+        )
 
     def exchange_predictions(self, own: Tensor) -> Tensor:
         """The prediction of the other half for the same frames, against this one's."""
@@ -124,8 +133,11 @@ class FrameRanks:
 
     def wait_for_all(self) -> None:
         """Until every process has come here."""
-        with other_rank(f"one of {self._count} ranks", self._timeout):
+        with self._others():
             dist.all_reduce(torch.zeros(1), group=self.everyone)
+
+    def _others(self) -> AbstractContextManager[None]:
+        return other_rank(f"one of {self._count} ranks", self._timeout)
 
     def _name(self, number: int) -> str:
         return f"rank {number} of {self._count}"

@@ -19,7 +19,6 @@ from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.samplers import effective_settings
 from latentshift.diffusion.sampling import StepCallback, sample
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.frame_parallel.agreement import check_agreement
 from latentshift.frame_parallel.layout import split_frames
 from latentshift.frame_parallel.ranks import FrameRanks
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
@@ -170,7 +169,7 @@ class FrameShare:
             "sampler": [type(scheduler).__name__, settings, scheduler.timesteps, eta, noise_share],
             "known frames": None if known is None else [known.latents, list(known.strengths), known.clean],
         }
-        check_agreement({**self._facts, **given}, self._ranks.everyone)
+        self._ranks.check_agreement({**self._facts, **given})
         if known is not None:
             own = known.latents[:, self.frames], known.strengths[self.frames]
             known = replace(known, latents=own[0], strengths=own[1])
