@@ -131,6 +131,8 @@ def _undo(unet: nn.Module) -> str:
 
 def _why_not(pipe: Any, work: SamplingWork) -> str | None:
     """Why a U-Net can't be compiled for the work; None: it can be tried."""
+    if pipe.frame_ranks is not None:
+        return "frames are split over processes, and compiled code can't be interrupted where they hand over edges"
     unet, device = pipe.unet, pipe._execution_device
     pixels = (work.height or 1) // pipe.vae_scale_factor * ((work.width or 1) // pipe.vae_scale_factor)
     if device.type not in _NAMES:
