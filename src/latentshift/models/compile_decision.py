@@ -13,9 +13,9 @@ from latentshift.settings import SPEEDS, default_chunk
 CALLS_TO_MEASURE = 2
 """Calls of the U-Net that are made to see how long one takes: the first is slower than all others."""
 SHARE_SAVED = 1 / 6
-"""Of a call's time, that compiled code is expected to save: 1.2 times as fast, with which it is rather flattered."""
+"""Of a call's time, that compiled code is assumed to save: 1.2 times as fast."""
 SECONDS_FOR_A_LAYER = 0.25
-"""Of compiling, for each layer of a U-Net that holds weights: a low estimate, so that what it refuses does not pay."""
+"""Of compiling, assumed for each layer of a U-Net that holds weights, of which the bundled model's has 200."""
 
 
 @dataclass(frozen=True)
