@@ -6,17 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
-from latentshift.model_paths import BUNDLED, bundled_model
+from latentshift.bounded_read import load_json_settings
+from latentshift.model_paths import BUNDLED, bundled_model, load_index
 from latentshift.models.model_config import check_config_files
-from latentshift.settings import ShiftConfig
+from latentshift.settings import PIPELINES, ShiftConfig
 
 from .noise_patch import share_noise
 from .prediction import set_prediction
 from .schedule import check_schedule
 from .shift_patch import apply_temporal_shift
 
-_MAX_BYTES = 2**22  # of a configuration
 # Stable Diffusion's and SDXL's schedule, which ComfyUI gives every U-Net of theirs.
 _SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "num_train_timesteps": 1000}
 
@@ -30,7 +29,7 @@ def model_names() -> list[str]:
     found = set()
     for root in folder_paths.get_folder_paths("diffusers"):
         for folder, _, files in os.walk(root, followlinks=True):
-            if "model_index.json" in files and _class_name(Path(folder)) == "LatentShiftPipeline":
+            if "model_index.json" in files and _is_video_pipeline(Path(folder)):
                 found.add(os.path.relpath(folder, root))
     return [BUNDLED, *sorted(found)]
 
@@ -46,7 +45,7 @@ def load_model(name: str) -> tuple[Any, Any, Any]:
     """
     folder = _folder(name)
     check_config_files(folder)
-    index = _read(folder / "model_index.json")
+    index = load_index(folder)
     if (index.get("temporal") or [None, None])[1] is not None:
         raise ValueError(f"{folder} has the temporal layers of Latent-VDM, which these nodes do not know")
     if index.get("shift", {}) is None:
@@ -66,7 +65,7 @@ def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
     import comfy.sd
     import folder_paths
 
-    schedule = _read(folder / "scheduler" / "scheduler_config.json")
+    schedule = load_json_settings(folder / "scheduler" / "scheduler_config.json")
     check_schedule(schedule)
     for setting, value in _SCHEDULE.items():
         if schedule.get(setting) != value:
@@ -76,7 +75,8 @@ def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
     model = comfy.sd.load_diffusion_model_state_dict(_weights(folder / "unet", "diffusion_pytorch_model"))
     if model is None:
         raise ValueError(f"{folder / 'unet'} is no U-Net of a size that ComfyUI knows: SD 1.x, SD 2.x or SDXL")
-    scaling, its_own = _read(folder / "vae" / "config.json").get("scaling_factor", _SCALING), model.model.latent_format
+    autoencoder, its_own = load_json_settings(folder / "vae" / "config.json"), model.model.latent_format
+    scaling = autoencoder.get("scaling_factor", _SCALING)
     if scaling != its_own.scale_factor:
         raise ValueError(
             f"{folder}: ComfyUI scales latents of this U-Net by {its_own.scale_factor}, and this model by {scaling}"
@@ -120,12 +120,8 @@ def _folder(name: str) -> Path:
     raise ValueError(f"there is no latentshift model {name} in ComfyUI's folders for diffusers models")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return load_json_bounded(file, _MAX_BYTES)
-
-
-def _class_name(folder: Path) -> Any:
+def _is_video_pipeline(folder: Path) -> bool:
     try:
-        return _read(folder / "model_index.json").get("_class_name")
-    except (ValueError, AttributeError):
-        return None
+        return bool(load_index(folder)["_class_name"] == PIPELINES[0])
+    except ValueError:  # damaged, or a pipe: not in the list
+        return False
