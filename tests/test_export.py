@@ -20,7 +20,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.cli.exported import source_files, source_name
 from latentshift.export import write_export
 from latentshift.export.exported_pipeline import ExportedPipeline
-from latentshift.export.graph import versions, write_graph
+from latentshift.export.graph import open_graph, versions, write_graph
 from latentshift.export.manifest import ExportManifest, check_libraries, read_manifest, sha256_of
 from latentshift.export.parts import parts_of
 from latentshift.export.write_export import MAX_DIFFERENCE, check_graph_export, export_pipeline
@@ -293,6 +293,17 @@ def test_a_graph_that_its_library_cannot_make_is_refused_in_one_sentence(tmp_pat
     with pytest.raises(ValueError, match=r"ONNX Runtime can't make x\.onnx \(.*\): nothing was written") as refused:
         write_graph("onnx", program, tmp_path / "x.onnx", ("input",), ("output",))
     assert "\n" not in str(refused.value) and not list(tmp_path.iterdir())
+
+
+@needs_openvino
+def test_a_graph_that_its_library_cannot_run_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    program = torch.export.export(torch.nn.Conv2d(4, 8, 3), (torch.randn(1, 4, 8, 8),))
+    write_graph("openvino", program, tmp_path / "x.xml", ("latents",), ("prediction",))
+    graph = open_graph("openvino", tmp_path / "x.xml", ("latents",), "float32")
+    assert graph(latents=torch.randn(1, 4, 8, 8))[0].shape == (1, 8, 6, 6)
+    with pytest.raises(ValueError, match=r"OpenVINO can't run .*x\.xml \(.*\): export the model again") as refused:
+        graph(latents=torch.randn(1, 5, 8, 8))  # compiled for these shapes, and so refused, at the first call
+    assert "\n" not in str(refused.value)
 
 
 def test_only_an_export_is_replaced(model: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ The libraries of a target are imported when it is used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -64,18 +65,33 @@ def write_graph(
 def open_graph(target: Target, path: Path, inputs: tuple[str, ...], dtype: str) -> Graph:
     """Open a graph, to be run in ``dtype``.
 
+    Calling it raises the same errors as opening it: some libraries compile a graph when they first see its shapes.
+
     Raises:
         ValueError: if the target's library can't, with its reason.
         MemoryError: if it has no memory.
     """
+    with _one_sentence(target, "open", path):
+        graph = backend(target).load(path, inputs, dtype)
+
+    def run(**given: Tensor) -> tuple[Tensor, ...]:
+        with _one_sentence(target, "run", path):
+            return graph(**given)
+
+    return run
+
+
+@contextmanager
+def _one_sentence(target: Target, what: str, path: Path) -> Iterator[None]:
+    """What a library can't do with a graph, as a ValueError."""
     try:
-        return backend(target).load(path, inputs, dtype)
+        yield
     except MemoryError:
         raise
     except Exception as error:  # each library has its own kinds
         raise ValueError(
-            f"{RUNTIMES[target].title} can't open {path} ({_reason(error)}): export the model again with the libraries "
-            "of this machine"
+            f"{RUNTIMES[target].title} can't {what} {path} ({_reason(error)}): export the model again with the "
+            "libraries of this machine"
         ) from error
 
 
