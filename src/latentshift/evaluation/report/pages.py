@@ -11,11 +11,11 @@ from latentshift.evaluation.report.html_page import to_html
 from latentshift.evaluation.report.markdown import PLOTS, to_markdown
 from latentshift.evaluation.report.media import MediaBudget
 from latentshift.evaluation.report.plot import to_svg
-from latentshift.evaluation.report.results import check_different, load_results
-from latentshift.evaluation.report.schema import FILE_NAME
+from latentshift.evaluation.report.results import check_different, label_results, load_results
+from latentshift.evaluation.report.schema import FILE_NAME, read_report_values, to_report
 from latentshift.evaluation.report.sprites_page import sprites_page
 from latentshift.evaluation.report.table_files import to_csv, to_latex
-from latentshift.evaluation.report.user_study import read_user_study
+from latentshift.evaluation.report.user_study import to_user_study
 from latentshift.files import atomic_write_text
 
 MARKDOWN, HTML, TABLES = "report.md", "report.html", "tables"
@@ -43,13 +43,14 @@ def write_comparison_pages(folders: Sequence[Path], output: Path) -> Path:
     if (output / FILE_NAME).exists():
         raise ValueError(f"{output} holds a result, whose own pages would be overwritten: name another folder with -o")
     check_different(folders)
-    studies = {
-        folder: study
-        for number, folder in enumerate(folders, 1)
-        if (study := read_user_study(folder, f"study-{number}")) is not None
-    }
-    results = load_results([folder for folder in folders if folder not in studies])
-    return write_pages(comparison_page(results, list(studies.values())), output)
+    studies, reports = [], []
+    for number, folder in enumerate(folders, 1):
+        values = read_report_values(folder)
+        if (study := to_user_study(values, folder, f"study-{number}")) is not None:
+            studies.append(study)
+        else:
+            reports.append((folder, to_report(values, folder)))
+    return write_pages(comparison_page(label_results(reports), studies), output)
 
 
 def write_pages(document: Document, folder: Path) -> Path:

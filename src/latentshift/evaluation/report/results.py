@@ -85,15 +85,20 @@ def load_results(folders: Sequence[Path]) -> list[Result]:
     Raises:
         ValueError: for a folder that holds none.
     """
-    reports = [read_report(folder) for folder in folders]
-    names = Counter(report.system.name for report in reports)
-    labels = [
-        report.system.name if names[report.system.name] == 1 else f"{report.system.name} ({folder})"
-        for report, folder in zip(reports, folders, strict=True)
-    ]
+    return label_results([(folder, read_report(folder)) for folder in folders])
+
+
+def label_results(reports: Sequence[tuple[Path, Report]]) -> list[Result]:
+    """Reports, each with its folder, as the results of one page."""
+    names = Counter(report.system.name for _, report in reports)
     return [
-        Result(folder, report, label, f"settings-{number}")
-        for number, (folder, report, label) in enumerate(zip(folders, reports, labels, strict=True), 1)
+        Result(
+            folder,
+            report,
+            report.system.name if names[report.system.name] == 1 else f"{report.system.name} ({folder})",
+            f"settings-{number}",
+        )
+        for number, (folder, report) in enumerate(reports, 1)
     ]
 
 

@@ -6,11 +6,11 @@ Numbers are finite, and paths lie inside of the report's folder, so that a reade
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
 
-from latentshift.bounded_read import read_text_bounded
+from latentshift.bounded_read import load_json_bounded
 from latentshift.error_text import format_validation_error
 from latentshift.files import atomic_write_text, missing_folder
 
@@ -177,11 +177,11 @@ def write_report(folder: Path, report: Report) -> Path:
     return path
 
 
-def read_report_text(folder: Path) -> str:
-    """The text of ``report.json`` in a result's folder, whatever kind of result it is.
+def read_report_values(folder: Path) -> Any:
+    """What ``report.json`` in a result's folder holds, whatever kind of result it is.
 
     Raises:
-        ValueError: if it is no such folder; the message names it.
+        ValueError: if it is no such folder, or the file is no JSON; the message names it.
     """
     if folder.is_file():
         named = folder.parent if folder.name == FILE_NAME else "the folder of a result"
@@ -192,7 +192,7 @@ def read_report_text(folder: Path) -> str:
         raise ValueError(
             f"{folder} holds no {FILE_NAME}: name the folder that an evaluation or `latentshift study result` wrote"
         )
-    return read_text_bounded(folder / FILE_NAME, MAX_BYTES, "the report")
+    return load_json_bounded(folder / FILE_NAME, MAX_BYTES)
 
 
 def read_report(folder: Path) -> Report:
@@ -201,8 +201,16 @@ def read_report(folder: Path) -> Report:
     Raises:
         ValueError: if there is none, or it is no report of this format; the message names the file.
     """
-    text = read_report_text(folder)
+    return to_report(read_report_values(folder), folder)
+
+
+def to_report(values: Any, folder: Path) -> Report:
+    """The report of a protocol, from what its file holds (:func:`read_report_values`).
+
+    Raises:
+        ValueError: if it is no report of this format; the message names the file.
+    """
     try:
-        return Report.model_validate_json(text)
+        return Report.model_validate(values)
     except ValidationError as error:
         raise ValueError(f"{folder / FILE_NAME} is no report of {FORMAT}: {format_validation_error(error)}") from None

@@ -1,6 +1,6 @@
 """Table 3 of the paper with rows of one's own user studies: shares by majority, with their intervals.
 
-Also what ``study result`` writes for it: :func:`read_user_study` reads the ``report.json`` of a study's result.
+Also what ``study result`` writes for it: :func:`to_user_study` makes it of the ``report.json`` of a study's result.
 """
 
 from __future__ import annotations
@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.error_text import format_validation_error
 from latentshift.evaluation.report.document import Facts
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
 from latentshift.evaluation.report.plot import Plot, PlotRow
-from latentshift.evaluation.report.schema import FILE_NAME, read_report_text
+from latentshift.evaluation.report.schema import FILE_NAME
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 FORMAT: Literal["latentshift-study/1"] = "latentshift-study/1"
@@ -173,18 +172,18 @@ class UserStudy:
     notes: tuple[str, ...]
 
 
-def read_user_study(folder: Path, anchor: str) -> UserStudy | None:
-    """The result of a study; None if the folder's ``report.json`` is of another kind.
+def to_user_study(values: Any, folder: Path, anchor: str) -> UserStudy | None:
+    """The result of a study; None if the ``report.json`` is of another kind.
 
     Args:
+        values: what it holds (:func:`latentshift.evaluation.report.schema.read_report_values`).
         folder: as ``study result`` writes it.
         anchor: of its settings on the page.
 
     Raises:
-        ValueError: if there is no report, or it is a study's and can't be read; the message names the file.
+        ValueError: if it is a study's and not as this version writes it; the message names the file.
     """
     path = folder / FILE_NAME
-    values = parse_json_bounded(read_report_text(folder), str(path))
     if not isinstance(values, dict) or not {"majority", "votes"} <= values.keys():
         return None
     if values.get("format") != FORMAT:
