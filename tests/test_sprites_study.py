@@ -66,6 +66,10 @@ def test_longer_videos_are_of_the_same_prompts_and_their_true_clips_go_on() -> N
             assert np.array_equal(true_clip(part, index, 64)[:16], true_clip(plain, index, 64))
 
 
+def kept(folder: Path, count: int) -> Readings:
+    return Readings(folder, count, prefix=True)
+
+
 def read(part: Part, count: int, make: Callable[[int], np.ndarray], folder: Path, extractors=None) -> list[Reading]:
     """The readings of videos by index, in a folder where earlier ones are kept."""
     measurer = ReadingMeasurer(extractors or {}, texts=False)
@@ -79,7 +83,7 @@ def read(part: Part, count: int, make: Callable[[int], np.ndarray], folder: Path
         "",
         prefix=True,
     )
-    return load_readings(folder, part, count, 64)
+    return load_readings(kept(folder, count), part, 64)
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +160,9 @@ def test_a_damaged_line_of_an_earlier_version_is_told_each_time(
 
 def test_a_shorter_study_is_the_beginning_of_a_longer_one(tmp_path: Path) -> None:
     whole = read(SEEN, 4, lambda index: true_clip(SEEN, index, 64), tmp_path)
-    assert load_readings(tmp_path, SEEN, 2, 64) == whole[:2]
+    assert load_readings(kept(tmp_path, 2), SEEN, 64) == whole[:2]
     with pytest.raises(ValueError, match="no reading of video 4"):
-        load_readings(tmp_path, SEEN, 5, 64)
+        load_readings(kept(tmp_path, 5), SEEN, 64)
     with pytest.raises(ValueError, match="of another plan"):
         Readings(tmp_path, 2)
 
@@ -184,7 +188,7 @@ def test_distances_are_zero_for_the_true_clips_and_grow_with_what_is_wrong(tmp_p
         read(SEEN, COUNT, make, tmp_path / name, extractors)
         found[name] = {
             each.name: each
-            for each in summarize_distances(tmp_path / name, tmp_path / "true", SEEN, COUNT, infos).metrics
+            for each in summarize_distances(kept(tmp_path / name, COUNT), tmp_path / "true", SEEN, infos).metrics
         }
     assert list(found["same"]) == [f"sprites-{kind} (seen)" for kind in ("FID", "KID", "FVD", "KVD")]
     fid, fvd = "sprites-FID (seen)", "sprites-FVD (seen)"
@@ -196,7 +200,7 @@ def test_distances_are_zero_for_the_true_clips_and_grow_with_what_is_wrong(tmp_p
     assert (metric.n, metric.n_reference, metric.frames, metric.extractor) == (COUNT, COUNT, 16, "sprites-clips")
     assert metric.extractor_sha256 == extractors["sprites-clips"].sha256 and metric.interval is not None
     assert any("needs at least 33" in each for each in metric.warnings)
-    fewer = summarize_distances(tmp_path / "other", tmp_path / "true", SEEN, 10, infos)
+    fewer = summarize_distances(kept(tmp_path / "other", 10), tmp_path / "true", SEEN, infos)
     assert {(each.n, each.n_reference) for each in fewer.metrics} == {(10, 10)}  # of the same prompts
 
 
@@ -209,7 +213,7 @@ def test_videos_without_features_are_in_no_distance_nor_are_their_true_clips(
     (tmp_path / "seen.jsonl").write_text("".join(json.dumps(earlier_line(each)) + "\n" for each in readings[:5]))
     assert take_over_earlier(tmp_path / "seen.jsonl", tmp_path / "seen", SEEN, 64) == 5
     read(SEEN, 8, lambda index: true_clip(SEEN, index, 64), tmp_path / "seen", extractors)
-    metrics = summarize_distances(tmp_path / "seen", tmp_path / "true", SEEN, 8, infos).metrics
+    metrics = summarize_distances(kept(tmp_path / "seen", 8), tmp_path / "true", SEEN, infos).metrics
     assert len(metrics) == 4 and {(each.n, each.n_reference) for each in metrics} == {(3, 3)}
     assert [each.value for each in metrics if "FVD" in each.name or "FID" in each.name] == pytest.approx(
         [0, 0], abs=1e-6
@@ -257,7 +261,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_best_and_the_worst_are_told_by_what_was_read(study: Path) -> None:
-    readings = load_readings(study / "readings" / "seen", SEEN, COUNT, 64)
+    readings = load_readings(kept(study / "readings" / "seen", COUNT), SEEN, 64)
     examples = choose_examples(SEEN, 64, readings)
     assert [each["index"] for each in examples["first"]] == [0, 1, 2, 3]
     assert all(right_count(each) == 4 for each in examples["best"])

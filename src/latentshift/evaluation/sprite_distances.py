@@ -56,24 +56,23 @@ def measure_true_clips(
 
 
 def summarize_distances(
-    videos: Path, true_clips: Path, part: Part, count: int, infos: Iterable[ExtractorInfo], *, seed: int = 0
+    generated: Readings, true_clips: Path, part: Part, infos: Iterable[ExtractorInfo], *, seed: int = 0
 ) -> Summary:
-    """The distances of a part's first ``count`` videos from the true clips of the same prompts.
+    """The distances of a part's videos from the true clips of the same prompts.
 
     A video without features, as an earlier version left it, is in no distance, nor is its true clip.
 
     Args:
-        videos: folder of the videos' readings.
-        true_clips: folder of those of the true clips.
+        generated: readings of the part's first videos.
+        true_clips: folder of the readings of the true clips.
         part: of the study; its name stands behind that of each metric, as ``sprites-FVD (seen)``.
-        count: of its videos.
         infos: of the extractors.
         seed: of the intervals' resamples.
 
     Raises:
         ValueError: if a file of the readings is damaged.
     """
-    generated, reference = (Readings(folder, count, prefix=True) for folder in (videos, true_clips))
+    reference = Readings(true_clips, generated.total, prefix=True)
     infos, without = list(infos), {}
     for info in infos:
         indices = generated.with_rows(info.key)

@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,21 +123,24 @@ class ReadingMeasurer(Measurer):
         return replace(reading, values=values, words={name: getattr(read, name) for name in READ_FIELDS}), rows
 
 
-def load_readings(folder: Path, part: Part, count: int, size: int) -> list[Reading]:
-    """The readings of the first ``count`` videos of a part, in their order.
+def load_readings(kept: Readings, part: Part, size: int) -> list[Reading]:
+    """The readings of a part's videos, in their order.
+
+    Args:
+        kept: of the part's first videos.
+        part: of the study.
+        size: side of the frames in pixels.
 
     Raises:
         ValueError: if one is missing, of another prompt or was not read, or a file is damaged.
     """
-    items = plan_of(part, count, size)
-    kept = Readings(folder, count, prefix=True)
     readings = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(plan_of(part, kept.total, size)):
         reading = kept.reading(index) if kept.done[index] else None
         if reading is None or set(reading.words) != set(READ_FIELDS):
-            raise ValueError(f"{folder} has no reading of video {index}: run the same command again")
+            raise ValueError(f"{kept.folder} has no reading of video {index}: run the same command again")
         if (reading.prompt, reading.seed) != (item.prompt, item.seed):
-            raise ValueError(f"{folder}: video {index} is of another prompt; choose another output folder")
+            raise ValueError(f"{kept.folder}: video {index} is of another prompt; choose another output folder")
         readings.append(reading)
     return readings
 

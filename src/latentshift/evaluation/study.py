@@ -19,6 +19,7 @@ from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.protocols.plan import Item
+from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.report.schema import write_report
 from latentshift.evaluation.settings_file import check_or_write_settings
@@ -175,12 +176,12 @@ class Study:
 
     def _score(self, part: Part, count: int, new: Sequence[int]) -> dict[str, Any]:
         size = self.pipeline.sample_size
-        folder = self.output / READINGS / part.name
         clear_leftovers(self.output / "clips" / part.name)  # of killed workers; none writes there now
         self._draw_sheet(part, min(_SHEET_ROWS, count), new)
-        readings = load_readings(folder, part, count, size)
+        kept = Readings(self.output / READINGS / part.name, count, prefix=True)
+        readings = load_readings(kept, part, size)
         infos = ReadingMeasurer(self._open_extractors(part)).infos
-        distances = summarize_distances(folder, self._reference(part), part, count, infos)
+        distances = summarize_distances(kept, self._reference(part), part, infos)
         _, notes = distance_extractors(part, self._frames(part))
         return {
             **score_part(part, size, readings),
@@ -256,9 +257,10 @@ class Study:
     def _true_clip_scores(self, part: Part, count: int) -> dict[str, Any]:
         size = self.pipeline.sample_size
         names = ("rendered", "through_autoencoder") if count else ()
+        folders = {name: self._true_readings(part, name) for name in names}
         return {
-            name: score_readings(part, size, load_readings(self._true_readings(part, name), part, count, size))
-            for name in names
+            name: score_readings(part, size, load_readings(Readings(folder, count, prefix=True), part, size))
+            for name, folder in folders.items()
         }
 
     def _true_readings(self, part: Part, name: str) -> Path:

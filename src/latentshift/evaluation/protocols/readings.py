@@ -150,7 +150,7 @@ class Readings:
     """
 
     def __init__(self, folder: Path, total: int, *, prefix: bool = False) -> None:
-        self.total, self.prefix = total, prefix
+        self.folder, self.total, self.prefix = folder, total, prefix
         self.paths = sorted(folder.glob(_LINES))
         self._worker = np.full(total, -1, np.int32)
         self._place = np.zeros(total, np.int64)  # of the line in its file
