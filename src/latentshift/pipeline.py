@@ -5,7 +5,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
+from latentshift.models.decoded_frames import FrameDecoder, check_finite
+from latentshift.models.decoded_frames import NotFiniteError as NotFiniteError
 from latentshift.models.denoiser import (
     check_frame_chunk,
     default_frame_chunk,
@@ -59,14 +61,9 @@ from latentshift.settings import (
     method_name,
 )
 from latentshift.shift import install, remove, shift_of
-from latentshift.video import to_uint8
 
 if TYPE_CHECKING:
     from latentshift.frame_parallel.share import FrameShare
-
-
-class NotFiniteError(ValueError):
-    """The model's output is not finite (NaN or infinite)."""
 
 
 @dataclass
@@ -81,7 +78,9 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
-class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, AccelerateMixin, FrameParallelMixin):
+class LatentShiftPipeline(
+    PretrainedPipeline, LoaderMixin, ExtensionMixin, AccelerateMixin, FrameParallelMixin, FrameDecoder
+):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
     Args:
@@ -558,24 +557,6 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
         check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
         return frames.clamp(-1, 1)
 
-    @torch.no_grad()
-    def decode_clip(self, latents: Tensor, decode_chunk_size: int | None = None) -> Iterator[np.ndarray]:
-        """Decode one video for a file, a few frames at a time: no more of them are in memory.
-
-        Args:
-            latents: scaled, (F, C, h, w), as a call with ``output_type="latent"`` returns them for each video.
-            decode_chunk_size: n, frames at a time; None: as :func:`latentshift.settings.default_chunk` says.
-
-        Yields:
-            uint8 RGB (n, H, W, 3), the last one with what is left; see :func:`latentshift.video.write_chunks`.
-
-        Raises:
-            NotFiniteError: if the autoencoder's output is not finite.
-        """
-        size = decode_chunk_size or default_chunk(len(latents), latents[0, 0].numel())
-        for chunk in latents.split(size):
-            yield to_uint8(channels_last(self.decode(chunk[None]))[0])
-
     def _finish(
         self,
         latents: Tensor,
@@ -590,18 +571,6 @@ class LatentShiftPipeline(PretrainedPipeline, LoaderMixin, ExtensionMixin, Accel
             frames = self._gathered(self._frames_of(latents, output_type, decode_chunk_size), share)
         self.maybe_free_model_hooks()
         return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
-
-    def _frames_of(self, latents: Tensor, output_type: str, decode_chunk_size: int | None) -> Any:
-        check_finite(latents, "U-Net")
-        if output_type == "latent":
-            return latents
-        if output_type == "pil":
-            from PIL import Image
-
-            clips = (self.decode_clip(video, decode_chunk_size) for video in latents)
-            return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
-        frames = self.decode(latents, decode_chunk_size)
-        return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
 
 
 def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
@@ -623,11 +592,6 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
 
 
-def channels_last(frames: Tensor) -> np.ndarray:
-    """Frames (B, F, 3, H, W) as float32 (B, F, H, W, 3)."""
-    return frames.float().cpu().permute(0, 1, 3, 4, 2).numpy()
-
-
 def check_sampling_arguments(
     scheduler: Any,
     noise_share: float,
@@ -644,9 +608,3 @@ def check_sampling_arguments(
     check_steps(num_inference_steps, scheduler.config)
     check_guidance(guidance_scale)
     check_output_type(output_type)
-
-
-def check_finite(values: Tensor, part: str) -> None:
-    """Raise a NotFiniteError, naming the part of the model, unless all of its output is finite."""
-    if not torch.isfinite(values).all():
-        raise NotFiniteError(f"the {part} made values that are not finite; try another dtype, or less guidance")

@@ -7,12 +7,11 @@ tokens, D width of the text encoders together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -34,17 +33,11 @@ from latentshift.export.manifest import (
     check_libraries,
     open_manifest,
 )
+from latentshift.models.decoded_frames import FrameDecoder, check_finite
 from latentshift.models.prompts import Prompts
 from latentshift.models.text import tokenize
-from latentshift.pipeline import (
-    LatentShiftPipelineOutput,
-    channels_last,
-    check_finite,
-    check_sampling_arguments,
-)
+from latentshift.pipeline import LatentShiftPipelineOutput, check_sampling_arguments
 from latentshift.progress import is_shown
-from latentshift.settings import default_chunk
-from latentshift.video import to_uint8
 
 
 class ExportedText:
@@ -76,7 +69,7 @@ class ExportedText:
         return TextCondition.cat([known[prompt] for prompt in prompts])
 
 
-class ExportedPipeline:
+class ExportedPipeline(FrameDecoder):
     """Text to video with an export.
 
     Args:
@@ -222,38 +215,26 @@ class ExportedPipeline:
                 noise_share=config.noise_share,
                 on_step=on_step,
             )
-        check_finite(latents, "U-Net")
-        frames = latents if output_type == "latent" else self._finish(latents, output_type)
+        frames = self._frames_of(latents, output_type)
         return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Decode scaled latents (M, C, h, w) to frames (M, 3, H, W) in [-1, 1].
+    def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
+        """Decode scaled latents (B, F, C, h, w) to frames (B, F, 3, H, W) in [-1, 1], one video at a time.
+
+        Args:
+            latents: of B videos.
+            decode_chunk_size: frames at a time; None: all of a video.
 
         Raises:
             NotFiniteError: if the decoder's output is not finite.
         """
-        (frames,) = self._graphs["decoder"](latents=latents)
+        size = decode_chunk_size or latents.shape[1]
+        decoder = self._graphs["decoder"]
+        videos = [torch.cat([decoder(latents=chunk)[0] for chunk in video.split(size)]) for video in latents]
+        frames = torch.stack(videos)
         check_finite(frames, "autoencoder")
         return frames.clamp(-1, 1)
-
-    def decode_clip(self, latents: Tensor, decode_chunk_size: int | None = None) -> Iterator[np.ndarray]:
-        """Decode one video for a file, a few frames at a time.
-
-        As :meth:`latentshift.LatentShiftPipeline.decode_clip`.
-        """
-        size = decode_chunk_size or default_chunk(len(latents), latents[0, 0].numel())
-        for chunk in latents.split(size):
-            yield to_uint8(channels_last(self.decode(chunk)[None])[0])
-
-    def _finish(self, latents: Tensor, output_type: str) -> Any:
-        if output_type == "pil":
-            from PIL import Image
-
-            clips = (self.decode_clip(video) for video in latents)
-            return [[Image.fromarray(frame) for chunk in clip for frame in chunk] for clip in clips]
-        frames = torch.stack([self.decode(video) for video in latents])
-        return frames / 2 + 0.5 if output_type == "pt" else channels_last(frames) / 2 + 0.5
 
 
 def _check_cpu(folder: Path, manifest: ExportManifest) -> None:
