@@ -44,7 +44,7 @@ from latentshift.models.latent_vdm import TemporalAttention, attention_of, insta
 from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.pretrained import PretrainedPipeline
-from latentshift.models.prompts import Prompts, check_sentences, scaled_lora
+from latentshift.models.prompts import Prompts, scaled_lora
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.models.text_projection import drop_projected_text, project_text_once
 from latentshift.progress import status
@@ -415,7 +415,6 @@ class LatentShiftPipeline(
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self.check_inputs(
-            prompts.sentences,
             num_frames,
             height,
             width,
@@ -527,7 +526,6 @@ class LatentShiftPipeline(
 
     def check_inputs(
         self,
-        prompts: list[str] | None,
         num_frames: int,
         height: int,
         width: int,
@@ -536,9 +534,7 @@ class LatentShiftPipeline(
         num_videos_per_prompt: int,
         output_type: str,
     ) -> None:
-        """Raise a ValueError for invalid arguments; ``prompts`` is None for embeddings."""
-        if prompts is not None:
-            check_sentences(prompts)
+        """Raise a ValueError for invalid arguments of a call, apart from its prompts."""
         if num_videos_per_prompt < 1:
             raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt}")
         check_sampling_arguments(

@@ -166,7 +166,7 @@ class Ladder:
             prepare_video_model(rung.recipe(recipe, self.folder, recipe.seed), pipeline)
             make_sampler(self.sampler, pipeline.scheduler)
         side, frames, scale = pipeline.sample_size, pipeline.config.num_frames, pipeline.config.guidance_scale
-        pipeline.check_inputs(["a"], frames, side, side, self.steps, scale, 1, "pil")
+        pipeline.check_inputs(frames, side, side, self.steps, scale, 1, "pil")
         Sprites(size=side)
         if frames != NUM_FRAMES:
             raise ValueError(f"the reader reads clips of {NUM_FRAMES} frames, and these would have {frames}")

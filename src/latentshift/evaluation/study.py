@@ -90,7 +90,7 @@ class Study:
         self.worker = worker
         self._extractors: dict[str, Extractor] = {}
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
-        pipeline.check_inputs(["a"], 1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
+        pipeline.check_inputs(1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
         self.fps = float(pipeline.config.fps)
         check_output(output / "clips" / "clip.mp4", pipeline.config.num_frames, fps=self.fps)
         with status("reading the model's weights", shown=worker.is_first):

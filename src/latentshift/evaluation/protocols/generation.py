@@ -61,7 +61,7 @@ class Generator:
             pipeline.set_method("none")
             pipeline.set_noise_share(0.0)
         size = (settings.height, settings.width)
-        pipeline.check_inputs(["a"], settings.frames, *size, settings.steps, settings.guidance, 1, "pil")
+        pipeline.check_inputs(settings.frames, *size, settings.steps, settings.guidance, 1, "pil")
 
     def __call__(self, prompt: str, seed: int) -> np.ndarray:
         """uint8 (F, H, W, 3).
