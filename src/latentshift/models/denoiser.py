@@ -148,8 +148,10 @@ def denoise(
 
 def frame_timesteps(timesteps: Tensor, batch: int, num_frames: int) -> Tensor:
     """The timestep of each frame, (B·F,), of those that :func:`denoise` takes."""
-    steps = timesteps if timesteps.ndim == 2 else timesteps.expand(batch).unsqueeze(1)
-    return steps.expand(batch, num_frames).flatten()
+    if timesteps.ndim == 2:
+        return timesteps.expand(batch, num_frames).flatten()
+    # Repeated: what is expanded would be a case of its own for one frame in a graph (latentshift export).
+    return timesteps.expand(batch).unsqueeze(1).repeat(1, num_frames).flatten()
 
 
 def frame_tokens(module: nn.Module, text: TextCondition, num_frames: int) -> Tensor:
