@@ -108,7 +108,7 @@ def _with_defaults(pipe: Any, work: SamplingWork) -> SamplingWork:
         frame_chunk=work.frame_chunk,
     )
     pipe.check_inputs(
-        None, filled.frames, filled.height, filled.width, filled.steps, filled.guidance_scale, filled.videos, "latent"
+        filled.frames, filled.height, filled.width, filled.steps, filled.guidance_scale, filled.videos, "latent"
     )
     return filled
 
