@@ -212,6 +212,26 @@ def test_what_compiled_code_would_not_notice_runs_without_it(unet: UNet2DConditi
     assert torch.equal(scaled, predicted(unet, 4)) and not torch.equal(scaled, plain)
 
 
+def test_what_is_compiled_already_is_said_for_any_work_of_its_kind(
+    pipeline: LatentShiftPipeline, counted: Counted
+) -> None:
+    parts = {**pipeline.components, "unet": tiny_unet(**ONE_LEVEL, mid_block_type=None).eval()}  # quickly compiled
+    pipeline = LatentShiftPipeline(**parts, num_frames=4)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = video(pipeline)
+    pipeline.unet._compiled_call_impl = CompiledCalls(pipeline.unet, backend=counted)
+    report = pipeline.accelerate(compile=True)
+    assert report.compiled and any(line.startswith("compiled the U-Net in ") for line in report.lines)
+    again = pipeline.accelerate(SamplingWork(steps=2))
+    assert again.compiled and "compiled already for such videos" in again.lines
+    assert not pipeline.accelerate(SamplingWork(steps=2, frames=3)).compiled
+    calls = counted.calls
+    torch.testing.assert_close(video(pipeline), expected)
+    assert (counted.graphs, counted.calls) == (1, calls + 2)
+    assert "not compiled any more: compile is False" in pipeline.accelerate(compile=False).lines
+    assert torch.equal(video(pipeline), expected) and counted.calls == calls + 2
+
+
 def test_generate_prints_what_speed_did_and_makes_the_same_video(cli, model: Path) -> None:
     words = ("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7)
     assert cli(*words, "-o", "plain.png", "--frames", 1)[0] == 0

@@ -155,9 +155,9 @@ def _compile(pipe: Any, work: SamplingWork, *, insist: bool) -> tuple[bool, list
     of_a_video = len(pipe.scheduler.timesteps)
     calls = of_a_video * work.videos
     layers = sum(1 for module in unet.modules() if any(True for _ in module.parameters(recurse=False)))
-    if not insist and (reason := why_not_worth_it(calls, None, layers, of_a_video)):
-        return False, [f"not compiled: {reason}"]
     earlier = unet._compiled_call_impl
+    if not insist and earlier is None and (reason := why_not_worth_it(calls, None, layers, of_a_video)):
+        return False, [f"not compiled: {reason}"]
     compiled = earlier or CompiledCalls(unet)
     unet._compiled_call_impl = compiled
     kept = False

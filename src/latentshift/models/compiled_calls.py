@@ -86,11 +86,11 @@ class CompiledCalls:
     def _try(self, trial: Trial, kind: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output, seconds = _timed(lambda: self._unet._call_impl(*args, **dict(kwargs)))
         trial.eager.append(seconds)
+        trial.kinds.add(kind)
         if trial.compiling:
             made, seconds = _timed(lambda: self._run_compiled(args, dict(kwargs)))
             trial.compiled.append(seconds)
             trial.differences.append(_difference(made, output))
-            trial.kinds.add(kind)
         return output
 
     def _kind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Hashable | None:
