@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -17,11 +22,13 @@ from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.frame_parallel.layout import count_parts, split_frames
+from latentshift.frame_parallel.split import count_parts, split_frames
 from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
-from latentshift.video import as_clip
-from launch import Processes
+from latentshift.process_group import RankError
+from latentshift.video import as_clip, read_metadata, read_video
+from launch import Processes, command_line, wait_until
+from waiting import wait_for
 
 PROCESSES = 4
 FRAMES = 7  # which no number of processes here divides
@@ -48,6 +55,7 @@ CASES: dict[str, Case] = {
     "shared-noise": {"ranks": 2, "noise_share": 2.0, "sampler": "euler-a"},
     "keyframes": {"ranks": 2, "keyframes": {0: 1.0, 5: 0.5}},
 }
+OPTIONS = ("--steps", "2", "--seed", "1", "--dtype", "float32", "--device", "cpu")
 OUTPUTS = ("pt", "np", "pil")
 
 
@@ -67,6 +75,13 @@ def call(pipeline: LatentShiftPipeline, case: Case, **options: Any) -> Any:
         pictures = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(1))
         arguments |= {"keyframes": dict.fromkeys(strengths, pictures), "keyframe_strength": strengths}
     return pipeline(prompts, generator=generators, **arguments).frames
+
+
+def work(model: Path, folder: Path) -> None:
+    for words in (("--frames", "3"), ("--frames", "5", "-o", str(folder / "video.webp"))):
+        with suppress(SystemExit):
+            command_line("generate", "red star", "--model", str(model), *OPTIONS, *words)
+    make_all(model, folder)
 
 
 def make_all(model: Path, folder: Path) -> None:
@@ -128,8 +143,10 @@ def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> No
 @pytest.fixture(scope="module")
 def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    processes = Processes(make_all, model, folder, processes=PROCESSES)
+    processes = Processes(work, model, folder, processes=PROCESSES)
     assert set(processes.ended(300)) == {0}, processes.last_words()
+    (folder / "printed").write_text(processes.printed())
+    (folder / "errors").write_text(processes.errors())
     return folder
 
 
@@ -207,6 +224,16 @@ def test_outputs_are_gathered_in_every_form(made: Path, pipeline: LatentShiftPip
             np.testing.assert_allclose(np.asarray(frames), np.asarray(expected), rtol=0, atol=1e-5)
 
 
+def test_the_command_writes_and_says_everything_once(cli, made: Path, model: Path) -> None:
+    assert cli("generate", "red star", "--model", model, *OPTIONS, "--frames", 5, "-o", "whole.webp")[0] == 0
+    whole, split = (read_video(path)[0].astype(int) for path in (Path("whole.webp"), made / "video.webp"))
+    assert np.ptp(whole) > 0 and np.abs(split - whole).max() <= 1
+    assert read_metadata(made / "video.webp")["processes"] == PROCESSES
+    assert (made / "printed").read_text() == f"{made}/video.webp  (seed 1)\n"
+    refused = "error: a video of 3 frames can't be split over 4 processes: ask for more frames, or start fewer\n"
+    assert (made / "errors").read_text().count(refused) == 1
+
+
 REFUSALS = {
     "frames": "a video of 2 frames can't be split over 3 processes: ask for more frames, or start fewer",
     "rescale": "a video can't be split over processes with guidance_rescale, which looks at all frames at once; set it "
@@ -246,3 +273,54 @@ def test_frames_are_split_where_torch_distributed_is_at_work(pipeline: LatentShi
     with pytest.raises(ValueError, match=r"torch\.distributed is not initialised: start the processes with torchrun"):
         pipeline.enable_frame_parallel()
     assert pipeline.frame_ranks is None
+
+
+def lose_a_process(model: Path, folder: Path) -> None:
+    """Two videos on two processes each; the second process of one is killed, and that of the other hangs."""
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    groups = [dist.new_group([first, first + 1]) for first in (0, 2)]
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    pipeline.enable_frame_parallel(groups[rank // 2], timeout=120 if rank < 2 else 3)
+
+    def on_step(pipeline: LatentShiftPipeline, step: int, timestep: object, tensors: object) -> dict[str, object]:
+        if step == 1 and rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 1 and rank == 3:
+            time.sleep(600)
+        return {}
+
+    try:
+        call(pipeline, {}, num_inference_steps=5, callback_on_step_end=on_step)
+    except RankError as error:
+        (folder / f"{rank}").write_text(str(error))
+    os._exit(1)
+
+
+def test_a_process_that_ends_or_hangs_ends_the_others(model: Path, tmp_path: Path) -> None:
+    with Processes(lose_a_process, model, tmp_path, processes=PROCESSES) as processes:
+        wait_for(lambda: all((tmp_path / name).exists() for name in "02"), processes.last_words)
+    killed, hung = ((tmp_path / name).read_text() for name in "02")
+    assert killed == "rank 1 of 2 has ended too early: its own message says why, or it was killed"
+    assert hung == "rank 1 of 2 did not answer within 3 seconds (--rank-timeout, in Python timeout, sets the limit)"
+
+
+def torchrun(*words: str) -> None:
+    from torch.distributed.run import main
+
+    main(list(words))
+
+
+@pytest.mark.slow
+def test_torchrun_ends_where_a_process_is_killed(model: Path, tmp_path: Path) -> None:
+    """Its processes are fresh interpreters, as users launch them."""
+    launch = ["--standalone", "--nproc-per-node=3", "-m", "latentshift", "generate", "star", "red star"]
+    words = (*launch, "--model", str(model), *OPTIONS, "--steps", "300", "--frames", "7", "-o", str(tmp_path / "clips"))
+    with Processes(torchrun, *words) as processes:
+        wait_until(processes, (tmp_path / "clips" / "star-1.mp4").exists)  # and the other video is being made
+        children = psutil.Process(processes.pid).children()
+        next(each for each in children if each.environ()["RANK"] == "1").kill()
+        (code,) = processes.ended(60)
+    assert code != 0 and [path.name for path in (tmp_path / "clips").iterdir()] == ["star-1.mp4"]
+    errors = [line for line in processes.errors().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and errors[0].endswith("has ended too early: its own message says why, or it was killed")

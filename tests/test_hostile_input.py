@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentshift.cli.generate import _read_prompts
+from latentshift.cli.prompts_file import read_prompts
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Manifest, RejectedRow, Row
@@ -262,7 +262,7 @@ def test_a_video_with_bottomless_metadata(tmp_path: Path) -> None:
 
 
 def prompts(path: Path) -> object:
-    return _read_prompts([], path)
+    return read_prompts([], path)
 
 
 def of_bytes(content: bytes) -> Callable[[Path], Path]:
@@ -299,12 +299,12 @@ def test_a_file_costs_one_sentence(
 def test_prompts_are_what_stands_in_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_bytes("\ufeffa red star\r\n\r\na\u2028blue one\rthe third".encode())
-    assert _read_prompts([], path) == ["a red star", "a\u2028blue one", "the third"]
+    assert read_prompts([], path) == ["a red star", "a\u2028blue one", "the third"]
 
 
 def test_a_prompt_that_is_not_utf8() -> None:
     with pytest.raises(ValueError, match=r"the prompt is not UTF-8 text: a d\\udcf6g"):
-        _read_prompts([os.fsdecode(b"a d\xf6g")], None)
+        read_prompts([os.fsdecode(b"a d\xf6g")], None)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk")

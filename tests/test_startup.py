@@ -57,6 +57,8 @@ MISTAKES = {
     "generate star --keyframe frame.png:0 --size 32": "frame.png is 64x64 pixels, and the video's frames are 32x32",
     "generate star --keyframe clear.png:0": "clear.png has an alpha channel: save it without transparency",
     "generate star --keyframe frame.png:0 --runtime aot": "--keyframe has no effect with --runtime aot: an export has",
+    "generate star --guidance-parallel": "--guidance-parallel needs several processes: torchrun --nproc-per-node=N",
+    "generate star --rank-timeout 0": "--rank-timeout must be above 0 and at most 2,592,000 seconds (30 days), not 0",
     "generate star --extend 0": "--extend must be 1 or more, not 0",
     "generate star --overlap 4": "--overlap is of --extend",
     "generate star --extend 1 --overlap 16": "--overlap must be from 1 to 15, below the 16 frames of a call, not 16",

@@ -68,11 +68,17 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LATENTSHIFT_DEBUG"):
             raise
+        from latentshift.cli.ranks import end, is_said_elsewhere
+
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, _MAX_ERROR)
+        fault = not isinstance(error, ValueError | OSError)
         if is_out_of_memory(error):
+            fault = False
             reason = f"the machine has too little memory for this; ask for fewer frames or a smaller size ({reason})"
-        elif not isinstance(error, ValueError | OSError):
-            traceback.print_exc()
+        elif fault:
             reason = f"this is a fault of latentshift {__version__}; please report this with the traceback above"
-        print(f"error: {reason}", file=sys.stderr)
-        sys.exit(1)
+        if not is_said_elsewhere(error, reason):
+            if fault:
+                traceback.print_exc()
+            print(f"error: {reason}", file=sys.stderr)
+        end(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli.models import default_steps
-from latentshift.cli.prompts_file import read_prompts_file
+from latentshift.cli.output_files import output_files
+from latentshift.cli.prompts_file import REMEDY, read_prompts
+from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.size_option import parse_size
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
-from latentshift.progress import is_shown, status
-from latentshift.prompt_slug import prompt_slug
+from latentshift.progress import is_shown, set_quiet, status
 from latentshift.settings import STEPS
 from latentshift.unicode_text import check_unicode
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline
 
 _TORCH = "torch"
-_REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_PATH = 4096
 
 
@@ -111,6 +112,14 @@ def generate(
         help="Draw four frames of each video in the terminal. Default: where it has 24-bit colours (COLORTERM).",
         show_default=False,
     ),
+    guidance_parallel: bool = typer.Option(
+        False,
+        "--guidance-parallel",
+        help="Of several processes, half predict for the prompt and half for what to avoid.",
+    ),
+    rank_timeout: float = typer.Option(
+        DEFAULT_TIMEOUT, "--rank-timeout", help="Seconds that one of several processes waits for another."
+    ),
     speed: str | None = typer.Option(
         None,
         "--speed",
@@ -125,7 +134,10 @@ def generate(
         help="torch; or onnx, openvino or aot, for which --model is a folder that latentshift export wrote.",
     ),
 ) -> None:
-    """Generate videos or images from prompts."""
+    """Generate videos or images from prompts.
+
+    torchrun --nproc-per-node=N -m latentshift generate … splits the frames of each video over N processes.
+    """
     import numpy as np
 
     from latentshift.cli.extension_option import read_extension
@@ -136,9 +148,12 @@ def generate(
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
     from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
 
+    ranks = Ranks(rank_timeout, guidance_parallel=guidance_parallel)
+    if not ranks.is_first:
+        set_quiet(True)
     # Check all inputs before the minutes of work.
-    sentences = _read_prompts(prompts or [], prompts_file)
-    check_unicode(negative or "", "--negative", _REMEDY)
+    sentences = read_prompts(prompts or [], prompts_file)
+    check_unicode(negative or "", "--negative", REMEDY)
     width, height = parse_size(size)
     if frames is not None:
         check_frame_count(frames)
@@ -148,10 +163,12 @@ def generate(
         raise ValueError(f"--seed must be 0 or more and leave room below 2^63 for every video, not {seed}")
     first_seed = _random_seed() if seed is None else seed
     several = len(sentences) > 1 or prompts_file is not None
-    targets = _targets(sentences, output, suffix, first_seed, several=several, single_frame=frames == 1)
+    targets = output_files(sentences, output, suffix, first_seed, several=several, single_frame=frames == 1)
     still = contact_sheet is not None and contact_sheet.suffix.lower() == ".png"
 
     def check_files(frames: int, fps: float) -> None:
+        if not ranks.is_first:
+            return
         for target in targets:
             check_output(target, frames, fps=fps)
         if contact_sheet is not None:
@@ -179,15 +196,20 @@ def generate(
             extension=extension,
             speed=speed,
         )
+        refused = {"--extend": extend}
+        ranks.check(folder, frames, guidance=guidance, device=device, refused=refused)
         keyframes = read_keyframe_options(keyframe or [], folder, **requested_size)
         check_adapters(loras, delta, model, variant)
-        pipeline = _load_pipeline(model, device, dtype, sampler, loop, loras, delta, variant)
+        first_seed = ranks.start(first_seed)
+        pipeline = _load_pipeline(model, ranks.device(device), dtype, sampler, loop, loras, delta, variant)
+        ranks.split(pipeline)
     else:
         from latentshift.cli.exported import check_exported_generation, open_export
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
         others["--keyframe"], keyframes = keyframe or None, {}
         others |= {"--extend": extend, "--speed": speed}
+        ranks.check(None, frames, guidance=guidance, device=device, refused={"--runtime": runtime})
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
         )
@@ -201,9 +223,10 @@ def generate(
         from latentshift.models.extension import check_extendable
 
         check_extendable(pipeline)
-    warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
+    if ranks.is_first:
+        warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
-    if speed is not None:
+    if speed is not None and ranks.is_first:
         videos = len(sentences) * (1 + extension.count)
         sizes = {"frames": frames, "height": height, "width": width, "frame_chunk": frame_chunk}
         print_acceleration(pipeline, speed, videos=videos, steps=steps, guidance_scale=scale, **sizes)
@@ -242,6 +265,7 @@ def generate(
             "fps": rate,
             "speed": speed,
             "runtime": runtime,
+            "processes": ranks.count,
             "device": str(pipeline.device),
             "dtype": str(pipeline.dtype).removeprefix("torch."),
             "latentshift": __version__,
@@ -249,7 +273,11 @@ def generate(
         own = {"prompt": sentence, "seed": first_seed + number}
         with status(f"{which}decoding and writing"):
             kept = PreviewFrames(total)
-            chunks: Iterable[np.ndarray] = kept.watch(pipeline.decode_clip(latents, frame_chunk))
+            own_chunks = pipeline.decode_clip(latents, frame_chunk)
+            chunks: Iterable[np.ndarray] = kept.watch(ranks.in_order(pipeline, own_chunks))
+            if not ranks.is_first:
+                deque(chunks, maxlen=0)
+                continue
             if contact_sheet is not None:
                 chunks = list(chunks)
                 sheet.append(np.concatenate(chunks))
@@ -257,7 +285,8 @@ def generate(
         if preview if preview is not None else can_preview(sys.stderr):
             print(draw_frames(kept.frames), file=sys.stderr)
         print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
-    if contact_sheet is not None:
+    ranks.finish(pipeline)
+    if contact_sheet is not None and ranks.is_first:
         from latentshift.contact_sheet import contact_sheet as in_rows
         from latentshift.contact_sheet import side_by_side
 
@@ -266,37 +295,6 @@ def generate(
         with status("writing the contact sheet"):
             write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
         print(printable(contact_sheet, _MAX_PATH))
-
-
-def _read_prompts(prompts: list[str], file: Path | None) -> list[str]:
-    sentences = list(prompts)
-    if file is not None:
-        sentences += read_prompts_file(file)
-    if not sentences:
-        raise ValueError('give a prompt, e.g. latentshift generate "a red star circling on a navy background"')
-    if not all(sentence.strip() for sentence in sentences):
-        raise ValueError("the prompt is empty; say what the video should show")
-    for sentence in sentences:
-        check_unicode(sentence, "the prompt", _REMEDY)
-    return sentences
-
-
-def _targets(
-    sentences: list[str], output: Path | None, suffix: str | None, seed: int, *, several: bool, single_frame: bool
-) -> list[Path]:
-    kind = suffix or (".png" if single_frame else ".mp4")
-    if not kind.startswith("."):
-        raise ValueError(f"--suffix must begin with a dot, as .gif, not {kind!r}")
-    if output is not None and not several:
-        if suffix is not None:
-            raise ValueError("--suffix is for several videos; for one, give the suffix in -o")
-        return [output]
-    if output is not None and output.suffix:
-        raise ValueError(
-            f"-o must be a folder for several videos, or a file of prompts, not {output}; their kind goes into --suffix"
-        )
-    folder = output or Path("outputs")
-    return [folder / f"{prompt_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 
 
 def _random_seed() -> int:

@@ -5,45 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 import torch.distributed as dist
+
+from latentshift.frame_parallel.split import count_parts
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 EVERYONE, FRAMES, GUIDANCE = "everyone", "frames", "guidance"
 
 # Made once, and kept until torch.distributed is taken down: a group that is destroyed may wait for its own threads.
 _made: tuple[Any, dict[Any, Any]] = (None, {})
-
-
-def split_frames(num_frames: int, parts: int) -> list[slice]:
-    """Consecutive parts of F frames, whose sizes differ by one at most.
-
-    Raises:
-        ValueError: for fewer frames than parts.
-    """
-    if num_frames < parts:
-        raise ValueError(
-            f"a video of {num_frames} frame{'s' if num_frames > 1 else ''} can't be split over {parts} processes: "
-            "ask for more frames, or start fewer"
-        )
-    ends = [-(-num_frames * number // parts) for number in range(parts + 1)]
-    return [slice(*each) for each in pairwise(ends)]
-
-
-def count_parts(processes: int, *, guidance_parallel: bool) -> int:
-    """R, into how many parts so many processes split the frames.
-
-    Raises:
-        ValueError: if half of them can't take over guidance.
-    """
-    if guidance_parallel and processes % 2:
-        raise ValueError(
-            f"guidance over processes needs an even number of them, and not {processes}: half predict for the prompt, "
-            "half for what to avoid"
-        )
-    return processes // 2 if guidance_parallel else processes
 
 
 @dataclass(frozen=True)
@@ -107,6 +79,13 @@ def connect(own: Layout) -> dict[tuple[str, int], Any]:
             if layout == own and here in ranks:
                 mine[name] = known[key]
     return mine
+
+
+def disconnect() -> None:
+    """Take torch.distributed down, with the groups of layouts."""
+    global _made
+    _made = (None, {})
+    dist.destroy_process_group()
 
 
 def _groups_of(world: Any) -> dict[Any, Any]:

@@ -55,7 +55,7 @@ class FrameParallelMixin:
 
         Raises:
             ValueError: for a wrong argument, without torch.distributed, or on a device that is not a CPU or CUDA.
-            latentshift.frame_parallel.wire.RankError: if a process does not come. Calls raise it too, if a process
+            latentshift.process_group.RankError: if a process does not come. Calls raise it too, if a process
                 ends or doesn't answer in time.
         """
         from latentshift.frame_parallel.ranks import FrameRanks

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from latentshift.frame_chunks import Ends
 from latentshift.frame_parallel.agreement import check_agreement
-from latentshift.frame_parallel.layout import BACKENDS, EVERYONE, FRAMES, GUIDANCE, Layout, connect, split_frames
-from latentshift.frame_parallel.wire import Traffic, Wire, check_timeout, other_rank
+from latentshift.frame_parallel.layout import BACKENDS, EVERYONE, FRAMES, GUIDANCE, Layout, connect
+from latentshift.frame_parallel.split import split_frames
+from latentshift.frame_parallel.wire import Traffic, Wire, waiting_for
+from latentshift.process_group import check_timeout
 
 
 class FrameRanks:
@@ -137,7 +139,7 @@ class FrameRanks:
             dist.all_reduce(torch.zeros(1), group=self.everyone)
 
     def _others(self) -> AbstractContextManager[None]:
-        return other_rank(f"one of {self._count} ranks", self._timeout)
+        return waiting_for(f"one of {self._count} ranks", self._timeout)
 
     def _name(self, number: int) -> str:
         return f"rank {number} of {self._count}"
@@ -152,11 +154,11 @@ class FrameRanks:
         sent = tensor.cpu().contiguous()
         if counted:
             self.traffic.gathered += sent.nbytes
-        with other_rank(self._name(0), self._timeout):
+        with waiting_for(self._name(0), self._timeout):
             dist.send(sent, group=self.everyone, group_dst=0)
 
     def _receive(self, shape: tuple[int, ...], dtype: torch.dtype, number: int) -> Tensor:
         received = torch.empty(shape, dtype=dtype)
-        with other_rank(self._name(number), self._timeout):
+        with waiting_for(self._name(number), self._timeout):
             dist.recv(received, group=self.everyone, group_src=number)
         return received

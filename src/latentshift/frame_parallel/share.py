@@ -19,8 +19,8 @@ from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.samplers import effective_settings
 from latentshift.diffusion.sampling import StepCallback, sample
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.frame_parallel.layout import split_frames
 from latentshift.frame_parallel.ranks import FrameRanks
+from latentshift.frame_parallel.split import split_frames
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
 from latentshift.models.denoiser import denoise, why_whole
 from latentshift.models.latent_vdm import attention_of

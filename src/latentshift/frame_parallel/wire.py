@@ -5,9 +5,8 @@ Knows no frames.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,11 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_CLOSED = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "pair closure")
-
-
-class RankError(ConnectionError):
-    """Another process of the group has ended, or didn't answer in time; the group can't be used any more."""
+from latentshift.process_group import other_rank
 
 
 @dataclass
@@ -38,34 +33,9 @@ class Traffic:
     gathered: int = 0
 
 
-def check_timeout(seconds: float, name: str) -> timedelta:
-    """The limit as torch takes it.
-
-    Raises:
-        ValueError: unless it is a number of seconds above 0, and no more than 30 days.
-    """
-    if not (math.isfinite(seconds) and 0 < seconds <= 30 * 86_400):
-        raise ValueError(f"{name} must be above 0 and at most 2,592,000 seconds (30 days), not {seconds:g}")
-    return timedelta(seconds=seconds)
-
-
-@contextmanager
-def other_rank(who: str, timeout: timedelta) -> Iterator[None]:
-    """Inside, a failure of torch.distributed becomes a RankError that names the other process.
-
-    Args:
-        who: e.g. ``rank 1 of 4``.
-        timeout: of the group.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if any(sign in str(error).lower() for sign in _CLOSED):
-            raise RankError(f"{who} has ended before the video was complete; its own message says why") from error
-        raise RankError(
-            f"{who} did not answer within {timeout.total_seconds():g} seconds, the limit that --rank-timeout, or "
-            "timeout in Python, sets"
-        ) from error
+def waiting_for(who: str, timeout: timedelta) -> AbstractContextManager[None]:
+    """Inside, it is a RankError if ``who`` is gone or late."""
+    return other_rank(who, timeout, "--rank-timeout, in Python timeout,")
 
 
 class Wire:
@@ -101,11 +71,11 @@ class Wire:
             if tensor.numel()
         ]
         self._count(sent.nbytes)
-        with other_rank(self._who, self._timeout):
+        with waiting_for(self._who, self._timeout):
             begun = dist.batch_isend_irecv(operations) if operations else []
 
         def wait() -> Tensor:
-            with other_rank(self._who, self._timeout):
+            with waiting_for(self._who, self._timeout):
                 for work in begun:
                     work.wait()
             return received

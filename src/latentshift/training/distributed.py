@@ -6,7 +6,6 @@ Knows nothing of optimizers or files.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -23,13 +22,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from latentshift.preemption import SigtermHandler
 from latentshift.training.settings import ComputeSettings
 
 # By class name: what all diffusers U-Nets and autoencoders, and the text encoders, are built from.
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock", "LDMBertEncoderLayer", "CLIPEncoderLayer")
 _TIMEOUT = timedelta(days=30)  # of a process that waits for the others
-_DRAIN_SECONDS = 0.5
 
 
 def make_accelerator(
@@ -86,17 +83,6 @@ def complete_last_collective(accelerator: Accelerator) -> None:
     if accelerator.num_processes > 1:
         with suppress(RuntimeError):
             accelerator.wait_for_everyone()
-
-
-def drain_process_group(accelerator: Accelerator) -> None:
-    """Give the process group's threads the time to release the tensors of the last collective.
-
-    They need the interpreter for it. Whoever destroys the group holds the interpreter and waits for its threads, so
-    doing that right after a collective would wait forever (docs/log.md, 2026-11-22).
-    """
-    if accelerator.num_processes > 1:
-        with SigtermHandler():  # a second SIGTERM finds everything saved, and must not hide how the first ended the run
-            time.sleep(_DRAIN_SECONDS)
 
 
 def shard_with_fsdp(objective: nn.Module, device: torch.device) -> nn.Module:

@@ -8,8 +8,9 @@ import sys
 from accelerate import Accelerator
 
 from latentshift.error_text import printable
+from latentshift.process_group import drain_process_group
 from latentshift.progress import quiet_inside, status
-from latentshift.training.distributed import complete_last_collective, drain_process_group, make_accelerator
+from latentshift.training.distributed import complete_last_collective, make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.preflight import validate_run
@@ -60,7 +61,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
             raise ValueError("another process of this run has ended; its message says why") from error
         raise
     finally:
-        drain_process_group(accelerator)
+        if accelerator.num_processes > 1:
+            drain_process_group()
 
 
 def build_stage(
