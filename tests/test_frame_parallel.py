@@ -32,6 +32,7 @@ from waiting import wait_for
 
 PROCESSES = 4
 FRAMES = 7  # which no number of processes here divides
+VIDEO = torch.randn(FRAMES, 4, 8, 8, generator=torch.Generator().manual_seed(2))
 
 Case = dict[str, Any]
 CASES: dict[str, Case] = {
@@ -54,6 +55,7 @@ CASES: dict[str, Case] = {
     "independent": {"ranks": 3, "shift": None},
     "shared-noise": {"ranks": 2, "noise_share": 2.0, "sampler": "euler-a"},
     "keyframes": {"ranks": 2, "keyframes": {0: 1.0, 5: 0.5}},
+    "video": {"ranks": 2, "noise_share": 1.0, "keyframes": {6: 1.0}, "call": {"video": VIDEO, "strength": 0.5}},
 }
 OPTIONS = ("--steps", "2", "--seed", "1", "--dtype", "float32", "--device", "cpu")
 OUTPUTS = ("pt", "np", "pil")

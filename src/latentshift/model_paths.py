@@ -190,6 +190,12 @@ def read_video_size(folder: Path) -> tuple[int | None, int | None]:
     return (frames if type(frames) is int else None), (None if sizes is None else sizes[2])
 
 
+def read_frame_rate(folder: Path) -> float | None:
+    """Frames a second that a model was trained at; None where its configuration has none."""
+    fps = _config(folder, _INDEX).get("fps")
+    return float(fps) if isinstance(fps, (int, float)) and fps > 0 else None
+
+
 def has_temporal_attention(folder: Path) -> bool:
     """Whether a model's folder is of Latent-VDM, whose frames see one another all at once."""
     part = _config(folder, _INDEX).get("temporal")

@@ -45,6 +45,7 @@ from latentshift.models.loaders import LoaderMixin
 from latentshift.models.model_config import check_pipeline_settings
 from latentshift.models.pretrained import PretrainedPipeline
 from latentshift.models.prompts import Prompts, scaled_lora
+from latentshift.models.source_video import read_source_video, source_length
 from latentshift.models.text import TextEncoders, check_token_ids
 from latentshift.models.text_projection import drop_projected_text, project_text_once
 from latentshift.progress import status
@@ -323,6 +324,8 @@ class LatentShiftPipeline(
         keyframes: Mapping[int, Any] | None = None,
         keyframe_strength: float | Mapping[int, float] = 1.0,
         keyframe_input: str = "clean",
+        video: Any | None = None,
+        strength: float | None = None,
         eta: float = 0.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
@@ -349,7 +352,7 @@ class LatentShiftPipeline(
             negative_prompt_embeds: (P, L, D), in place of ``negative_prompt``; with guidance both have the same L.
             pooled_prompt_embeds: SDXL's (P, W), with ``prompt_embeds``.
             negative_pooled_prompt_embeds: likewise, with ``negative_prompt_embeds``.
-            num_frames: F ≥ 1; None: the model's default.
+            num_frames: F ≥ 1; None: those of ``video`` if it is a clip, or the model's default.
             height: of the frames in pixels, a multiple of :attr:`vae_scale_factor`; None: the model's default.
             width: of the frames, likewise.
             num_inference_steps: steps of the sampler, 1 … T; None: the model's default.
@@ -376,6 +379,11 @@ class LatentShiftPipeline(
                 their very latents in the result; one for all, or frame -> strength.
             keyframe_input: how the U-Net sees keyframes: ``"clean"``, at a timestep of their own, 0; or ``"noisy"``, as
                 noisy as the other frames.
+            video: to start from in place of noise: a clip of F pictures, one picture for all frames, or P of either, as
+                PIL images, arrays (F, H, W, 3) in [0, 1] or tensors (F, 3, H, W); or latents (P, F, C, h, w). Pictures
+                of another size are resized to cover the frame, and cropped about the centre.
+            strength: in [0, 1], the share of the steps that change the video, which are the last int(n · strength) of
+                n: 0 gives it back through the autoencoder, and 1 keeps next to nothing of it; None: 0.8.
             eta: DDIM's η in [0, 1], for schedulers that have it.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
@@ -409,6 +417,8 @@ class LatentShiftPipeline(
             negative_prompt_embeds,
             negative_pooled_prompt_embeds,
         )
+        if num_frames is None:
+            num_frames = source_length(video, len(prompts), self.unet.config.in_channels)
         num_frames = self.config.num_frames if num_frames is None else num_frames
         height = self.sample_size if height is None else height
         width = self.sample_size if width is None else width
@@ -432,6 +442,7 @@ class LatentShiftPipeline(
             raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter")
         counts = len(prompts), num_videos_per_prompt, num_frames
         keys = read_keyframes(self, keyframes, keyframe_strength, keyframe_input, *counts, height, width)
+        source = read_source_video(self, video, strength, *counts, height, width)
         attention = dict(cross_attention_kwargs or {})
         lora_scale = float(attention.pop("scale", 1.0))
         if decode_chunk_size is None:
@@ -468,7 +479,7 @@ class LatentShiftPipeline(
             conditions = with_pictures(self, *conditions, *pictures, device, guided=guidance != 1.0)
         text, negative = (each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes) for each in conditions)
 
-        # 3. Initial noise, one random stream for each video
+        # 3. Initial noise, one random stream for each video, or a video with noise on it
         generators = video_generators(generator, count)
         scale = self.vae_scale_factor
         shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
@@ -477,9 +488,14 @@ class LatentShiftPipeline(
         elif tuple(latents.shape) != (count, *shape):
             raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
         set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, device)
-        self._num_timesteps = len(self.scheduler.timesteps)
-        latents = latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+        latents = latents.to(device, torch.float32)
         known_frames = None if keys is None else keys.encode(self.vae, device)
+        first_step = None
+        if source is None:
+            latents = latents * self.scheduler.init_noise_sigma
+        else:
+            latents, first_step = source.start(self, latents, known_frames, decode_chunk_size)
+        self._num_timesteps = len(self.scheduler.timesteps) - (first_step or 0)
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
@@ -517,6 +533,7 @@ class LatentShiftPipeline(
                 eta=eta,
                 noise_share=self.config.noise_share,
                 known=known_frames,
+                first_step=first_step,
                 on_step=on_step,
                 stop=lambda: self.interrupt,
             )

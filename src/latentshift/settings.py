@@ -30,6 +30,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 SPEEDS = ("exact", "fast")  # of sampling
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")  # of a pipeline's frames
 KEYFRAME_INPUTS = ("clean", "noisy")  # how the U-Net sees known frames
+VIDEO_STRENGTH = 0.8  # of a change to a video, if nobody says: as in diffusers' img2img
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2")  # suffixes of the names of adapted layers
 MAX_FRAMES = 100_000  # of a video: more than three hours at 8 a second
 MAX_FPS = 10_000
@@ -226,7 +227,7 @@ def check_strength(strength: float, name: str = "keyframe_strength") -> None:
     """Refuse a strength that is no share.
 
     Args:
-        strength: of a keyframe.
+        strength: of a keyframe, or of a change to a video.
         name: of the setting, for the message.
 
     Raises:
@@ -234,6 +235,24 @@ def check_strength(strength: float, name: str = "keyframe_strength") -> None:
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"{name} must be a number from 0 to 1, not {strength}")
+
+
+def steps_kept(steps: int, strength: float, name: str = "strength") -> int:
+    """The last steps that a strength leaves of n: int(n · strength), as in diffusers' img2img.
+
+    Args:
+        steps: n ≥ 1.
+        strength: in [0, 1].
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: if a strength above 0 leaves none.
+    """
+    kept = min(int(steps * strength), steps)
+    if kept == 0 and strength > 0:
+        least = math.ceil(1000 / steps) / 1000
+        raise ValueError(f"{name} {strength:g} leaves none of {steps} steps: give 0, or {least:g} or more")
+    return kept
 
 
 def check_noise_share(share: float, name: str = "noise_share") -> None:

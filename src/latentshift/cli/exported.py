@@ -41,6 +41,7 @@ _NOT_EXPORTED = {
     "--keyframe": "an export has no encoder for pictures",
     "--extend": "an export makes single clips",
     "--speed": "it is for PyTorch, and the graphs' runtime decides for itself",
+    "--video": "an export has no encoder",
     "--frame-chunk": "a graph takes all frames of a video at once",
 }
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from latentshift import __version__
-from latentshift.cli.models import default_steps
+from latentshift.cli.models import default_steps, load_sampling_pipeline
 from latentshift.cli.output_files import output_files
 from latentshift.cli.prompts_file import REMEDY, read_prompts
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.size_option import parse_size
 from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED
+from latentshift.model_paths import BUNDLED, read_frame_rate, read_video_size
 from latentshift.progress import is_shown, set_quiet, status
-from latentshift.settings import STEPS
+from latentshift.settings import STEPS, VIDEO_STRENGTH
 from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
@@ -91,6 +91,20 @@ def generate(
         help="A picture that a frame is to show, of the frames' size; -1 is the last frame. STRENGTH: share of the "
         "steps, 0 to 1. May be given several times.",
     ),
+    video: Path | None = typer.Option(
+        None,
+        "--video",
+        metavar="CLIP",
+        help="Change this clip instead of starting from noise: a video, a folder of frames, or a picture.",
+    ),
+    strength: float | None = typer.Option(
+        None,
+        "--strength",
+        help=f"How much of --video is changed: the share of the steps, 0 to 1. Default: {VIDEO_STRENGTH}.",
+    ),
+    video_start: float | None = typer.Option(
+        None, "--video-start", metavar="SECONDS", help="Where in --video to begin. Default: its beginning."
+    ),
     extend: int | None = typer.Option(
         None, "--extend", metavar="N", help="Go on with the video N times, in latent space, from its last frames."
     ),
@@ -146,6 +160,7 @@ def generate(
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
     from latentshift.cli.speed_option import print_acceleration
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
+    from latentshift.cli.video_option import read_video_option
     from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
 
     ranks = Ranks(rank_timeout, guidance_parallel=guidance_parallel)
@@ -176,6 +191,7 @@ def generate(
 
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
+    source = read_video_option(video, video_start, strength, steps)
     extension = read_extension(extend, overlap, loop=loop, frames=frames)
     # As far as possible before a large model is loaded.
     check_files(frames or 1, DEFAULT_FPS if fps is None else fps)
@@ -198,17 +214,23 @@ def generate(
         )
         refused = {"--extend": extend}
         ranks.check(folder, frames, guidance=guidance, device=device, refused=refused)
-        keyframes = read_keyframe_options(keyframe or [], folder, **requested_size)
+        first_call = read_keyframe_options(keyframe or [], folder, **requested_size)
+        if source is not None and folder is not None:
+            of_model = (*read_video_size(folder), read_frame_rate(folder))
+            first_call |= source.read_for(of_model, fps=fps, **requested_size)
         check_adapters(loras, delta, model, variant)
         first_seed = ranks.start(first_seed)
-        pipeline = _load_pipeline(model, ranks.device(device), dtype, sampler, loop, loras, delta, variant)
+        pipeline = load_sampling_pipeline(model, ranks.device(device), dtype, sampler, loop, loras, delta, variant)
+        if source is not None and "video" not in first_call:  # of a model whose settings are known only now
+            of_model = pipeline.config.num_frames, pipeline.sample_size, pipeline.config.fps
+            first_call |= source.read_for(of_model, fps=fps, **requested_size)
         ranks.split(pipeline)
     else:
         from latentshift.cli.exported import check_exported_generation, open_export
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
-        others["--keyframe"], keyframes = keyframe or None, {}
-        others |= {"--extend": extend, "--speed": speed}
+        others |= {"--keyframe": keyframe or None, "--extend": extend, "--speed": speed, "--video": video}
+        first_call = {}
         ranks.check(None, frames, guidance=guidance, device=device, refused={"--runtime": runtime})
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
@@ -239,7 +261,7 @@ def generate(
             sentence,
             first_seed + number,
             extension,
-            {"height": height, "width": width, **keyframes},
+            {"height": height, "width": width, **first_call},
             negative_prompt=negative,
             num_frames=frames,
             num_inference_steps=steps,
@@ -258,6 +280,9 @@ def generate(
             "guidance": scale,
             "sampler": type(pipeline.scheduler).__name__,
             "keyframes": keyframe or None,
+            "video": None if video is None else str(video),
+            "video_start": video_start,
+            "strength": None if source is None else source.strength,
             "extend": extend,
             "overlap": extension.overlap_of(frames),
             "loop": loop,
@@ -301,28 +326,6 @@ def _random_seed() -> int:
     import secrets
 
     return secrets.randbelow(2**31)
-
-
-def _load_pipeline(
-    model: str,
-    device: str,
-    dtype: str,
-    sampler: str | None,
-    loop: bool,
-    loras: list[str],
-    delta: Path | None,
-    variant: str | None,
-) -> LatentShiftPipeline:
-    from latentshift.cli.models import load_adapted, pick_device
-    from latentshift.diffusion.samplers import make_sampler
-
-    pipeline = load_adapted(model, pick_device(device), dtype, loras, delta, variant)
-    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-    if loop:
-        if pipeline.config.shift is None:
-            raise ValueError(f"--loop needs the temporal shift, and {model} has none")
-        pipeline.set_shift({**pipeline.config.shift, "padding": "circular"})
-    return pipeline
 
 
 def _sample_video(

@@ -146,3 +146,39 @@ def load_adapted(
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     return pipeline.to(device, target)
+
+
+def load_sampling_pipeline(
+    model: str,
+    device: str,
+    dtype: str,
+    sampler: str | None,
+    loop: bool,
+    loras: Sequence[str],
+    delta: Path | None,
+    variant: str | None,
+) -> LatentShiftPipeline:
+    """As :func:`load_adapted`, with a sampler by name (None: the model's), and with circular padding for loops.
+
+    Args:
+        model: as there.
+        device: as for :func:`pick_device`.
+        dtype: as there.
+        sampler: one of :data:`latentshift.diffusion.samplers.SAMPLERS`, or None.
+        loop: whether videos are loops.
+        loras: as there.
+        delta: as there.
+        variant: as there.
+
+    Raises:
+        ValueError: also for a sampler that the model can't have, and loops of a model without the shift.
+    """
+    pipeline = load_adapted(model, pick_device(device), dtype, loras, delta, variant)
+    from latentshift.diffusion.samplers import make_sampler
+
+    pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
+    if loop:
+        if pipeline.config.shift is None:
+            raise ValueError(f"--loop needs the temporal shift, and {model} has none")
+        pipeline.set_shift({**pipeline.config.shift, "padding": "circular"})
+    return pipeline

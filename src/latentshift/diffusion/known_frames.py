@@ -34,11 +34,17 @@ class KnownFrames:
         strengths: F numbers in [0, 1]: the share of the steps, from the first on, in which the frame is held; 0 where
             it is not known. At 1 its latents are in the result as they are.
         clean: whether the denoiser sees them clean.
+        first_step: number of the timestep that sampling begins at.
     """
 
     latents: Tensor
     strengths: Sequence[float]
     clean: bool = False
+    first_step: int = 0
+
+    def over(self, clean: Tensor) -> Tensor:
+        """Clean latents of videos, (B, F, C, h, w), with those of the known frames in their place."""
+        return _chosen([strength > 0 for strength in self.strengths], self.latents, clean)
 
     def noised(self, scheduler: Any, latents: Tensor, noise_share: float) -> Tensor:
         """What sampling starts from: x_0 noised to the first noise level in known frames, and noise in the others.
@@ -93,8 +99,9 @@ class KnownFrames:
 
     def _held(self, scheduler: Any, step: int) -> list[bool]:
         """Which frames are held in a step."""
-        total = len(scheduler.timesteps)
-        return [strength > 0 and step < max(1, round(strength * total)) for strength in self.strengths]
+        total = len(scheduler.timesteps) - self.first_step
+        done = step - self.first_step
+        return [strength > 0 and done < max(1, round(strength * total)) for strength in self.strengths]
 
 
 def check_known(scheduler: Any) -> None:

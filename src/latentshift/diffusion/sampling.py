@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,6 +56,7 @@ def sample(
     eta: float = 0.0,
     noise_share: float = 0.0,
     known: KnownFrames | None = None,
+    first_step: int | None = None,
     on_step: StepCallback | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Tensor:
@@ -72,6 +74,8 @@ def sample(
         eta: DDIM's η, for schedulers that have it.
         noise_share: a ≥ 0 of the noise that the denoiser was trained with; 0: independent.
         known: frames that are held at clean latents; None: none.
+        first_step: number of the timestep that the latents are noised to (:mod:`latentshift.diffusion.video_start`),
+            known frames too, and from which sampling goes on; None: they are noise, and all timesteps are taken.
         on_step: called after every step with the latents u; its result replaces them.
         stop: checked before every step; if true, sampling stops and the current latents are returned.
     """
@@ -81,9 +85,11 @@ def sample(
         options["generator"] = generators[0] if len(generators) == 1 else list(generators)
     if "eta" in accepted:
         options["eta"] = eta
+    first = first_step or 0
     if known is not None:
-        latents = known.noised(scheduler, latents, noise_share)
-    for step, timestep in enumerate(scheduler.timesteps):
+        known = replace(known, first_step=first)
+        latents = latents if first_step is not None else known.noised(scheduler, latents, noise_share)
+    for step, timestep in enumerate(scheduler.timesteps[first:], first):
         if stop is not None and stop():
             return mix_noise(latents, noise_share)
         noisy = mix_noise(scheduler.scale_model_input(latents, timestep), noise_share)
@@ -93,7 +99,7 @@ def sample(
             predicted = known.replaced(scheduler, step, noisy, denoiser(*known.shown(scheduler, step, noisy)))
         latents = scheduler.step(unmix_noise(predicted, noise_share), timestep, latents, **options)[0]
         if on_step is not None:
-            latents = _called(on_step, step, timestep, latents, noise_share)
+            latents = _called(on_step, step - first, timestep, latents, noise_share)
     latents = mix_noise(latents, noise_share)
     return latents if known is None else known.finished(latents)
 

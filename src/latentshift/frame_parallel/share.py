@@ -133,6 +133,7 @@ class FrameShare:
         eta: float = 0.0,
         noise_share: float = 0.0,
         known: KnownFrames | None = None,
+        first_step: int | None = None,
         on_step: StepCallback | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Tensor:
@@ -149,6 +150,7 @@ class FrameShare:
             eta: as there.
             noise_share: as there.
             known: as there, of all frames.
+            first_step: as there.
             on_step: as there, with this process's frames.
             stop: as there, the same in all processes.
 
@@ -166,7 +168,7 @@ class FrameShare:
         settings = sorted(effective_settings(scheduler).items())
         given = {
             "noise": [latents, *(each.get_state() for each in generators)],
-            "sampler": [type(scheduler).__name__, settings, scheduler.timesteps, eta, noise_share],
+            "sampler": [type(scheduler).__name__, settings, scheduler.timesteps, first_step, eta, noise_share],
             "known frames": None if known is None else [known.latents, list(known.strengths), known.clean],
         }
         self._ranks.check_agreement({**self._facts, **given})
@@ -180,6 +182,7 @@ class FrameShare:
             generators,
             eta=eta,
             known=known,
+            first_step=first_step,
             on_step=on_step,
             stop=stop,
         )

@@ -16,7 +16,10 @@ from latentshift.diffusion.sampling import video_generators
 from latentshift.models.keyframes import check_known_frames
 from latentshift.settings import check_extension, check_output_type, default_chunk
 
-_OWN = ("num_frames", "height", "width", "latents", "output_type", "return_dict", "keyframes", "keyframe_strength")
+_OWN = (
+    *("num_frames", "height", "width", "latents", "video", "strength"),
+    *("output_type", "return_dict", "keyframes", "keyframe_strength"),
+)
 
 
 def check_extendable(pipe: Any) -> None:

@@ -1,7 +1,4 @@
-"""Resizing and cropping of pictures to the frame size.
-
-Pure arithmetic: sizes and crop positions. The decoders apply them.
-"""
+"""Size and crop of the frames of clips: what is drawn for each. The decoders apply it."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+
+from latentshift.video.cut import Cut
 
 Crop = Literal["centre", "random"]
 CROPS: tuple[Crop, ...] = get_args(Crop)
@@ -41,26 +40,3 @@ class Framing:
         return Cut(
             self.height, self.width, 0.5 if centre else down, 0.5 if centre else across, self.flip and mirror < 0.5
         )
-
-
-@dataclass(frozen=True)
-class Cut:
-    """The crop of one clip: ``down`` and ``across`` in [0, 1] are its position within the free space."""
-
-    height: int
-    width: int
-    down: float = 0.5
-    across: float = 0.5
-    mirrored: bool = False
-
-    def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """The size to resize a displayed picture of height × width to: the smallest that covers the frame."""
-        scale = max(self.height / height, self.width / width)
-        return max(round(height * scale), self.height), max(round(width * scale), self.width)
-
-    def cut(self, picture: np.ndarray) -> np.ndarray:
-        """Crop a resized picture (H, W, 3) to a frame (height, width, 3)."""
-        top = round(self.down * (picture.shape[0] - self.height))
-        left = round(self.across * (picture.shape[1] - self.width))
-        frame = picture[top : top + self.height, left : left + self.width]
-        return frame[:, ::-1] if self.mirrored else frame

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latentshift.data.footage.clip import MAX_PIXELS, Clip, Probe
-from latentshift.data.footage.framing import Cut
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected, require_file
+from latentshift.video.cut import Cut
 from latentshift.video.metadata import reason
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
     if num_frames > 1:
         raise Rejected("too-short", f"it is an image, and a clip takes {num_frames} frames")
     with _picture(row) as image:
-        return Clip(_resized(image, cut)[None], np.zeros(1))
+        return Clip(resize_picture(image, cut)[None], np.zeros(1))
 
 
 @contextmanager
@@ -77,7 +77,12 @@ def _bytes_of(row: Row) -> Path | BytesIO:
         return BytesIO(file.read(min(row.size, _MAX_BYTES)))
 
 
-def _resized(image: Image.Image, cut: Cut) -> np.ndarray:
+def resize_picture(image: Image.Image, cut: Cut) -> np.ndarray:
+    """A picture as a frame, uint8 RGB (height, width, 3): resized with antialiasing, and cropped.
+
+    Raises:
+        Rejected: if it is transparent somewhere, or of a mode without colours.
+    """
     from PIL import Image
 
     with_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from latentshift.data.footage.clip import Clip, Probe
-from latentshift.data.footage.framing import Cut
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 from latentshift.data.sprites import FPS, NUM_FRAMES, VERSION, Sprites, Track, render
+from latentshift.video.cut import Cut
 
 _SCHEME = "sprites://"
 

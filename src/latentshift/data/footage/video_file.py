@@ -15,12 +15,12 @@ import numpy as np
 
 from latentshift.data.footage.clip import Clip, Probe
 from latentshift.data.footage.container import open_video
-from latentshift.data.footage.framing import Cut
 from latentshift.data.footage.seek import TimedFrame, frames_from
 from latentshift.data.footage.timeline import Timeline, measure_timeline
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
+from latentshift.video.cut import Cut
 from latentshift.video.pixels import accurate_interpolation
 
 if TYPE_CHECKING:
