@@ -112,12 +112,12 @@ def test_what_can_not_be_compiled_says_why_and_goes_on(pipeline: LatentShiftPipe
     assert torch.equal(video(pipeline), expected)
 
 
-def test_a_machine_without_a_compiler_goes_on(pipeline: LatentShiftPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_compiler_goes_on(pipeline: LatentShiftPipeline) -> None:
     from torch._inductor import config
 
     expected = video(pipeline)
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    report = pipeline.accelerate(compile=True)
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        report = pipeline.accelerate(compile=True)
     assert not report.compiled and "not compiled: torch.compile failed (No working C++ compiler found" in str(report)
     assert pipeline.unet._compiled_call_impl is None and torch.equal(video(pipeline), expected)
 

@@ -32,7 +32,7 @@ def test_overrides_go_down_levels() -> None:
         ("lerning_rate=1", "lerning_rate: unknown setting"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: must be more than 0.0, not -1"),
         ("steps=many", "steps: must be a whole number, not 'many'"),
-        ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', not 'sound'"),
+        ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', 'controlnet', not 'sound'"),
         ("stage=", "'stage' must be one of"),
         ("optimizer=3", "optimizer: must be a group of settings, as {name: value}, not 3"),
         ("shift=3", "shift: must be a group of settings, as {name: value}, not 3"),

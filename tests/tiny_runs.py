@@ -46,7 +46,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
             "image_share=0",
             "train_text_encoder=false",
         ],
-        "controlnet": [f"output={folder}/controlnet", f"model={folder}/video"],
+        "controlnet": [f"output={folder}/controlnet", f"model={folder}/video", "num_frames=4"],
     }
     data = ["data.options.clips=6", "data.frames=4"]
     data += [f"data.latents={folder}/latents"] * (stage != "controlnet")
