@@ -148,7 +148,8 @@ def prepare_controlnet(
     if shifted:
         install(controlnet, ShiftConfig.from_dict(pipeline.config.shift))
         controlnet.register_to_config(**{SHIFT_KEY: dict(pipeline.config.shift)})
-    pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
+    with torch.device("cpu"):  # its schedule has values, also where weights are made without any
+        pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoders):
         part.requires_grad_(False)
     return controlnet, num_frames or pipeline.config.num_frames
