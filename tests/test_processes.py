@@ -20,8 +20,12 @@ from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.train_state import TrainState
-from launch import AUTOENCODER, RECIPES, TINY, Processes, finish, losses, train, train_here, weights
+from launch import AUTOENCODER, RECIPES, Processes, finish, losses, train, train_here, weights
+from launch import TINY as TWO_LEVELS
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
+
+# The first step in shares takes torch a time that grows with the square of the number of tensors: they are few.
+TINY = [*TWO_LEVELS, "model={channels: [8], layers_per_block: 1, latent_channels: 4, norm_groups: 4}"]
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +101,12 @@ def train_all(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shares(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case on two processes, one after the other.
-
-    The first step in shares takes torch a time that grows with the square of the number of tensors: they are few.
-    """
+    """Every case on two processes, one after the other."""
     folder = tmp_path_factory.mktemp("shares")
     pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None, num_frames=4)
     text_encoder = tiny_bert(encoder_layers=1, dropout=0.0)  # which would differ between one process and two
-    pipeline.register_modules(unet=tiny_unet(**ONE_LEVEL, mid_block_type=None), text_encoder=text_encoder)
+    unet = tiny_unet(**{**ONE_LEVEL, "up_block_types": ("UpBlock2D",), "mid_block_type": None})
+    pipeline.register_modules(unet=unet, text_encoder=text_encoder)
     pipeline.save_pretrained(folder / "base")
     finish(Processes(train_all, folder, processes=2))
     return folder
