@@ -150,16 +150,25 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sprites_model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny, untrained model whose clips have the sprites' shape: 16 frames of 32 pixels."""
+def sprites_base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny, untrained image model whose videos have the sprites' shape: 16 frames of 32 pixels."""
     from latentshift import LatentShiftPipeline
-    from tiny_models import ONE_LEVEL, tiny_unet
+    from tiny_models import SMALLEST, sprites_vae, tiny_unet
+
+    folder = tmp_path_factory.mktemp("model") / "sprites-base"
+    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
+    pipeline.register_modules(unet=tiny_unet(**SMALLEST), vae=sprites_vae())
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sprites_model(sprites_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a video model."""
+    from latentshift import LatentShiftPipeline
 
     folder = tmp_path_factory.mktemp("model") / "sprites"
-    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
-    pipeline.set_shift({"fold": 3})
-    pipeline.save_pretrained(folder)
+    LatentShiftPipeline.from_pretrained(sprites_base, shift={"fold": 3}).save_pretrained(folder)
     return folder
 
 

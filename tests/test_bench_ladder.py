@@ -19,7 +19,7 @@ from latentshift.settings import METHODS, ShiftConfig
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
-from tiny_models import ONE_LEVEL, ONE_LEVEL_VDM_PARAMETERS, tiny_unet
+from tiny_models import SMALLEST_VDM_PARAMETERS
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "sprites-video.yaml"
 TINY = [
@@ -36,26 +36,18 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image model whose videos have the sprites' shape: 16 frames of 32 pixels."""
-    folder = tmp_path_factory.mktemp("image")
-    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
-    pipeline.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def recipe(base: Path) -> VideoRecipe:
-    recipe = load_recipe(RECIPE, [*TINY, f"model={base}"])
+def recipe(sprites_base: Path) -> VideoRecipe:
+    recipe = load_recipe(RECIPE, [*TINY, f"model={sprites_base}"])
     assert isinstance(recipe, VideoRecipe)
     return recipe
 
 
-def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path, few_calibration_clips: None) -> None:
+def test_the_ladder_is_one_command_that_goes_on(
+    cli, sprites_base: Path, tmp_path: Path, few_calibration_clips: None
+) -> None:
     folder = tmp_path / "ladder"
-    words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{folder}", "--seen=2", "--images=1", "--steps=2"]
-    words += ["--rungs=replicate-shared-1,latent-vdm", "--sampler=ddim", "--quick"]
+    words = ["bench", "ladder", RECIPE, *TINY, f"model={sprites_base}", f"-o{folder}", "--seen=2", "--images=1"]
+    words += ["--steps=2", "--rungs=replicate-shared-1,latent-vdm", "--sampler=ddim", "--quick"]
     code, out, err = cli(*words)
     assert code == 0, err
     for name, shift, share in (("replicate-shared-1", "replicate", 1.0), ("latent-vdm", None, 0.0)):
@@ -70,7 +62,7 @@ def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path,
     assert facts["seeds"] == [0, 1] and facts["sampler"] == "ddim" and facts["image_stage"]["n"] == 1
     assert facts["true_clips"]["seen"]["rendered"]["colour_drift"]["mean"] == 0.0
     shifted, attending = facts["rungs"]
-    assert shifted["temporal_parameters"] == 0 and attending["temporal_parameters"] == ONE_LEVEL_VDM_PARAMETERS
+    assert shifted["temporal_parameters"] == 0 and attending["temporal_parameters"] == SMALLEST_VDM_PARAMETERS
     for each in facts["rungs"]:
         assert each["scores"]["seen"]["n"] == 4 and each["scores"]["images"]["n"] == 2
         assert each["seeds"].keys() == {"0", "1"} and each["seconds_a_step"] > 0
@@ -81,13 +73,13 @@ def test_the_ladder_is_one_command_that_goes_on(cli, base: Path, tmp_path: Path,
     assert code != 0 and "holds a run of another recipe: batch_size was 2 and is now 1" in err
 
 
-def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: Path, tmp_path: Path) -> None:
-    words = ["bench", "ladder", RECIPE, *TINY, f"model={base}", f"-o{tmp_path}/ladder"]
+def test_what_would_fail_after_hours_is_refused_at_once(cli, sprites_base: Path, model: Path, tmp_path: Path) -> None:
+    words = ["bench", "ladder", RECIPE, *TINY, f"model={sprites_base}", f"-o{tmp_path}/ladder"]
     for changed, said in (
         (["--steps=0"], "--steps must lie between 1 and 1000, not 0"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
-        (["size=33"], "size must be a multiple of 2"),
+        (["size=33"], "size must be a multiple of 4"),
         (["size=16"], "sprites are drawn at 32 pixels or more, not 16"),
         (["num_frames=8"], "the reader reads clips of 16 frames, and these would have 8"),
         (["--rungs=zeros-independent,best"], "there is no rung 'best'; choose from zeros-independent, "),
@@ -101,13 +93,13 @@ def test_what_would_fail_after_hours_is_refused_at_once(cli, base: Path, model: 
     assert not (tmp_path / "ladder").exists()
 
 
-def test_a_rung_is_the_recipe_but_for_what_it_decides(recipe: VideoRecipe, base: Path, tmp_path: Path) -> None:
+def test_a_rung_is_the_recipe_but_for_what_it_decides(recipe: VideoRecipe, sprites_base: Path, tmp_path: Path) -> None:
     own = recipe.model_copy(update={"shift": ShiftConfig(fold=4), "noise_share": 3.0})
     made = {}
     for name, rung in RUNGS.items():
         each = rung.recipe(own, tmp_path, 7)
         assert each.output == tmp_path / f"{name}-seed-7" and each.seed == 7
-        pipeline = LatentShiftPipeline.from_pretrained(base)
+        pipeline = LatentShiftPipeline.from_pretrained(sprites_base)
         prepare_video_model(each, pipeline)
         shift = pipeline.config.shift
         assert shift is None or shift["fold"] == 4  # the recipe's
@@ -184,9 +176,9 @@ def test_the_tables_show_what_comes_before_and_after() -> None:
     assert " 0.3 [0.145, 0.519] |" in text and " – |" in text
 
 
-def test_other_stages_are_refused_and_the_old_name_still_works(cli, base: Path) -> None:
+def test_other_stages_are_refused_and_the_old_name_still_works(cli, sprites_base: Path) -> None:
     code, _, err = cli("bench", "ladder", RECIPE.with_name("sprites-image.yaml"))
     assert code != 0 and "is of stage image, and bench ladder trains stage video" in err
-    code, _, err = cli("bench", "methods", RECIPE, *TINY, f"model={base}", "--steps=0")
+    code, _, err = cli("bench", "methods", RECIPE, *TINY, f"model={sprites_base}", "--steps=0")
     assert code != 0 and "warning: bench methods is called bench ladder now" in err
     assert "--steps must lie between" in err

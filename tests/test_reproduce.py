@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from latentshift import LatentShiftPipeline, bundled_model
+from latentshift import bundled_model
 from latentshift.benchmarks.ladder import parts_of
 from latentshift.benchmarks.reproduction import claims as claims_module
 from latentshift.benchmarks.reproduction import page as page_module
@@ -32,7 +32,7 @@ from latentshift.evaluation.pool_scores import pool_scores
 from latentshift.settings import ShiftConfig
 from latentshift.training.recipe_file import load_recipe
 from latentshift.video import read_video
-from tiny_models import ONE_LEVEL, ONE_LEVEL_VDM_PARAMETERS, tiny_unet
+from tiny_models import SMALLEST_VDM_PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -151,26 +151,19 @@ def test_the_table_of_claims_names_what_it_needs() -> None:
         assert all(each.first != each.second for each in claim.statements if isinstance(each, Shares))
 
 
-@pytest.fixture(scope="module")
-def base(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("image")
-    pipeline = LatentShiftPipeline.from_pretrained(ldm_folder, shift=None)
-    pipeline.register_modules(unet=tiny_unet(sample_size=16, **ONE_LEVEL))
-    pipeline.save_pretrained(folder)
-    return folder
-
-
-def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path, few_calibration_clips: None) -> None:
+def test_the_command_trains_once_and_goes_on(
+    cli, sprites_base: Path, tmp_path: Path, few_calibration_clips: None
+) -> None:
     folder = tmp_path / "out"
-    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{folder}", "--quick"]
-    words += ["--videos=2", "--images=1", "--steps=2", "--sampler=ddim"]
+    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={sprites_base}", f"-o{folder}"]
+    words += ["--quick", "--videos=2", "--images=1", "--steps=2", "--sampler=ddim"]
     code, out, err = cli(*words)
     assert code == 0, err
     made = {path: path.stat().st_mtime_ns for path in (*folder.glob("*/model/unet/*"), folder / "timing.json")}
     result = json.loads((folder / "reproduction.json").read_text())
     assert [claim["number"] for claim in result["claims"]] == [1, 2, 3]
     parameters = result["claims"][0]["statements"][4]
-    assert parameters["second"]["value"] == ONE_LEVEL_VDM_PARAMETERS and parameters["verdict"] == "holds"
+    assert parameters["second"]["value"] == SMALLEST_VDM_PARAMETERS and parameters["verdict"] == "holds"
     assert not (folder / "none/study/clips/shift_off").exists()  # the same videos as with
     page = (folder / "reproduction.md").read_text()
     assert "not decided by so few videos (2)" in page and "not decided by so few videos (1)" in page
@@ -200,7 +193,7 @@ def test_the_command_trains_once_and_goes_on(cli, base: Path, tmp_path: Path, fe
 
 
 def test_settings_of_the_shift_are_compared_on_request(
-    cli, base: Path, tmp_path: Path, few_calibration_clips: None, monkeypatch: pytest.MonkeyPatch
+    cli, sprites_base: Path, tmp_path: Path, few_calibration_clips: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = CLAIMS[3]
     some = ("shift-circular", "shift-encoder")
@@ -208,8 +201,8 @@ def test_settings_of_the_shift_are_compared_on_request(
     changed = replace(whole, statements=tuple(statements))
     for module in (claims_module, page_module):
         monkeypatch.setattr(module, "CLAIMS", (*CLAIMS[:3], changed))
-    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={base}", f"-o{tmp_path}", "--quick"]
-    words += ["--videos=1", "--steps=2", "--sampler=ddim", "--claims=4"]
+    words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={sprites_base}", f"-o{tmp_path}"]
+    words += ["--quick", "--videos=1", "--steps=2", "--sampler=ddim", "--claims=4"]
     words += ["--settings=blocks,padding"]
     code, _, err = cli(*words, "shift.fold=4")
     assert code == 1 and "compares the paper's settings with others, and the recipe has ShiftConfig(fold=4" in err
@@ -242,8 +235,8 @@ def test_settings_of_the_shift_are_compared_on_request(
     assert [rung["rung"] for rung in result["ladder"]["rungs"]] == ["latent-shift"]
 
 
-def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(base: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(ROOT / "recipes/sprites-video.yaml", [*TINY, f"model={base}"])
+def test_each_setting_of_the_shift_differs_in_one_thing_from_the_papers(sprites_base: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes/sprites-video.yaml", [*TINY, f"model={sprites_base}"])
     systems, parts = needed(parse_claims("4"))
     assert systems[0] == "latent-shift" and set(systems[1:]) == {rung.name for rung in SHIFT_RUNGS}
     assert parts == ["seen", "lasting_32", "lasting", "lasting_64"]

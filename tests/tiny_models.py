@@ -48,10 +48,21 @@ ONE_LEVEL: dict[str, object] = {
 """Changes of :func:`tiny_unet` where a test needs a U-Net, and not one that scales."""
 ONE_LEVEL_VDM_PARAMETERS = vdm_parameters(8, 8, 8, 8)
 
+SMALLEST: dict[str, object] = {**ONE_LEVEL, "mid_block_type": None, "up_block_types": ("UpBlock2D",)}
+"""Changes of :func:`tiny_unet` where a test trains or loads a U-Net many times: one transformer, no middle."""
+SMALLEST_VDM_PARAMETERS = vdm_parameters(8)
+
 
 def tiny_vae(seed: int = 0) -> AutoencoderKL:
     torch.manual_seed(seed)
     vae = build_autoencoder(channels=(8, 8), layers_per_block=1, latent_channels=4, norm_groups=4, size=16)
+    return vae.eval()
+
+
+def sprites_vae() -> AutoencoderKL:
+    """Which makes latents of 8 × 8 of the sprites' frames of 32 pixels: attention takes a sixteenth of 16 × 16."""
+    torch.manual_seed(0)
+    vae = build_autoencoder(channels=(4, 4, 8), layers_per_block=1, latent_channels=4, norm_groups=4, size=32)
     return vae.eval()
 
 
