@@ -41,7 +41,15 @@ TINY = [
 AUTOENCODER = RECIPES / "sprites-autoencoder.yaml"
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["latentshift.cli.app", "latentshift.cli.train", "latentshift.training.run"])
+_FORKS.set_forkserver_preload(
+    [
+        "latentshift.cli.app",
+        "latentshift.cli.train",
+        "latentshift.training.run",
+        "latentshift.benchmarks.own_process",  # which forks from the same process,
+        "latentshift.benchmarks.generation_timing",  # and what it needs
+    ]
+)
 
 
 class Processes:
@@ -125,6 +133,11 @@ def _call(
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def run_code(code: str) -> None:
+    """As ``python -c`` does."""
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def command_line(*words: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from latentshift.training.termination import EXIT_CODE
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -23,6 +22,7 @@ from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estim
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.meta_init import meta_components
+from latentshift.preemption import EXIT_CODE
 from latentshift.training.recipe_file import load_recipe
 from launch import Processes, command_line
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
