@@ -26,6 +26,7 @@ from latentshift.benchmarks.pass_profile import profile_kinds
 from latentshift.benchmarks.peers import build_video_model
 from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
+from latentshift.cli import comparison
 from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_4, TEXT_ENCODER
 from latentshift.evaluation.report.schema import read_report
 from latentshift.models.precision import fast_dtype
@@ -35,6 +36,12 @@ from waiting import PATIENCE, wait_for
 
 WIDTHS = (8, 16)  # of the tiny U-Net
 FRAMES = 3
+
+
+@pytest.fixture
+def no_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes little is timed twice, and not for more than half a second."""
+    monkeypatch.setattr(comparison, "_QUICK_SECONDS", 0.0)
 
 
 def predicted(ldm_folder: Path, name: str, seed: int = 0) -> torch.Tensor:
@@ -178,7 +185,7 @@ def test_seconds_of_a_video_are_measured_or_the_sum_of_its_parts() -> None:
     assert whole.seconds == Estimate(205.0, 204.0, 206.0) and whole.how == "measured"
 
 
-def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path) -> None:
+def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
     options = ("--quick", "--extrapolate", "--frames", FRAMES, "--steps", 50)
     code, out, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
     assert code == 0, err
@@ -201,7 +208,9 @@ def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp
     assert float(table["Latent-Shift"]["Later passes (s)"]) == own["pass_seconds"]["value"]
 
 
-def test_a_pass_a_video_and_a_start_are_timed_in_one_run(cli, ldm_folder: Path, tmp_path: Path) -> None:
+def test_a_pass_a_video_and_a_start_are_timed_in_one_run(
+    cli, ldm_folder: Path, tmp_path: Path, no_repeats: None
+) -> None:
     options = ("--models", "latent-shift", "--quick", "--frames", FRAMES, "--steps", 2, "--dtype", "float32")
     files = ("--json", tmp_path / "rows.json", "--report", tmp_path / "report")
     code, out, err = cli("bench", "generate", ldm_folder, *options, *files)
