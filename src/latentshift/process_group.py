@@ -14,8 +14,9 @@ from datetime import timedelta
 from latentshift.preemption import SigtermHandler
 
 _MOST_DAYS = 30
-_CLOSED = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "socket closed", "pair closure")
-_LATE = ("timed out", "timeout")
+# As gloo, NCCL and torch's store put it, in lower case.
+_LATE = ("timed out waiting", "timed out after", "wait timeout", "operation timeout", "application timeout")
+_CLOSED = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "failed to recv", "pair closure")
 _DRAIN_SECONDS = 0.5
 
 
@@ -53,11 +54,11 @@ def other_rank(who: str, timeout: timedelta, setting: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         words = str(error).lower()
-        if any(sign in words for sign in _CLOSED):
-            raise RankError(f"{who} has ended too early: its own message says why, or it was killed") from error
         if any(sign in words for sign in _LATE):
             limit = timeout.total_seconds()
             raise RankError(f"{who} did not answer within {limit:g} seconds ({setting} sets the limit)") from error
+        if any(sign in words for sign in _CLOSED):
+            raise RankError(f"{who} has ended too early: its own message says why, or it was killed") from error
         raise
 
 

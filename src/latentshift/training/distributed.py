@@ -26,7 +26,7 @@ from latentshift.training.settings import ComputeSettings
 
 # By class name: what all diffusers U-Nets and autoencoders, and the text encoders, are built from.
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock", "LDMBertEncoderLayer", "CLIPEncoderLayer")
-_TIMEOUT = timedelta(days=30)  # of a process that waits for the others
+RANK_TIMEOUT = "compute.rank_timeout"
 
 
 def make_accelerator(
@@ -49,10 +49,10 @@ def make_accelerator(
         log_with=list(trackers) or None,
         project_config=ProjectConfiguration(logging_dir=None if tracker_folder is None else str(tracker_folder)),
         cpu=compute.device == "cpu",
-        # A text encoder may hold a head that nothing uses; one process may wait while another encodes the data.
+        # A text encoder may hold a head that nothing uses.
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=_TIMEOUT),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=compute.rank_timeout)),
         ],
     )
 

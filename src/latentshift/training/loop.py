@@ -19,6 +19,7 @@ from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
 from latentshift.training.collaborators import build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
+from latentshift.training.main_process import main_process_alone
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
 from latentshift.training.recipe import AnyRecipe
@@ -100,8 +101,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
 
 def _export(stage: Stage, state: TrainState, output: Path, accelerator: Accelerator, *, quiet: bool) -> None:
     """Export the averaged weights."""
-    with state.averaged():
-        if accelerator.is_main_process:
+    with state.averaged(), main_process_alone(accelerator) as alone:
+        if alone:
             with status("exporting the model", shown=not quiet):
                 stage.export(output)
     accelerator.wait_for_everyone()

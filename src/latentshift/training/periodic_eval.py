@@ -13,6 +13,7 @@ from tqdm import tqdm
 from latentshift.error_text import printable
 from latentshift.pipeline import NotFiniteError
 from latentshift.preemption import SigtermHandler, Terminated
+from latentshift.training.main_process import main_process_alone
 from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.run_log import validation_errors
 from latentshift.training.stages.base import Stage
@@ -73,8 +74,8 @@ class PeriodicEvaluator:
     ) -> None:
         if not (sample or validate):
             return
-        with state.averaged():
-            if self._accelerator.is_main_process:
+        with state.averaged(), main_process_alone(self._accelerator) as alone:
+            if alone:
                 with suppress(Terminated), sigterm.interruptible():
                     if validate:
                         logger.log_validation(step, self._stage.validate(), self._stage.validation_id)

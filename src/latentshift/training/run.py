@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 
 from accelerate import Accelerator
 
 from latentshift.error_text import printable
-from latentshift.process_group import drain_process_group
+from latentshift.process_group import drain_process_group, other_rank
 from latentshift.progress import quiet_inside, status
-from latentshift.training.distributed import complete_last_collective, make_accelerator
+from latentshift.training.distributed import RANK_TIMEOUT, complete_last_collective, make_accelerator
 from latentshift.training.loop import fit
+from latentshift.training.main_process import main_process_alone
 from latentshift.training.precision import is_slow_in_bf16
 from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import AnyRecipe
@@ -35,16 +37,20 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         ValueError: for a base or a run's folder that does not fit the recipe, or that another run is using.
         MemoryError, torch.OutOfMemoryError: if memory runs out.
         Terminated: after SIGTERM, when the progress is saved.
+        RankError: if another process ends, or does not answer within ``compute.rank_timeout``.
     """
     validate_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
     # Before the stage: it sets the threads that building uses.
     accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
+    lost = other_rank("another process of this run", timedelta(seconds=recipe.compute.rank_timeout), RANK_TIMEOUT)
     try:
-        with quiet_inside(quiet), lock_run(recipe.output, accelerator):
+        with lost, quiet_inside(quiet), lock_run(recipe.output, accelerator):
             shown = not quiet and accelerator.is_main_process
             # The main process first: the others find what it has encoded.
-            with accelerator.main_process_first(), status("preparing the model and the data", shown=shown):
-                stage = build_stage(recipe, accelerator)
+            with status("preparing the model and the data", shown=shown):
+                with main_process_alone(accelerator) as alone:
+                    built = build_stage(recipe, accelerator) if alone else None
+                stage = built or build_stage(recipe, accelerator)
             if shown:
                 for line in stage.data_summary():
                     print(printable(line, 2000))
@@ -56,10 +62,6 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
                     )
             fit(stage, recipe, accelerator, quiet=quiet)
             complete_last_collective(accelerator)
-    except RuntimeError as error:
-        if "closed by peer" in str(error) or "reset by peer" in str(error):
-            raise ValueError("another process of this run has ended; its message says why") from error
-        raise
     finally:
         if accelerator.num_processes > 1:
             drain_process_group()

@@ -174,6 +174,12 @@ class ComputeSettings(Settings):
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp", description="several processes replicate the weights (ddp) or shard them (fsdp: FSDP2)"
     )
+    rank_timeout: float = Field(
+        1800.0,
+        gt=0,
+        le=30 * 86_400,
+        description="seconds that one of several processes waits for another; the main one may work alone for longer",
+    )
 
 
 class AutoencoderModel(Settings):

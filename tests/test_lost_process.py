@@ -1,0 +1,100 @@
+"""A process of a run that hangs or is gone ends the others with a sentence; the main one may work alone for longer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from latentshift.process_group import RankError, check_timeout, other_rank
+from latentshift.training.distributed import make_accelerator
+from latentshift.training.losses import FrameBatch
+from latentshift.training.main_process import main_process_alone
+from latentshift.training.settings import ComputeSettings
+from launch import AUTOENCODER, TINY, Processes, command_line, wait_for_steps, wait_until
+from tiny_runs import change_batches
+from waiting import wait_for
+
+LIMIT = 4  # seconds, for what takes none on a machine that does much else
+
+
+def train_with_data_that_stops(sign: Path, *words: str) -> None:
+    """In the second process, as on a disk that does not answer."""
+
+    def slow(step: int, batch: FrameBatch) -> FrameBatch:
+        if os.environ["RANK"] == "1" and step == 3:
+            sign.touch()
+            time.sleep(600)
+        return batch
+
+    change_batches(pytest.MonkeyPatch(), slow)
+    command_line("train", *words)
+
+
+def test_a_run_ends_where_a_process_hangs(tmp_path: Path) -> None:
+    output, sign = tmp_path / "run", tmp_path / "waits"
+    words = (str(AUTOENCODER), *TINY, "steps=9", "save_every=2", f"compute.rank_timeout={LIMIT}", f"output={output}")
+    with Processes(train_with_data_that_stops, sign, *words, processes=2) as processes:
+        wait_until(processes, sign.exists)
+        first = processes.processes[0]
+        wait_for(lambda: not first.is_alive(), processes.last_words)
+        assert first.exitcode == 1
+    said = f"another process of this run did not answer within {LIMIT} seconds (compute.rank_timeout sets the limit)"
+    assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
+    assert (output / "checkpoints" / "step-00000002").exists()
+
+
+def test_a_run_ends_where_a_process_is_killed(tmp_path: Path) -> None:
+    words = (str(AUTOENCODER), *TINY, "steps=100000", "save_every=100000", f"output={tmp_path}/run")
+    with Processes(command_line, "train", *words, processes=2) as processes:
+        wait_for_steps(processes, tmp_path / "run", 2)
+        processes.processes[1].kill()
+        first = processes.processes[0]
+        wait_for(lambda: not first.is_alive(), processes.last_words)
+        assert first.exitcode == 1
+    said = "another process of this run has ended too early: its own message says why, or it was killed"
+    assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
+
+
+def work_alone(folder: Path) -> None:
+    """The main process for longer than the limit, and then it stops."""
+    accelerator = make_accelerator(ComputeSettings(device="cpu", rank_timeout=LIMIT))
+    with main_process_alone(accelerator) as alone:
+        if alone:
+            time.sleep(LIMIT + 2)
+            (folder / "done").touch()
+    assert (folder / "done").exists()  # the others have waited
+    with main_process_alone(accelerator) as alone:
+        assert alone == accelerator.is_main_process
+    (folder / f"reached by {accelerator.process_index}").touch()
+    try:
+        with main_process_alone(accelerator) as alone:
+            if alone:
+                os.kill(os.getpid(), signal.SIGSTOP)
+    except RankError as error:
+        (folder / "error").write_text(str(error))
+    os._exit(0)
+
+
+def test_the_main_process_works_alone_as_long_as_it_gives_signs_of_life(tmp_path: Path) -> None:
+    with Processes(work_alone, tmp_path, processes=2) as processes:
+        wait_for((tmp_path / "error").exists, processes.last_words)
+    assert {path.name for path in tmp_path.iterdir()} == {"done", "error", "reached by 0", "reached by 1"}
+    said = (
+        f"the main process of this run gave no sign of life for {LIMIT} seconds (compute.rank_timeout sets the limit)"
+    )
+    assert (tmp_path / "error").read_text() == said
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9])
+def test_limits_that_are_none(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"--limit must be above 0 and at most 2,592,000 seconds \(30 days\), not"):
+        check_timeout(seconds, "--limit")
+
+
+def test_other_failures_are_left_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), other_rank("rank 1", check_timeout(1, "it"), "it"):
+        raise RuntimeError("shapes differ")
