@@ -271,6 +271,33 @@ def test_guidance_takes_half_of_the_processes() -> None:
         count_parts(3, guidance_parallel=True)
 
 
+WORLD = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+MISTAKES: dict[str, tuple[dict[str, str], str]] = {
+    "": ({"WORLD_SIZE": "2"}, "the environment has WORLD_SIZE=2 and no RANK: start several processes with torchrun"),
+    "--steps 2": ({"WORLD_SIZE": "two"}, "the environment has WORLD_SIZE=two, which is no whole number"),
+    "--frames 1": (WORLD, "a video of 1 frame can't be split over 2 processes: ask for more frames, or start fewer"),
+    "--extend 1": (WORLD, "--extend is for a single process, and here are 2"),
+    "--device cuda:1": (WORLD, "2 processes can't share --device cuda:1: choose cuda, which gives each its own"),
+    "--guidance-parallel --guidance 1": (WORLD, "--guidance-parallel needs a guidance scale other than 1"),
+    "--guidance-parallel": (WORLD | {"WORLD_SIZE": "3"}, "guidance over processes needs an even number of them, and"),
+    "--rank-timeout nan": (WORLD, "--rank-timeout must be above 0 and at most 2,592,000 seconds (30 days), not nan"),
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_are_refused_before_the_processes_meet(words: str, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment, message = MISTAKES[words]
+    monkeypatch.setattr("latentshift.cli.ranks._current", None)  # and as they were for the tests that follow
+    monkeypatch.setattr("latentshift.progress._quiet", False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    code, printed, errors = cli("generate", "star", *words.split())
+    assert code == 1 and not printed and errors.startswith(f"error: {message}") and errors.count("\n") == 1
+    monkeypatch.setenv("RANK", "1")  # says nothing, as the first one says it
+    if "RANK" in environment:
+        assert cli("generate", "star", *words.split()) == (1, "", "")
+
+
 def test_frames_are_split_where_torch_distributed_is_at_work(pipeline: LatentShiftPipeline) -> None:
     with pytest.raises(ValueError, match=r"torch\.distributed is not initialised: start the processes with torchrun"):
         pipeline.enable_frame_parallel()

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_TIMEOUT = 600.0  # seconds
+_NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 _UNTIL_TORCHRUN_ENDS_IT = 20.0  # seconds
 _LAUNCH = "torchrun --nproc-per-node=N -m latentshift generate …"
+_START = f"start several processes with {_LAUNCH}"
 
 _current: Ranks | None = None
 
@@ -45,6 +47,8 @@ class Ranks:
     def __init__(self, timeout: float = DEFAULT_TIMEOUT, *, guidance_parallel: bool = False) -> None:
         global _current
         self.count = _number("WORLD_SIZE", 1)
+        if self.count > 1 and (missing := [name for name in _NEEDED if not os.environ.get(name)]):
+            raise ValueError(f"the environment has WORLD_SIZE={self.count} and no {missing[0]}: {_START}")
         self.rank = _number("RANK", 0) if self.count > 1 else 0
         self.local_rank = _number("LOCAL_RANK", self.rank) if self.count > 1 else 0
         self._guidance_parallel = guidance_parallel
@@ -89,7 +93,7 @@ class Ranks:
             raise ValueError("--guidance-parallel needs a guidance scale other than 1")
         if ":" in device:
             raise ValueError(
-                f"--device {device} is one device, and here are {self.count} processes: choose cuda or cpu"
+                f"{self.count} processes can't share --device {device}: choose cuda, which gives each its own"
             )
         if folder is not None and has_temporal_attention(folder):
             raise ValueError(
@@ -120,8 +124,6 @@ class Ranks:
         from torch.distributed.rendezvous import rendezvous
 
         dist: Any = torch.distributed
-        if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-            raise ValueError(f"WORLD_SIZE is {self.count} and {missing[0]} is not set: start with {_LAUNCH}")
         try:
             self._store = next(rendezvous("env://", timeout=self._timeout))[0]
             store = dist.PrefixStore("frames", self._store)
@@ -225,5 +227,7 @@ def _number(name: str, default: int) -> int:
     if not value:
         return default
     if not value.isdecimal():
-        raise ValueError(f"the environment has {name}={value}, which is no whole number: start with {_LAUNCH}")
+        raise ValueError(
+            f"the environment has {name}={value}, which is no whole number: start several processes with {_LAUNCH}"
+        )
     return int(value)

@@ -22,7 +22,7 @@ from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.frame_parallel.ranks import FrameRanks
 from latentshift.frame_parallel.split import split_frames
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
-from latentshift.models.denoiser import denoise, why_whole
+from latentshift.models.denoiser import denoise, is_compiled, why_whole
 from latentshift.models.latent_vdm import attention_of
 from latentshift.settings import default_chunk
 from latentshift.shift import shift_of
@@ -72,13 +72,14 @@ class FrameShare:
                 "a video can't be split over processes with Latent-VDM: its temporal attention looks at all frames at "
                 "once"
             )
+        if is_compiled(unet):
+            raise ValueError(
+                "a video can't be split over processes with a compiled U-Net, which can't be interrupted where they "
+                "hand over edges"
+            )
         own = self.frames.stop - self.frames.start
-        half = -(-own // 2)
-        reason = why_whole(unet)
-        if reason is not None and "compiled" in reason:
-            raise ValueError(f"a video can't be split over processes: {reason}")
         if frame_chunk is None:
-            frame_chunk = own if reason else min(half, default_chunk(num_frames, latent_pixels))
+            frame_chunk = own if why_whole(unet) else min(-(-own // 2), default_chunk(num_frames, latent_pixels))
         self.frame_chunk = min(frame_chunk, own)
         if ranks.half is not None and not guided:
             raise ValueError("guidance over processes needs a guidance scale other than 1, of a model that takes one")

@@ -220,13 +220,18 @@ def why_whole(unet: nn.Module) -> str | None:
     """Why a U-Net can't be called on chunks of frames, as half a sentence; None if it can."""
     if attention_of(unet) is not None:
         return "Latent-VDM's temporal attention looks at all frames at once"
-    if uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules()):
+    if is_compiled(unet):
         return "a compiled U-Net can't be interrupted inside its layers"
     if _is_group_offload_enabled(unet):  # a block leaves the device when one chunk's pass through it ends
         return "group offloading moves blocks away that other chunks are still inside"
     if torch.is_grad_enabled():
         return "chunks are for sampling, under torch.no_grad() or torch.inference_mode()"
     return None
+
+
+def is_compiled(unet: nn.Module) -> bool:
+    """Whether shifted layers of a U-Net run in compiled code, whatever the call."""
+    return uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules())
 
 
 def _parts(timesteps: Tensor, frame_chunk: int, num_frames: int) -> Sequence[Tensor]:
