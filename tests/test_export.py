@@ -17,6 +17,8 @@ import transformers.dynamic_module_utils as custom_code
 from PIL import Image
 
 from latentshift import LatentShiftPipeline
+from latentshift.benchmarks.exported_models import ExportedModel, time_exported_passes, time_exported_video
+from latentshift.benchmarks.generation_settings import GenerationSettings
 from latentshift.cli.exported import source_files, source_name
 from latentshift.export import write_export
 from latentshift.export.exported_pipeline import ExportedPipeline
@@ -86,6 +88,18 @@ def test_a_video_of_an_onnx_export_is_pytorchs_at_any_number_of_frames(model: Pa
         assert (expected - actual).abs().max() <= MAX_DIFFERENCE
     images = exported([PROMPT] * 2, num_inference_steps=2).frames
     assert len(images) == 2 and len(images[0]) == 4 and images[0][0].size == (16, 16)
+
+
+@needs_onnx
+def test_a_benchmark_calls_an_export_as_a_pipeline_does(model: Path, onnx_export: Path) -> None:
+    threads = torch.get_num_threads()
+    settings = GenerationSettings(
+        str(model), ("latent-shift",), 3, 2, 2.0, "cpu", "bfloat16", threads, 1, whole=True, repeat_seconds=0.01
+    )
+    export = ExportedModel(onnx_export, "onnx", "onnxruntime", 1.0, None, 1, 0.0)
+    passes, video = time_exported_passes(settings, export), time_exported_video(settings, export)
+    assert passes.first > 0 and sum(passes.later) >= 0.01
+    assert video.first > 0 and len(video.later) == 1
 
 
 @needs_onnx

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,13 +17,15 @@ import pytest
 import torch
 from torch.nn.functional import group_norm, scaled_dot_product_attention, silu
 
-from latentshift.benchmarks.generation_cost import GenerationCost, Measured
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.exported_models import export_models, with_runtimes
+from latentshift.benchmarks.generation_cost import GenerationCost, Measured, count_all
+from latentshift.benchmarks.generation_rows import count_rows, time_rows
+from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings, parse_runtimes
 from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.naive_shift import naive_shift
 from latentshift.benchmarks.operator_kinds import KINDS
 from latentshift.benchmarks.own_process import in_own_process
-from latentshift.benchmarks.parameters_and_flops import count
+from latentshift.benchmarks.parameters_and_flops import Count, count
 from latentshift.benchmarks.pass_profile import profile_kinds
 from latentshift.benchmarks.peers import build_video_model
 from latentshift.benchmarks.report import Estimate
@@ -36,6 +40,10 @@ from waiting import PATIENCE, wait_for
 
 WIDTHS = (8, 16)  # of the tiny U-Net
 FRAMES = 3
+needs_runtimes = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime", "openvino")),
+    reason="ONNX or OpenVINO is not installed: pip install 'latentshift[onnx,openvino]'",
+)
 
 
 @pytest.fixture
@@ -185,6 +193,85 @@ def test_seconds_of_a_video_are_measured_or_the_sum_of_its_parts() -> None:
     assert whole.seconds == Estimate(205.0, 204.0, 206.0) and whole.how == "measured"
 
 
+ON_CPU = GenerationSettings("ldm", ("stock-2d",), FRAMES, 2, 7.5, "cpu", "bfloat16", 1, 1, whole=True)
+
+
+def test_runtimes_are_those_that_are_there_or_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentshift.export.manifest.find_spec", lambda name: None if name == "openvino" else name)
+    missing = r"needs openvino: pip install 'latentshift\[openvino\]'"
+    there = with_runtimes(ON_CPU, None, quick=False)
+    assert there.runtimes == ("onnx",) and re.search(missing, there.left_out["openvino"])
+    for quick, device, reason in ((True, "cpu", "--quick makes no exports"), (False, "cuda", "this run is on cuda")):
+        none = with_runtimes(replace(ON_CPU, device=device), None, quick=quick)
+        assert none.runtimes == () and all(reason in each for each in none.left_out.values())
+    assert with_runtimes(ON_CPU, parse_runtimes("onnx"), quick=True).runtimes == ("onnx",)
+    assert with_runtimes(ON_CPU, parse_runtimes("none"), quick=False).left_out == {}
+    with pytest.raises(ValueError, match="--runtimes onnx runs on the CPU, and not on cuda: add --device cpu"):
+        with_runtimes(replace(ON_CPU, device="cuda"), ("onnx",), quick=False)
+    for words, sentence in (
+        ("openvino", missing),
+        ("tflite", "there is no runtime 'tflite' to compare: choose from onnx, openvino, none"),
+        ("onnx,none", "--runtimes none stands alone"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            parse_runtimes(words)
+
+
+def test_a_model_that_is_not_exported_is_left_out_with_the_reason(ldm_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "onnx").write_text("no export")
+    settings = replace(ON_CPU, base=str(ldm_folder), runtimes=("onnx",), left_out={"openvino": "it is missing"})
+    counts = count_all(settings)
+    exports, left_out = export_models(settings, counts, tmp_path)
+    assert exports == {} and "exists, and is no export that could be replaced" in left_out.pop("onnx")
+    assert left_out == {"openvino": "it is missing"}
+    large = {"latent-shift": replace(counts["latent-shift"], unet=10**13)}
+    _, left_out = export_models(settings, large, tmp_path / "new")
+    assert re.fullmatch(
+        r"the model is too large to be exported here: its weights alone take 78\d{3}\.\d GiB .* are free",
+        left_out["onnx"],
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_export_is_a_row_beside_the_others() -> None:
+    second, settings = Estimate(1.0, 1.0, 1.0), replace(ON_CPU, runtimes=("onnx", "openvino"), whole=False)
+    passes = {
+        name: Measured(Estimate(value, value, value), Estimate(value, value, value), 2, None)
+        for name, value in (("stock-2d", 2.0), ("onnx", 4.0), ("openvino", 1.0))
+    }
+    part = Measured(second, second, 1, None)
+    cost = GenerationCost(settings, passes, part, part, {"bfloat16": 1e12}, {"bfloat16": 1e12}, {})
+    counts = {name: Count(1, 0, 1, 1, flops, {}) for name, flops in (("stock-2d", 6 * 10**9), ("latent-shift", 10**9))}
+    rows = list(time_rows(counts, cost))
+    of_passes = {row["one_pass"]: row for row in rows if "one_pass" in row}
+    named = ["stock 2-D U-Net a frame", "Latent-Shift, ONNX Runtime, float32", "Latent-Shift, OpenVINO"]
+    assert list(of_passes) == named  # ONNX Runtime does not calculate in bfloat16
+    assert [row["gflop_a_s"] for row in of_passes.values()] == [3.0, 0.25, 1.0]
+    assert [row["to_first_row"] for row in of_passes.values()] == [1.0, 2.0, 0.5]
+    hows = [row["how"] for row in rows if "whole_video" in row]
+    of_ours = "extrapolated from 2 passes"
+    assert hows == [of_ours, *[f"{of_ours}; text and decoding: PyTorch's"] * 2]
+    assert [row["parameters"] for row in count_rows(settings, counts)] == named[:1]
+
+
+@pytest.mark.slow
+@needs_runtimes
+def test_exports_take_turns_with_the_other_video_models(cli, ldm_folder: Path, tmp_path: Path) -> None:
+    options = ("--models", "latent-shift", "--quick", "--frames", FRAMES, "--steps", 2, "--dtype", "float32")
+    files = ("--json", tmp_path / "rows.json", "--report", tmp_path / "report")
+    code, _, err = cli("bench", "generate", ldm_folder, *options, "--runtimes", "openvino,onnx", *files)
+    assert code == 0, err
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    exported = ["Latent-Shift, OpenVINO", "Latent-Shift, ONNX Runtime"]
+    assert [row["export"] for row in rows if "export" in row] == exported
+    assert all(0 < row["greatest_difference"] < 1e-3 for row in rows if "export" in row)
+    for table in ("one_pass", "whole_video"):
+        assert [row[table] for row in rows if table in row] == ["Latent-Shift", *exported]
+    assert [row["how"] for row in rows if "whole_video" in row] == ["measured"] * 3
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "and exports (Latent-Shift, OpenVINO; Latent-Shift, ONNX Runtime), in turns" in text
+
+
 def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
     options = ("--quick", "--extrapolate", "--frames", FRAMES, "--steps", 50)
     code, out, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
@@ -220,7 +307,8 @@ def test_a_pass_a_video_and_a_start_are_timed_in_one_run(
     peaks = len({torch.float32, fast_dtype("cpu")})  # also in the dtype that is fast here
     shares = ["share_of_a_pass", "share_of_peak_within"]
     pairs = ["device_at_its_best"] * 2 * peaks + ["same_for_all"] * 2
-    assert tables == ["parameters", "one_pass", *shares, *pairs, "whole_video", *["start"] * 4]
+    assert tables == ["parameters", *["left_out"] * 2, "one_pass", *shares, *pairs, "whole_video", *["start"] * 4]
+    assert "--quick makes no exports unless asked with --runtimes onnx" in out
     of = {name: [row for row in rows if name in row] for name in tables}
     (kinds,) = of["share_of_a_pass"]
     assert sum(kinds[kind.replace(" ", "_")] for kind in KINDS) == pytest.approx(1)

@@ -6,14 +6,21 @@ nobody's memory is another's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from latentshift.benchmarks.device_peak import convolution_flops, product_flops, time_convolution, time_product
-from latentshift.benchmarks.generation_settings import BASES, VIDEO_MODELS, GenerationSettings, check_comparison
+from latentshift.benchmarks.exported_models import ExportedModel, time_exported_passes, time_exported_video
+from latentshift.benchmarks.generation_settings import (
+    BASES,
+    RUNTIMES,
+    VIDEO_MODELS,
+    GenerationSettings,
+    check_comparison,
+)
 from latentshift.benchmarks.generation_timing import (
     PassTiming,
     Timing,
@@ -69,7 +76,7 @@ class GenerationCost:
 
     Attributes:
         settings: of the comparison.
-        passes: of the U-Net.
+        passes: of the U-Net; like the videos, also of exports, by the runtime's name.
         text: of the text encoder, the same for all.
         decoding: likewise.
         product: by dtype, operations a second of a large matrix product on this device at its best.
@@ -101,8 +108,9 @@ class GenerationCost:
             getattr(self.text.seconds, part) + steps * getattr(one.seconds, part) + getattr(self.decoding.seconds, part)
             for part in ("low", "value", "high")
         )
+        how = f"extrapolated from {one.times} pass{'' if one.times == 1 else 'es'}"
         return VideoSeconds(
-            Estimate(middle, low, high), f"extrapolated from {one.times} pass{'' if one.times == 1 else 'es'}"
+            Estimate(middle, low, high), how if name in VIDEO_MODELS else f"{how}; text and decoding: PyTorch's"
         )
 
 
@@ -153,25 +161,34 @@ def complete_settings(
 
 
 def count_all(settings: GenerationSettings) -> dict[str, Count]:
-    """Parameters and operations of each video model.
+    """Parameters and operations of each video model, and of Latent-Shift if exports of it are compared.
 
     Raises:
         ValueError: for a base that can't be read, or one that a video model can't be built like.
     """
     base = open_base(settings.base)
-    return {name: count(base, name, settings.num_frames, settings.texts) for name in settings.models}
+    names = dict.fromkeys((*settings.models, *(("latent-shift",) if settings.runtimes else ())))
+    return {name: count(base, name, settings.num_frames, settings.texts) for name in names}
 
 
-def measure(settings: GenerationSettings) -> GenerationCost:
+def measure(settings: GenerationSettings, exports: Mapping[str, ExportedModel] | None = None) -> GenerationCost:
     """Time all of it.
+
+    Args:
+        settings: of the comparison.
+        exports: of Latent-Shift, by the runtime's name.
 
     Raises:
         ValueError: if a process ended without an answer, as for lack of memory.
     """
+    exports = exports or {}
     works: dict[str, Callable[[], Timing | PassTiming]] = {}
     for name in settings.models:
         what = f"a pass of {VIDEO_MODELS[name]}"
         works[f"pass {name}"] = partial(in_own_process, what, time_passes, settings, name)
+    for name, export in exports.items():
+        what = f"a pass of {RUNTIMES[name]}"
+        works[f"pass {name}"] = partial(in_own_process, what, time_exported_passes, settings, export)
     works[_TEXT] = partial(in_own_process, "the text encoder's part", time_text, settings)
     works[_DECODING] = partial(in_own_process, "the decoding", time_decoding, settings)
     for dtype in settings.peak_dtypes:
@@ -181,6 +198,9 @@ def measure(settings: GenerationSettings) -> GenerationCost:
     for name in settings.models if settings.whole else ():
         what = f"a whole video of {VIDEO_MODELS[name]}"
         works[f"video {name}"] = partial(in_own_process, what, time_video, settings, name)
+    for name, export in exports.items() if settings.whole else ():
+        what = f"a whole video of {RUNTIMES[name]}"
+        works[f"video {name}"] = partial(in_own_process, what, time_exported_video, settings, export)
     with progress_bar(total=settings.rounds * len(works), text="timing", unit="turn") as bar:
 
         def turn(work: Callable[[], Timing | PassTiming], number: int) -> Timing | PassTiming:
@@ -193,7 +213,8 @@ def measure(settings: GenerationSettings) -> GenerationCost:
     measured = {name: _together(each) for name, each in of_work.items()}
 
     def of(kind: str) -> dict[str, Measured]:
-        return {name: measured[f"{kind} {name}"] for name in settings.models if f"{kind} {name}" in measured}
+        names = (*settings.models, *exports)
+        return {name: measured[f"{kind} {name}"] for name in names if f"{kind} {name}" in measured}
 
     def peaks(kind: str, flops: int) -> dict[str, float]:
         return {dtype: flops / measured[f"{kind} {dtype}"].seconds.low for dtype in settings.peak_dtypes}

@@ -26,8 +26,10 @@ def write_generation_pages(folder: Path, settings: GenerationSettings, rows: Seq
     Raises:
         OSError: if they can't be written.
     """
+    exported = "; ".join(str(row["export"]) for row in rows if "export" in row)
+    also = f", and exports ({exported})" if exported else ""
     lead = (
-        f"{len(settings.models)} video models as wide as {settings.base}, with random weights, in turns: "
+        f"{len(settings.models)} video models as wide as {settings.base}, with random weights{also}, in turns: "
         f"{settings.num_frames} frames, guidance {settings.guidance:g}, {settings.dtype} on {settings.device}, "
         f"{settings.threads} thread{'' if settings.threads == 1 else 's'}, rounds: {settings.rounds}."
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from latentshift.benchmarks.exported_models import ExportedModel, runtime_dtype
 from latentshift.benchmarks.generation_cost import GenerationCost, Measured
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
+from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.operator_kinds import ATTENTION, CONVOLUTION, PRODUCT
 from latentshift.benchmarks.parameters_and_flops import Count
 from latentshift.benchmarks.report import Result, Value
@@ -16,7 +17,8 @@ _COUNTED = (CONVOLUTION, PRODUCT, ATTENTION)  # kinds of which operations are co
 
 def count_rows(settings: GenerationSettings, counts: Mapping[str, Count]) -> Iterator[Result]:
     """Parameters and operations of each video model."""
-    for name, each in counts.items():
+    for name in settings.models:
+        each = counts[name]
         yield {
             "parameters": VIDEO_MODELS[name],
             "unet_million": each.unet / 1e6,
@@ -33,9 +35,9 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
     settings = cost.settings
     reference = settings.models[0]
     for name, one in cost.passes.items():
-        rate = counts[name].flops / one.seconds.value
+        rate = counts[_counted_as(name)].flops / one.seconds.value
         yield {
-            "one_pass": VIDEO_MODELS[name],
+            "one_pass": title(settings, name),
             "first_s": one.first.value,
             "later_s": one.seconds,
             "later_passes": one.times,
@@ -53,13 +55,38 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
     for name in cost.passes:
         video = cost.video(name)
         yield {
-            "whole_video": VIDEO_MODELS[name],
+            "whole_video": title(settings, name),
             "steps": settings.steps,
             "seconds": video.seconds,
             "to_first_row": video.seconds.value / cost.video(reference).seconds.value,
             "how": video.how,
             "memory_gib": _gib(cost.videos.get(name)),
         }
+
+
+def export_rows(
+    settings: GenerationSettings, exports: Mapping[str, ExportedModel], left_out: Mapping[str, str]
+) -> Iterator[Result]:
+    """What exports took, and why others are left out."""
+    for name, each in exports.items():
+        yield {
+            "export": title(settings, name),
+            "library": each.library,
+            "seconds": each.seconds,
+            "greatest_difference": each.difference,
+            "memory_gib": None if each.peak is None else each.peak / _GIB,
+            "disk_gib": each.size / _GIB,
+        }
+    for name, reason in left_out.items():
+        yield {"left_out": title(settings, name), "because": reason}
+
+
+def title(settings: GenerationSettings, name: str) -> str:
+    """What a video model or a runtime is called in tables; a runtime with its dtype, where that is another."""
+    if name in VIDEO_MODELS:
+        return VIDEO_MODELS[name]
+    dtype = runtime_dtype(settings, name)
+    return RUNTIMES[name] if dtype == settings.dtype else f"{RUNTIMES[name]}, {dtype}"
 
 
 def kind_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Result]:
@@ -79,6 +106,10 @@ def kind_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
             **{kind.replace(" ", "_"): share for kind, share in reached.items()},
             "of_the_whole_pass": counts[name].flops / seconds / cost.device_peak,
         }
+
+
+def _counted_as(name: str) -> str:
+    return "latent-shift" if name in RUNTIMES else name
 
 
 def _gib(measured: Measured | None) -> Value:

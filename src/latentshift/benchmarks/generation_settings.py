@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from latentshift.model_paths import check_model
 from latentshift.settings import FAMILIES, MAX_FRAMES, TRAIN_TIMESTEPS, check_guidance, check_steps
@@ -17,6 +17,8 @@ VIDEO_MODELS = {
     "animatediff": "AnimateDiff's motion U-Net",
     "modelscope": "ModelScope's 3-D U-Net",
 }
+# What exports of Latent-Shift are run by, by their names on the command line -> in tables.
+RUNTIMES = {"onnx": "Latent-Shift, ONNX Runtime", "openvino": "Latent-Shift, OpenVINO"}
 OF_TABLE_4 = ("latent-shift", "latent-vdm", "animatediff", "modelscope")
 BASES = ("ldm", "sd1", "sd2-base", "sd2")  # families of which all of them can be built; ldm is the paper's
 ANIMATEDIFF_FRAMES = 32  # positions of its published motion modules
@@ -41,6 +43,8 @@ class GenerationSettings:
         repeat_seconds: how long, in each turn, what takes less is repeated.
         profile: whether one more pass in each turn is profiled by kind of operator.
         peak_dtypes: names of the dtypes in which the device is measured at its best.
+        runtimes: names of :data:`RUNTIMES`, which run exports of Latent-Shift.
+        left_out: other names of them -> why they are left out, in a sentence.
     """
 
     base: str
@@ -56,6 +60,8 @@ class GenerationSettings:
     repeat_seconds: float = 1.0
     profile: bool = False
     peak_dtypes: tuple[str, ...] = ("float32",)
+    runtimes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> int:
@@ -69,12 +75,34 @@ def parse_video_models(names: str) -> tuple[str, ...]:
     Raises:
         ValueError: for an unknown name, or none.
     """
+    return _parse(names, "video model", tuple(VIDEO_MODELS))
+
+
+def parse_runtimes(names: str) -> tuple[str, ...]:
+    """Likewise of runtimes; none for ``none``.
+
+    Raises:
+        ValueError: for an unknown name, no name, or one whose libraries are not installed.
+    """
+    if names.strip() == "none":
+        return ()
+    from latentshift.export.manifest import TARGETS, check_libraries
+
+    chosen = _parse(names, "runtime", (*RUNTIMES, "none"))
+    if "none" in chosen:
+        raise ValueError("--runtimes none stands alone: name runtimes, or none")
+    for target in TARGETS:
+        if target in chosen:
+            check_libraries(target, "--runtimes", to_run=False)
+    return chosen
+
+
+def _parse(names: str, what: str, known: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    unknown = [name for name in chosen if name not in VIDEO_MODELS]
+    unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise ValueError(
-            f"there is no video model {unknown[0] if unknown else names!r} to compare: choose from "
-            + ", ".join(VIDEO_MODELS)
+            f"there is no {what} {unknown[0] if unknown else names!r} to compare: choose from {', '.join(known)}"
         )
     return chosen
 

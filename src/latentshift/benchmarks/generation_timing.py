@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import diffusers
 import torch
@@ -98,7 +99,7 @@ def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
 def time_text(settings: GenerationSettings) -> Timing:
     """The text encoder on the prompt and, with guidance, the empty sentence."""
     device = prepare(settings)
-    encoders = _build_text(settings, open_base(settings.base))
+    encoders = build_text(settings, open_base(settings.base))
     prompts = [PROMPT, ""][: settings.texts]
     return repeat(lambda: encoders.encode(prompts, device), settings)
 
@@ -108,7 +109,7 @@ def time_decoding(settings: GenerationSettings) -> Timing:
     """The autoencoder's decoder on one video, as the pipeline calls it."""
     prepare(settings)
     base = open_base(settings.base)
-    autoencoder = _build_autoencoder(settings, base)
+    autoencoder = build_autoencoder(settings, base)
     with building(settings):
         latents = torch.randn(1, *base.latent_shape(settings.num_frames))
     return repeat(lambda: decode_videos(autoencoder, latents), settings)
@@ -117,19 +118,22 @@ def time_decoding(settings: GenerationSettings) -> Timing:
 @torch.no_grad()
 def time_video(settings: GenerationSettings, name: str) -> Timing:
     """A whole video, from text to pixels, after one of a single step, which counts as the first time."""
-    device = prepare(settings)
+    prepare(settings)
     base = open_base(settings.base)
-    encoders, autoencoder = _build_text(settings, base), _build_autoencoder(settings, base)
+    encoders, autoencoder = build_text(settings, base), build_autoencoder(settings, base)
     with building(settings):
         model = build_video_model(name, base.unet, settings.num_frames)
 
-    def make(steps: int) -> float:
-        return _seconds(lambda: _make_video(settings, base, encoders, model, autoencoder, steps), device)
+    return time_steps(lambda steps: _make_video(settings, base, encoders, model, autoencoder, steps), settings)
 
+
+def time_steps(make: Callable[[int], object], settings: GenerationSettings) -> Timing:
+    """A video of as many steps as it is called with: of one, which counts as the first time, and then of all."""
+    device = torch.device(settings.device)
     known = can_measure_peak(device)
     if known:
         forget_peak(device)
-    first, later = make(1), make(settings.steps)
+    first, later = (_seconds(partial(make, steps), device) for steps in (1, settings.steps))
     return Timing(first, (later,), peak(device) if known else None)
 
 
@@ -179,13 +183,15 @@ def _make_video(
     decode_videos(autoencoder, latents).clamp(-1, 1).float().cpu()
 
 
-def _build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:
+def build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:
+    """The base's text encoder with random weights, and its tokenizer."""
     with building(settings):
         encoder = type(base.text_encoder)(base.text_encoder.config)
     return TextEncoders([encoder.eval()], [base.tokenizer])
 
 
-def _build_autoencoder(settings: GenerationSettings, base: ImageBase) -> AutoencoderKL:
+def build_autoencoder(settings: GenerationSettings, base: ImageBase) -> AutoencoderKL:
+    """The base's autoencoder with random weights."""
     with building(settings):
         return AutoencoderKL.from_config(base.vae.config).eval()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS
+from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, parse_runtimes
 from latentshift.cli import bench_controlnet, comparison
 from latentshift.cli import bench_known_frames as known_frames
 from latentshift.cli.bench_report import report_rows
@@ -56,13 +56,19 @@ def generate(
     whole: bool | None = comparison.WHOLE,
     device: str = comparison.DEVICE,
     dtype: str = comparison.DTYPE,
+    runtimes: str | None = typer.Option(
+        None,
+        "--runtimes",
+        help=f"Runtimes that Latent-Shift is also exported for and timed in, on the CPU: {', '.join(RUNTIMES)}, with "
+        "commas, or none. Default: those that are installed; with --quick none.",
+    ),
     quick: bool = comparison.QUICK,
     json_file: Path | None = _JSON,
     report_folder: Path | None = typer.Option(
         None, "--report", help="Also write report.md, report.html, tables and SVG plots into this folder."
     ),
 ) -> None:
-    """A U-Net pass and a video: 2-D, naive shift, Latent-Shift, Latent-VDM, AnimateDiff's, ModelScope's.
+    """A U-Net pass and a video: 2-D, naive shift, Latent-Shift and its exports, Latent-VDM, AnimateDiff, ModelScope.
 
     Each in processes of its own, in turns: parameters, operations, first and later times with their spread, share of
     the device's peak, time by kind of operator, and peak memory; and cold and warm start of a saved model.
@@ -81,6 +87,7 @@ def generate(
         quick=quick,
     )
 
+    asked = None if runtimes is None else parse_runtimes(runtimes)
     if report_folder is not None:
         _check_report_folder(report_folder)
     complete: list[GenerationSettings] = []
@@ -88,9 +95,10 @@ def generate(
     def rows() -> Iterable[dict[str, Any]]:
         from dataclasses import replace
 
+        from latentshift.benchmarks.exported_models import with_runtimes
         from latentshift.benchmarks.generate import bench_generate
 
-        complete.append(replace(settings(), profile=True))
+        complete.append(with_runtimes(replace(settings(), profile=True), asked, quick=quick))
         return bench_generate(complete[0])
 
     kept = report_rows("generate", rows, json_file)

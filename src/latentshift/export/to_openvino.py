@@ -1,6 +1,7 @@
 """OpenVINO's intermediate representation: an ``.xml`` with its weights in a ``.bin``, run on the CPU.
 
-A graph is compiled for each shape of its inputs: OpenVINO is several times as fast with shapes that it knows.
+A graph is compiled for each shape of its inputs: OpenVINO is several times as fast with shapes that it knows. The last
+shapes are kept: of one video's U-Net there is one, and of its decoder, whose last frames may be fewer, two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.export import ExportedProgram
 from latentshift.export.graph import Graph
 
 SUFFIX = ".xml"
+_MOST_COMPILED = 2  # graphs for the shapes used last, each with a copy of the weights
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -35,15 +37,19 @@ def load(path: Path, inputs: tuple[str, ...], dtype: str) -> Graph:
     core = openvino.Core()
     settings = {"INFERENCE_PRECISION_HINT": _PRECISIONS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     model = core.read_model(path)
-    compiled: dict[tuple[torch.Size, ...], Any] = {}
+    compiled: dict[tuple[torch.Size, ...], Any] = {}  # the one used longest ago first
 
     def run(**given: Tensor) -> tuple[Tensor, ...]:
         shapes = tuple(given[name].shape for name in inputs)
-        if shapes not in compiled:
+        graph = compiled.pop(shapes, None)
+        if graph is None:
+            if len(compiled) == _MOST_COMPILED:
+                del compiled[next(iter(compiled))]
             static = model.clone()
             static.reshape({name: list(shape) for name, shape in zip(inputs, shapes, strict=True)})
-            compiled[shapes] = core.compile_model(static, "CPU", settings)
-        values = compiled[shapes]({name: given[name].contiguous().numpy() for name in inputs})
+            graph = core.compile_model(static, "CPU", settings)
+        compiled[shapes] = graph
+        values = graph({name: given[name].contiguous().numpy() for name in inputs})
         return tuple(torch.from_numpy(values[at].copy()) for at in range(len(values)))
 
     return run
