@@ -267,6 +267,7 @@ MISTAKES = {
     "bench generate nowhere": "there is no folder nowhere",
     "bench generate --steps 0": "--steps must lie between 2 and 1000, not 0",
     "bench generate --rounds 0": "--rounds must be 1 or more, not 0",
+    "bench generate --runtimes tflite": "there is no runtime 'tflite' to compare: choose from onnx, openvino, none",
     "bench length nowhere": "there is no folder nowhere",
     "bench speed nowhere": "there is no folder nowhere",
     "bench length --frames 16,0": "--frames must be numbers from 1 to 100,000 with commas, as 16,64,256, not '16,0'",
