@@ -178,6 +178,8 @@ def test_an_openvino_export_of_sdxl_with_a_fixed_frame_count(sdxl: LatentShiftPi
     assert (expected - actual).abs().max() <= MAX_DIFFERENCE * max(1.0, float(expected.abs().max()))
     with pytest.raises(ValueError, match="num_frames is 4, and this export makes videos of 3 frames only"):
         exported(PROMPT, num_frames=4)
+    with pytest.raises(ValueError, match="an export takes one text for all frames of a video: give sentences"):
+        exported({0: PROMPT, 2: "black"}, num_frames=3)
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]  # it reports imports to the web
 
 

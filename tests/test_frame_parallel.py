@@ -56,6 +56,7 @@ CASES: dict[str, Case] = {
     "shared-noise": {"ranks": 2, "noise_share": 2.0, "sampler": "euler-a"},
     "keyframes": {"ranks": 2, "keyframes": {0: 1.0, 5: 0.5}},
     "video": {"ranks": 2, "noise_share": 1.0, "keyframes": {6: 1.0}, "call": {"video": VIDEO, "strength": 0.5}},
+    "changing-prompt": {"ranks": 2, "call": {"negative_prompt": {1: "black", 5: "red"}}},
 }
 OPTIONS = ("--steps", "2", "--seed", "1", "--dtype", "float32", "--device", "cpu")
 OUTPUTS = ("pt", "np", "pil")

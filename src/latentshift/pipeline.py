@@ -301,9 +301,9 @@ class LatentShiftPipeline(
     @one_call_at_a_time
     def __call__(
         self,
-        prompt: str | list[str] | None = None,
+        prompt: str | Mapping[int, str] | Sequence[str | Mapping[int, str]] | None = None,
         *,
-        negative_prompt: str | list[str] | None = None,
+        negative_prompt: str | Mapping[int, str] | Sequence[str | Mapping[int, str] | None] | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         pooled_prompt_embeds: Tensor | None = None,
@@ -345,12 +345,14 @@ class LatentShiftPipeline(
         equals the video generated on its own bit for bit, elsewhere within rounding.
 
         Args:
-            prompt: a sentence or a list of P; None if ``prompt_embeds`` are given.
-            negative_prompt: what to avoid; one for all, or one for each prompt. None: the empty sentence, or zeros with
-                ``force_zeros_for_empty_prompt``.
-            prompt_embeds: (P, L, D) of the text encoders, in place of ``prompt``.
-            negative_prompt_embeds: (P, L, D), in place of ``negative_prompt``; with guidance both have the same L.
-            pooled_prompt_embeds: SDXL's (P, W), with ``prompt_embeds``.
+            prompt: a sentence or a list of P; None if ``prompt_embeds`` are given. In place of a sentence, a dict
+                frame -> sentence changes it over the video, negative frames from the end: embeddings are mixed linearly
+                in the frames between (docs/more-than-text.md).
+            negative_prompt: what to avoid, likewise; one for all, or one for each prompt. None: the empty sentence, or
+                zeros with ``force_zeros_for_empty_prompt``.
+            prompt_embeds: (P, L, D) of the text encoders, in place of ``prompt``; or (P, F, L, D), of each frame.
+            negative_prompt_embeds: likewise, in place of ``negative_prompt``; with guidance both have the same L.
+            pooled_prompt_embeds: SDXL's (P, W) or (P, F, W), with ``prompt_embeds``.
             negative_pooled_prompt_embeds: likewise, with ``negative_prompt_embeds``.
             num_frames: F ≥ 1; None: those of ``video`` if it is a clip, or the model's default.
             height: of the frames in pixels, a multiple of :attr:`vae_scale_factor`; None: the model's default.
@@ -433,6 +435,7 @@ class LatentShiftPipeline(
             num_videos_per_prompt,
             output_type,
         )
+        prompts = prompts.for_frames(num_frames, loop=(self.config.shift or {}).get("padding") == "circular")
         latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")

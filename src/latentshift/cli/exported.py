@@ -42,6 +42,7 @@ _NOT_EXPORTED = {
     "--extend": "an export makes single clips",
     "--speed": "it is for PyTorch, and the graphs' runtime decides for itself",
     "--video": "an export has no encoder",
+    "--prompt-at": "an export takes one text for all frames",
     "--frame-chunk": "a graph takes all frames of a video at once",
 }
 

@@ -6,13 +6,13 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from latentshift import __version__
 from latentshift.cli.models import default_steps, load_sampling_pipeline
-from latentshift.cli.output_files import output_files
+from latentshift.cli.output_files import output_files, write_contact_sheet
 from latentshift.cli.prompts_file import REMEDY, read_prompts
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.size_option import parse_size
@@ -24,9 +24,7 @@ from latentshift.unicode_text import check_unicode
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from latentshift.cli.extension_option import ExtensionOption
     from latentshift.export.exported_pipeline import ExportedPipeline
     from latentshift.pipeline import LatentShiftPipeline
 
@@ -84,6 +82,13 @@ def generate(
     ),
     fps: float | None = typer.Option(None, "--fps", help="Frames per second of the file. Default: the model's."),
     size: str | None = typer.Option(None, "--size", help="Size in pixels, e.g. 64 or 96x64 (width x height)."),
+    prompt_at: list[str] | None = typer.Option(
+        None,
+        "--prompt-at",
+        metavar="FRAME=PROMPT",
+        help='Change the prompt over the video, which mixes them in the frames between, as 8="a blue star"; -1 is the '
+        "last frame. May be given several times.",
+    ),
     keyframe: list[str] | None = typer.Option(
         None,
         "--keyframe",
@@ -158,10 +163,12 @@ def generate(
     from latentshift.cli.keyframe_option import read_keyframe_options
     from latentshift.cli.lost_text import warn_of_lost_text
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
+    from latentshift.cli.prompt_at_option import read_prompts_at
+    from latentshift.cli.sample_video import sample_video
     from latentshift.cli.speed_option import print_acceleration
     from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
     from latentshift.cli.video_option import read_video_option
-    from latentshift.video import DEFAULT_FPS, check_output, write_chunks, write_video
+    from latentshift.video import DEFAULT_FPS, check_output, write_chunks
 
     ranks = Ranks(rank_timeout, guidance_parallel=guidance_parallel)
     if not ranks.is_first:
@@ -214,6 +221,8 @@ def generate(
         )
         refused = {"--extend": extend}
         ranks.check(folder, frames, guidance=guidance, device=device, refused=refused)
+        own_frames = None if folder is None else read_video_size(folder)[0]
+        prompts_at = read_prompts_at(prompt_at or [], sentences, frames or own_frames, extend=extend)
         first_call = read_keyframe_options(keyframe or [], folder, **requested_size)
         if source is not None and folder is not None:
             of_model = (*read_video_size(folder), read_frame_rate(folder))
@@ -230,7 +239,8 @@ def generate(
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
         others |= {"--keyframe": keyframe or None, "--extend": extend, "--speed": speed, "--video": video}
-        first_call = {}
+        others["--prompt-at"] = prompt_at or None
+        first_call, prompts_at = {}, {}
         ranks.check(None, frames, guidance=guidance, device=device, refused={"--runtime": runtime})
         check_exported_generation(
             model, runtime, device, dtype, sampler, steps, guidance, loop=loop, others=others, **requested_size
@@ -246,7 +256,7 @@ def generate(
 
         check_extendable(pipeline)
     if ranks.is_first:
-        warn_of_lost_text(pipeline, [*sentences, *([negative] if negative else [])])
+        warn_of_lost_text(pipeline, [*sentences, *prompts_at.values(), *([negative] if negative else [])])
     scale = guidance if guidance is not None else float(pipeline.config.guidance_scale)
     if speed is not None and ranks.is_first:
         videos = len(sentences) * (1 + extension.count)
@@ -256,9 +266,9 @@ def generate(
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
         which = f"video {number + 1} of {len(sentences)}: " if several else ""
         pipeline.set_progress_bar_config(disable=not is_shown(), leave=False, desc=f"{which}sampling")
-        latents = _sample_video(
+        latents = sample_video(
             pipeline,
-            sentence,
+            {0: sentence, **prompts_at} if prompts_at else sentence,
             first_seed + number,
             extension,
             {"height": height, "width": width, **first_call},
@@ -269,6 +279,7 @@ def generate(
             **({} if frame_chunk is None else {"frame_chunk": frame_chunk}),
         )
         settings = {
+            "prompt_at": {str(frame): text for frame, text in prompts_at.items()} or None,
             "negative_prompt": negative,
             "model": model,
             "variant": variant,
@@ -312,13 +323,8 @@ def generate(
         print(f"{printable(target, _MAX_PATH)}  (seed {first_seed + number})")
     ranks.finish(pipeline)
     if contact_sheet is not None and ranks.is_first:
-        from latentshift.contact_sheet import contact_sheet as in_rows
-        from latentshift.contact_sheet import side_by_side
-
-        drawn = in_rows(sheet, sentences, scale=2)[None] if still else side_by_side(sheet, scale=2)
         all_of = {"prompts": sentences, "seeds": [first_seed + number for number in range(len(sheet))]}
-        with status("writing the contact sheet"):
-            write_video(contact_sheet, drawn, fps=rate, metadata={**all_of, **settings}, loop=True)
+        write_contact_sheet(contact_sheet, sheet, sentences, rate, {**all_of, **settings})
         print(printable(contact_sheet, _MAX_PATH))
 
 
@@ -326,24 +332,3 @@ def _random_seed() -> int:
     import secrets
 
     return secrets.randbelow(2**31)
-
-
-def _sample_video(
-    pipeline: Any,
-    sentence: str,
-    seed: int,
-    extension: ExtensionOption,
-    first: dict[str, Any],
-    **arguments: Any,
-) -> Tensor:
-    """Latents (F, C, h, w) of a video; ``first`` are arguments of its first call alone."""
-    import torch
-
-    # On the CPU whatever the device, so that a seed gives the same noise everywhere.
-    arguments |= {"generator": torch.Generator().manual_seed(seed), "output_type": "latent", "return_dict": False}
-    made = pipeline(sentence, **first, **arguments)[0]
-    if extension.count:
-        count, overlap = extension.count, extension.overlap
-        made = pipeline.extend(made, sentence, num_extensions=count, overlap=overlap, **arguments)[0]
-    (latents,) = made
-    return latents

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from latentshift.progress import status
 from latentshift.prompt_slug import prompt_slug
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def output_files(
@@ -36,3 +42,24 @@ def output_files(
         )
     folder = output or Path("outputs")
     return [folder / f"{prompt_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
+
+
+def write_contact_sheet(
+    path: Path, clips: Sequence[np.ndarray], sentences: Sequence[str], fps: float, metadata: Mapping[str, Any]
+) -> None:
+    """Write all videos into one file, twice as large: in rows under their prompts (.png), or side by side.
+
+    Args:
+        path: of it.
+        clips: uint8 RGB (F, H, W, 3) each.
+        sentences: their prompts.
+        fps: of clips side by side.
+        metadata: of the file.
+    """
+    from latentshift.contact_sheet import contact_sheet, side_by_side
+    from latentshift.video import write_video
+
+    still = path.suffix.lower() == ".png"
+    drawn = contact_sheet(clips, sentences, scale=2)[None] if still else side_by_side(clips, scale=2)
+    with status("writing the contact sheet"):
+        write_video(path, drawn, fps=fps, metadata=metadata, loop=True)

@@ -22,8 +22,8 @@ class TextCondition:
     """The conditions of B videos; all tensors have B rows.
 
     Attributes:
-        tokens: (B, L, D), the embedding of each token.
-        pooled: (B, P), of each sentence; None if the text encoders have none.
+        tokens: (B, L, D), the embedding of each token; or (B, F, L, D), where each frame has a text of its own.
+        pooled: (B, P), of each sentence; or (B, F, P). None if the text encoders have none.
         sizes: (B, 6) float32: height and width of the original, top and left of the crop, height and width that are
             wanted, in pixels (Podell et al. 2023, Sec. 2.2); None where they are not set.
         pictures: for each IP-Adapter in the U-Net (B, F, n, …), the embeddings of each frame's pictures.
@@ -37,6 +37,11 @@ class TextCondition:
     def __len__(self) -> int:
         """B."""
         return len(self.tokens)
+
+    @property
+    def of_frames(self) -> bool:
+        """Whether each frame has a text of its own."""
+        return self.tokens.ndim == 4
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextCondition:
         """On a device, and embeddings in a dtype; sizes stay float32, since half precision rounds them."""
@@ -64,10 +69,23 @@ class TextCondition:
 
     def split_frames(self, size: int, num_frames: int) -> list[TextCondition]:
         """The conditions of each ``size`` frames of F; the last ones may have fewer."""
-        return [
-            replace(self, pictures=tuple(each[:, at : at + size] for each in self.pictures))
-            for at in range(0, num_frames, size)
-        ]
+        return [self.of_some_frames(slice(at, at + size)) for at in range(0, num_frames, size)]
+
+    def of_some_frames(self, frames: slice) -> TextCondition:
+        """The conditions of some of the frames, which are of all if each has the same."""
+        pictures = tuple(each[:, frames] for each in self.pictures)
+        if not self.of_frames:
+            return replace(self, pictures=pictures)
+        pooled = None if self.pooled is None else self.pooled[:, frames]
+        return replace(self, tokens=self.tokens[:, frames], pooled=pooled, pictures=pictures)
+
+    def with_frames(self, num_frames: int) -> TextCondition:
+        """The same text for each of F frames; itself, if they have texts of their own."""
+        if self.of_frames:
+            return self
+        tokens = self.tokens.unsqueeze(1).repeat(1, num_frames, 1, 1)
+        pooled = None if self.pooled is None else self.pooled.unsqueeze(1).repeat(1, num_frames, 1)
+        return replace(self, tokens=tokens, pooled=pooled)
 
     def chunk(self, parts: int) -> list[TextCondition]:
         """Split into equal parts like ``Tensor.chunk``."""

@@ -158,6 +158,8 @@ class ExportedPipeline(FrameDecoder):
             RuntimeError: if another call is running.
         """
         prompts = Prompts.of(prompt, negative_prompt)
+        if prompts.change:
+            raise ValueError("an export takes one text for all frames of a video: give sentences, and no dicts")
         manifest, config = self.manifest, self.config
         num_frames = config.num_frames if num_frames is None else num_frames
         guidance_scale = config.guidance_scale if guidance_scale is None else guidance_scale

@@ -115,9 +115,15 @@ class FrameShare:
         half = self._ranks.half
         if half is not None:
             latents, text = latents.chunk(2)[half], self._halves_of(text)[half]
-        text = replace(text, pictures=tuple(each[:, self.frames] for each in text.pictures))
         own = denoise(
-            unet, latents, timesteps, text, guidance_scale, self.frame_chunk, cross_attention_kwargs, ends=self._ends
+            unet,
+            latents,
+            timesteps,
+            text.of_some_frames(self.frames),
+            guidance_scale,
+            self.frame_chunk,
+            cross_attention_kwargs,
+            ends=self._ends,
         )
         if half is None:
             return own

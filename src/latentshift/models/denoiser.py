@@ -93,8 +93,8 @@ def denoise(
     Args:
         latents: (B, F, C, H, W), scaled and noisy.
         timesteps: (B,) or a scalar, 0 … T-1: one for each video; or (B, F) or (1, F), one for each frame.
-        text: one for each video; pooled embedding and sizes are needed if :func:`wants_sizes`, and ignored otherwise;
-            pictures are for a U-Net with IP-Adapters.
+        text: one for each video, or one for each of its frames; pooled embedding and sizes are needed if
+            :func:`wants_sizes`, and ignored otherwise; pictures are for a U-Net with IP-Adapters.
         guidance_scale: input of a guidance-distilled U-Net, a number or a scalar tensor; ignored otherwise.
         frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
             videos of any length; the result is the same but for rounding. None: all.
@@ -155,7 +155,12 @@ def frame_timesteps(timesteps: Tensor, batch: int, num_frames: int) -> Tensor:
 
 
 def frame_tokens(module: nn.Module, text: TextCondition, num_frames: int) -> Tensor:
-    """The tokens that a U-Net or ControlNet takes: one text for each video if it shares them, else for each frame."""
+    """The tokens that a U-Net or ControlNet takes: one text for each video if it shares them, else for each frame.
+
+    Attention that shares the text of a video takes one for each frame as well, as the stock processor does.
+    """
+    if text.of_frames:
+        return text.tokens.flatten(0, 1)
     return text.tokens if _shares_text(module) else text.tokens.repeat_interleave(num_frames, dim=0)
 
 
@@ -169,6 +174,9 @@ def sizes_of_frames(module: nn.Module, text: TextCondition, num_frames: int) -> 
         return {}
     if text.pooled is None or text.sizes is None:
         raise ValueError("this U-Net needs a pooled embedding and sizes beside the tokens, as SDXL's do")
+    if text.of_frames:
+        pooled, sizes = text.pooled.flatten(0, 1), text.sizes.unsqueeze(1).repeat(1, num_frames, 1).flatten(0, 1)
+        return {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}}
     per_frame = text.repeat(num_frames)
     return {"added_cond_kwargs": {"text_embeds": per_frame.pooled, "time_ids": per_frame.sizes}}
 

@@ -1,14 +1,14 @@
 """The text conditions of a call: from sentences, or from embeddings that are given in their place.
 
-Legend of shapes: P prompts, L tokens, D width of the text encoders together, W width of the pooled embedding.
+Legend of shapes: P prompts, F frames, L tokens, D width of the text encoders together, W width of the pooled embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from diffusers.utils.peft_utils import scale_lora_layers
@@ -16,8 +16,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
+from latentshift.models.prompt_schedule import Prompt, PromptSchedule, check_schedule, encode_prompts, read_schedule
 from latentshift.models.text import TextEncoders
 from latentshift.unicode_text import check_unicode
+
+_OF_FRAMES = 4  # dimensions of embeddings of each frame
 
 
 @dataclass(frozen=True)
@@ -25,20 +28,25 @@ class Prompts:
     """P prompts and what to avoid in each, as sentences or as embeddings.
 
     Attributes:
-        sentences: P of them, or None if ``embeds`` are given.
-        negatives: P of them, None for no sentence; or None if ``negative_embeds`` are given.
-        embeds: (P, L, D).
-        pooled: (P, W), with ``embeds`` and where the encoders have a pooled embedding.
-        negative_embeds: (P, L, D).
-        negative_pooled: (P, W), likewise.
+        sentences: P of them, or None if ``embeds`` are given. One that changes is a dict, frame -> sentence, until
+            :meth:`for_frames` makes a :class:`latentshift.models.prompt_schedule.PromptSchedule` of it.
+        negatives: P of them, likewise, None for no sentence; or None if ``negative_embeds`` are given.
+        embeds: (P, L, D), or (P, F, L, D) of each frame.
+        pooled: (P, W) or (P, F, W), with ``embeds`` and where the encoders have a pooled embedding.
+        negative_embeds: as ``embeds``.
+        negative_pooled: likewise.
+        num_frames: F, of prompts that are made for it.
+        loop: whether videos are loops, so that their last frames lead to the first.
     """
 
-    sentences: list[str] | None
-    negatives: list[str | None] | None
+    sentences: list[Any] | None
+    negatives: list[Any] | None
     embeds: Tensor | None = None
     pooled: Tensor | None = None
     negative_embeds: Tensor | None = None
     negative_pooled: Tensor | None = None
+    num_frames: int = 1
+    loop: bool = False
 
     def __len__(self) -> int:
         """P."""
@@ -47,8 +55,8 @@ class Prompts:
     @classmethod
     def of(
         cls,
-        prompt: str | list[str] | None,
-        negative_prompt: str | list[str] | None,
+        prompt: Any,
+        negative_prompt: Any,
         embeds: Tensor | None = None,
         pooled: Tensor | None = None,
         negative_embeds: Tensor | None = None,
@@ -67,7 +75,7 @@ class Prompts:
                 raise ValueError("give prompt or prompt_embeds, not both")
             sentences, count = None, len(embeds)
         else:
-            sentences = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            sentences = [prompt] if isinstance(prompt, (str, Mapping)) else list(prompt or [])
             check_sentences(sentences)
             count = len(sentences)
         if negative_embeds is None:
@@ -79,6 +87,32 @@ class Prompts:
         else:
             negatives = None
         return cls(sentences, negatives, embeds, pooled, negative_embeds, negative_pooled)
+
+    @property
+    def change(self) -> bool:
+        """Whether any of the prompts, or of what to avoid, has a text for each frame."""
+        texts = [*(self.sentences or ()), *(self.negatives or ())]
+        embeds = [each for each in (self.embeds, self.negative_embeds) if each is not None]
+        return any(isinstance(each, (Mapping, PromptSchedule)) for each in texts) or any(
+            each.ndim == _OF_FRAMES for each in embeds
+        )
+
+    def for_frames(self, num_frames: int, *, loop: bool) -> Prompts:
+        """The prompts of videos of F frames.
+
+        Raises:
+            ValueError: if one that changes names a frame outside of the video, or embeddings are of other frames.
+        """
+
+        def read(text: Any, name: str) -> Prompt:
+            return read_schedule(text, num_frames, name) if isinstance(text, Mapping) else text
+
+        for name, embeds in (("prompt_embeds", self.embeds), ("negative_prompt_embeds", self.negative_embeds)):
+            if embeds is not None and embeds.ndim == _OF_FRAMES and embeds.shape[1] != num_frames:
+                raise ValueError(f"{name} are of {embeds.shape[1]} frames, and the video has {num_frames}")
+        sentences = self.sentences and [read(each, "prompt") for each in self.sentences]
+        negatives = self.negatives and [read(each, "negative_prompt") for each in self.negatives]
+        return replace(self, sentences=sentences, negatives=negatives, num_frames=num_frames, loop=loop)
 
     @property
     def has_negative(self) -> bool:
@@ -116,29 +150,35 @@ class Prompts:
                 ("negative_prompt", self.negatives, self.negative_embeds, self.negative_pooled, None),
             ):
                 if sentences is not None:
-                    conditions.append(encoders.encode(sentences, device, skip))
+                    frames = self.num_frames
+                    conditions.append(encode_prompts(encoders, sentences, device, skip, frames, loop=self.loop))
                 elif embeds is not None:
                     conditions.append(_given(name, embeds, pooled, encoders.width, encoders.pooled_width))
         text, negative = conditions
-        if guided and text.tokens.shape[1] != negative.tokens.shape[1]:
-            lengths = text.tokens.shape[1], negative.tokens.shape[1]
+        lengths = text.tokens.shape[-2], negative.tokens.shape[-2]
+        if guided and lengths[0] != lengths[1]:
             raise ValueError(
                 f"the prompts have {lengths[0]} tokens and the negative ones {lengths[1]}: give embeddings of both, of "
                 "one length"
             )
+        if text.of_frames or negative.of_frames:
+            return text.with_frames(self.num_frames), negative.with_frames(self.num_frames)
         return text, negative
 
 
-def check_sentences(prompts: Sequence[str]) -> None:
-    """Raise a ValueError unless prompts are sentences that can be encoded, at least one."""
-    if not prompts or not all(isinstance(each, str) for each in prompts):
-        raise ValueError("prompt must be a sentence or a list of sentences")
+def check_sentences(prompts: Sequence[Any]) -> None:
+    """Raise a ValueError unless prompts are sentences that can be encoded, or change between such, at least one."""
+    if not prompts or not all(isinstance(each, (str, Mapping, PromptSchedule)) for each in prompts):
+        raise ValueError("prompt must be a sentence or a list of sentences, or of dicts {frame: sentence}")
     for each in prompts:
-        check_unicode(each, "the prompt")
+        if isinstance(each, Mapping):
+            check_schedule(each, "prompt")
+        elif isinstance(each, str):
+            check_unicode(each, "the prompt")
 
 
-def one_for_each(given: str | Iterable[str | None] | None, name: str, count: int) -> list[str | None]:
-    """A sentence for each of P prompts; None for no sentence.
+def one_for_each(given: Any, name: str, count: int) -> list[Any]:
+    """A sentence for each of P prompts, or a dict of one that changes; None for no sentence.
 
     Args:
         given: one for all, or P of them.
@@ -150,10 +190,14 @@ def one_for_each(given: str | Iterable[str | None] | None, name: str, count: int
     """
     if given is not None and not isinstance(given, (str, Iterable)):
         raise ValueError(f"{name} must be a sentence or a list of sentences, not a {type(given).__name__}")
-    sentences: list[str | None] = [given] * count if given is None or isinstance(given, str) else list(given)
+    is_one = given is None or isinstance(given, (str, Mapping))
+    sentences: list[Any] = [given] * count if is_one else list(cast(Iterable[Any], given))
     if len(sentences) != count:
         raise ValueError(f"{name} has {len(sentences)} sentences for {count} prompts: give one, or one a prompt")
     for each in sentences:
+        if isinstance(each, Mapping):
+            check_schedule(each, name)
+            continue
         if each is not None and not isinstance(each, str):
             raise ValueError(f"{name} must be a sentence or a list of sentences, and has a {type(each).__name__}")
         check_unicode(each or "", name)
@@ -176,14 +220,16 @@ def scaled_lora(module: nn.Module, scale: float) -> Iterator[None]:
 
 
 def _given(name: str, embeds: Tensor, pooled: Tensor | None, width: int, pooled_width: int | None) -> TextCondition:
-    if embeds.ndim != 3 or embeds.shape[-1] != width:
-        raise ValueError(f"{name}_embeds must have the shape (P, L, {width}), not {tuple(embeds.shape)}")
+    if embeds.ndim not in (3, _OF_FRAMES) or embeds.shape[-1] != width:
+        shapes = f"(P, L, {width}), or (P, F, L, {width}) for each frame"
+        raise ValueError(f"{name}_embeds must have the shape {shapes}, not {tuple(embeds.shape)}")
     pooled_name = f"{name.replace('prompt', 'pooled_prompt')}_embeds"
     if pooled_width is None:
         if pooled is not None:
             raise ValueError(f"{pooled_name} is for SDXL only; this model does not take it")
         return TextCondition(embeds)
-    if pooled is None or tuple(pooled.shape) != (len(embeds), pooled_width):
+    wanted = (*embeds.shape[:-2], pooled_width)
+    if pooled is None or tuple(pooled.shape) != wanted:
         shape = None if pooled is None else tuple(pooled.shape)
-        raise ValueError(f"{pooled_name} must have the shape ({len(embeds)}, {pooled_width}), not {shape}")
+        raise ValueError(f"{pooled_name} must have the shape {wanted}, not {shape}")
     return TextCondition(embeds, pooled=pooled)
