@@ -136,7 +136,8 @@ def test_files_that_do_not_fit_are_refused(cli: Any, sd1_folder: Path, sdxl_fold
         (sd1_folder, "--lora", tmp_path / "broken.safetensors", "can't be read"),
         (sd1_folder, "--lora", tmp_path / "absent.safetensors", "there is no file"),
         (sd1_folder, "--lora", tmp_path / "other.safetensors", "another kind of base"),
-        (sdxl_folder, "--lora", lora, "another kind of base"),
+        (sdxl_folder, "--lora", lora, "is a LoRA of another model than this one: down_blocks_0_attentions_0_"),
+        (sdxl_folder, "--delta", delta, "is of another kind of model than this one: its unet has down_blocks_0_"),
         (tmp_path / "model", "--delta", delta, "made of another base"),
     ):
         code, _, err = cli("generate", "red", "--model", model, option, path, "-o", "clip.gif")

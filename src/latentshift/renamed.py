@@ -168,6 +168,11 @@ MOVED: dict[str, dict[str, str]] = {
         "find_family": "models.saved_pipeline",
         "load_part": "models.load_pipeline",
     },
+    "models.lora_file": {
+        "check_lora_fits": "models.adapter_fit",
+        "layers_of": "models.adapter_fit",
+        "saved_layers": "models.adapter_fit",
+    },
     "training.datasets": {"count_samples": "training.sample_counts"},
     "training.frames": {"count_frames": "training.sample_counts"},
     "training.recipe": {

@@ -32,6 +32,19 @@ def init(
         "--variant",
         help="Variant of the base's weight files, e.g. fp16 for model.fp16.safetensors. Default: none.",
     ),
+    lora: list[str] | None = typer.Option(
+        None,
+        "--lora",
+        metavar="FILE[:WEIGHT]",
+        help="A LoRA to merge, of latentshift's training on this or another model of the same architecture, which it "
+        "turns into a video model; or any other. May be given several times.",
+    ),
+    delta: Path | None = typer.Option(
+        None, "--delta", help="A file with the difference of all weights from training, to add."
+    ),
+    other_base: bool = typer.Option(
+        False, "--other-base", help="Add the --delta though it was made of other weights, as of a sibling fine-tune."
+    ),
     method: str | None = typer.Option(
         None,
         "--method",
@@ -82,8 +95,9 @@ def init(
     dtype: str = typer.Option("float32", "--dtype", help="Of the saved weights: float32, bfloat16 or float16."),
 ) -> None:
     """Install the temporal shift on an image model and save it, ready for fine-tuning on clips."""
-    from latentshift.cli.preflight import check_frame_count, check_model_files, check_new_model
+    from latentshift.cli.preflight import check_adapters, check_frame_count, check_model_files, check_new_model
     from latentshift.files import atomic_write
+    from latentshift.models.lora_file import is_own_lora, parse_lora
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
@@ -109,11 +123,21 @@ def init(
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     if given and method not in (None, "latent-shift"):
         raise ValueError(f"--{next(iter(given))} needs --method latent-shift, not {method}")
+    loras = lora or []
+    if other_base and delta is None:
+        raise ValueError("--other-base is of --delta: name the file, or leave it out")
+    if random_weights and (loras or delta is not None):
+        raise ValueError("--lora and --delta change trained weights, and --random-weights has none")
+    if delta is not None or any(is_own_lora(parse_lora(each)[0]) for each in loras):
+        settings = {**given, "method": method, "noise-share": noise_share, "keep-image": keep_image or None}
+        if taken := [name for name, value in settings.items() if value is not None]:
+            raise ValueError(f"--{taken[0]} has no effect: a LoRA or delta brings the settings it was trained with")
     if family is not None and family not in FAMILIES:
         raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
     if base is not None:
         check_model_files(base, variant)
-    from latentshift.cli.models import load_pipeline, quiet_libraries
+        check_adapters(loras, delta, base, variant)
+    from latentshift.cli.models import load_adapted, quiet_libraries
 
     quiet_libraries()
     import torch
@@ -126,9 +150,8 @@ def init(
         with status("initializing random weights"):
             pipeline = LatentShiftPipeline(**build_family(family)).to(getattr(torch, dtype))
     else:
-        pipeline = load_pipeline(
-            PUBLISHED[family].hub if family is not None else str(base), dtype=dtype, variant=variant
-        )
+        source = PUBLISHED[family].hub if family is not None else str(base)
+        pipeline = load_adapted(source, "cpu", dtype, loras, delta, variant, other_base=other_base)
     if given and method is None and pipeline.config.shift is None:
         raise ValueError(
             f"--{next(iter(given))} needs the temporal shift, which {base} does not use ({pipeline.method}); add "

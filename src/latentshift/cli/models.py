@@ -106,6 +106,8 @@ def load_adapted(
     loras: Sequence[str] = (),
     delta: Path | None = None,
     variant: str | None = None,
+    *,
+    other_base: bool = False,
 ) -> LatentShiftPipeline:
     """Load a pipeline onto a device, with adapters merged into its weights.
 
@@ -116,6 +118,7 @@ def load_adapted(
         loras: ``FILE`` or ``FILE:WEIGHT`` of each LoRA, ours with the settings in it, or any other trainer's.
         delta: a file with the difference of all weights, which is added before them; None for none.
         variant: as for :func:`load_pipeline`.
+        other_base: whether the delta may be added to other weights than those it was made of.
 
     Raises:
         ValueError: if the model cannot be loaded or a file is not for it; the message says why.
@@ -130,7 +133,7 @@ def load_adapted(
     pipeline = load_pipeline(model, "cpu", "float32", variant)  # adapters are added in float32
     if delta is not None:
         with status(f"adding {printable(delta.name)}"):
-            load_adapter(pipeline, delta, "delta")
+            load_adapter(pipeline, delta, "delta", other_base=other_base)
     weights: dict[str, float] = {}
     files = [(is_own_lora(path), path, weight) for path, weight in map(parse_lora, loras)]
     # Ours first: they are merged at once, and no LoRA may be in the U-Net then.

@@ -105,19 +105,23 @@ def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant
     Raises:
         ValueError: for the first such file, or for two LoRAs of latentshift that were trained with different settings.
     """
-    from latentshift.models.lora_file import check_lora_fits, is_own_lora, parse_lora, read_lora_layers, saved_layers
+    from latentshift.models.adapter_fit import check_delta_fits, check_lora_fits, saved_layers
+    from latentshift.models.lora_file import is_own_lora, parse_lora, read_lora_layers, read_own_layers
     from latentshift.models.model_config import read_adapter_metadata
 
+    if delta is None and not loras:
+        return
+    folder = check_model(model)
+    of_model = {} if folder is None else saved_layers(folder, variant)  # what is not known fits
     if delta is not None:
         read_adapter_metadata(delta, "delta")
+        check_delta_fits(delta, of_model)
     own: list[Path] = []
     for path, _ in [parse_lora(each) for each in loras]:
         if is_own_lora(path):
             own.append(path)
-            continue
-        layers, folder = read_lora_layers(path), check_model(model)
-        if folder is not None:
-            check_lora_fits(layers, saved_layers(folder, variant), str(path))
+            _lora_metadata(path)
+        check_lora_fits(read_own_layers(path) if path in own else read_lora_layers(path), of_model, str(path))
     trained = [(metadata["settings"], metadata["temporal"]) for path in own if (metadata := _lora_metadata(path))]
     for path, settings in zip(own, trained, strict=True):
         if settings != trained[0] or (len(own) > 1 and settings[1] is not None):

@@ -67,16 +67,23 @@ def merge_lora(unet: nn.Module) -> None:
     unet.unload_lora()  # type: ignore[operator]
 
 
-def save_lora(pipeline: Any, lora: Lora, path: Path) -> None:
+def save_lora(pipeline: Any, lora: Lora, path: Path, base_prediction_type: str | None = None) -> None:
     """Save the LoRA of a pipeline's U-Net, and its temporal layers, in float16.
 
     The factor alpha / rank is folded into the weights and alpha is recorded as the rank, so that readers of the tensors
     alone, such as stock diffusers, apply the trained update at the right scale.
+
+    Args:
+        pipeline: with the LoRA.
+        lora: of its U-Net.
+        path: of the file.
+        base_prediction_type: what the base predicts, which is recorded; None: not known.
     """
     state = get_peft_model_state_dict(pipeline.unet, adapter_name=_NAME)
     scale = 1.0 if lora.alpha is None else lora.alpha / lora.rank
     tensors = {f"unet.{name}": value * scale if ".lora_B." in name else value for name, value in state.items()}
-    _save(pipeline, "lora", tensors, path, lora=asdict(replace(lora, alpha=None)))
+    base = {} if base_prediction_type is None else {"base_prediction_type": base_prediction_type}
+    _save(pipeline, "lora", tensors, path, lora=asdict(replace(lora, alpha=None)), **base)
 
 
 def save_delta(pipeline: Any, base: Any, path: Path) -> None:
@@ -91,26 +98,33 @@ def save_delta(pipeline: Any, base: Any, path: Path) -> None:
             difference = value.float().cpu() - before[name].float().cpu()
             if difference.any():
                 tensors[f"{part}.{name}"] = difference
-    _save(pipeline, "delta", tensors, path, base=weights_fingerprint(base.unet))
+    predicts = base.scheduler.config.prediction_type
+    _save(pipeline, "delta", tensors, path, base=weights_fingerprint(base.unet), base_prediction_type=predicts)
 
 
-def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None, weight: float = 1.0) -> None:
-    """Apply an adapter file to a pipeline of its base, in place.
+def load_adapter(
+    pipeline: Any, path: Path, kind: Kind | None = None, weight: float = 1.0, *, other_base: bool = False
+) -> None:
+    """Apply an adapter file to a pipeline of its base, or of another model with the same layers, in place.
 
     Args:
-        pipeline: of the base.
+        pipeline: of the base; a LoRA takes any of the same architecture that predicts the same.
         path: the file.
         kind: the required kind; None for any.
         weight: that a LoRA's update is multiplied by.
+        other_base: whether a delta may be added to other weights than those it was made of.
 
     Raises:
-        ValueError: if the file can't be read, is of another kind, or was made from another base.
+        ValueError: if the file can't be read, is of another kind, was made from a base of other layers or that predicts
+            something else, or is a delta of other weights without ``other_base``. The pipeline's weights are as they
+            were then.
     """
     metadata = read_adapter_metadata(path, kind)
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}") from None
+    _check_prediction(pipeline, metadata, path, other_base=other_base)
     noise_share = metadata["settings"].pop("noise_share", 0.0)  # missing in files from before there was one
     check_linear(pipeline.scheduler, noise_share)
     pipeline.own_weights()  # a pipeline that shares the weights is not changed
@@ -123,10 +137,16 @@ def load_adapter(pipeline: Any, path: Path, kind: Kind | None = None, weight: fl
         state = {name: value * weight if ".lora_B." in name else value for name, value in state.items()}
         _add_lora_weights(pipeline.unet, state, Lora(**metadata["lora"]), path)
     else:
-        if metadata["base"] != weights_fingerprint(pipeline.unet):
-            raise ValueError(f"{path} was made of another base than this one, or this one was not loaded in float32")
-        for part in _PARTS:
-            _add_delta(getattr(pipeline, part), _part(tensors, part), path)
+        if not other_base and metadata["base"] != weights_fingerprint(pipeline.unet):
+            raise ValueError(
+                f"{path} was made of another base than this one, or this one was not loaded in float32; to add it to "
+                f"other weights all the same: latentshift init --base MODEL --delta {path} --other-base -o DIR"
+            )
+        parts = [(getattr(pipeline, part), _part(tensors, part)) for part in _PARTS]
+        for module, state in parts:
+            _check_delta(module, state, path)
+        for module, state in parts:
+            _add_delta(module, state)
     pipeline.scheduler.register_to_config(prediction_type=prediction_type)
     if sample_size is not None:
         pipeline.unet.register_to_config(sample_size=sample_size)
@@ -191,11 +211,27 @@ def _add_lora_weights(unet: Any, state: dict[str, Tensor], lora: Lora, path: Pat
         parameter.requires_grad_(before)
 
 
-def _add_delta(module: nn.Module | None, state: dict[str, Tensor], path: Path) -> None:
-    if not state:
-        return
+def _check_prediction(pipeline: Any, metadata: dict[str, Any], path: Path, *, other_base: bool) -> None:
+    """Refuse an adapter of a base that predicts something else: its weights would mean something else here."""
+    trained = metadata.pop("base_prediction_type", None)  # missing in files from before it was recorded
+    if trained is None and other_base:
+        trained = metadata["settings"]["prediction_type"]
+    own = pipeline.scheduler.config.prediction_type
+    if trained not in (None, own):
+        raise ValueError(
+            f"{path} was trained on a model with the prediction type {trained}, and this one has {own}: it can't be "
+            "added to it"
+        )
+
+
+def _check_delta(module: nn.Module | None, state: dict[str, Tensor], path: Path) -> None:
     own = {} if module is None else module.state_dict()
     for name, value in state.items():
         if name not in own or own[name].shape != value.shape:
             raise ValueError(f"{path} was made of another kind of base: {name} does not fit")
+
+
+def _add_delta(module: nn.Module | None, state: dict[str, Tensor]) -> None:
+    own = {} if module is None else module.state_dict()
+    for name, value in state.items():
         own[name] += value.to(own[name].device, own[name].dtype)

@@ -262,6 +262,7 @@ SCHEDULER = {
 _GROUP = Constraint("a group of settings", lambda value: isinstance(value, Mapping))
 ADAPTER = {
     "base": _WORD,
+    "base_prediction_type": SCHEDULER["prediction_type"],
     "kind": _one_of("lora", "delta"),
     "lora": _GROUP,
     "settings": _GROUP,

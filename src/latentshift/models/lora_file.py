@@ -19,11 +19,9 @@ from latentshift.files import missing_file
 from latentshift.models.lora_settings import read_lora_settings
 from latentshift.models.model_config import ADAPTER_KEY
 from latentshift.models.safetensors_header import open_safetensors
-from latentshift.models.weight_files import weight_files
 
 Style = Literal["diffusers", "kohya", "peft", "bare"]
 Shape = tuple[int, ...]
-Layers = Mapping[str, Mapping[str, Shape]]  # part of a pipeline -> layer's name, flat -> shape of its weight
 
 PEFT_PREFIX = "base_model.model."
 _PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -34,9 +32,9 @@ _KOHYA = {
     "lora_te1_": "text_encoder",
     "lora_te2_": "text_encoder_2",
 }
-_PARTS = ("unet", "text_encoder", "text_encoder_2")
+PARTS = ("unet", "text_encoder", "text_encoder_2")
 # Layers of SDXL's U-Net in its original layout, which kohya's trainer keeps for SDXL alone.
-_SGM = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_")
+SGM_LAYERS = ("input_blocks_", "middle_block_", "output_blocks_", "time_embed_", "label_emb_", "out_")
 _DOWN = re.compile(r"(.+?)(?:\.lora_A|\.lora\.down|\.lora_linear_layer\.down|\.lora_down|_lora\.down)\.weight")
 _UP = re.compile(r"(.+?)(?:\.lora_B|\.lora\.up|\.lora_linear_layer\.up|\.lora_up|_lora\.up)\.weight")
 _UP_BIAS = re.compile(r"(.+?)\.lora_B\.bias")
@@ -121,12 +119,23 @@ def read_lora_layers(path: Path) -> list[LoraLayer]:
     Raises:
         ValueError: if it is no LoRA of a layout that is known, or is damaged.
     """
+    shapes = tensor_shapes(path)
     with open_safetensors(path) as file:
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata() or {}
     layers = lora_layers(shapes, str(path))
     settings_of_parts(shapes, metadata, path.parent, str(path))
     return layers
+
+
+def read_own_layers(path: Path) -> list[LoraLayer]:
+    """The layers that a LoRA of latentshift changes, from its header; temporal layers that are in it too are left out.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    return lora_layers(
+        {name: shape for name, shape in tensor_shapes(path).items() if not name.startswith("temporal.")}, str(path)
+    )
 
 
 def settings_of_parts(
@@ -159,7 +168,7 @@ def style_of(keys: Iterable[str]) -> Style:
         return "kohya"
     if any(key.startswith(PEFT_PREFIX) for key in keys):
         return "peft"
-    return "diffusers" if any(key.startswith(tuple(f"{part}." for part in _PARTS)) for key in keys) else "bare"
+    return "diffusers" if any(key.startswith(tuple(f"{part}." for part in PARTS)) for key in keys) else "bare"
 
 
 def split_part(key: str) -> tuple[str, str]:
@@ -168,7 +177,7 @@ def split_part(key: str) -> tuple[str, str]:
         if key.startswith(prefix):
             return part, key.removeprefix(prefix)
     key = key.removeprefix(PEFT_PREFIX)
-    for part in _PARTS:
+    for part in PARTS:
         if key.startswith(f"{part}."):
             return part, key.removeprefix(f"{part}.")
     return ("text_encoder" if key.startswith(("text_model.", "encoder.layers.")) else "unet"), key
@@ -249,73 +258,10 @@ def to_diffusers_key(key: str) -> str:
     return f"{part}.{rest}"
 
 
-def check_lora_fits(layers: Iterable[LoraLayer], model: Layers, where: str) -> None:
-    """Refuse a LoRA of another model.
-
-    Args:
-        layers: of the LoRA.
-        model: layers of the pipeline; a part that is not there is not known, and one that is empty does not exist.
-        where: the file, for messages.
-
-    Raises:
-        ValueError: naming the first layer that the model does not have, or that is of another shape there.
-    """
-    for each in layers:
-        if each.part not in model:
-            continue
-        own = model[each.part]
-        if each.layer.startswith(_SGM):  # its name in the model is known when the file is converted
-            widths = {shape[1] for name, shape in own.items() if name.endswith("attn2_to_k")}
-            if each.layer.endswith("attn2_to_k") and widths and each.down[1] not in widths:
-                raise ValueError(_other_width(where, each, each.down[1], min(widths)))
-            continue
-        shape = own.get(each.layer)
-        if shape is None:
-            missing = f"its {each.part} has no layer {each.layer}" if own else f"it has no {each.part}"
-            raise ValueError(f"{where} is a LoRA of another model than this one: {missing}")
-        if each.down[1] != shape[1]:
-            raise ValueError(_other_width(where, each, each.down[1], shape[1]))
-        if each.up[0] != shape[0] or (each.down[2:] and each.down[2:] != shape[2:]):
-            raise ValueError(
-                f"{where} is a LoRA of another model than this one: {each.layer} is of the shape {shape} here, and "
-                f"{(each.up[0], *each.down[1:])} there"
-            )
-
-
-def saved_layers(folder: Path, variant: str | None) -> dict[str, dict[str, Shape]]:
-    """The layers of a saved pipeline that LoRAs may change, from the headers of its weight files.
-
-    Args:
-        folder: of the pipeline.
-        variant: of its weight files.
-
-    Raises:
-        ValueError: if a header can't be read.
-    """
-    places = {part: [folder / part] for part in _PARTS}
-    places["text_encoder"].append(folder / "bert")  # LDM's pipeline
-    layers: dict[str, dict[str, Shape]] = {}
-    for part, folders in places.items():
-        shapes: dict[str, Shape] = {}
-        for place in folders:
-            for path in weight_files(place, variant):
-                with open_safetensors(path) as file:
-                    shapes |= {
-                        name: tuple(file.get_slice(name).get_shape())
-                        for name in file.keys()  # noqa: SIM118
-                    }
-        if shapes or not any(place.is_dir() for place in folders):
-            layers[part] = layers_of(shapes)
-    return layers
-
-
-def layers_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Layers with a weight of two dimensions or more, by flat names, from a model's tensors."""
-    return {
-        flat_name(name.removesuffix(".weight")): shape
-        for name, shape in shapes.items()
-        if name.endswith(".weight") and len(shape) > 1
-    }
+def tensor_shapes(path: Path) -> dict[str, Shape]:
+    """The shapes of a file's tensors, from its header."""
+    with open_safetensors(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def _to_diffusers_layer(part: str, layer: str) -> str:
@@ -323,8 +269,3 @@ def _to_diffusers_layer(part: str, layer: str) -> str:
     head, _, last = layer.replace(".processor", "").rpartition(".")
     last = _OLD_TEXT.get(last, last) if part != "unet" else "to_out.0" if last == "to_out" else last
     return f"{head}.{last}" if head else last
-
-
-def _other_width(where: str, layer: LoraLayer, given: int, wanted: int) -> str:
-    widths = f"takes {wanted} channels here, and {given} there"
-    return f"{where} is a LoRA of another model than this one: {layer.layer} {widths}"

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from latentshift.error_text import one_line
 from latentshift.files import missing_file
 from latentshift.frame_context import uncompiled
+from latentshift.models.adapter_fit import check_lora_fits, layers_of
 from latentshift.models.lora_file import (
     alpha_factors,
-    check_lora_fits,
-    layers_of,
     lora_layers,
     refuse_pickle,
     settings_of_parts,

@@ -43,7 +43,7 @@ class VideoStage(DenoisingStage):
         torch.manual_seed(recipe.seed)
         model, variant = recipe.model, recipe.variant
         pipeline = _open_base(model, variant)
-        own_temporal = pipeline.temporal
+        own_temporal, self.base_prediction_type = pipeline.temporal, pipeline.scheduler.config.prediction_type
         prepare_video_model(recipe, pipeline)
         # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
         temporal = own_temporal if pipeline.temporal is own_temporal else None
@@ -82,7 +82,7 @@ class VideoStage(DenoisingStage):
             pipeline.register_to_config(guidance_scale=self.guidance_scale)
         if self.lora is not None:
             if "lora" in exports:
-                save_lora(pipeline, lora_of(self.lora), output / "lora.safetensors")
+                save_lora(pipeline, lora_of(self.lora), output / "lora.safetensors", self.base_prediction_type)
             if exports != ("lora",):
                 merge_lora(pipeline.unet)
         if "delta" in exports:
