@@ -135,7 +135,8 @@ def test_each_switch_is_timed_with_and_without_it(cli, model: Path, tmp_path: Pa
     others = [("text projected once", "a step"), ("channels last", "a step"), ("channels last", "decoding")]
     fast = "bfloat16 in place of float32"
     both = [(fast, "a step"), (fast, "decoding")] if fast_dtype("cpu") == torch.bfloat16 else []
-    assert switches == both + others
+    shift = [("the shift", "a step")] * (2 if both else 1) + [("the shift", "a training step")]
+    assert switches == [*both, *others, ("together", "a step"), *shift]
     for row in rows:
         assert row["off_to_on"]["value"] == pytest.approx(row["off_s"]["value"] / row["on_s"]["value"])
 

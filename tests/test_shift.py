@@ -92,6 +92,18 @@ def test_the_gradient_is_the_transposed_shift(
     assert torch.equal(x.grad.flatten(), matrix.T @ weight.flatten())
 
 
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_the_shift_has_second_and_forward_derivatives(padding: Padding) -> None:
+    config = ShiftConfig(padding=padding)
+
+    def cubed(x: torch.Tensor) -> torch.Tensor:
+        return temporal_shift(x, 3, config) ** 3
+
+    x = torch.randn(3, 5, 1, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(cubed, x, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(cubed, x)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_shift_exports_and_compiles_to_the_same(padding: Padding, memory_format: torch.memory_format) -> None:
@@ -326,6 +338,21 @@ def test_what_was_compiled_before_is_shifted_all_the_same(place: Place) -> None:
         assert not torch.equal(torch.cat(expected), image)
         remove(compiled)
     assert torch.equal(compiled(x, time), image)
+
+
+@torch.no_grad()
+def test_silu_works_in_place_of_the_norms_output_unless_somebody_looks_at_it() -> None:
+    unet = install(tiny_unet(**ONE_LEVEL))
+    block, x, time, seen = unet.down_blocks[0].resnets[0], torch.randn(4, 8, 4, 4), torch.randn(4, 32), []
+    with frame_context(unet).with_num_frames(2):
+        expected, normed = block(x, time), block.norm1(x)
+        plain = torch.as_tensor(normed).as_subclass(torch.Tensor).clone()
+        assert torch.equal(normed + 0, plain) and type(normed + 0) is torch.Tensor  # other operations leave it alone
+        assert type(block.nonlinearity(normed)) is torch.Tensor
+        assert torch.equal(normed + 0, torch.nn.functional.silu(plain))
+        block.norm1.register_forward_hook(lambda module, args, output: seen.append(output))
+        assert torch.equal(block(x, time), expected)
+    assert torch.equal(seen[0], plain)
 
 
 def test_blocks_that_a_place_is_not_for() -> None:

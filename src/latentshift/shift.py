@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from latentshift.frame_context import FrameContext, frame_context, register, unregister
 from latentshift.settings import Padding, ShiftConfig
+from latentshift.shift_copy import OverwritableTensor, ShiftLayout, is_channels_last, shift_, shifted_copy
 
 _NAME = "the temporal shift"
 _NORMS = {"conv1": "norm1", "conv2": "norm2"}  # place -> the layer whose output goes there
@@ -52,20 +53,23 @@ def temporal_shift(
     Raises:
         ValueError: if the batch does not divide into videos of ``num_frames``, or there are fewer channels than folds.
     """
-    batch, channels = x.shape[:2]
-    if num_frames < 1 or batch % num_frames != 0:
-        raise ValueError(f"a batch of {batch} frames does not divide into videos of {num_frames} frames")
-    if channels < config.fold:
-        raise ValueError(f"{channels} channels are too few to shift with fold {config.fold}")
-    first_width, last_width = _widths(channels, config)
+    _check(x, num_frames, config)
+    if _in_a_graph() or (torch.is_grad_enabled() and before is not None):
+        return _joined_parts(x, num_frames, config, before, after)
+    return shifted_copy(x, num_frames, ShiftLayout.of(x.shape[1], config), before, after)
 
+
+def _joined_parts(
+    x: Tensor, num_frames: int, config: ShiftConfig, before: Tensor | None, after: Tensor | None
+) -> Tensor:
+    """Of operations alone that have a name in every runtime, which compilers fuse, and that write into no tensor."""
     # Work in the order that the tensor has in memory, so that the result has it too.
-    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    channels_last = is_channels_last(x)
     z = (x.permute(0, 2, 3, 1) if channels_last else x).unflatten(0, (-1, num_frames))  # (B, F, …)
     if channels_last:
         before, after = (None if edge is None else edge.permute(0, 2, 3, 1) for edge in (before, after))
     dim = -1 if channels_last else 2
-    first, middle, last = z.split([first_width, channels - first_width - last_width, last_width], dim=dim)
+    first, middle, last = z.split(ShiftLayout.of(x.shape[1], config).sizes, dim=dim)
     if config.direction == "first_from_future":
         first, last = _from_future(first, after, config.padding), _from_past(last, before, config.padding)
     else:
@@ -86,17 +90,9 @@ def edges(x: Tensor, num_frames: int, config: ShiftConfig) -> tuple[Tensor, Tens
         Channels of the first frame, ``after`` of the frames before; and of the last one, ``before`` of the frames
         after: two views (B, ⌊C/3⌋, H, W), the first with no channels where nothing comes from the future.
     """
-    z, channels = x.unflatten(0, (-1, num_frames)), x.shape[1]
-    first_width, last_width = _widths(channels, config)
-    first, last = z[:, :, :first_width], z[:, :, channels - last_width :]
+    first, _, last = x.unflatten(0, (-1, num_frames)).split(ShiftLayout.of(x.shape[1], config).sizes, dim=2)
     from_past, from_future = (last, first) if config.direction == "first_from_future" else (first, last)
     return from_future[:, 0], from_past[:, -1]
-
-
-def _widths(channels: int, config: ShiftConfig) -> tuple[int, int]:
-    """How many of the first and of the last channels come from another frame."""
-    share = channels // config.fold
-    return share, 0 if config.direction == "past_only" else share
 
 
 def _from_past(z: Tensor, before: Tensor | None, padding: Padding) -> Tensor:
@@ -116,14 +112,31 @@ def _beyond(end: Tensor, other_end: Tensor, padding: Padding) -> Tensor:
     return end if padding == "replicate" else other_end
 
 
-def _shift_of_call(x: Tensor, context: FrameContext, config: ShiftConfig) -> Tensor:
+def _shift_of_call(
+    x: Tensor, context: FrameContext, config: ShiftConfig, in_place: ShiftLayout | None = None
+) -> Tensor:
     """The shift of ``x`` by the frame count of the U-Net's call, and by the edges of its neighbours if it is a part."""
     if context.frames_independent:
         return x
     num_frames, exchange = context.num_frames, context.exchange
-    if exchange is None:
-        return temporal_shift(x, num_frames, config)
-    return temporal_shift(x, num_frames, config, *exchange(*edges(x, num_frames, config)))
+    around = () if exchange is None else exchange(*edges(x, num_frames, config))
+    if in_place is None:
+        return temporal_shift(x, num_frames, config, *around)
+    _check(x, num_frames, config)
+    return shift_(x, num_frames, in_place, *around)
+
+
+def _in_a_graph() -> bool:
+    """Whether what is called is recorded, to be compiled or exported."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
+def _check(x: Tensor, num_frames: int, config: ShiftConfig) -> None:
+    batch, channels = x.shape[:2]
+    if num_frames < 1 or batch % num_frames != 0:
+        raise ValueError(f"a batch of {batch} frames does not divide into videos of {num_frames} frames")
+    if channels < config.fold:
+        raise ValueError(f"{channels} channels are too few to shift with fold {config.fold}")
 
 
 class ShiftedGroupNorm(nn.GroupNorm):
@@ -137,9 +150,15 @@ class ShiftedGroupNorm(nn.GroupNorm):
         self.training = norm.training
         self._context = context
         self._config = config
+        self._layout = ShiftLayout.of(norm.num_channels, config)
 
     def forward(self, input: Tensor) -> Tensor:
-        return _shift_of_call(super().forward(input), self._context, self._config)
+        normed = super().forward(input)
+        if torch.is_grad_enabled() or type(normed) is not Tensor or _in_a_graph():
+            return _shift_of_call(normed, self._context, self._config)
+        # Nobody else reads the norm's output, so that the shift and SiLU work in its place.
+        shifted = _shift_of_call(normed, self._context, self._config, self._layout)
+        return shifted if self._forward_hooks else shifted.as_subclass(OverwritableTensor)
 
     def plain(self) -> nn.GroupNorm:
         """The original layer, with the same parameters."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -15,10 +16,13 @@ from latentshift.benchmarks.report import Estimate, Result
 from latentshift.benchmarks.timing import interleaved_seconds, spread
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import decode_videos
+from latentshift.models.compiled_calls import CompiledCalls
 from latentshift.models.denoiser import denoise, wants_sizes
 from latentshift.models.precision import fast_dtype
+from latentshift.models.shared_weights import share_weights
 from latentshift.models.text_projection import project_text_once
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
+from latentshift.shift import remove, shift_of
 
 _ROUNDS, _QUICK_ROUNDS = 15, 1
 
@@ -29,9 +33,12 @@ Call = Callable[[], object]
 def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
     """A row for each switch: seconds of a step with guidance, or of decoding a video, without and with it.
 
+    After the switches one by one, all of them that make a step faster together, beside float32; and the shift, which
+    is no switch: a step, and a training step, without it and with it.
+
     Args:
         model: as for :func:`latentshift.model_paths.resolve_model`; without pooled embeddings.
-        quick: one round.
+        quick: one round, and nothing is compiled.
 
     Raises:
         ValueError: for a model that can't be loaded, or SDXL.
@@ -45,16 +52,27 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
         yield _row(f"{name} in place of float32", "a step", plain.step, fast.step, rounds)
         yield _row(f"{name} in place of float32", "decoding", plain.decode, fast.decode, rounds)
     with project_text_once():
-        fast.step()
-
-        def project_each_time() -> None:
-            with project_text_once():
-                fast.step()
-
-        yield _row(f"text projected once, {name}", "a step", project_each_time, fast.step, rounds)
+        fast.pass_()
+        yield _row(f"text projected once, {name}", "a step", fast.step, fast.pass_, rounds)
     last = _Parts(open_pipeline(model, dtype=dtype), torch.channels_last)
     yield _row(f"channels last, {name}", "a step", fast.step, last.step, rounds)
     yield _row(f"channels last, {name}", "decoding", fast.decode, last.decode, rounds)
+    best = fast
+    if not quick:
+        compiled = _Parts(open_pipeline(model, dtype=dtype))
+        compiled.compile()
+        yield _row(f"compiled, {name}", "a step", fast.step, compiled.step, rounds)
+        best = compiled
+    with project_text_once():  # which compiled code does not
+        best.pass_()
+        yield _row("together" if quick else "together, compiled", "a step", plain.step, best.pass_, rounds)
+    if fast.has_shift:
+        for parts, kind in ((fast, name), (plain, "float32"))[: 1 if dtype == torch.float32 else 2]:
+            without = parts.without_shift()
+            yield _row(f"the shift, {kind}", "a step", without.step, parts.step, rounds)
+        without = plain.without_shift()
+        kind = "float32" if dtype == torch.float32 else f"{name} autocast"
+        yield _row(f"the shift, {kind}", "a training step", without.train, plain.train, rounds)
 
 
 class _Parts:
@@ -75,9 +93,42 @@ class _Parts:
         tokens = torch.randn(2, encoders.length, encoders.width, generator=generator)
         self._text = TextCondition(tokens.to(pipeline.dtype))
 
-    def step(self) -> Tensor:
+    @property
+    def has_shift(self) -> bool:
+        """Whether the U-Net shifts."""
+        return shift_of(self._unet) is not None
+
+    def without_shift(self) -> _Parts:
+        """The same, and the same weights, without the shift."""
+        other = copy(self)
+        other._unet = share_weights(self._unet)
+        remove(other._unet)
+        return other
+
+    def compile(self) -> None:
+        """Compile the U-Net for its step, as ``pipe.accelerate`` does."""
+        calls = CompiledCalls(self._unet)
+        self._unet._compiled_call_impl = calls
+        with calls.trial(compiling=True) as trial:
+            self.pass_()
+        calls.kinds |= trial.kinds
+
+    def pass_(self) -> Tensor:
         """The U-Net's pass of a step with guidance."""
         return denoise(self._unet, self._latents, torch.tensor(500), self._text, 1.0)
+
+    def step(self) -> Tensor:
+        """The same, with the text's keys and values projected anew."""
+        with project_text_once():
+            return self.pass_()
+
+    def train(self) -> None:
+        """A forward and backward pass, in the dtype that is fast here, without an optimizer."""
+        dtype = fast_dtype("cpu")
+        with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = self.pass_().float().square().mean()
+        loss.backward()
+        self._unet.zero_grad(set_to_none=True)
 
     def decode(self) -> Tensor:
         """One video."""
