@@ -6,6 +6,7 @@ Legend of shapes: P prompts, B videos, F frames, C latent channels, h × w laten
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
@@ -29,6 +31,7 @@ from latentshift.models.autoencoder import decode_videos
 from latentshift.models.base_settings import check_components
 from latentshift.models.decoded_frames import FrameDecoder, check_finite
 from latentshift.models.decoded_frames import NotFiniteError as NotFiniteError
+from latentshift.models.deep_cache import open_deep_cache
 from latentshift.models.denoiser import (
     check_frame_chunk,
     default_frame_chunk,
@@ -316,6 +319,7 @@ class LatentShiftPipeline(
         sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
         num_videos_per_prompt: int = 1,
         clip_skip: int | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
@@ -338,6 +342,8 @@ class LatentShiftPipeline(
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         decode_chunk_size: int | None = None,
         frame_chunk: int | None = None,
+        deep_cache_interval: int | None = None,
+        deep_cache_branch: int = 0,
     ) -> LatentShiftPipelineOutput | tuple[Any]:
         """Generate videos, or images with ``num_frames=1``.
 
@@ -365,6 +371,8 @@ class LatentShiftPipeline(
                 takes it as an input instead, and no negative prompt.
             guidance_rescale: φ in [0, 1] (Lin et al. 2024, Sec. 3.4): how far guidance is scaled back to the standard
                 deviation of the prediction for the prompt, over all frames of a video.
+            guidance_interval: (low, high): guidance at timesteps low ≤ t ≤ high alone (Kynkäänniemi et al. 2024), and
+                half of the work at the others; None: at all.
             num_videos_per_prompt: B = P times this.
             clip_skip: layers of CLIP that are left out at its end, for ``prompt`` alone, as in image pipelines.
             cross_attention_kwargs: for the attention processors; ``{"scale": s}`` scales the LoRAs of the U-Net and the
@@ -403,6 +411,10 @@ class LatentShiftPipeline(
             frame_chunk: frames of a video that are in one call of the U-Net, 1 … F. Results are the same but for
                 rounding, and memory does not grow with F (docs/memory.md). None: see
                 :func:`latentshift.models.denoiser.default_frame_chunk`.
+            deep_cache_interval: N ≥ 2: the whole U-Net in every N-th step alone, and deep features from there in the
+                others (DeepCache, Ma et al. 2024), which are other videos (docs/speed.md); None: in all steps.
+            deep_cache_branch: how much of the U-Net is called in the others: b layers of its first level and b + 1 of
+                its last, 0 … the number of layers of a level.
 
         Raises:
             ValueError: for an invalid argument; the message names it.
@@ -460,6 +472,8 @@ class LatentShiftPipeline(
         guidance = 1.0 if distilled else guidance_scale
         if distilled and prompts.has_negative:
             raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
+        fewer = FewerOperations(guidance_interval, deep_cache_interval, deep_cache_branch)
+        deep_cache = open_deep_cache(self, fewer, guided=guidance != 1.0)
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
@@ -499,21 +513,34 @@ class LatentShiftPipeline(
         else:
             latents, first_step = source.start(self, latents, known_frames, decode_chunk_size)
         self._num_timesteps = len(self.scheduler.timesteps) - (first_step or 0)
+        if fewer.guidance_interval is not None:
+            check_guidance_interval(fewer.guidance_interval, self.scheduler.timesteps[first_step or 0 :].tolist())
 
         # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
         # On the CPU one video at a time: no slower there, and results do not depend on the batch
         denoise_frames, sample_frames = (denoise, sample) if share is None else (share.denoise, share.sample)
         denoiser = with_guidance(
             lambda noisy, timestep, context: denoise_frames(
-                self.unet, noisy.to(dtype), timestep, context, guidance_scale, frame_chunk, attention
+                self.unet,
+                noisy.to(dtype),
+                timestep,
+                context,
+                guidance_scale,
+                frame_chunk,
+                attention,
+                **({} if deep_cache is None else {"cached": deep_cache.of(context)}),
             ).float(),
             text,
             negative,
             guidance,
             videos_per_call=1 if device.type == "cpu" else None,
             rescale=guidance_rescale,
+            interval=fewer.guidance_interval,
         )
+        if deep_cache is not None:
+            denoiser = deep_cache.each_step(denoiser)
         with (
+            nullcontext() if deep_cache is None else deep_cache.active(),
             self.progress_bar(total=self._num_timesteps) as bar,
             scaled_lora(self.unet, lora_scale),
             project_text_once(),

@@ -40,6 +40,8 @@ _NOT_EXPORTED = {
     "--variant": "export the model with --variant",
     "--keyframe": "an export has no encoder for pictures",
     "--extend": "an export makes single clips",
+    "--guidance-interval": "the graphs are called with guidance or without",
+    "--deep-cache": "a graph is called as a whole",
     "--speed": "it is for PyTorch, and the graphs' runtime decides for itself",
     "--video": "an export has no encoder",
     "--prompt-at": "an export takes one text for all frames",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from latentshift import __version__
+from latentshift.cli import fewer_operations_option
 from latentshift.cli.models import default_steps, load_sampling_pipeline
 from latentshift.cli.output_files import output_files, write_contact_sheet
 from latentshift.cli.prompts_file import REMEDY, read_prompts
@@ -73,6 +74,7 @@ def generate(
         None, "--steps", help=f"Sampling steps. Default: the model's, with --sampler {STEPS}."
     ),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance_interval: str | None = fewer_operations_option.INTERVAL,
     negative: str | None = typer.Option(None, "--negative", help="Negative prompt: what to avoid."),
     sampler: str | None = typer.Option(
         None, "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc. Default: the model's."
@@ -145,6 +147,8 @@ def generate(
         help="exact: as fast as is known with the same numbers but for rounding, and what was done for it is printed; "
         "fast: the same for now. Default: nothing is tried.",
     ),
+    deep_cache: int | None = fewer_operations_option.DEEP_CACHE,
+    deep_cache_branch: int = fewer_operations_option.BRANCH,
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
     runtime: str = typer.Option(
@@ -177,6 +181,7 @@ def generate(
     sentences = read_prompts(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", REMEDY)
     width, height = parse_size(size)
+    fewer = fewer_operations_option.read_fewer_operations(guidance_interval, deep_cache, deep_cache_branch)
     if frames is not None:
         check_frame_count(frames)
     if loop and frames == 1:
@@ -219,7 +224,7 @@ def generate(
             extension=extension,
             speed=speed,
         )
-        refused = {"--extend": extend}
+        refused = {"--extend": extend, "--deep-cache": deep_cache}
         ranks.check(folder, frames, guidance=guidance, device=device, refused=refused)
         own_frames = None if folder is None else read_video_size(folder)[0]
         prompts_at = read_prompts_at(prompt_at or [], sentences, frames or own_frames, extend=extend)
@@ -239,6 +244,7 @@ def generate(
 
         others = {"--lora": lora or None, "--delta": delta, "--variant": variant, "--frame-chunk": frame_chunk}
         others |= {"--keyframe": keyframe or None, "--extend": extend, "--speed": speed, "--video": video}
+        others |= {"--guidance-interval": guidance_interval, "--deep-cache": deep_cache}
         others["--prompt-at"] = prompt_at or None
         first_call, prompts_at = {}, {}
         ranks.check(None, frames, guidance=guidance, device=device, refused={"--runtime": runtime})
@@ -261,6 +267,7 @@ def generate(
     if speed is not None and ranks.is_first:
         videos = len(sentences) * (1 + extension.count)
         sizes = {"frames": frames, "height": height, "width": width, "frame_chunk": frame_chunk}
+        sizes |= {"deep_cache_interval": deep_cache}
         print_acceleration(pipeline, speed, videos=videos, steps=steps, guidance_scale=scale, **sizes)
     sheet: list[np.ndarray] = []
     for number, (sentence, target) in enumerate(zip(sentences, targets, strict=True)):
@@ -277,6 +284,7 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=scale,
             **({} if frame_chunk is None else {"frame_chunk": frame_chunk}),
+            **fewer.arguments(),
         )
         settings = {
             "prompt_at": {str(frame): text for frame, text in prompts_at.items()} or None,
@@ -300,6 +308,7 @@ def generate(
             "frame_chunk": frame_chunk,
             "fps": rate,
             "speed": speed,
+            **fewer_operations_option.metadata_of(fewer),
             "runtime": runtime,
             "processes": ranks.count,
             "device": str(pipeline.device),

@@ -24,6 +24,7 @@ def with_guidance(
     scale: float,
     videos_per_call: int | None = None,
     rescale: float = 0.0,
+    interval: tuple[float, float] | None = None,
 ) -> PromptedDenoiser:
     """A denoiser with guidance towards ``text`` and away from ``negative``: g = n + s (p - n).
 
@@ -35,19 +36,21 @@ def with_guidance(
         videos_per_call: videos per call of the denoiser (each twice with guidance); none: all.
         rescale: φ in [0, 1]: so much of g is replaced by g · std(p) / std(g), with standard deviations over all frames
             of a video (Lin et al. 2024, Sec. 3.4), so that frames are not scaled apart.
+        interval: (low, high): guidance at timesteps low ≤ t ≤ high alone, and as with s = 1 at others (Kynkäänniemi et
+            al. 2024); None: at all.
     """
 
     chunk = videos_per_call or len(text)
     # Once for all steps, which so have the very same tensors.
-    conditions = [
-        positive if scale == 1.0 else TextCondition.cat([opposite, positive])
-        for positive, opposite in zip(text.split(chunk), negative.split(chunk), strict=True)
-    ]
+    alone = text.split(chunk)
+    paired = alone if scale == 1.0 else list(map(TextCondition.cat, zip(negative.split(chunk), alone, strict=True)))
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+        # Known frames have a timestep of their own, 0.
+        guided_now = scale != 1.0 and (interval is None or interval[0] <= float(timestep.max()) <= interval[1])
         predictions = []
-        for some, condition in zip(latents.split(chunk), conditions, strict=True):
-            if scale == 1.0:
+        for some, condition in zip(latents.split(chunk), paired if guided_now else alone, strict=True):
+            if not guided_now:
                 predictions.append(denoiser(some, timestep, condition))
                 continue
             both = denoiser(torch.cat([some, some]), timestep, condition)

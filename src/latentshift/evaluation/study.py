@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from latentshift.contact_sheet import contact_sheet
+from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.extractors.load import load_extractor
@@ -64,6 +65,7 @@ class Study:
         guidance: scale; None: the model's default.
         true_clips: at most so many true clips of each part are scored too, rendered and through the autoencoder.
         worker: this process among those that share the videos; their numbers do not depend on how many there are.
+        fewer: operations that calls leave out.
 
     Raises:
         ValueError: for invalid settings, or if the folder holds a study with other settings.
@@ -80,6 +82,7 @@ class Study:
         *,
         true_clips: int = 128,
         worker: Worker = Worker(),
+        fewer: FewerOperations = FewerOperations(),
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
@@ -88,6 +91,7 @@ class Study:
         self.steps = steps
         self.true_clips = true_clips
         self.worker = worker
+        self.fewer = fewer
         self._extractors: dict[str, Extractor] = {}
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
@@ -107,6 +111,9 @@ class Study:
         }
         if pipeline.config.noise_share > 0:  # left out at 0, as in studies from before there was one
             self.settings["noise_share"] = pipeline.config.noise_share
+        self.settings |= {
+            name: list(each) if isinstance(each, tuple) else each for name, each in fewer.arguments().items()
+        }
         if worker.is_first:
             check_or_write_settings(output, self.settings)
         worker.barrier()
@@ -275,6 +282,7 @@ class Study:
                 guidance_scale=self.scale,
                 generator=torch.Generator().manual_seed(seed),
                 return_dict=False,
+                **self.fewer.arguments(),
             )[0]
         return as_clip(video)
 

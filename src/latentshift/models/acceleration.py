@@ -106,6 +106,7 @@ def _with_defaults(pipe: Any, work: SamplingWork) -> SamplingWork:
         width=work.width or side,
         guidance_scale=config.guidance_scale if work.guidance_scale is None else work.guidance_scale,
         frame_chunk=work.frame_chunk,
+        deep_cache_interval=work.deep_cache_interval,
     )
     pipe.check_inputs(
         filled.frames, filled.height, filled.width, filled.steps, filled.guidance_scale, filled.videos, "latent"
@@ -133,6 +134,8 @@ def _why_not(pipe: Any, work: SamplingWork) -> str | None:
     """Why a U-Net can't be compiled for the work; None: it can be tried."""
     if pipe.frame_ranks is not None:
         return "frames are split over processes, and compiled code can't be interrupted where they hand over edges"
+    if work.deep_cache_interval is not None:
+        return "with deep features that are kept, the U-Net's layers are called one by one"
     unet, device = pipe.unet, pipe._execution_device
     pixels = (work.height or 1) // pipe.vae_scale_factor * ((work.width or 1) // pipe.vae_scale_factor)
     if device.type not in _NAMES:

@@ -30,6 +30,7 @@ class SamplingWork:
         width: of the frames, in pixels.
         guidance_scale: of the calls; only whether it is 1 matters, for that halves the U-Net's batch.
         frame_chunk: frames in one call of the U-Net.
+        deep_cache_interval: of the calls, in whose steps not the whole U-Net is called.
 
     Raises:
         ValueError: if a number is below 1.
@@ -42,9 +43,10 @@ class SamplingWork:
     width: int | None = None
     guidance_scale: float | None = None
     frame_chunk: int | None = None
+    deep_cache_interval: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames", "steps", "height", "width", "frame_chunk"):
+        for name in ("videos", "frames", "steps", "height", "width", "frame_chunk", "deep_cache_interval"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")

@@ -30,6 +30,7 @@ from latentshift.shift import is_shifted, shift_of
 
 if TYPE_CHECKING:
     from latentshift.frame_chunks import Ends
+    from latentshift.models.deep_cache import CachedCall
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -85,6 +86,7 @@ def denoise(
     cross_attention_kwargs: dict[str, Any] | None = None,
     controls: dict[str, Any] | None = None,
     ends: Ends | None = None,
+    cached: CachedCall | None = None,
 ) -> Tensor:
     """The U-Net's prediction (noise or velocity) for noisy videos.
 
@@ -102,6 +104,7 @@ def denoise(
         controls: what a ControlNet adds (:func:`latentshift.models.controlnet.control`), with all frames in one call.
         ends: where these are a part of longer videos, how to get at the frames before and after them; with a
             ``frame_chunk``.
+        cached: calls a part of the U-Net around what was kept of earlier steps; None: all of it is called.
 
     Returns:
         (B, F, C, H, W).
@@ -123,8 +126,18 @@ def denoise(
                 strict=True,
             )
             calls = [
-                partial(denoise, unet, chunk, steps, own, guidance_scale, None, cross_attention_kwargs)
-                for chunk, steps, own in chunks
+                partial(
+                    denoise,
+                    unet,
+                    chunk,
+                    steps,
+                    own,
+                    guidance_scale,
+                    None,
+                    cross_attention_kwargs,
+                    cached=None if cached is None else cached.part(number),
+                )
+                for number, (chunk, steps, own) in enumerate(chunks)
             ]
             return torch.cat(_call_in_turns(unet, calls, ends), dim=1)
     frames = latents.flatten(0, 1)
@@ -142,7 +155,8 @@ def denoise(
         width = int(unet.config.time_cond_proj_dim)  # type: ignore[union-attr,arg-type]
         options["timestep_cond"] = guidance_embedding(guidance_scale, width).to(frames).expand(frames.shape[0], -1)
     tokens = frame_tokens(unet, text, num_frames)
-    predicted = unet(frames, steps, encoder_hidden_states=tokens, return_dict=False, **options)[0]
+    call: Callable[..., tuple[Tensor]] = unet if cached is None else cached
+    predicted = call(frames, steps, encoder_hidden_states=tokens, return_dict=False, **options)[0]
     return predicted.unflatten(0, (batch, num_frames))
 
 

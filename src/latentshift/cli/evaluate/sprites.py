@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from latentshift.cli import fewer_operations_option
 from latentshift.cli.evaluate.common import MAX_PATH, metric_line, workers
 from latentshift.cli.own_command import own_command
 from latentshift.error_text import printable
@@ -62,6 +63,9 @@ def sprites(
     ),
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
     sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
+    guidance_interval: str | None = fewer_operations_option.INTERVAL,
+    deep_cache: int | None = fewer_operations_option.DEEP_CACHE,
+    deep_cache_branch: int = fewer_operations_option.BRANCH,
     device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
 ) -> None:
@@ -75,6 +79,7 @@ def sprites(
     }
     if quick and steps is None:
         steps = _QUICK_STEPS
+    fewer = fewer_operations_option.read_fewer_operations(guidance_interval, deep_cache, deep_cache_branch)
     output = output or Path("outputs/study-quick" if quick else "outputs/study")
     for name, count in counts.items():
         if not 0 <= count <= _MOST_VIDEOS:
@@ -100,7 +105,7 @@ def sprites(
         if steps is None:
             steps = default_steps(sampler, pipeline.config.num_inference_steps)
         pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-        study = Study(pipeline, model, output, steps, guidance, worker=worker)
+        study = Study(pipeline, model, output, steps, guidance, worker=worker, fewer=fewer)
         command = own_command(str(pipeline.dtype).removeprefix("torch."))
         for part, scores in study.scores(counts, command):
             for line in _lines(part, scores):
