@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from latentshift.cli.bench_report import report_rows
+from latentshift.cli.bench.common import DEVICE, JSON, report_rows
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -22,10 +22,10 @@ def controlnet(
     guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
     scale: float = typer.Option(1.0, "--scale", min=0.0, help="How strongly a ControlNet acts."),
     seed: int = typer.Option(1, "--seed", min=0, help="Of the sprites whose edges are shown; recipes train on 0."),
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    device: str = DEVICE,
     dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16: of autocast."),
     quick: bool = typer.Option(False, "--quick", help="As little as shows that it works."),
-    json_file: Path | None = typer.Option(None, "--json", help="Also write the rows as JSON."),
+    json_file: Path | None = JSON,
 ) -> None:
     """Whether videos follow the edges of sprites, with frames that meet in the ControlNet too, and without.
 

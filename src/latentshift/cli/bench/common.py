@@ -1,4 +1,4 @@
-"""Run a benchmark for its command: what every ``latentshift bench`` does."""
+"""What every ``latentshift bench`` does, and the options that several have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from latentshift.files import check_writable_file
+
+DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
+DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
+JSON = typer.Option(None, "--json", help="Also write the rows as JSON.")
+OVERRIDES = typer.Argument(None, help="Settings to change, as key=value.")
+QUICK = typer.Option(False, "--quick", help="As little as shows that it works: the figures mean less.")
 
 
 def report_rows(

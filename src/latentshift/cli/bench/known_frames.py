@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.cli.bench_report import report_rows
+from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -20,10 +20,6 @@ _MODEL = typer.Argument(BUNDLED, help="The bundled model, or the folder of a mod
 _LORA = typer.Option(None, "--lora", metavar="FILE[:WEIGHT]", help="As in generate.")
 _GUIDANCE = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's.")
 _SAMPLER = typer.Option("dpm++", "--sampler", help="As in generate.")
-_DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
-_DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
-_QUICK = typer.Option(False, "--quick", help="As little as shows that it works: the figures mean less.")
-_JSON = typer.Option(None, "--json", help="Also write the rows as JSON.")
 
 
 def keyframes(
@@ -34,10 +30,10 @@ def keyframes(
     steps: int = typer.Option(25, "--steps", help="Sampling steps."),
     guidance: float | None = _GUIDANCE,
     sampler: str = _SAMPLER,
-    device: str = _DEVICE,
-    dtype: str = _DTYPE,
-    quick: bool = _QUICK,
-    json_file: Path | None = _JSON,
+    device: str = DEVICE,
+    dtype: str = DTYPE,
+    quick: bool = QUICK,
+    json_file: Path | None = JSON,
 ) -> None:
     """How far keyframes reach in sprites videos: place, colour and motion of the thing beside them.
 
@@ -65,10 +61,10 @@ def extension(
     steps: int = typer.Option(25, "--steps", help="Sampling steps."),
     guidance: float | None = _GUIDANCE,
     sampler: str = _SAMPLER,
-    device: str = _DEVICE,
-    dtype: str = _DTYPE,
-    quick: bool = _QUICK,
-    json_file: Path | None = _JSON,
+    device: str = DEVICE,
+    dtype: str = DTYPE,
+    quick: bool = QUICK,
+    json_file: Path | None = JSON,
 ) -> None:
     """How colour, contrast and motion change as a sprites video goes on by an overlap, beside one long pass.
 

@@ -1,0 +1,26 @@
+"""``latentshift bench``: speed and memory on this machine, most of it beside a peer in the same run.
+
+Every command makes rows, which one function prints and writes (:mod:`latentshift.benchmarks.report`).
+"""
+
+from __future__ import annotations
+
+import typer
+
+from latentshift.cli.bench import controlnet, generate, known_frames, ladder, length, memory, speed, without_settings
+
+bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
+bench.command("train")(without_settings.train)
+bench.command("generate")(generate.generate)
+bench.command("speed")(speed.speed)
+bench.command("step")(without_settings.step)
+bench.command("signal")(without_settings.signal)
+bench.command("data")(without_settings.data)
+bench.command("length")(length.length)
+bench.command("startup")(without_settings.startup)
+bench.command("memory")(memory.memory)
+bench.command("keyframes")(known_frames.keyframes)
+bench.command("extension")(known_frames.extension)
+bench.command("controlnet")(controlnet.controlnet)
+bench.command("ladder")(ladder.ladder)
+bench.command("methods", hidden=True)(ladder.methods)  # the name of before

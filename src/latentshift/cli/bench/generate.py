@@ -1,0 +1,91 @@
+"""``latentshift bench generate``: a U-Net pass and a video of ours and of peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, parse_runtimes
+from latentshift.cli import comparison
+from latentshift.cli.bench.common import JSON, report_rows
+from latentshift.cli.own_command import own_command
+from latentshift.error_text import printable
+from latentshift.files import check_writable
+from latentshift.model_paths import BUNDLED
+
+if TYPE_CHECKING:
+    from latentshift.benchmarks.generation_settings import GenerationSettings
+
+
+def generate(
+    base: str = typer.Argument(BUNDLED, help=comparison.BASE_HELP),
+    models: str | None = comparison.MODELS,
+    frames: int | None = comparison.FRAMES,
+    steps: int = comparison.STEPS,
+    guidance: float | None = comparison.GUIDANCE,
+    rounds: int = comparison.ROUNDS,
+    whole: bool | None = comparison.WHOLE,
+    device: str = comparison.DEVICE,
+    dtype: str = comparison.DTYPE,
+    runtimes: str | None = typer.Option(
+        None,
+        "--runtimes",
+        help=f"Runtimes that Latent-Shift is also exported for and timed in, on the CPU: {', '.join(RUNTIMES)}, with "
+        "commas, or none. Default: those that are installed; with --quick none.",
+    ),
+    quick: bool = comparison.QUICK,
+    json_file: Path | None = JSON,
+    report_folder: Path | None = typer.Option(
+        None, "--report", help="Also write report.md, report.html, tables and SVG plots into this folder."
+    ),
+) -> None:
+    """A U-Net pass and a video: 2-D, naive shift, Latent-Shift and its exports, Latent-VDM, AnimateDiff, ModelScope.
+
+    Each in processes of its own, in turns: parameters, operations, first and later times with their spread, share of
+    the device's peak, time by kind of operator, and peak memory; and cold and warm start of a saved model.
+    """
+    settings = comparison.check_settings(
+        base,
+        models,
+        tuple(VIDEO_MODELS),
+        frames=frames,
+        steps=steps,
+        guidance=guidance,
+        rounds=rounds,
+        whole=whole,
+        device=device,
+        dtype=dtype,
+        quick=quick,
+    )
+
+    asked = None if runtimes is None else parse_runtimes(runtimes)
+    if report_folder is not None:
+        _check_report_folder(report_folder)
+    complete: list[GenerationSettings] = []
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from dataclasses import replace
+
+        from latentshift.benchmarks.exported_models import with_runtimes
+        from latentshift.benchmarks.generate import bench_generate
+
+        complete.append(with_runtimes(replace(settings(), profile=True), asked, quick=quick))
+        return bench_generate(complete[0])
+
+    kept = report_rows("generate", rows, json_file)
+    if report_folder is not None:
+        from latentshift.benchmarks.generation_page import write_generation_pages
+
+        command = own_command(complete[0].dtype)
+        typer.echo(printable(write_generation_pages(report_folder, complete[0], kept, command), 4096))
+
+
+def _check_report_folder(folder: Path) -> None:
+    from latentshift.evaluation.report.schema import FILE_NAME
+
+    check_writable(folder / "report.html")
+    if (folder / FILE_NAME).exists():
+        raise ValueError(f"{folder} holds a result of evaluate, whose pages would be overwritten: name another folder")
