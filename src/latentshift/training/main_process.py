@@ -21,7 +21,7 @@ from latentshift.process_group import RankError, other_rank
 from latentshift.training.distributed import RANK_TIMEOUT
 
 _MOST_SECONDS_BETWEEN_SIGNS = 5.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two looks
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5  # seconds between two looks; between them, a tenth of the wait so far
 _WHO = "the main process of this run"
 
 _places = count()  # the same ones in each process, which come to them in the same order
@@ -76,15 +76,15 @@ def _signs_of_life(store: Any, place: str, timeout: timedelta) -> Iterator[None]
 
 
 def _wait(store: Any, place: str, timeout: timedelta) -> None:
-    signs, since, pause = 0, time.monotonic(), _FIRST_PAUSE
+    begun = since = time.monotonic()
+    signs = 0
     while not store.check([f"{place}/done"]):
         if (now := store.add(f"{place}/signs", 0)) != signs:
             signs, since = now, time.monotonic()
         elif time.monotonic() - since > timeout.total_seconds():
             limit = timeout.total_seconds()
             raise RankError(f"{_WHO} gave no sign of life for {limit:g} seconds ({RANK_TIMEOUT} sets the limit)")
-        time.sleep(pause)
-        pause = min(_LONGEST_PAUSE, 2 * pause)
+        time.sleep(min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, (time.monotonic() - begun) / 10)))
 
 
 def _store(timeout: timedelta) -> Any:
