@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from latentshift.frame_context import FrameContext, frame_context, register, unregister
 from latentshift.settings import Padding, ShiftConfig
@@ -142,7 +143,7 @@ def _check(x: Tensor, num_frames: int, config: ShiftConfig) -> None:
 class ShiftedGroupNorm(nn.GroupNorm):
     """A GroupNorm that shares the parameters of the one it replaces, and shifts its output in time."""
 
-    def __init__(self, norm: nn.GroupNorm, context: FrameContext, config: ShiftConfig) -> None:
+    def __init__(self, norm: nn.GroupNorm, context: FrameContext, config: ShiftConfig, nonlinearity: nn.Module) -> None:
         super().__init__(norm.num_groups, norm.num_channels, eps=norm.eps, affine=False)
         self.affine = norm.affine
         self.weight = norm.weight
@@ -151,14 +152,27 @@ class ShiftedGroupNorm(nn.GroupNorm):
         self._context = context
         self._config = config
         self._layout = ShiftLayout.of(norm.num_channels, config)
+        self._reader = (nonlinearity,)  # in a tuple, so that it is no submodule
 
     def forward(self, input: Tensor) -> Tensor:
         normed = super().forward(input)
         if torch.is_grad_enabled() or type(normed) is not Tensor or _in_a_graph():
             return _shift_of_call(normed, self._context, self._config)
-        # Nobody else reads the norm's output, so that the shift and SiLU work in its place.
+        # The shift works in place of the norm's output, which nobody has seen yet; SiLU too, if only SiLU sees it.
         shifted = _shift_of_call(normed, self._context, self._config, self._layout)
-        return shifted if self._forward_hooks else shifted.as_subclass(OverwritableTensor)
+        return shifted if self._is_watched() else shifted.as_subclass(OverwritableTensor)
+
+    def _is_watched(self) -> bool:
+        """Whether somebody else may keep what goes from here to the nonlinearity."""
+        reader = self._reader[0]
+        return bool(
+            self._forward_hooks
+            or reader._forward_hooks
+            or reader._forward_pre_hooks
+            or _has_any_global_hook()
+            or "forward" in vars(self)
+            or "forward" in vars(reader)
+        )
 
     def plain(self) -> nn.GroupNorm:
         """The original layer, with the same parameters."""
@@ -227,7 +241,9 @@ def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
             block._context, block._config = context, config  # type: ignore[assignment]
         else:
             norm = _NORMS[config.place]
-            setattr(block, norm, ShiftedGroupNorm(cast(nn.GroupNorm, getattr(block, norm)), context, config))
+            layer = cast(nn.GroupNorm, getattr(block, norm))
+            nonlinearity = cast(nn.Module, block.nonlinearity)
+            setattr(block, norm, ShiftedGroupNorm(layer, context, config, nonlinearity))
     return unet
 
 
