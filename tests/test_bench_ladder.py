@@ -76,7 +76,7 @@ def test_the_ladder_is_one_command_that_goes_on(
 def test_what_would_fail_after_hours_is_refused_at_once(cli, sprites_base: Path, model: Path, tmp_path: Path) -> None:
     words = ["bench", "ladder", RECIPE, *TINY, f"model={sprites_base}", f"-o{tmp_path}/ladder"]
     for changed, said in (
-        (["--steps=0"], "--steps must lie between 1 and 1000, not 0"),
+        (["--steps=0"], "--steps must lie between 2 and 1000, not 0"),
         (["lora.rank=2", "train_text_encoder=false"], "leave lora and exports out"),
         ([f"model={model}"], "is a video model (latent-shift) already"),
         (["size=33"], "size must be a multiple of 4"),

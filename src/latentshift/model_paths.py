@@ -139,7 +139,9 @@ def saved_method(folder: Path) -> str:
     return method_name(shift=index.get("shift") is not None, attention=has_temporal_attention(folder))
 
 
-def check_steps_and_size(folder: Path, steps: int | None, height: int | None, width: int | None) -> None:
+def check_steps_and_size(
+    folder: Path, steps: int | None, height: int | None, width: int | None, spacing: str | None = None
+) -> None:
     """Refuse steps and sizes that a model does not support, according to its configuration.
 
     Args:
@@ -147,13 +149,16 @@ def check_steps_and_size(folder: Path, steps: int | None, height: int | None, wi
         steps: of a sampler; None: the model's, which are not checked here.
         height: of the frames in pixels; None: the model's.
         width: likewise.
+        spacing: of the sampler's timesteps; None: the sampler is the model's own.
 
     Raises:
         ValueError: with the valid values.
     """
-    total = read_schedule(folder).get("num_train_timesteps")
+    schedule = read_schedule(folder)
+    total = schedule.get("num_train_timesteps")
     if steps is not None and type(total) is int:
-        check_steps(steps, {"num_train_timesteps": total}, "--steps")  # what else matters is the sampler's
+        other = {"num_train_timesteps": total, "timestep_spacing": spacing}
+        check_steps(steps, schedule if spacing is None else other, "--steps")
     sizes = _read_sizes(folder)
     if sizes is not None:
         scale, levels, side = sizes

@@ -253,7 +253,9 @@ def check_generation(
         check_guidance(guidance, "--guidance")
     folder = check_model_files(model, variant)
     if folder is not None:
-        check_steps_and_size(folder, steps, height, width)
+        from latentshift.diffusion.samplers import timestep_spacing
+
+        check_steps_and_size(folder, steps, height, width, None if sampler is None else timestep_spacing(sampler))
     own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
     if frame_chunk is not None:
         _check_frame_chunk(frame_chunk, folder, frames or own_frames)

@@ -82,6 +82,11 @@ def bound_to_weights(kind: str, config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def timestep_spacing(name: str) -> str:
+    """How the sampler of that name, one of ``SAMPLERS``, spaces its timesteps: a value of ``timestep_spacing``."""
+    return _SPACING.get(name, "linspace")
+
+
 def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
     """The sampler of that name with ``scheduler``'s noise schedule and prediction type; None is ``scheduler`` itself.
 
@@ -103,7 +108,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
         return scheduler
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
-    kind, wanted = getattr(diffusers, SAMPLERS[name]), {"timestep_spacing": _SPACING.get(name, "linspace"), **settings}
+    kind, wanted = getattr(diffusers, SAMPLERS[name]), {"timestep_spacing": timestep_spacing(name), **settings}
     if type(scheduler) is kind and all(scheduler.config.get(key) == value for key, value in wanted.items()):
         return scheduler
     if reason := bound_to_weights(type(scheduler).__name__, scheduler.config):
