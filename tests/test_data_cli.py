@@ -111,7 +111,10 @@ def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none"], "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, webvid:PATH"),
+        (
+            ["none"],
+            "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, file:PATH, webvid:PATH",
+        ),
         (["clips", "--short", "maybe"], "--short must be one of refuse, hold, shorten, not 'maybe'"),
         (["clips", "root"], "'root' is not of the form key=value"),
         (["clips", "allow_outside=true", "allow_outside=false"], "the option allow_outside is given twice"),

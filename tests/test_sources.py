@@ -13,7 +13,7 @@ import pytest
 
 from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
 from latentshift.data.rejected_list import RejectedList
-from latentshift.data.sources import list_source, parse_source
+from latentshift.data.sources import check_not_empty, list_source, parse_source
 from latentshift.data.sources.ucf101 import class_words, load_sentences
 
 
@@ -47,6 +47,23 @@ def test_a_folder_with_a_text_beside_each_file(tmp_path: Path) -> None:
         ("b.mp4", ("two lines",)),
     ]
     assert shown(rejected) == [("c.png", "missing-caption"), ("d.webm", "missing-caption"), ("e.txt", "no-video")]
+
+
+def test_one_file_with_its_caption(tmp_path: Path) -> None:
+    one = tmp_path / "one.mp4"
+    with pytest.raises(ValueError, match=r"there is no file .*one.mp4"):
+        parse_source(str(one), {})
+    touch(one)
+    assert shown(read(one)[1]) == [("one.mp4", "missing-caption")]
+    with pytest.raises(ValueError, match=r"one.mp4 needs a caption: there is no one.txt beside it; .* caption="):
+        check_not_empty(parse_source(str(one), {}))
+    assert read(one, caption=" a  dog ", start=2)[0] == [Row(str(one), ("a dog",), "file", start=2)]
+    (tmp_path / "one.txt").write_text("a cat\n")
+    assert [row.captions for row in read(one)[0]] == [("a cat",)]
+    assert [row.captions for row in read(one, caption="a dog")[0]] == [("a dog",)]
+    for options, message in (({"start": -1}, "start"), ({"caption": 3}, "caption"), ({"captoin": "x"}, "captoin")):
+        with pytest.raises(ValueError, match=message):
+            parse_source(str(one), options)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -119,7 +136,7 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a", "text": "a"}\n{')
     rows, (rejected,) = read(tmp_path)
     assert len(rows) == 1 and rejected.name.endswith("metadata.jsonl line 2") and "it is no JSON" in rejected.reason
-    with pytest.raises(ValueError, match="say what it is: folder:PATH, manifest:PATH, webvid:PATH"):
+    with pytest.raises(ValueError, match="say what it is: folder:PATH, manifest:PATH, file:PATH, webvid:PATH"):
         read(tmp_path / "nothing")
 
 

@@ -24,6 +24,8 @@ from latentshift.training.recipe import VideoRecipe
 HEAVY = ("torch", "diffusers", "transformers", "peft", "bitsandbytes", "accelerate", "scipy")
 RECIPE = "stage: video\noutput: run\nsteps: 400\nbatch_size: 1\nmodel: bundled\ndata: clips\n"
 
+LOOKS = "--prompt 'a red star dancing on a navy background' --other 'a blue ring dancing on a black background'"
+
 # Command -> what its one sentence says.
 MISTAKES = {
     "generate": "give a prompt",
@@ -96,6 +98,9 @@ MISTAKES = {
     "generate star --extend 1 --runtime aot": "--extend has no effect with --runtime aot: an export makes single clips",
     "bench keyframes nowhere": "there is no folder nowhere",
     "bench keyframes --steps 0": "--steps must lie between 2 and 1000",
+    "bench one-clip nowhere.mp4 --lora wide.safetensors --prompt star --other ring": "must have the form",
+    f"bench one-clip nowhere.mp4 --lora wide.safetensors {LOOKS}": "there is no file nowhere.mp4",
+    f"bench one-clip frame.png --lora wide.safetensors {LOOKS}": "wide.safetensors is a LoRA of another model",
     "generate star --variant nope": "has no weights of the variant 'nope': its files have none",
     "generate star --sampler best": "unknown sampler 'best'",
     "generate star --device tpu": "the device 'tpu' cannot be used",

@@ -59,7 +59,7 @@ class DataSettings(Settings):
 
     source: MayChange[str] = Field(
         min_length=1,
-        description="a folder, a manifest (.jsonl), sprites, kind:PATH, or a folder written by data encode",
+        description="a folder, a video, a manifest (.jsonl), sprites, kind:PATH, or a folder written by data encode",
     )
     options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
     weight: float = Field(1.0, gt=0, description="share of the samples, relative to the other sources'")
@@ -84,7 +84,9 @@ class FrameSourceSettings(Settings):
 
     captioned: ClassVar[bool] = False
 
-    source: MayChange[str] = Field(min_length=1, description="a folder, a manifest (.jsonl), sprites, or kind:PATH")
+    source: MayChange[str] = Field(
+        min_length=1, description="a folder, a video, a manifest (.jsonl), sprites, or kind:PATH"
+    )
     options: MayChange[dict[str, Any]] = Field({}, description="of the source, e.g. {root: /data/webvid}")
     weight: float = Field(1.0, gt=0, description="share of the frames, relative to the other sources'")
     crop: Crop = Field("centre", description="crop position: centre or random")

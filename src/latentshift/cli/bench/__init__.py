@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import typer
 
-from latentshift.cli.bench import controlnet, generate, known_frames, ladder, length, memory, speed, without_settings
+from latentshift.cli.bench import (
+    controlnet,
+    generate,
+    known_frames,
+    ladder,
+    length,
+    memory,
+    one_clip,
+    speed,
+    without_settings,
+)
 
 bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
 bench.command("train")(without_settings.train)
@@ -21,6 +31,7 @@ bench.command("startup")(without_settings.startup)
 bench.command("memory")(memory.memory)
 bench.command("keyframes")(known_frames.keyframes)
 bench.command("extension")(known_frames.extension)
+bench.command("one-clip")(one_clip.one_clip)
 bench.command("controlnet")(controlnet.controlnet)
 bench.command("ladder")(ladder.ladder)
 bench.command("methods", hidden=True)(ladder.methods)  # the name of before

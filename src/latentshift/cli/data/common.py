@@ -19,7 +19,8 @@ Word = TypeVar("Word", bound=str)
 
 SOURCE = typer.Argument(
     ...,
-    help="A folder, a manifest (.jsonl), sprites, or KIND:PATH, where KIND is webvid, ucf101, msrvtt or webdataset.",
+    help="A folder, a video, a manifest (.jsonl), sprites, or KIND:PATH, where KIND is webvid, ucf101, msrvtt or "
+    "webdataset.",
 )
 OPTIONS = typer.Argument(None, help="Options of the source as key=value, e.g. root=/data/webvid.")
 SHORT = typer.Option(

@@ -1,7 +1,8 @@
 """Sources of clips: one reader for each data set layout, all of which give rows of a manifest.
 
 A source is written as kind and path, ``webvid:results.csv``, with options such as ``root=/data/webvid``. Without a
-kind, a folder is ``folder``, a ``.jsonl`` file is ``manifest``, and ``sprites`` is the synthetic sprites data set.
+kind, a folder is ``folder``, a ``.jsonl`` file is ``manifest``, a video or image is ``file``, and ``sprites`` is the
+synthetic sprites data set.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
 from latentshift.data.media import is_media
-from latentshift.data.sources.folder import read_folder
+from latentshift.data.sources.folder import captioned_file, read_folder
 from latentshift.data.sources.msrvtt import read_msrvtt
 from latentshift.data.sources.sprites import read_sprites
 from latentshift.data.sources.ucf101 import Captions, read_ucf101
 from latentshift.data.sources.webdataset import read_webdataset
 from latentshift.data.sources.webvid import read_webvid
 from latentshift.error_text import format_validation_error
+from latentshift.files import missing_file
 
 Ignore = Callable[[str], object]
 
@@ -60,6 +62,17 @@ class FolderSource(_Source):
 
     def _entries(self, ignore: Ignore) -> Iterator[Entry]:
         return read_folder(self.path, self.name or self.kind, self.allow_outside, ignore)
+
+
+class FileSource(_Source):
+    """One video or image, with the caption that is given or that of a ``.txt`` of its name beside it."""
+
+    kind: Literal["file"] = "file"
+    caption: str = ""
+    start: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    def _entries(self, ignore: Ignore) -> Iterator[Entry]:
+        yield captioned_file(str(self.path), self.name or self.kind, self.caption, self.start)
 
 
 class ManifestSource(_Source):
@@ -132,13 +145,22 @@ class SpritesSource(_Source):
         return read_sprites(self.clips, self.seed, self.held_out, self.motions, self.name or self.kind)
 
 
-Source = FolderSource | ManifestSource | WebVidSource | Ucf101Source | MsrVttSource | WebDatasetSource | SpritesSource
+Source = (
+    FolderSource
+    | ManifestSource
+    | FileSource
+    | WebVidSource
+    | Ucf101Source
+    | MsrVttSource
+    | WebDatasetSource
+    | SpritesSource
+)
 _KINDS = {each.model_fields["kind"].default: each for each in get_args(Source)}
 _ADAPTER: TypeAdapter[Source] = TypeAdapter(Annotated[Source, Field(discriminator="kind")])
 
 
 def parse_source(text: str, options: Mapping[str, Any]) -> Source:
-    """Parse ``"kind:path"``, the path of a folder or a manifest, or ``"sprites"``, with options by name.
+    """Parse ``"kind:path"``, the path of a folder, a manifest or a video, or ``"sprites"``, with options by name.
 
     Raises:
         ValueError: for an unknown kind or option, or a path that needs a kind.
@@ -152,6 +174,10 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
             kind = "manifest"
         elif place.is_dir():
             kind = "folder"
+        elif is_media(text):
+            kind = "file"
+            if not place.is_file():
+                raise ValueError(missing_file(place))
         else:
             kinds = ", ".join(f"{each}:PATH" for each in _KINDS if each != "sprites")
             raise ValueError(f"{text} is no folder; for anything else say what it is: {kinds}, or sprites")
@@ -198,11 +224,17 @@ class _Reasons:
         if len(self._names) < _MAX_REASONS:
             self._names.setdefault(rejected.reason, rejected.name)
 
+    @property
+    def first(self) -> str:
+        return next(iter(self._names), "")
+
     def __str__(self) -> str:
         return "".join(f"; {name}: {reason}" for reason, name in sorted(self._names.items()))
 
 
 def _empty(source: Source, reasons: _Reasons, captioned: bool) -> str:
+    if isinstance(source, FileSource):
+        return f"{source.path} needs a caption: {reasons.first}; write it there, or give it as caption="
     what = "video or image with a caption" if captioned else "video or image"
     return f"{source.path} holds no {what}{reasons}"
 

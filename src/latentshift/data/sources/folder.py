@@ -137,19 +137,31 @@ def _beside(folder: Path, name: str, ignore: _Ignore) -> Iterator[Entry]:
                     path, "no-video", "there is no video or image beside it, of its name and a known suffix"
                 )
             continue
+        yield captioned_file(path, name)
+
+
+def captioned_file(path: str, name: str, caption: str = "", start: float | None = None) -> Entry:
+    """A video or image as a row, or rejected for want of a caption.
+
+    Args:
+        path: of it.
+        name: of the source, recorded in the row.
+        caption: of it; empty: what a ``.txt`` of the same name beside it says.
+        start: of the clip in the video, in seconds; None for the beginning.
+    """
+    if not caption.strip():
         text = Path(find_spelling(str(Path(path).with_suffix(".txt"))))
         if not text.is_file():
-            yield RejectedRow(path, "missing-caption", f"there is no {text.name} beside it")
-            continue
+            return RejectedRow(path, "missing-caption", f"there is no {text.name} beside it")
         try:
-            caption = " ".join(read_text_bounded(text, _MAX_CAPTION).split())
+            caption = read_text_bounded(text, _MAX_CAPTION)
         except ValueError as error:
-            yield RejectedRow(path, "missing-caption", str(error))
-            continue
-        if caption:
-            yield Row(path, (caption,), name)
-        else:
-            yield RejectedRow(path, "missing-caption", f"{text.name} beside it is empty")
+            return RejectedRow(path, "missing-caption", str(error))
+        if not caption.strip():
+            return RejectedRow(path, "missing-caption", f"{text.name} beside it is empty")
+    if wrong := not_text(caption):
+        return RejectedRow(path, "bad-row", wrong)
+    return Row(path, (" ".join(caption.split()),), name, start=start)
 
 
 def _csv(folder: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
