@@ -15,6 +15,7 @@ from latentshift.cli.bench import (
     length,
     memory,
     one_clip,
+    sampling,
     speed,
     without_settings,
 )
@@ -23,6 +24,7 @@ bench = typer.Typer(help="Measure speed and memory on this machine, beside a pee
 bench.command("train")(without_settings.train)
 bench.command("generate")(generate.generate)
 bench.command("speed")(speed.speed)
+bench.command("sampling")(sampling.sampling)
 bench.command("step")(without_settings.step)
 bench.command("signal")(without_settings.signal)
 bench.command("data")(without_settings.data)
