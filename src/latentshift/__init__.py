@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentshift.diffusers_registry import register_with_diffusers
+from latentshift.fast_import import collector_paused
 from latentshift.renamed import install_finder, old_name
 
 if TYPE_CHECKING:
@@ -57,4 +58,6 @@ def __getattr__(name: str) -> Any:
         return import_module("latentshift.video")
     if name not in _HOMES:
         return old_name(__name__, name)
-    return getattr(import_module(_HOMES[name]), name)
+    with collector_paused():
+        home = import_module(_HOMES[name])
+    return getattr(home, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -11,6 +13,7 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, export, generate, info, init, push, reproduce, study, train
+from latentshift.cli.openmp import limit_spinning
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
 
@@ -59,6 +62,8 @@ def main() -> None:
     """
     from latentshift.preemption import EXIT_CODE, Terminated  # imports nothing heavy
 
+    limit_spinning(os.environ, os.cpu_count() or 1)
+    atexit.register(gc.freeze)  # or Python looks through all objects of the libraries once more before it ends
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing optional libraries
     try:
         app()

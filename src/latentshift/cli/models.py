@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
+from latentshift.fast_import import collector_paused
 from latentshift.progress import status
 from latentshift.settings import STEPS
 
@@ -25,9 +26,10 @@ def quiet_libraries() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    import diffusers.utils.logging
-    import huggingface_hub.utils.logging
-    import transformers.utils.logging
+    with collector_paused():
+        import diffusers.utils.logging
+        import huggingface_hub.utils.logging
+        import transformers.utils.logging
 
     huggingface_hub.utils.logging.set_verbosity_error()
     for library in (transformers, diffusers):
@@ -42,7 +44,8 @@ def pick_device(name: str) -> str:
         ValueError: for a device that torch does not know or this machine does not have.
     """
     check_device_name(name)
-    import torch
+    with collector_paused():
+        import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,7 +97,8 @@ def load_pipeline(
     """
     with status(f"loading {printable(model)}"):
         quiet_libraries()
-        from latentshift.pipeline import open_pipeline
+        with collector_paused():
+            from latentshift.pipeline import open_pipeline
 
         return open_pipeline(model, dtype=load_dtype(dtype, device), variant=variant).to(device)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from latentshift.error_text import printable
+from latentshift.fast_import import collector_paused
 from latentshift.out_of_memory import is_out_of_memory
 from latentshift.progress import status
 
@@ -57,13 +58,14 @@ def train(
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
         quiet_libraries()
         pick_device(resolved.compute.device)
-        from accelerate import PartialState
+        with collector_paused():
+            from accelerate import PartialState
 
-        from latentshift.memory.advice import advice
-        from latentshift.memory.estimate import memory_for_each, process_size
-        from latentshift.preemption import Terminated
-        from latentshift.training.checkpoint_paths import list_checkpoints
-        from latentshift.training.run import run
+            from latentshift.memory.advice import advice
+            from latentshift.memory.estimate import memory_for_each, process_size
+            from latentshift.preemption import Terminated
+            from latentshift.training.checkpoint_paths import list_checkpoints
+            from latentshift.training.run import run
 
     base = process_size()
     try:
