@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,18 +17,23 @@ import psutil
 import pytest
 import torch
 import torch.distributed as dist
+from peft import LoraConfig
+from PIL import Image
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
+from latentshift.frame_parallel.agreement import digest_of, lora_strengths
 from latentshift.frame_parallel.split import count_parts, split_frames
 from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
+from latentshift.models.prompt_schedule import PromptSchedule
 from latentshift.process_group import RankError
 from latentshift.video import as_clip, read_metadata, read_video
 from launch import Processes, command_line, wait_until
+from tiny_models import ONE_LEVEL, tiny_unet
 from waiting import wait_for
 
 PROCESSES = 4
@@ -119,6 +125,7 @@ def make_all(model: Path, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@torch.no_grad()
 def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> None:
     """Each is said by all processes, and the next call works."""
     refusals: dict[str, tuple[Case, dict[str, Any]]] = {
@@ -126,6 +133,9 @@ def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> No
         "rescale": ({}, {"guidance_rescale": 0.5}),
         "prompt": ({}, {"negative_prompt": f"black {rank}"}),
         "steps": ({}, {"num_inference_steps": 2 + (rank == 1)}),
+        "interval": ({}, {"guidance_interval": (0, 900 - rank)}),
+        "attention": ({}, {"cross_attention_kwargs": {"scale": 1 - rank / 4}}),
+        "known": ({"keyframes": {3: 1.0, 4: 1.0}}, {"guidance_interval": (0, 600)}),
         "noise": ({}, {"latents": torch.full((1, FRAMES, 4, 8, 8), float(rank == 2))}),
     }
     messages = {}
@@ -134,6 +144,15 @@ def check_refusals(pipeline: LatentShiftPipeline, folder: Path, rank: int) -> No
             call(pipeline, case, **options)
         except ValueError as error:
             messages[name] = str(error)
+    if rank == 1:
+        decoder = next(pipeline.vae.decoder.parameters())
+        decoder.mul_(2)
+    try:
+        call(pipeline, {})
+    except ValueError as error:
+        messages["weights"] = str(error)
+    if rank == 1:
+        decoder.div_(2)
     pipeline.set_method("latent-vdm")
     try:
         call(pipeline, {})
@@ -237,16 +256,25 @@ def test_the_command_writes_and_says_everything_once(cli, made: Path, model: Pat
     assert (made / "errors").read_text().count(refused) == 1
 
 
+def differing(what: str) -> str:
+    return (
+        f"the processes of one video differ in {what}: call each with the same arguments, and with a generator of the "
+        "same seed"
+    )
+
+
 REFUSALS = {
     "frames": "a video of 2 frames can't be split over 3 processes: ask for more frames, or start fewer",
     "rescale": "a video can't be split over processes with guidance_rescale, which looks at all frames at once; set it "
     "to 0",
-    "prompt": "the processes of one video differ in prompts: call each with the same arguments, and with a generator "
-    "of the same seed",
-    "steps": "the processes of one video differ in sampler: call each with the same arguments, and with a generator "
-    "of the same seed",
-    "noise": "the processes of one video differ in noise: call each with the same arguments, and with a generator of "
-    "the same seed",
+    "prompt": differing("prompts"),
+    "steps": differing("sampler"),
+    "interval": differing("guidance"),
+    "attention": differing("attention"),
+    "noise": differing("noise"),
+    "weights": differing("weights"),
+    "known": "guidance_interval can't be used where all frames of a process are keyframes, as those of part 2 of 3 "
+    "are: start fewer processes, or leave it out",
     "temporal attention": "a video can't be split over processes with Latent-VDM: its temporal attention looks at all "
     "frames at once",
 }
@@ -255,6 +283,32 @@ REFUSALS = {
 def test_what_can_not_be_split_is_refused_by_all_processes(made: Path) -> None:
     for rank in range(3):
         assert json.loads((made / f"refusals-{rank}.json").read_text()) == REFUSALS
+
+
+# Values that are the same in two processes, and other ones.
+ALIKE: dict[str, Callable[[int], Any]] = {
+    "picture": lambda number: Image.new("RGB", (4, 4), (number, 0, 0)),
+    "large array": lambda number: np.bincount([2000 + number], minlength=4000),
+    "embedding": lambda number: torch.full((2, 3), float(number)),
+    "changing prompt": lambda number: PromptSchedule((0, 3 + number), ("star", "heart")),
+    "mapping": lambda number: {"scale": [0.5, number], "of": None},
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_values_are_compared_and_not_objects(kind: str) -> None:
+    assert digest_of(ALIKE[kind](0)) == digest_of(ALIKE[kind](0)) != digest_of(ALIKE[kind](1))
+
+
+def test_strengths_of_loras_are_compared() -> None:
+    unet = tiny_unet(**ONE_LEVEL)
+    plain = digest_of(lora_strengths(unet))
+    unet.add_adapter(LoraConfig(target_modules=["to_q"], init_lora_weights=False))
+    full = digest_of(lora_strengths(unet))
+    unet.set_adapters(["default"], [0.5])
+    half = digest_of(lora_strengths(unet))
+    unet.disable_adapters()
+    assert len({plain, full, half, digest_of(lora_strengths(unet))}) == 4
 
 
 @pytest.mark.parametrize("frames", [4, 5, 16, 1000])
@@ -276,6 +330,12 @@ WORLD = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 MISTAKES: dict[str, tuple[dict[str, str], str]] = {
     "": ({"WORLD_SIZE": "2"}, "the environment has WORLD_SIZE=2 and no RANK: start several processes with torchrun"),
     "--steps 2": ({"WORLD_SIZE": "two"}, "the environment has WORLD_SIZE=two, which is no whole number"),
+    "--steps 3": (
+        {"WORLD_SIZE": "0"},
+        "the environment has RANK=0 and WORLD_SIZE=0: start several processes with torchr",
+    ),
+    "--steps 4": ({**WORLD, "RANK": "2"}, "the environment has RANK=2 and WORLD_SIZE=2: start several processes with"),
+    "--steps 5": ({**WORLD, "MASTER_PORT": "a"}, "the environment has MASTER_PORT=a, which is no whole number: start"),
     "--frames 1": (WORLD, "a video of 1 frame can't be split over 2 processes: ask for more frames, or start fewer"),
     "--extend 1": (WORLD, "--extend is for a single process, and here are 2"),
     "--device cuda:1": (WORLD, "2 processes can't share --device cuda:1: choose cuda, which gives each its own"),
@@ -295,7 +355,7 @@ def test_mistakes_are_refused_before_the_processes_meet(words: str, cli, monkeyp
     code, printed, errors = cli("generate", "star", *words.split())
     assert code == 1 and not printed and errors.startswith(f"error: {message}") and errors.count("\n") == 1
     monkeypatch.setenv("RANK", "1")  # says nothing, as the first one says it
-    if "RANK" in environment:
+    if environment.get("RANK") == "0" and environment["MASTER_PORT"] == "1":
         assert cli("generate", "star", *words.split()) == (1, "", "")
 
 

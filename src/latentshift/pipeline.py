@@ -464,7 +464,19 @@ class LatentShiftPipeline(
             decode_chunk_size = frame_chunk or default_chunk(num_frames, latent_pixels)
         elif decode_chunk_size < 1:
             raise ValueError(f"decode_chunk_size must be 1 or more, or None, not {decode_chunk_size}")
-        share = self._frame_share(num_frames, latent_pixels, frame_chunk, guidance_scale, guidance_rescale, prompts)
+        sdxl_sizes = (original_size, crops_coords_top_left, target_size)
+        share = self._frame_share(
+            num_frames,
+            latent_pixels,
+            frame_chunk,
+            guidance_scale,
+            guidance_rescale,
+            guidance_interval,
+            {
+                "prompts": [*vars(prompts).values(), clip_skip, sdxl_sizes],
+                "attention": [cross_attention_kwargs, pictures],
+            },
+        )
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
@@ -479,7 +491,6 @@ class LatentShiftPipeline(
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
             known = ", ".join(self._callback_tensor_inputs)
             raise ValueError(f"a callback can have the tensors {known}, not {', '.join(unknown)}")
-        sdxl_sizes = (original_size, crops_coords_top_left, target_size)
         if any(each is not None for each in sdxl_sizes) and not wants_sizes(self.unet):
             raise ValueError(
                 "original_size, crops_coords_top_left and target_size are for SDXL only; this model does not take them"

@@ -50,6 +50,9 @@ class Ranks:
         if self.count > 1 and (missing := [name for name in _NEEDED if not os.environ.get(name)]):
             raise ValueError(f"the environment has WORLD_SIZE={self.count} and no {missing[0]}: {_START}")
         self.rank = _number("RANK", 0) if self.count > 1 else 0
+        if self.rank >= self.count:
+            raise ValueError(f"the environment has RANK={self.rank} and WORLD_SIZE={self.count}: {_START}")
+        _number("MASTER_PORT", 0)
         self.local_rank = _number("LOCAL_RANK", self.rank) if self.count > 1 else 0
         self._guidance_parallel = guidance_parallel
         self._store: Any = None
@@ -227,7 +230,5 @@ def _number(name: str, default: int) -> int:
     if not value:
         return default
     if not value.isdecimal():
-        raise ValueError(
-            f"the environment has {name}={value}, which is no whole number: start several processes with {_LAUNCH}"
-        )
+        raise ValueError(f"the environment has {name}={value}, which is no whole number: {_START}")
     return int(value)

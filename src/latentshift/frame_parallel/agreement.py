@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL.Image import Image
 from torch import Tensor, nn
 
 _BYTES = 16
@@ -24,7 +28,7 @@ def check_agreement(facts: Mapping[str, Any], group: Any) -> None:
     Raises:
         ValueError: in all processes, naming what differs.
     """
-    own = torch.stack([torch.frombuffer(bytearray(_digest(value)), dtype=torch.uint8) for value in facts.values()])
+    own = torch.stack([torch.frombuffer(bytearray(digest_of(value)), dtype=torch.uint8) for value in facts.values()])
     gathered = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
     dist.all_gather(gathered, own, group=group)
     same = torch.stack([(each == gathered[0]).all(dim=1) for each in gathered]).all(dim=0)
@@ -41,7 +45,18 @@ def weight_sample(model: nn.Module) -> Tensor:
     return torch.cat([torch.zeros(0), *own]).cpu()
 
 
-def _digest(value: Any) -> bytes:
+def lora_strengths(model: nn.Module) -> list[Any]:
+    """How strongly each LoRA acts in each layer, and which of them do: peft keeps that beside the weights."""
+    return [
+        [sorted(layer.scaling.items()), list(layer.active_adapters), layer.disable_adapters]
+        for layer in model.modules()
+        if isinstance(layer, BaseTunerLayer) and hasattr(layer, "scaling")
+    ]
+
+
+def digest_of(value: Any) -> bytes:
+    """A digest of tensors, arrays, pictures, numbers and text, in sequences, mappings and dataclasses; of other
+    objects only their kind counts."""
     digest = hashlib.sha256()
     _add(digest, value)
     return digest.digest()[:_BYTES]
@@ -51,9 +66,21 @@ def _add(digest: Any, value: Any) -> None:
     if isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, Image):
+        digest.update(value.mode.encode())
+        _add(digest, np.asarray(value))
+    elif isinstance(value, Mapping):
+        _add(digest, list(value.items()))
     elif isinstance(value, (list, tuple)):
         digest.update(f"{len(value)}[".encode())
         for each in value:
             _add(digest, each)
-    else:
+    elif is_dataclass(value) and not isinstance(value, type):
+        _add(digest, vars(value))
+    elif value is None or isinstance(value, (str, int, float, torch.dtype)):
         digest.update(f"{value!r};".encode())
+    else:  # the text of an object may name its place in memory
+        digest.update(f"{type(value).__qualname__};".encode())

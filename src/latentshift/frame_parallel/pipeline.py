@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from latentshift.models.denoiser import is_guidance_distilled
@@ -9,13 +10,15 @@ from latentshift.models.denoiser import is_guidance_distilled
 if TYPE_CHECKING:
     from latentshift.frame_parallel.ranks import FrameRanks
     from latentshift.frame_parallel.share import FrameShare
-    from latentshift.models.prompts import Prompts
+    from latentshift.models.text import TextEncoders
 
 
 class FrameParallelMixin:
     """``enable_frame_parallel``, for a pipeline."""
 
     unet: Any
+    vae: Any
+    text_encoders: TextEncoders
     config: Any
     _execution_device: Any
     _frame_ranks: FrameRanks | None = None
@@ -76,13 +79,14 @@ class FrameParallelMixin:
         frame_chunk: int | None,
         guidance_scale: float,
         guidance_rescale: float,
-        prompts: Prompts,
+        guidance_interval: tuple[float, float] | None,
+        facts: Mapping[str, Any],
     ) -> FrameShare | None:
-        """This process's share of a call."""
+        """This process's share of a call; ``facts``: further arguments that must be the same in all processes."""
         ranks = self._frame_ranks
         if ranks is None:
             return None
-        from latentshift.frame_parallel.agreement import weight_sample
+        from latentshift.frame_parallel.agreement import lora_strengths, weight_sample
         from latentshift.frame_parallel.share import FrameShare
 
         if (device := self._execution_device.type) != ranks.device_type:
@@ -90,12 +94,14 @@ class FrameParallelMixin:
                 f"the model is on {device}, and was on {ranks.device_type} when its frames were split over processes: "
                 "call enable_frame_parallel again"
             )
+        parts = (self.unet, self.vae, self.text_encoders)
         facts = {
-            "prompts": list(vars(prompts).values()),
-            "guidance": [guidance_scale, ranks.half is not None],
+            **facts,
+            "guidance": [guidance_scale, guidance_interval, ranks.half is not None],
             "dtype": self.unet.dtype,
             "temporal shift": self.config.shift,
-            "weights": weight_sample(self.unet),
+            "weights": [weight_sample(part) for part in parts],
+            "strengths of LoRAs": [lora_strengths(part) for part in parts],
         }
         return FrameShare(
             ranks,
@@ -105,6 +111,7 @@ class FrameParallelMixin:
             frame_chunk=frame_chunk,
             guided=guidance_scale != 1.0 and not is_guidance_distilled(self.unet),
             guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
             facts=facts,
         )
 

@@ -40,6 +40,7 @@ class FrameShare:
             where memory asks for it.
         guided: whether the call predicts for the prompts and for what to avoid.
         guidance_rescale: of the call.
+        guidance_interval: of the call.
         facts: name -> what must be the same in all processes, beside what :meth:`sample` gets.
 
     Attributes:
@@ -60,12 +61,14 @@ class FrameShare:
         frame_chunk: int | None,
         guided: bool,
         guidance_rescale: float,
+        guidance_interval: tuple[float, float] | None,
         facts: Mapping[str, Any],
     ) -> None:
         self.frames = split_frames(num_frames, ranks.parts)[ranks.part]
         self._ranks = ranks
         self._num_frames = num_frames
         self._facts = facts
+        self._guidance_interval = guidance_interval
         self._halves: dict[int, tuple[TextCondition, TextCondition]] = {}
         if attention_of(unet) is not None:
             raise ValueError(
@@ -180,6 +183,7 @@ class FrameShare:
         }
         self._ranks.check_agreement({**self._facts, **given})
         if known is not None:
+            self._check_known(known)
             own = known.latents[:, self.frames], known.strengths[self.frames]
             known = replace(known, latents=own[0], strengths=own[1])
         return sample(
@@ -209,6 +213,17 @@ class FrameShare:
         if gathered is None:
             return None
         return [[Image.fromarray(frame) for frame in video] for video in gathered.numpy()]
+
+    def _check_known(self, known: KnownFrames) -> None:
+        """Refuse a process that has known frames only, whose timesteps don't tell when there is guidance."""
+        if self._guidance_interval is None or not known.clean:
+            return
+        for number, frames in enumerate(split_frames(self._num_frames, self._ranks.parts)):
+            if all(strength > 0 for strength in known.strengths[frames]):
+                raise ValueError(
+                    f"guidance_interval can't be used where all frames of a process are keyframes, as those of part "
+                    f"{number + 1} of {self._ranks.parts} are: start fewer processes, or leave it out"
+                )
 
     def _halves_of(self, text: TextCondition) -> tuple[TextCondition, TextCondition]:
         # The very same tensors in each step, by which the projected text is kept.
