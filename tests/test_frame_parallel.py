@@ -330,12 +330,6 @@ WORLD = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_POR
 MISTAKES: dict[str, tuple[dict[str, str], str]] = {
     "": ({"WORLD_SIZE": "2"}, "the environment has WORLD_SIZE=2 and no RANK: start several processes with torchrun"),
     "--steps 2": ({"WORLD_SIZE": "two"}, "the environment has WORLD_SIZE=two, which is no whole number"),
-    "--steps 3": (
-        {"WORLD_SIZE": "0"},
-        "the environment has RANK=0 and WORLD_SIZE=0: start several processes with torchr",
-    ),
-    "--steps 4": ({**WORLD, "RANK": "2"}, "the environment has RANK=2 and WORLD_SIZE=2: start several processes with"),
-    "--steps 5": ({**WORLD, "MASTER_PORT": "a"}, "the environment has MASTER_PORT=a, which is no whole number: start"),
     "--frames 1": (WORLD, "a video of 1 frame can't be split over 2 processes: ask for more frames, or start fewer"),
     "--extend 1": (WORLD, "--extend is for a single process, and here are 2"),
     "--device cuda:1": (WORLD, "2 processes can't share --device cuda:1: choose cuda, which gives each its own"),
@@ -355,7 +349,7 @@ def test_mistakes_are_refused_before_the_processes_meet(words: str, cli, monkeyp
     code, printed, errors = cli("generate", "star", *words.split())
     assert code == 1 and not printed and errors.startswith(f"error: {message}") and errors.count("\n") == 1
     monkeypatch.setenv("RANK", "1")  # says nothing, as the first one says it
-    if environment.get("RANK") == "0" and environment["MASTER_PORT"] == "1":
+    if "RANK" in environment:
         assert cli("generate", "star", *words.split()) == (1, "", "")
 
 

@@ -59,6 +59,42 @@ def test_a_run_ends_where_a_process_is_killed(tmp_path: Path) -> None:
     assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
 
 
+def train_in_the_first_alone(*words: str) -> None:
+    if os.environ["RANK"] == "0":
+        command_line("train", *words)
+
+
+def test_a_run_ends_where_a_process_never_comes(tmp_path: Path) -> None:
+    words = (str(AUTOENCODER), *TINY, "steps=9", "compute.rank_timeout=1", f"output={tmp_path}/run")
+    with Processes(train_in_the_first_alone, *words, processes=2) as processes:
+        assert processes.ended() == [1, 0]
+    said = "another process of this run did not answer within 1 seconds (compute.rank_timeout sets the limit)"
+    assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
+    assert not (tmp_path / "run").exists()
+
+
+MEETING = {"RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+LAUNCH = "start several processes with torchrun --nproc-per-node=N -m latentshift train RECIPE"
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE=two, which is no whole number"),
+        ({"WORLD_SIZE": "0", **MEETING}, "RANK=0 and WORLD_SIZE=0"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 and no RANK"),
+        ({"WORLD_SIZE": "2", **MEETING, "RANK": "2"}, "RANK=2 and WORLD_SIZE=2"),
+        ({"WORLD_SIZE": "2", **MEETING, "MASTER_PORT": "x"}, "MASTER_PORT=x, which is no whole number"),
+    ],
+)
+def test_environments_that_no_launcher_makes(
+    environment: dict[str, str], message: str, cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli("train", AUTOENCODER) == (1, "", f"error: the environment has {message}: {LAUNCH}\n")
+
+
 def work_alone(folder: Path) -> None:
     """The main process for longer than the limit, and then it stops."""
     accelerator = make_accelerator(ComputeSettings(device="cpu", rank_timeout=LIMIT))

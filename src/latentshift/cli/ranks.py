@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from latentshift.frame_parallel.split import count_parts, split_frames
 from latentshift.model_paths import has_temporal_attention, read_video_size
-from latentshift.process_group import RankError, check_timeout, drain_process_group
+from latentshift.process_group import LaunchedProcess, RankError, check_timeout, drain_process_group
 
 if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_TIMEOUT = 600.0  # seconds
-_NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 _UNTIL_TORCHRUN_ENDS_IT = 20.0  # seconds
 _LAUNCH = "torchrun --nproc-per-node=N -m latentshift generate …"
-_START = f"start several processes with {_LAUNCH}"
 
 _current: Ranks | None = None
 
@@ -46,14 +44,8 @@ class Ranks:
 
     def __init__(self, timeout: float = DEFAULT_TIMEOUT, *, guidance_parallel: bool = False) -> None:
         global _current
-        self.count = _number("WORLD_SIZE", 1)
-        if self.count > 1 and (missing := [name for name in _NEEDED if not os.environ.get(name)]):
-            raise ValueError(f"the environment has WORLD_SIZE={self.count} and no {missing[0]}: {_START}")
-        self.rank = _number("RANK", 0) if self.count > 1 else 0
-        if self.rank >= self.count:
-            raise ValueError(f"the environment has RANK={self.rank} and WORLD_SIZE={self.count}: {_START}")
-        _number("MASTER_PORT", 0)
-        self.local_rank = _number("LOCAL_RANK", self.rank) if self.count > 1 else 0
+        launched = LaunchedProcess.from_environment("generate …")
+        self.rank, self.local_rank, self.count = launched.rank, launched.local_rank, launched.count
         self._guidance_parallel = guidance_parallel
         self._store: Any = None
         _current = self
@@ -223,12 +215,3 @@ def end(code: int) -> NoReturn:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _number(name: str, default: int) -> int:
-    value = os.environ.get(name, "").strip()
-    if not value:
-        return default
-    if not value.isdecimal():
-        raise ValueError(f"the environment has {name}={value}, which is no whole number: {_START}")
-    return int(value)

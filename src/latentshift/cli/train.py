@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import typer
 from latentshift.error_text import printable
 from latentshift.fast_import import collector_paused
 from latentshift.out_of_memory import is_out_of_memory
+from latentshift.process_group import LaunchedProcess
 from latentshift.progress import status
 
 
@@ -51,11 +51,12 @@ def train(
     from latentshift.training.preflight import EXPORTS, validate_run
 
     # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
-    validate_run(resolved, int(os.environ.get("WORLD_SIZE", "1")))
+    launched = LaunchedProcess.from_environment("train RECIPE")
+    validate_run(resolved, launched.count)
     check_data(resolved)
     from latentshift.cli.models import pick_device, quiet_libraries
 
-    with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
+    with status("loading libraries", shown=launched.rank == 0):
         quiet_libraries()
         pick_device(resolved.compute.device)
         with collector_paused():
@@ -89,7 +90,7 @@ def train(
     # Only where all processes end together: after an error in one, destroying the group may wait for the others before
     # the error is shown.
     PartialState().destroy_process_group()
-    if os.environ.get("RANK", "0") != "0":  # only the first process prints
+    if launched.rank > 0:  # only the first process prints
         return
     for made in EXPORTS:
         if (resolved.output / made).exists():

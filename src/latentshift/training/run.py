@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import timedelta
 
 from accelerate import Accelerator
 
 from latentshift.error_text import printable
-from latentshift.process_group import drain_process_group, other_rank
+from latentshift.process_group import LaunchedProcess, drain_process_group, other_rank
 from latentshift.progress import quiet_inside, status
 from latentshift.training.distributed import RANK_TIMEOUT, complete_last_collective, make_accelerator
 from latentshift.training.loop import fit
@@ -39,12 +38,14 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
         Terminated: after SIGTERM, when the progress is saved.
         RankError: if another process ends, or does not answer within ``compute.rank_timeout``.
     """
-    validate_run(recipe, int(os.environ.get("WORLD_SIZE", "1")))  # a refusal comes before the work
+    launched = LaunchedProcess.from_environment("train RECIPE")
+    validate_run(recipe, launched.count)  # a refusal comes before the work
+    others = "another process of this run", timedelta(seconds=recipe.compute.rank_timeout), RANK_TIMEOUT
     # Before the stage: it sets the threads that building uses.
-    accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
-    lost = other_rank("another process of this run", timedelta(seconds=recipe.compute.rank_timeout), RANK_TIMEOUT)
+    with other_rank(*others):
+        accelerator = make_accelerator(recipe.compute, recipe.trackers, recipe.output / "tensorboard")
     try:
-        with lost, quiet_inside(quiet), lock_run(recipe.output, accelerator):
+        with other_rank(*others), quiet_inside(quiet), lock_run(recipe.output, accelerator):
             shown = not quiet and accelerator.is_main_process
             # The main process first: the others find what it has encoded.
             with status("preparing the model and the data", shown=shown):
