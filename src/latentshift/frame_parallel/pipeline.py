@@ -10,15 +10,12 @@ from latentshift.models.denoiser import is_guidance_distilled
 if TYPE_CHECKING:
     from latentshift.frame_parallel.ranks import FrameRanks
     from latentshift.frame_parallel.share import FrameShare
-    from latentshift.models.text import TextEncoders
 
 
 class FrameParallelMixin:
     """``enable_frame_parallel``, for a pipeline."""
 
     unet: Any
-    vae: Any
-    text_encoders: TextEncoders
     config: Any
     _execution_device: Any
     _frame_ranks: FrameRanks | None = None
@@ -94,7 +91,8 @@ class FrameParallelMixin:
                 f"the model is on {device}, and was on {ranks.device_type} when its frames were split over processes: "
                 "call enable_frame_parallel again"
             )
-        parts = (self.unet, self.vae, self.text_encoders)
+        pipe: Any = self
+        parts = (pipe.unet, pipe.vae, pipe.text_encoders)
         facts = {
             **facts,
             "guidance": [guidance_scale, guidance_interval, ranks.half is not None],
