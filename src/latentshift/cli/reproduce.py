@@ -42,7 +42,7 @@ def reproduce(
         None, "--seeds", min=1, help="Training seeds of each method. Default: 3, with --quick 1."
     ),
     videos: int | None = typer.Option(
-        None, "--videos", min=1, help="Videos of each study, for claims 1 and 3 at least 2. Default: 128, with --quick 4."
+        None, "--videos", min=1, help="Videos of each study; claims 1 and 3 need 2. Default: 128, with --quick 4."
     ),
     images: int | None = typer.Option(
         None, "--images", min=1, help="Single frames of each study. Default: 64, with --quick 8."

@@ -19,9 +19,9 @@ PAGE = "reproduction.md"
 _INTERVALS = (
     "Shares are of the analytic reader. Intervals are of 95 %: Wilson's over the videos of all seeds, which count as "
     "independent, so that they know nothing of how runs with other seeds differ; Newcombe's of a difference; a "
-    "bootstrap over videos of a distance, and of the ratio of two the far ends of both, so that it decides only where "
-    "they don't meet; Student's over the rounds of timing. A statement holds, or does not, only where the whole "
-    "interval says so."
+    "bootstrap over videos of a distance, or with several training seeds Student's over them, and of the ratio of two "
+    "the far ends of both, so that it decides only where they don't meet; Student's over the rounds of timing. A "
+    "statement holds, or does not, only where the whole interval says so."
 )
 _METHODS_CLAIMS = (1, SETTINGS_CLAIM)  # whose systems stand side by side in one table
 _DISTANCES = ("sprites-FVD", "sprites-FID")
