@@ -232,6 +232,14 @@ def test_what_is_compiled_already_is_said_for_any_work_of_its_kind(
     assert torch.equal(video(pipeline), expected) and counted.calls == calls + 2
 
 
+def test_double_precision_is_compiled_too(pipeline: LatentShiftPipeline, counted: Counted) -> None:
+    parts = {**pipeline.components, "unet": tiny_unet(**ONE_LEVEL, mid_block_type=None).eval()}  # quickly compiled
+    pipeline = LatentShiftPipeline(**parts, num_frames=2).to(torch.float64)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.unet._compiled_call_impl = CompiledCalls(pipeline.unet, backend=counted)
+    assert pipeline.accelerate(SamplingWork(steps=2), compile=True).compiled and counted.graphs == 1
+
+
 def test_generate_prints_what_speed_did_and_makes_the_same_video(cli, model: Path) -> None:
     words = ("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7)
     assert cli(*words, "-o", "plain.png", "--frames", 1)[0] == 0
