@@ -295,6 +295,7 @@ MISTAKES = {
     "bench generate nowhere": "there is no folder nowhere",
     "bench generate --steps 0": "--steps must lie between 2 and 1000, not 0",
     "bench generate --rounds 0": "--rounds must be 1 or more, not 0",
+    "bench generate --runtimes onnx --device cuda": "--runtimes onnx runs on the CPU, and not on cuda: add",
     "bench generate --runtimes tflite": "there is no runtime 'tflite' to compare: choose from onnx, openvino, none",
     "bench length nowhere": "there is no folder nowhere",
     "bench speed nowhere": "there is no folder nowhere",

@@ -17,7 +17,7 @@ from typing import cast
 import torch
 from diffusers import UNet2DConditionModel
 
-from latentshift.benchmarks.generation_settings import RUNTIMES, GenerationSettings
+from latentshift.benchmarks.generation_settings import RUNTIMES, GenerationSettings, check_runtimes_device
 from latentshift.benchmarks.generation_timing import (
     PROMPT,
     Timing,
@@ -85,8 +85,7 @@ def with_runtimes(settings: GenerationSettings, asked: Sequence[str] | None, *, 
     """
     on_cpu = torch.device(settings.device).type == "cpu"
     if asked is not None:
-        if asked and not on_cpu:
-            raise ValueError(f"--runtimes {asked[0]} runs on the CPU, and not on {settings.device}: add --device cpu")
+        check_runtimes_device(asked, settings.device)
         return replace(settings, runtimes=tuple(asked))
     left_out = {}
     for name in RUNTIMES:

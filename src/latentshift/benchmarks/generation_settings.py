@@ -97,6 +97,16 @@ def parse_runtimes(names: str) -> tuple[str, ...]:
     return chosen
 
 
+def check_runtimes_device(runtimes: Sequence[str], device: str) -> None:
+    """Refuse runtimes that were asked for, all of which run on the CPU, on another device.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if runtimes and device.partition(":")[0] != "cpu":
+        raise ValueError(f"--runtimes {runtimes[0]} runs on the CPU, and not on {device}: add --device cpu")
+
+
 def _parse(names: str, what: str, known: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     unknown = [name for name in chosen if name not in known]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, parse_runtimes
+from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, check_runtimes_device, parse_runtimes
 from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, report_rows
 from latentshift.cli.own_command import own_command
@@ -62,6 +62,8 @@ def generate(
     )
 
     asked = None if runtimes is None else parse_runtimes(runtimes)
+    if asked and device != "auto":  # which is known once libraries are loaded
+        check_runtimes_device(asked, device)
     if report_folder is not None:
         _check_report_folder(report_folder)
     complete: list[GenerationSettings] = []
