@@ -25,7 +25,7 @@ from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.frame_parallel.agreement import digest_of, lora_strengths
+from latentshift.frame_parallel.agreement import digest_of, lora_strengths, weight_sample
 from latentshift.frame_parallel.split import count_parts, split_frames
 from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
@@ -298,6 +298,19 @@ ALIKE: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("kind", ALIKE)
 def test_values_are_compared_and_not_objects(kind: str) -> None:
     assert digest_of(ALIKE[kind](0)) == digest_of(ALIKE[kind](0)) != digest_of(ALIKE[kind](1))
+
+
+def test_other_weights_have_another_sample_in_whatever_order_they_lie() -> None:
+    unet = tiny_unet(**ONE_LEVEL)
+    sample = weight_sample(unet)
+    assert torch.equal(weight_sample(unet.to(memory_format=torch.channels_last)), sample)
+    assert not torch.equal(weight_sample(unet.requires_grad_(False).apply(halve_convolutions)), sample)
+    assert len(weight_sample(torch.nn.SiLU())) == 0
+
+
+def halve_convolutions(module: torch.nn.Module) -> None:
+    if isinstance(module, torch.nn.Conv2d):
+        module.weight.div_(2)
 
 
 def test_strengths_of_loras_are_compared() -> None:

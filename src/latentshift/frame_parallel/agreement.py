@@ -41,8 +41,14 @@ def check_agreement(facts: Mapping[str, Any], group: Any) -> None:
 
 def weight_sample(model: nn.Module) -> Tensor:
     """A few values of each parameter that is in memory, on the CPU: other weights have others."""
-    own = [each.detach().flatten()[:_SAMPLED].float() for each in model.parameters() if not each.is_meta]
-    return torch.cat([torch.zeros(0), *own]).cpu()
+    own = [_some_values(each.detach()) for each in model.parameters() if not each.is_meta]
+    return torch.cat(own).cpu() if own else torch.zeros(0)
+
+
+def _some_values(weight: Tensor) -> Tensor:
+    """A few along the last dimension; no more is copied, in whatever order the weight lies in memory."""
+    row = weight[(0,) * (weight.ndim - 1)] if weight.ndim else weight[None]
+    return row[:_SAMPLED].float()
 
 
 def lora_strengths(model: nn.Module) -> list[Any]:
