@@ -95,6 +95,16 @@ def test_environments_that_no_launcher_makes(
     assert cli("train", AUTOENCODER) == (1, "", f"error: the environment has {message}: {LAUNCH}\n")
 
 
+def test_a_mistake_is_said_by_one_process(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentshift.cli.ranks._before_meeting", None)  # and as it was for the tests that follow
+    for name, value in {"WORLD_SIZE": "2", **MEETING}.items():
+        monkeypatch.setenv(name, value)
+    wrong = ("train", AUTOENCODER, "batch_size=7")
+    assert cli(*wrong) == (1, "", "error: a batch_size of 7 can't be shared evenly by 2 processes\n")
+    monkeypatch.setenv("RANK", "1")
+    assert cli(*wrong) == (1, "", "")
+
+
 def work_alone(folder: Path) -> None:
     """The main process for longer than the limit, and then it stops."""
     accelerator = make_accelerator(ComputeSettings(device="cpu", rank_timeout=LIMIT))

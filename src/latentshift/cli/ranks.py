@@ -1,6 +1,6 @@
-"""``torchrun … latentshift generate``: this process among those that make each video together.
+"""``torchrun … latentshift``: this process among others, and what goes wrong in several of them, which is said once.
 
-All of them run the command; the first one checks the outputs, writes and prints. What goes wrong is said once.
+Of ``generate`` all run the command and make each video together; the first one checks the outputs, writes and prints.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +26,7 @@ _UNTIL_TORCHRUN_ENDS_IT = 20.0  # seconds
 _LAUNCH = "torchrun --nproc-per-node=N -m latentshift generate …"
 
 _current: Ranks | None = None
+_before_meeting: LaunchedProcess | None = None
 
 
 class Ranks:
@@ -187,13 +189,8 @@ class Ranks:
         """Whether another process says this, or something that this error comes from."""
         if self.count == 1:
             return False
-        if self._store is None:  # the others were given the same, and those of this machine see the same files
-            if self.local_rank == 0:
-                return False
-            if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends them all when one has ended
-                time.sleep(_UNTIL_TORCHRUN_ENDS_IT)
-                return False
-            return True
+        if self._store is None:
+            return _is_said_by_the_first_here(self.local_rank)
         try:
             is_first_word = self._store.add("errors", 1) == 1
             if isinstance(error, RankError):
@@ -203,9 +200,37 @@ class Ranks:
             return False
 
 
+@contextmanager
+def before_meeting(command: str) -> Iterator[LaunchedProcess]:
+    """What all processes of a machine do alike: what is wrong there is said by one of them.
+
+    Args:
+        command: to be launched, for messages: ``train RECIPE``.
+
+    Raises:
+        ValueError: for an environment that no launcher makes.
+    """
+    global _before_meeting
+    launched = _before_meeting = LaunchedProcess.from_environment(command)
+    yield launched
+    _before_meeting = None  # and not after an error, which is about to be said
+
+
 def is_said_elsewhere(error: Exception, sentence: str) -> bool:
     """Of the command that runs: whether an error is said by another of its processes, if there are several."""
+    if _before_meeting is not None:
+        return _is_said_by_the_first_here(_before_meeting.local_rank)
     return _current is not None and _current.is_said_elsewhere(error, sentence)
+
+
+def _is_said_by_the_first_here(local_rank: int) -> bool:
+    """Before processes meet: all were given the same, and those of one machine see the same files."""
+    if local_rank == 0:
+        return False
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun ends them all when one has ended
+        time.sleep(_UNTIL_TORCHRUN_ENDS_IT)
+        return False
+    return True
 
 
 def end(code: int) -> NoReturn:

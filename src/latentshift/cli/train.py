@@ -7,10 +7,10 @@ from pathlib import Path
 
 import typer
 
+from latentshift.cli.ranks import before_meeting
 from latentshift.error_text import printable
 from latentshift.fast_import import collector_paused
 from latentshift.out_of_memory import is_out_of_memory
-from latentshift.process_group import LaunchedProcess
 from latentshift.progress import status
 
 
@@ -36,24 +36,24 @@ def train(
     from latentshift.cli.preflight import check_data, check_recipe
     from latentshift.training.recipe_file import load_recipe
 
-    resolved = load_recipe(recipe, overrides or [])
-    check_recipe(resolved, data=not dry)
-    if dry:
-        from latentshift.cli.dry_run import dry_run
+    with before_meeting("train RECIPE") as launched:
+        resolved = load_recipe(recipe, overrides or [])
+        check_recipe(resolved, data=not dry)
+        if dry:
+            from latentshift.cli.dry_run import dry_run
 
-        dry_run(resolved, processes or 1, memory)
-        return
-    if processes is not None or memory is not None:
-        raise ValueError(
-            "--processes and --memory need --dry-run; on several processes train with "
-            "torchrun --nproc-per-node=N -m latentshift train RECIPE"
-        )
-    from latentshift.training.preflight import EXPORTS, validate_run
+            dry_run(resolved, processes or 1, memory)
+            return
+        if processes is not None or memory is not None:
+            raise ValueError(
+                "--processes and --memory need --dry-run; on several processes train with "
+                "torchrun --nproc-per-node=N -m latentshift train RECIPE"
+            )
+        from latentshift.training.preflight import EXPORTS, validate_run
 
-    # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
-    launched = LaunchedProcess.from_environment("train RECIPE")
-    validate_run(resolved, launched.count)
-    check_data(resolved)
+        # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
+        validate_run(resolved, launched.count)
+        check_data(resolved)
     from latentshift.cli.models import pick_device, quiet_libraries
 
     with status("loading libraries", shown=launched.rank == 0):
