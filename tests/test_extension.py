@@ -83,6 +83,7 @@ def test_what_comes_out_is_as_of_a_call(pipe: LatentShiftPipeline) -> None:
         ({"num_frames": 8, "overlap": 5}, "goes on from latents .* of 5 frames or more"),
         ({"height": 16}, "extend has no height: the clip decides them"),
         ({"keyframes": {}}, "extend has no keyframes"),
+        ({"video": None}, "extend has no video"),
         ({"output_type": "mp4"}, "output_type must be one of pil, np, pt, latent"),
         ({"generator": seeded(0, 1)}, "2 generators were given for 1 videos"),
     ],
