@@ -131,6 +131,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "finite": ({"keyframes": {0: torch.full((4, 8, 8), torch.nan)}}, "numbers that are not finite"),
     "strong": ({"keyframes": {0: picture(1)}, "keyframe_strength": 1.5}, "must be a number from 0 to 1, not 1.5"),
     "nan": ({"keyframes": {0: picture(1)}, "keyframe_strength": {0: float("nan")}}, "must be a number from 0 to 1"),
+    "strengths": ({"keyframes": {0: picture(1)}, "keyframe_strength": {0: 1, -4: 0.5}}, "keyframe_strength names one"),
     "stray": ({"keyframes": {0: picture(1)}, "keyframe_strength": {1: 0.5}}, "names frame 1, which has no keyframe"),
 }  # fmt: skip
 

@@ -161,6 +161,52 @@ def test_a_clip_is_read_by_the_times_of_its_frames(tmp_path: Path, name: str) ->
         read_named_clip(file, 2, 10.0, cut, 5.0)
 
 
+@pytest.mark.parametrize("fps", [3, 7, 8, 15, 24, 30])
+def test_a_gif_whose_times_are_hundredths_loses_no_frame(tmp_path: Path, fps: int) -> None:
+    write_video(tmp_path / "own.gif", levels(8), fps=fps)
+    assert np.array_equal(read_named_clip(tmp_path / "own.gif", 8, fps, Cut(SIDE, SIDE)), levels(8))
+
+
+def test_a_gif_that_is_rounded_down_has_all_its_frames_and_one_without_times_those_of_viewers(tmp_path: Path) -> None:
+    first, *others = [Image.fromarray(frame) for frame in levels(8)]
+    file = tmp_path / "a.gif"
+    for said, fps in ((125, 8), (0, 10)):  # 0.12 s each in the file; and none
+        first.save(file, save_all=True, append_images=others, duration=said)
+        assert np.array_equal(read_named_clip(file, 8, fps, Cut(SIDE, SIDE)), levels(8))
+        with pytest.raises(ValueError, match="ask for fewer frames, or more a second"):
+            read_named_clip(file, 9, fps, Cut(SIDE, SIDE))
+
+
+def test_frames_in_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number, frame in enumerate(levels(12)):
+        Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
+    assert np.array_equal(read_named_clip(tmp_path, 12, 1.0, Cut(SIDE, SIDE)), levels(12))
+
+
+def test_a_picture_is_turned_as_its_exif_data_say(pipe: LatentShiftPipeline) -> None:
+    upright, turned = picture(1), picture(1).rotate(180)
+    turned.getexif()[0x0112] = 3
+    for name in ("video", "keyframes"):
+        videos = [run(pipe, **{name: each if name == "video" else {0: each}}) for each in (upright, turned)]
+        assert torch.equal(*videos)
+
+
+def test_what_is_read_is_not_written_over(cli, model: Path) -> None:
+    write_video(Path("clip.gif"), levels(4), fps=8.0)
+    picture(3).save("still.png")
+    Path("link.png").symlink_to("still.png")
+    before = Path("clip.gif").read_bytes(), Path("still.png").read_bytes()
+    command = ("generate", "red", "--model", model, "--steps", 1)
+    for options in (
+        ("--video", "clip.gif", "-o", "./clip.gif"),
+        ("--keyframe", "still.png:0", "-o", "link.png", "--frames", 1),
+        ("--video", "clip.gif", "--keyframe", "still.png:0", "-o", "a.gif", "--contact-sheet", "still.png"),
+    ):
+        code, _, err = cli(*command, *options)
+        assert code == 1 and "the result would be written over it: choose another -o" in err
+    assert before == (Path("clip.gif").read_bytes(), Path("still.png").read_bytes())
+
+
 def test_a_video_with_uneven_times_and_a_folder_of_frames(tmp_path: Path) -> None:
     uneven = write_video_at(tmp_path / "uneven.mp4", np.array([0, 0.1, 0.5, 0.6]), list(levels(4)))
     read = read_named_clip(uneven, 6, 10.0, Cut(SIDE, SIDE))

@@ -62,7 +62,8 @@ def read_extension(extend: int | None, overlap: int | None, *, loop: bool, frame
     if frames == 1:
         raise ValueError("--extend is for videos, and --frames 1 makes an image")
     option = ExtensionOption(extend, overlap)
-    check_extension(extend, 1 if overlap is None else overlap, frames or MAX_FRAMES, options=True)
     if frames is not None:
         option.total(frames)
+    else:
+        check_extension(extend, 1, 2, options=True)  # the overlap's bound is the model's number of frames
     return option

@@ -13,7 +13,7 @@ import typer
 from latentshift import __version__
 from latentshift.cli import fewer_operations_option
 from latentshift.cli.models import default_steps, load_sampling_pipeline
-from latentshift.cli.output_files import output_files, write_contact_sheet
+from latentshift.cli.output_files import check_inputs_kept, output_files, write_contact_sheet
 from latentshift.cli.prompts_file import REMEDY, read_prompts
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.size_option import parse_size
@@ -164,7 +164,7 @@ def generate(
     import numpy as np
 
     from latentshift.cli.extension_option import read_extension
-    from latentshift.cli.keyframe_option import read_keyframe_options
+    from latentshift.cli.keyframe_option import parse_keyframe, read_keyframe_options
     from latentshift.cli.lost_text import warn_of_lost_text
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
     from latentshift.cli.prompt_at_option import read_prompts_at
@@ -203,6 +203,10 @@ def generate(
 
     if contact_sheet is not None and contact_sheet.absolute() in [target.absolute() for target in targets]:
         raise ValueError(f"--contact-sheet and the video can't both be written to {contact_sheet}")
+    pictures = {f"--keyframe {each}": parse_keyframe(each).path for each in keyframe or []}
+    named = {"--video": video, "--prompts-file": prompts_file}
+    inputs = pictures | {option: path for option, path in named.items() if path is not None}
+    check_inputs_kept([*targets, *([] if contact_sheet is None else [contact_sheet])], inputs)
     source = read_video_option(video, video_start, strength, steps)
     extension = read_extension(extend, overlap, loop=loop, frames=frames)
     # As far as possible before a large model is loaded.

@@ -44,6 +44,22 @@ def output_files(
     return [folder / f"{prompt_slug(sentence)}-{seed + number}{kind}" for number, sentence in enumerate(sentences)]
 
 
+def check_inputs_kept(targets: Sequence[Path], inputs: Mapping[str, Path]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        targets: files to be written.
+        inputs: name of an option -> the file or folder that it names.
+
+    Raises:
+        ValueError: for a file that is both, by whatever path.
+    """
+    for option, path in inputs.items():
+        for target in targets:
+            if target.exists() and path.exists() and target.samefile(path):
+                raise ValueError(f"{option} reads {path}, and the result would be written over it: choose another -o")
+
+
 def write_contact_sheet(
     path: Path, clips: Sequence[np.ndarray], sentences: Sequence[str], fps: float, metadata: Mapping[str, Any]
 ) -> None:

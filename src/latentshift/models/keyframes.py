@@ -121,8 +121,9 @@ def read_keyframes(
             _check_shape(picture, name, height, width, latent_shape)
     strengths = dict.fromkeys(pictures, 1.0)
     if isinstance(strength, Mapping):
+        named = {}
         for frame, value in strength.items():
-            if (position := frame_position(frame, num_frames, "keyframe_strength")) not in pictures:
+            if (position := _position(frame, num_frames, named, "keyframe_strength")) not in pictures:
                 raise ValueError(f"keyframe_strength names frame {frame}, which has no keyframe")
             strengths[position] = value
     else:
@@ -146,15 +147,15 @@ def check_known_frames(pipe: Any) -> None:
     check_known(pipe.scheduler)
 
 
-def _position(frame: Any, num_frames: int, named: dict[int, int]) -> int:
+def _position(frame: Any, num_frames: int, named: dict[int, int], name: str = _NAME) -> int:
     """0 … F - 1, which is added to those that were named."""
     try:
         number = operator.index(frame)
     except TypeError:
-        raise ValueError(f"{_NAME} has the key {frame!r}: it must be the number of a frame, as 0 or -1") from None
-    position = frame_position(number, num_frames)
+        raise ValueError(f"{name} has the key {frame!r}: it must be the number of a frame, as 0 or -1") from None
+    position = frame_position(number, num_frames, name)
     if position in named:
-        raise ValueError(f"{_NAME} names one frame of the {num_frames} twice, as {named[position]} and as {number}")
+        raise ValueError(f"{name} names one frame of the {num_frames} twice, as {named[position]} and as {number}")
     named[position] = number
     return position
 

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from latentshift.video.picture import RGB_LIKE_MODES, has_alpha
 
 Clip = list[Any]  # F pictures
+_ORIENTATION = 0x0112  # of EXIF
 Kind = Literal["start", "condition", "mask", "latents", "reference"]
 
 
@@ -97,7 +98,7 @@ def as_tensor(picture: Any) -> torch.Tensor:
 
 
 def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
-    """The picture, in RGB if it is a PIL image to start from.
+    """The picture; a PIL image upright, as its EXIF data say, and in RGB if it is one to start from.
 
     Raises:
         ValueError: see :func:`clips_for_prompts`.
@@ -155,6 +156,8 @@ def _check_image(picture: Image.Image, name: str, kind: Kind) -> Image.Image:
         picture.mode != "RGB" and picture.mode not in RGB_LIKE_MODES
     ):  # 16 bits would become 8 by cutting off what is above
         raise ValueError(f'{name} has a picture of mode {picture.mode}: convert it to "RGB" or "L" first')
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
     return picture if kind == "mask" or (kind == "condition" and picture.mode == "L") else picture.convert("RGB")
 
 

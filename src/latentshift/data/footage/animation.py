@@ -1,4 +1,7 @@
-"""Read a clip of an animated image (.webp, .png), which FFmpeg does not decode, by the durations of its frames.
+"""Read a clip of an animated image (.webp, .png, .gif) by the durations of its frames.
+
+FFmpeg does not decode the first two; a .gif is read here since its times are rounded to hundredths of a second, which
+would make moments 1 / fps apart meet some frames twice and others not at all.
 
 Legend of shapes: F frames, H × W pixels.
 """
@@ -17,6 +20,8 @@ from latentshift.video.cut import Cut
 from latentshift.video.metadata import reason
 
 _ROUNDING = 0.1  # of a frame of the clip: durations are whole milliseconds
+_GIF_ROUNDING = 0.0051  # seconds: half a hundredth, and what binary fractions add
+_SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
 
 
 def is_animation(path: Path) -> bool:
@@ -51,10 +56,15 @@ def read_animation(path: Path, window: Window, start: float, cut: Cut) -> np.nda
             durations = []  # ms, known of a frame that was decoded
             for frame in ImageSequence.Iterator(image):
                 frame.load()
-                durations.append(frame.info.get("duration", 0))
+                said = frame.info.get("duration", 0)
+                durations.append(said if said > _SHORTEST else _INSTEAD)
             ends = np.cumsum(durations) / 1000
-            moments = window.moments(start, float(ends[-1]), np.random.default_rng(0))
-            late = moments + _ROUNDING * window.seconds / window.frames
+            of_frame = window.seconds / window.frames
+            # The last frame may be shown for less: 8 frames a second are 0.12 s each in a .gif of most libraries.
+            is_shown = start + window.seconds - of_frame < ends[-1] - _ROUNDING * of_frame
+            end = max(float(ends[-1]), start + window.seconds) if is_shown else float(ends[-1])
+            moments = window.moments(start, end, np.random.default_rng(0))
+            late = moments + max(_ROUNDING * of_frame, _GIF_ROUNDING if image.format == "GIF" else 0.0)
             shown = np.minimum(np.searchsorted(ends, late, side="right"), len(ends) - 1)
             frames: dict[int, np.ndarray] = {}
             for number in sorted(set(shown.tolist())):

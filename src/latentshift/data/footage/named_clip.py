@@ -5,6 +5,7 @@ Legend of shapes: F frames, H × W pixels.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def read_named_clip(path: Path, frames: int, fps: float, cut: Cut, start: float 
     """F frames of what :func:`check_named_clip` accepts.
 
     Of a video or an animation those on screen at moments 1 / fps apart, so that motion has its true speed; of a folder
-    one a file, in the order of names; of a picture itself, in each.
+    one a file, in the order of names, in which 2 is before 10; of a picture itself, in each.
 
     Args:
         path: of it.
@@ -70,8 +71,10 @@ def read_named_clip(path: Path, frames: int, fps: float, cut: Cut, start: float 
                 raise ValueError(f"{path} has {len(files)} frames, and the video {frames}: ask for fewer frames")
             return np.concatenate([_picture(file, cut) for file in files[:frames]])
         window = Window(frames, frames / fps, place="first")
+        if is_animation(path):
+            return read_animation(path, window, start or 0.0, cut)
         if path.suffix.lower() in IMAGES:
-            return read_animation(path, window, start or 0.0, cut) if is_animation(path) else _picture(path, cut)
+            return _picture(path, cut)
         row = Row(str(path), (), "", start=start)
         return read_video(row, window, cut, np.random.default_rng(0)).frames
     except Rejected as error:
@@ -86,7 +89,8 @@ def _picture(file: Path, cut: Cut) -> np.ndarray:
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    files = [each for each in sorted(folder.iterdir()) if each.is_file() and not is_mac_file(each.name)]
+    files = [each for each in folder.iterdir() if each.is_file() and not is_mac_file(each.name)]
+    files.sort(key=lambda file: _with_numbers(file.name))
     frames = [each for each in files if each.suffix.lower() in IMAGES]
     if videos := [each.name for each in files if each.suffix.lower() in VIDEOS]:
         raise ValueError(f"{folder} has videos in it ({videos[0]}): name one of them, or a folder of frames")
@@ -95,6 +99,14 @@ def _frame_files(folder: Path) -> list[Path]:
     return frames
 
 
+def _with_numbers(name: str) -> tuple[list[str | int], str]:
+    """A key to sort names by, in which numbers count as such: tools name frames 1.png, 2.png, … 10.png."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
+
+
 def _remedy(error: Rejected, frames: int, fps: float) -> str:
     """What to do about a clip that is too short for F frames."""
-    return f" ({frames} frames at {fps:g} a second): ask for fewer frames" if error.kind == "too-short" else ""
+    if error.kind != "too-short":
+        return ""
+    return f" ({frames} frames at {fps:g} a second): ask for fewer frames, or more a second"
