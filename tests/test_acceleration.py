@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
 
 from latentshift import LatentShiftPipeline, frames_independent, install, remove
 from latentshift.diffusion.condition import TextCondition
@@ -199,6 +200,11 @@ def test_what_compiled_code_would_not_notice_runs_without_it(unet: UNet2DConditi
     torch.testing.assert_close(predicted(unet, 4), plain + 1)
     handle.remove()
     hook.remove()
+    of_all = register_module_forward_hook(lambda layer, args, output: output + 1 if layer is unet.conv_out else None)
+    try:
+        torch.testing.assert_close(predicted(unet, 4), plain + 1)
+    finally:
+        of_all.remove()
     with frames_independent(unet):
         alone = predicted(unet, 4)
     assert counted.calls == 1 and not torch.equal(alone, plain)
@@ -210,6 +216,20 @@ def test_what_compiled_code_would_not_notice_runs_without_it(unet: UNet2DConditi
     scaled = predicted(unet, 4)
     unet._compiled_call_impl = None
     assert torch.equal(scaled, predicted(unet, 4)) and not torch.equal(scaled, plain)
+
+
+@torch.no_grad()
+def test_a_hook_in_place_of_another_is_not_left_out(unet: UNet2DConditionModel, counted: Counted) -> None:
+    compiled = unet._compiled_call_impl = CompiledCalls(unet, backend=counted)
+    hook = unet.conv_out.register_forward_hook(lambda layer, args, output: output + 1)
+    with compiled.trial(compiling=True) as trial:
+        raised = predicted(unet, 4)
+    compiled.kinds |= trial.kinds
+    torch.testing.assert_close(predicted(unet, 4), raised)
+    hook.remove()
+    unet.conv_out.register_forward_hook(lambda layer, args, output: output + 3)
+    torch.testing.assert_close(predicted(unet, 4), raised + 2)
+    assert counted.calls == 2
 
 
 def test_what_is_compiled_already_is_said_for_any_work_of_its_kind(

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from latentshift.frame_context import frame_context
@@ -50,8 +51,8 @@ class CompiledCalls:
 
     Attributes:
         kinds: of calls that run compiled: shapes, dtypes and devices of tensors, other arguments by their values, the
-            frame count and the temporal layers. A call under autograd, inside a chunk of frames, or after a hook was
-            added to a layer (which compiled code would leave out in silence) is of another kind.
+            frame count and the temporal layers. A call under autograd, inside a chunk of frames, or with other hooks
+            of layers or of all modules (which compiled code would leave out in silence) is of another kind.
     """
 
     def __init__(self, unet: nn.Module, **options: Any) -> None:
@@ -100,13 +101,14 @@ class CompiledCalls:
             return None
         leaves, structure = tree_flatten((args, kwargs))
         temporal = None if context is None else (repr(context.installed), context.frames_independent)
-        hooks = sum(
-            len(module._forward_hooks) + len(module._forward_pre_hooks) + ("forward" in vars(module))
+        hooks = [
+            (*module._forward_hooks, *module._forward_pre_hooks, id(vars(module).get("forward")))
             for module in self._unet.modules()
-        )
+        ]
+        of_all = (*torch_module._global_forward_hooks, *torch_module._global_forward_pre_hooks)
         device = next(leaf.device.type for leaf in leaves if isinstance(leaf, Tensor))
         modes = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device), torch.get_num_threads()
-        return (*map(_leaf_kind, leaves), str(structure), temporal, hooks, modes)
+        return (*map(_leaf_kind, leaves), str(structure), temporal, tuple(hooks), of_all, modes)
 
 
 def _leaf_kind(leaf: Any) -> Hashable:
