@@ -302,6 +302,7 @@ MISTAKES = {
     "bench sampling nowhere": "there is no folder nowhere",
     "bench sampling --way deep-cache": "'deep-cache' in --way 'deep-cache' is none of sampler=…, steps=…",
     "bench sampling --way steps=1": '--steps must lie between 2 and 1000, not 1 (--way "steps=1")',
+    "bench sampling --videos 100001": "Invalid value for '--videos': Input should be less than or equal to 100000",
     "bench sampling --guidance 1": "guidance-interval has no effect with --guidance 1: leave one of them out",
     "bench sampling --exact clips": "--exact: clips holds no study of evaluate sprites: it has no settings.json",
     "bench length --frames 16,0": "--frames must be numbers from 1 to 100,000 with commas, as 16,64,256, not '16,0'",

@@ -10,6 +10,7 @@ import typer
 
 from latentshift.benchmarks.sampling_ways import DEFAULT_WAYS, parse_ways
 from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
+from latentshift.cli.evaluate.sprites import MOST_VIDEOS
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -24,14 +25,20 @@ def sampling(
         "--way",
         metavar='"OPTION=VALUE …"',
         help="Options of generate with their values: sampler, steps, guidance-interval, deep-cache, deep-cache-branch. "
-        f"May be given several times. Default: {', '.join(DEFAULT_WAYS)}.",
+        f"May be given several times. Default: {'; '.join(DEFAULT_WAYS)}.",
     ),
     exact: Path | None = typer.Option(
         None, "--exact", help="Study of evaluate sprites with the exact settings, to go on with. Default: in -o."
     ),
-    videos: int | None = typer.Option(None, "--videos", min=1, help="Of each way. Default: 256, with --quick 2."),
+    videos: int | None = typer.Option(
+        None, "--videos", min=1, max=MOST_VIDEOS, help="Of each way. Default: 256, with --quick 2."
+    ),
     timed: int | None = typer.Option(
-        None, "--timed", min=1, help="Videos of each way whose time is taken, in turns. Default: 3, with --quick 1."
+        None,
+        "--timed",
+        min=1,
+        max=MOST_VIDEOS,
+        help="Videos of each way whose time is taken, in turns. Default: 3, with --quick 1.",
     ),
     steps: int | None = typer.Option(
         None, "--steps", help="Of the exact result. Default: the model's, with --quick 4."

@@ -20,7 +20,7 @@ from latentshift.settings import STEPS
 _FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128}
 _QUICK = {"seen": 24, "held_out": 12, "images": 16, "shift_off": 4}
 _QUICK_STEPS = 25
-_MOST_VIDEOS = 100_000  # of a part: from there on the seeds are the next part's
+MOST_VIDEOS = 100_000  # of a part: from there on the seeds are the next part's
 
 
 def _defaults(name: str) -> str:
@@ -82,8 +82,8 @@ def sprites(
     fewer = fewer_operations_option.read_fewer_operations(guidance_interval, deep_cache, deep_cache_branch)
     output = output or Path("outputs/study-quick" if quick else "outputs/study")
     for name, count in counts.items():
-        if not 0 <= count <= _MOST_VIDEOS:
-            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {_MOST_VIDEOS:,}, not {count:,}")
+        if not 0 <= count <= MOST_VIDEOS:
+            raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {MOST_VIDEOS:,}, not {count:,}")
     if not any(counts.values()):
         raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
