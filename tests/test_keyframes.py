@@ -132,6 +132,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "strong": ({"keyframes": {0: picture(1)}, "keyframe_strength": 1.5}, "must be a number from 0 to 1, not 1.5"),
     "nan": ({"keyframes": {0: picture(1)}, "keyframe_strength": {0: float("nan")}}, "must be a number from 0 to 1"),
     "strengths": ({"keyframes": {0: picture(1)}, "keyframe_strength": {0: 1, -4: 0.5}}, "keyframe_strength names one"),
+    "text": ({"keyframes": {0: picture(1)}, "keyframe_strength": "all"}, "must be a number from 0 to 1, not 'all'"),
+    "none": ({"keyframe_strength": 0.5}, "keyframe_strength is of keyframes, and there are none"),
     "stray": ({"keyframes": {0: picture(1)}, "keyframe_strength": {1: 0.5}}, "names frame 1, which has no keyframe"),
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from latentshift import LatentShiftPipeline
 from latentshift.data.footage.named_clip import check_named_clip, read_named_clip
@@ -123,6 +123,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "listed": ({"video": [torch.zeros(4, 8, 8)] * FRAMES}, r"give them as one tensor \(F, 4, h, w\)"),
     "strong": ({"video": CLIP, "strength": 1.5}, "strength must be a number from 0 to 1"),
     "weak": ({"video": CLIP, "strength": 0.3}, r"strength 0\.3 leaves none of 3 steps: give 0, or 0\.334 or more"),
+    "no colours": ({"video": np.zeros((FRAMES, SIDE, SIDE))}, "video has pictures of 16 channels: arrays are"),
     "alone": ({"strength": 0.5}, "strength is of a video to start from, and there is none"),
     "which": ({"prompt": ["red"] * 3, "video": clip(1, 3)}, "video has 3 pictures for 3 prompts: give num_frames, or"),
 }  # fmt: skip
@@ -175,6 +176,16 @@ def test_a_gif_that_is_rounded_down_has_all_its_frames_and_one_without_times_tho
         assert np.array_equal(read_named_clip(file, 8, fps, Cut(SIDE, SIDE)), levels(8))
         with pytest.raises(ValueError, match="ask for fewer frames, or more a second"):
             read_named_clip(file, 9, fps, Cut(SIDE, SIDE))
+
+
+def test_an_animation_in_place_of_a_picture_is_refused_in_python(pipe: LatentShiftPipeline, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.gif", levels(4), fps=8.0)
+    with Image.open(tmp_path / "a.gif") as animation:
+        for arguments in ({"video": animation}, {"keyframes": {0: animation}}):
+            with pytest.raises(ValueError, match=r"has an animation of 4 frames: give its frames, \[frame"):
+                run(pipe, **arguments)
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+    assert run(pipe, video=frames, strength=0.5).shape[1] == 4
 
 
 def test_frames_in_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

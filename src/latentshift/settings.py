@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, Literal, get_args
 
 Padding = Literal["zeros", "circular", "replicate"]
@@ -233,8 +234,8 @@ def check_strength(strength: float, name: str = "keyframe_strength") -> None:
     Raises:
         ValueError: unless it is in [0, 1].
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, not {strength}")
+    if not (isinstance(strength, Real) and 0 <= strength <= 1):
+        raise ValueError(f"{name} must be a number from 0 to 1, not {strength!r}")
 
 
 def steps_kept(steps: int, strength: float, name: str = "strength") -> int:

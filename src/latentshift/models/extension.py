@@ -56,6 +56,9 @@ def iter_extensions(
         raise ValueError(f"extend has no {', '.join(taken)}: the clip decides them")
     if pipe.frame_ranks is not None:
         raise ValueError("a clip is extended by one process: call disable_frame_parallel, or make one longer video")
+    if not isinstance(clip, Tensor):
+        kind = type(clip).__name__
+        raise ValueError(f'extend goes on from latents, as output_type="latent" gives them, not a {kind}')
     if clip.ndim != 5 or clip.shape[1] < overlap or clip.shape[2] != pipe.unet.config.in_channels:
         raise ValueError(
             f"extend goes on from latents (B, F, {pipe.unet.config.in_channels}, h, w) of {overlap} frames or more, as "
@@ -121,6 +124,7 @@ class ExtensionMixin:
         more = iter_extensions(
             pipe, clip, prompt, num_extensions=num_extensions, overlap=overlap, num_frames=num_frames, **arguments
         )
-        whole = torch.cat([clip.to(pipe._execution_device), *more], dim=1)
+        made = list(more)
+        whole = torch.cat([clip.to(pipe._execution_device), *made], dim=1)
         chunk = decode_chunk_size or default_chunk(whole.shape[1], whole[0, 0, 0].numel())
         return pipe._finish(whole, output_type, chunk, return_dict=return_dict)

@@ -98,12 +98,12 @@ def read_keyframes(
     """
     if seen not in KEYFRAME_INPUTS:
         raise ValueError(f"keyframe_input must be one of {', '.join(KEYFRAME_INPUTS)}, not {seen!r}")
-    if keyframes is None:
+    if keyframes is None or (isinstance(keyframes, Mapping) and not keyframes):
+        if strength not in (1.0, {}):
+            raise ValueError(f"keyframe_strength is of {_NAME}, and there are none: give some, or leave it out")
         return None
     if not isinstance(keyframes, Mapping):
         raise ValueError(f"{_NAME} is a {type(keyframes).__name__}: give a dict, as {{0: first, -1: last}}")
-    if not keyframes:
-        return None
     check_known_frames(pipe)
     scale = pipe.vae_scale_factor
     latent_shape = (int(pipe.unet.config.in_channels), height // scale, width // scale)

@@ -142,6 +142,11 @@ def by(size: tuple[int, int]) -> str:
 def _check_image(picture: Image.Image, name: str, kind: Kind) -> Image.Image:
     if kind == "latents":
         raise ValueError(f"{name} has a PIL image: it takes tensors")
+    if (count := getattr(picture, "n_frames", 1)) > 1:  # its first frame alone would be taken
+        raise ValueError(
+            f"{name} has an animation of {count} frames: give its frames, "
+            '[frame.convert("RGB") for frame in PIL.ImageSequence.Iterator(picture)]'
+        )
     if has_alpha(picture):
         if kind == "mask":  # pipelines would look at its colours alone
             raise ValueError(

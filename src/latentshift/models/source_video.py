@@ -142,6 +142,8 @@ def read_source_video(
         clips = clips_for_prompts(video, _NAME, num_prompts, num_frames)
         if any(is_latents(picture) for clip in clips for picture in clip):
             raise ValueError(f"{_NAME} has latents among its pictures: give them as one tensor (F, {channels}, h, w)")
+        if (found := as_tensor(clips[0][0]).shape[0]) not in (1, 3):
+            raise ValueError(f"{_NAME} has pictures of {found} channels: arrays are (F, H, W, 3), tensors (F, 3, H, W)")
         return SourceVideo(clips, cut, strength, videos_per_prompt)
     latents = video[None] if video.ndim == 4 else video
     scale, videos = pipe.vae_scale_factor, num_prompts * videos_per_prompt
