@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentshift.models.model_config import read_adapter_metadata
+from latentshift.models.storage.model_config import read_adapter_metadata
 from latentshift.settings import ShiftConfig
 
 from .noise_patch import share_noise

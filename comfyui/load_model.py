@@ -8,7 +8,7 @@ from typing import Any
 
 from latentshift.bounded_read import load_json_settings
 from latentshift.model_paths import BUNDLED, bundled_model, load_index
-from latentshift.models.model_config import check_config_files
+from latentshift.models.storage.model_config import check_config_files
 from latentshift.settings import PIPELINES, ShiftConfig
 
 from .noise_patch import share_noise

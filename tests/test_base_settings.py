@@ -28,8 +28,8 @@ from latentshift.diffusion.samplers import (
     settings_of,
 )
 from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
-from latentshift.models.base_settings import check_components
-from latentshift.models.meta_init import meta_components
+from latentshift.models.storage.base_settings import check_components
+from latentshift.models.storage.meta_init import meta_components
 from latentshift.settings import Weighting
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe_file import load_recipe

@@ -11,7 +11,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.data.sprites import words
 from latentshift.evaluation.sprite_reader import read_clip
 from latentshift.model_paths import bundled_model
-from latentshift.models.text import unknown_words
+from latentshift.models.conditioning.text import unknown_words
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from comfyui_process import CHECKOUT, WHY_NOT, import_pack
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import paper_scheduler
-from latentshift.models.families import random_weights
+from latentshift.models.storage.families import random_weights
 
 pytestmark = [pytest.mark.skipif(CHECKOUT is None, reason=WHY_NOT), pytest.mark.slow]
 

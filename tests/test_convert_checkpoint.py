@@ -18,13 +18,13 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from safetensors.torch import save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.convert_checkpoint import (
+from latentshift.models.storage.convert_checkpoint import (
     convert_tensors,
     find_original_family,
     load_original_checkpoint,
     read_tensors,
 )
-from latentshift.models.families import FAMILIES, Family, TextModel, unet_config, vae_config
+from latentshift.models.storage.families import FAMILIES, Family, TextModel, unet_config, vae_config
 from tiny_models import TINY_BERT, TOKENS, tiny_tokenizer
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]

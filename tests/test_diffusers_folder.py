@@ -18,8 +18,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import dynamic_modules_utils
 
 from latentshift import LatentShiftPipeline
-from latentshift.models import standalone_pipeline
-from latentshift.models.export_diffusers import export_diffusers
+from latentshift.models.storage import standalone_pipeline
+from latentshift.models.storage.export_diffusers import export_diffusers
 
 
 def video(pipeline: Any, **options: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.families import family_of, random_weights
+from latentshift.models.storage.families import family_of, random_weights
 
 # U-Net, autoencoder, text encoder. LDM: Latent-Shift, Tab. 4 (0.87 B, 0.08 B, 0.58 B); the others as published.
 COUNTS = {

@@ -22,8 +22,8 @@ from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.frame_chunks import Ends
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
-from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
+from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.pipeline import NotFiniteError
 from latentshift.settings import DIRECTIONS, PADDINGS, Padding, ShiftConfig
 from latentshift.shift import edges, install, is_shifted, temporal_shift

@@ -29,7 +29,7 @@ from latentshift.frame_parallel.agreement import digest_of, lora_strengths, weig
 from latentshift.frame_parallel.split import count_parts, split_frames
 from latentshift.frame_parallel.traffic import edge_bytes, guidance_bytes
 from latentshift.frame_parallel.whole_clip_noise import WholeClipNoise
-from latentshift.models.prompt_schedule import PromptSchedule
+from latentshift.models.conditioning.prompt_schedule import PromptSchedule
 from latentshift.process_group import RankError
 from latentshift.video import as_clip, read_metadata, read_video
 from launch import Processes, command_line, wait_until

@@ -14,8 +14,8 @@ from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.noise import add_noise, paper_scheduler
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.denoiser import denoise
-from latentshift.models.text import TextEncoders
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install
 from latentshift.training.collate import Collator, draw_known

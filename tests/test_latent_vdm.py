@@ -12,7 +12,6 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from latentshift.frame_context import frame_context, frames_independent
-from latentshift.models.families import FAMILIES, unet_config
 from latentshift.models.latent_vdm import (
     TemporalAttention,
     TemporalSelfAttention,
@@ -20,6 +19,7 @@ from latentshift.models.latent_vdm import (
     install_attention,
     remove_attention,
 )
+from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.shift import install, remove
 from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
 

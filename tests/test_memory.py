@@ -21,7 +21,7 @@ from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
-from latentshift.models.meta_init import meta_components
+from latentshift.models.storage.meta_init import meta_components
 from latentshift.preemption import EXIT_CODE
 from latentshift.training.recipe_file import load_recipe
 from launch import Processes, command_line

@@ -16,10 +16,10 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import KNOWN_SCHEDULERS
-from latentshift.models.config_schema import PARTS, PIPELINE
-from latentshift.models.families import FAMILIES, unet_config, vae_config
-from latentshift.models.meta_init import meta_components
-from latentshift.models.model_config import check_config_files
+from latentshift.models.storage.config_schema import PARTS, PIPELINE
+from latentshift.models.storage.families import FAMILIES, unet_config, vae_config
+from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.model_config import check_config_files
 
 # None of these is a value of any setting, but for the exceptions.
 NEVER = (-(10**12), 10**12 + 0.5, math.nan, math.inf, {"a": 1}, [], [[[[1]]]], ["a", 1], "x" * 100_000)

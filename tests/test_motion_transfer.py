@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.adapter import load_adapter
+from latentshift.models.adapters.adapter import load_adapter
 from test_adapter import LORA, OTHER_SHIFT, tune
 
 Cli = Callable[..., tuple[int, str, str]]

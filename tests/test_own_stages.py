@@ -14,7 +14,7 @@ from PIL import Image
 from transformers import BertConfig, BertModel
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.text import build_word_tokenizer, caption_words
+from latentshift.models.conditioning.text import build_word_tokenizer, caption_words
 from latentshift.training.captions import training_captions
 from latentshift.training.recipe_file import dump_recipe, load_recipe
 from latentshift.training.run import run

@@ -23,9 +23,9 @@ from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_wei
 from latentshift.diffusion.samplers import SAMPLERS, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
+from latentshift.models.conditioning.text import TextEncoders, unknown_words, vocabulary_words
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.text import TextEncoders, unknown_words, vocabulary_words
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe_file import load_recipe
 from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae

@@ -11,8 +11,8 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.prompt_schedule import frame_weights
-from latentshift.models.prompts import Prompts
+from latentshift.models.conditioning.prompt_schedule import frame_weights
+from latentshift.models.conditioning.prompts import Prompts
 from latentshift.video import read_metadata, read_video
 from test_keyframes import make
 from tiny_pipelines import tiny_pipeline

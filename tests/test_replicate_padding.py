@@ -15,7 +15,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.frame_context import frames_independent
-from latentshift.models.text import build_word_tokenizer
+from latentshift.models.conditioning.text import build_word_tokenizer
 from latentshift.settings import PADDINGS, Padding
 from latentshift.shift import install
 from tiny_models import TEXT_WIDTH, TINY_BERT, TOKENS, base_scheduler, tiny_unet, tiny_vae

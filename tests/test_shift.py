@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from latentshift.frame_context import default_frames, frame_context, frames_independent
-from latentshift.models.families import FAMILIES, unet_config
+from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.settings import BLOCKS, DIRECTIONS, PADDINGS, PLACES, Blocks, Padding, Place
 from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, is_shifted, remove, temporal_shift
 from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet

@@ -16,8 +16,8 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from latentshift import settings
-from latentshift.models.base_settings import OUR_NAMES
-from latentshift.models.families import FAMILIES
+from latentshift.models.storage.base_settings import OUR_NAMES
+from latentshift.models.storage.families import FAMILIES
 from latentshift.training.recipe import VideoRecipe
 
 # What a mistake is refused without.

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.models import text_projection
+from latentshift.models.conditioning import text_projection
+from latentshift.models.conditioning.text_projection import project_text_once
 from latentshift.models.denoiser import denoise, share_text
-from latentshift.models.text_projection import project_text_once
 from latentshift.pipeline import LatentShiftPipeline
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 

@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.weight_files import weight_files
+from latentshift.models.storage.weight_files import weight_files
 from latentshift.video import read_video
 
 UNET = "diffusion_pytorch_model"

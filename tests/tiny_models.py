@@ -8,7 +8,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from latentshift.models.autoencoder import build_autoencoder
-from latentshift.models.text import build_word_tokenizer
+from latentshift.models.conditioning.text import build_word_tokenizer
 
 TEXT_WIDTH = 16
 TOKENS = 12

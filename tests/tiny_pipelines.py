@@ -26,7 +26,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from latentshift.models.text import build_word_tokenizer
+from latentshift.models.conditioning.text import build_word_tokenizer
 from tiny_models import TEXT_WIDTH, TINY_BERT, base_scheduler, stock_vae, tiny_clip, tiny_tokenizer, tiny_unet
 
 SIDE = 16

@@ -27,8 +27,12 @@ from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
 from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
+from latentshift.models.adapters.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
+from latentshift.models.adapters.loaders import LoaderMixin
 from latentshift.models.autoencoder import decode_videos
-from latentshift.models.base_settings import check_components
+from latentshift.models.conditioning.prompts import Prompts, scaled_lora
+from latentshift.models.conditioning.text import TextEncoders, check_token_ids
+from latentshift.models.conditioning.text_projection import drop_projected_text, project_text_once
 from latentshift.models.decoded_frames import FrameDecoder, check_finite
 from latentshift.models.decoded_frames import NotFiniteError as NotFiniteError
 from latentshift.models.deep_cache import open_deep_cache
@@ -41,16 +45,12 @@ from latentshift.models.denoiser import (
     wants_sizes,
 )
 from latentshift.models.extension import ExtensionMixin
-from latentshift.models.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
 from latentshift.models.keyframes import read_keyframes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
-from latentshift.models.loaders import LoaderMixin
-from latentshift.models.model_config import check_pipeline_settings
-from latentshift.models.pretrained import PretrainedPipeline
-from latentshift.models.prompts import Prompts, scaled_lora
 from latentshift.models.source_video import read_source_video, source_length
-from latentshift.models.text import TextEncoders, check_token_ids
-from latentshift.models.text_projection import drop_projected_text, project_text_once
+from latentshift.models.storage.base_settings import check_components
+from latentshift.models.storage.model_config import check_pipeline_settings
+from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
 from latentshift.renamed import warn_renamed
 from latentshift.settings import (
@@ -112,7 +112,7 @@ class LatentShiftPipeline(
             prompt, as SDXL was trained.
 
     Raises:
-        ValueError: for a component with an unsupported setting (:mod:`latentshift.models.base_settings`).
+        ValueError: for a component with an unsupported setting (:mod:`latentshift.models.storage.base_settings`).
     """
 
     model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
@@ -637,7 +637,7 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     Raises:
         ValueError: if it can't be loaded.
     """
-    from latentshift.models.load_pipeline import errors_as_one_sentence
+    from latentshift.models.storage.load_pipeline import errors_as_one_sentence
 
     path = resolve_model(model)
     if Path(path).is_dir():

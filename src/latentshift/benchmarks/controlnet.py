@@ -26,7 +26,7 @@ from latentshift.evaluation.sprite_reader import LEAST_SEEN, read_clip
 from latentshift.evaluation.sprite_stability import measure_stability
 from latentshift.image_pipelines.controlnet import with_controlnet
 from latentshift.models.controlnet import trained_shift
-from latentshift.models.fingerprint import weights_fingerprint
+from latentshift.models.storage.fingerprint import weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.video import edge_maps, read_video, to_uint8, write_video
 

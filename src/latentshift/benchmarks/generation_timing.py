@@ -25,8 +25,8 @@ from latentshift.benchmarks.peers import VideoModel, build_video_model
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample
 from latentshift.models.autoencoder import decode_videos
-from latentshift.models.text import TextEncoders
-from latentshift.models.text_projection import project_text_once
+from latentshift.models.conditioning.text import TextEncoders
+from latentshift.models.conditioning.text_projection import project_text_once
 from latentshift.pipeline import open_pipeline
 
 PROMPT = "a red star circling on a navy background"

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.error_text import printable
 from latentshift.model_paths import resolve_model
-from latentshift.models.families import FAMILIES, random_weights
-from latentshift.models.meta_init import meta_components
-from latentshift.models.text import TextEncoders
+from latentshift.models.conditioning.text import TextEncoders
+from latentshift.models.storage.families import FAMILIES, random_weights
+from latentshift.models.storage.meta_init import meta_components
 
 _NUM_FRAMES, _GUIDANCE_SCALE = 16, 7.5  # Table 6
 # Settings of a U-Net that takes more than latents, a timestep and one text.

@@ -11,7 +11,7 @@ from latentshift.benchmarks.report import Estimate, mean_value
 from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.protocols.readings import Reading, Readings, ReadingsWriter
 from latentshift.evaluation.settings_file import check_or_write_settings
-from latentshift.models.fingerprint import model_fingerprint
+from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 

@@ -28,8 +28,8 @@ from latentshift.evaluation.sprites_study import PARTS
 from latentshift.evaluation.study import Study
 from latentshift.files import atomic_write_text
 from latentshift.model_paths import resolve_model
-from latentshift.models.meta_init import meta_components
-from latentshift.models.saved_pipeline import find_family
+from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import prepare_video_model, set_frame_size
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints

@@ -17,10 +17,10 @@ from latentshift.benchmarks.timing import interleaved_seconds, spread
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.compiled_calls import CompiledCalls
+from latentshift.models.conditioning.text_projection import project_text_once
 from latentshift.models.denoiser import denoise, wants_sizes
 from latentshift.models.precision import fast_dtype
-from latentshift.models.shared_weights import share_weights
-from latentshift.models.text_projection import project_text_once
+from latentshift.models.storage.shared_weights import share_weights
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.shift import remove, shift_of
 

@@ -39,7 +39,7 @@ def convert(
         quiet_libraries()
         import torch
 
-        from latentshift.models.convert_checkpoint import load_original_checkpoint
+        from latentshift.models.storage.convert_checkpoint import load_original_checkpoint
         from latentshift.pipeline import LatentShiftPipeline
 
         parts = load_original_checkpoint(file, family, tokenizer, average=average, pickled=True)

@@ -48,7 +48,7 @@ def export(
 
     pipeline = load_adapted(model, "cpu", "float32", loras, delta, variant)
     if to == DIFFUSERS:
-        from latentshift.models.export_diffusers import export_diffusers
+        from latentshift.models.storage.export_diffusers import export_diffusers
 
         with status("writing the model"):
             export_diffusers(pipeline, output)

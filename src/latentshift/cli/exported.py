@@ -25,8 +25,8 @@ from latentshift.model_paths import (
     has_temporal_attention,
     read_schedule,
 )
-from latentshift.models.model_config import saved_parts
-from latentshift.models.weight_files import weight_files
+from latentshift.models.storage.model_config import saved_parts
+from latentshift.models.storage.weight_files import weight_files
 from latentshift.progress import status
 from latentshift.settings import check_guidance, check_steps
 
@@ -113,7 +113,7 @@ def source_files(folder: Path | None, variant: str | None, loras: Sequence[str],
         for part in (*saved_parts(folder), "scheduler"):
             settings = [file for file in sorted((folder / part).glob("*")) if file.suffix in (".json", ".txt")]
             files |= {f"{part}/{file.name}": file for file in (*settings, *weight_files(folder / part, variant))}
-    from latentshift.models.lora_file import parse_lora
+    from latentshift.models.adapters.lora_file import parse_lora
 
     for number, (path, weight) in enumerate(map(parse_lora, loras), 1):
         files[f"lora {number}: {path.name} with weight {weight:g}"] = path

@@ -25,8 +25,8 @@ def info(
 
     check_model_files(model, variant)
     from latentshift.cli.models import load_pipeline
-    from latentshift.models.families import family_of
-    from latentshift.models.text import vocabulary_words
+    from latentshift.models.conditioning.text import vocabulary_words
+    from latentshift.models.storage.families import family_of
 
     pipeline = load_pipeline(model, variant=variant)
     parts = {"unet": pipeline.unet, "autoencoder": pipeline.vae, "text_encoder": pipeline.text_encoders}

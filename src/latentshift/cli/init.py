@@ -97,7 +97,7 @@ def init(
     """Install the temporal shift on an image model and save it, ready for fine-tuning on clips."""
     from latentshift.cli.preflight import check_adapters, check_frame_count, check_model_files, check_new_model
     from latentshift.files import atomic_write
-    from latentshift.models.lora_file import is_own_lora, parse_lora
+    from latentshift.models.adapters.lora_file import is_own_lora, parse_lora
 
     if (base is None) == (family is None):
         raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
@@ -142,8 +142,8 @@ def init(
     quiet_libraries()
     import torch
 
-    from latentshift.models.families import FAMILIES as PUBLISHED
-    from latentshift.models.families import random_weights as build_family
+    from latentshift.models.storage.families import FAMILIES as PUBLISHED
+    from latentshift.models.storage.families import random_weights as build_family
     from latentshift.pipeline import LatentShiftPipeline
 
     if family is not None and random_weights:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def warn_of_lost_text(pipeline: LatentShiftPipeline | ExportedPipeline, sentences: list[str]) -> None:
     """Print a warning for what a model does not see of the sentences: their ends, and words outside its vocabulary."""
-    from latentshift.models.caption_length import token_count
-    from latentshift.models.text import unknown_words, vocabulary_words
+    from latentshift.models.conditioning.caption_length import token_count
+    from latentshift.models.conditioning.text import unknown_words, vocabulary_words
 
     length = pipeline.text_encoders.length
     for sentence in sentences:

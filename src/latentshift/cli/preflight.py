@@ -81,9 +81,9 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
     Raises:
         ValueError: if it can't be loaded, as far as that shows without loading it.
     """
-    from latentshift.models.base_settings import check_saved_configs
-    from latentshift.models.model_config import check_config_files, saved_parts
-    from latentshift.models.weight_files import check_variant
+    from latentshift.models.storage.base_settings import check_saved_configs
+    from latentshift.models.storage.model_config import check_config_files, saved_parts
+    from latentshift.models.storage.weight_files import check_variant
 
     folder = check_model(model)
     if folder is not None:
@@ -105,9 +105,9 @@ def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant
     Raises:
         ValueError: for the first such file, or for two LoRAs of latentshift that were trained with different settings.
     """
-    from latentshift.models.adapter_fit import check_delta_fits, check_lora_fits, saved_layers
-    from latentshift.models.lora_file import is_own_lora, parse_lora, read_lora_layers, read_own_layers
-    from latentshift.models.model_config import read_adapter_metadata
+    from latentshift.models.adapters.adapter_fit import check_delta_fits, check_lora_fits, saved_layers
+    from latentshift.models.adapters.lora_file import is_own_lora, parse_lora, read_lora_layers, read_own_layers
+    from latentshift.models.storage.model_config import read_adapter_metadata
 
     if delta is None and not loras:
         return
@@ -129,7 +129,7 @@ def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant
 
 
 def _lora_metadata(path: Path) -> dict[str, Any]:
-    from latentshift.models.model_config import read_adapter_metadata
+    from latentshift.models.storage.model_config import read_adapter_metadata
 
     return read_adapter_metadata(path, "lora")
 
@@ -144,8 +144,8 @@ def check_original_checkpoint(file: Path, family: str | None) -> None:
     Raises:
         ValueError: if it is missing or damaged, or if no family, several, or not the wanted one matches.
     """
-    from latentshift.models.original_layout import find_original_family
-    from latentshift.models.safetensors_header import open_safetensors
+    from latentshift.models.storage.original_layout import find_original_family
+    from latentshift.models.storage.safetensors_header import open_safetensors
 
     if not file.is_file():
         raise ValueError(missing_file(file))

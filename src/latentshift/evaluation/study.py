@@ -41,7 +41,7 @@ from latentshift.evaluation.sprites_study import (
 from latentshift.files import clear_leftovers
 from latentshift.frame_context import frames_independent
 from latentshift.models.autoencoder import mean_latents
-from latentshift.models.fingerprint import model_fingerprint
+from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar, status
 from latentshift.prompt_slug import prompt_slug

@@ -33,9 +33,9 @@ from latentshift.export.manifest import (
     check_libraries,
     open_manifest,
 )
+from latentshift.models.conditioning.prompts import Prompts
+from latentshift.models.conditioning.text import tokenize
 from latentshift.models.decoded_frames import FrameDecoder, check_finite
-from latentshift.models.prompts import Prompts
-from latentshift.models.text import tokenize
 from latentshift.pipeline import LatentShiftPipelineOutput, check_sampling_arguments
 from latentshift.progress import is_shown
 
@@ -57,7 +57,7 @@ class ExportedText:
     def encode(self, prompts: Sequence[str | None]) -> TextCondition:
         """The text conditions of prompts, each distinct one encoded once; None is no prompt.
 
-        As :meth:`latentshift.models.text.TextEncoders.encode`.
+        As :meth:`latentshift.models.conditioning.text.TextEncoders.encode`.
         """
         known: dict[str | None, TextCondition] = {}
         for prompt in prompts:

@@ -20,8 +20,8 @@ from torch.fx.experimental import _config as symbolic_shapes
 from latentshift.diffusion.condition import TextCondition
 from latentshift.export.manifest import PartName
 from latentshift.models.autoencoder import denormalize_latents
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.denoiser import denoise, is_guidance_distilled, wants_sizes
-from latentshift.models.text import TextEncoders
 from latentshift.pipeline import LatentShiftPipeline
 
 _MAX_VIDEOS = 1024

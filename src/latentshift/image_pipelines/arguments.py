@@ -21,9 +21,9 @@ from torch import Tensor
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import uncompiled
 from latentshift.image_pipelines.stock import accepted_arguments, check_clip_skip, is_modular
-from latentshift.models.ip_adapter import read_adapter_pictures
+from latentshift.models.adapters.ip_adapter import read_adapter_pictures
+from latentshift.models.conditioning.prompts import check_sentences, one_for_each
 from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
-from latentshift.models.prompts import check_sentences, one_for_each
 
 TEXT = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentshift.models.ip_adapter import EMBEDDINGS, PICTURES
+from latentshift.models.adapters.ip_adapter import EMBEDDINGS, PICTURES
 
 _METHOD = "prepare_ip_adapter_image_embeds"
 

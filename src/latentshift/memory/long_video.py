@@ -9,7 +9,7 @@ from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory
 from latentshift.model_paths import resolve_model
 from latentshift.models.denoiser import denoise
-from latentshift.models.meta_init import meta_components
+from latentshift.models.storage.meta_init import meta_components
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.shift import is_shifted
 

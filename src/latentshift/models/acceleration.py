@@ -12,6 +12,7 @@ from torch import nn
 
 from latentshift.diffusion.samplers import set_timesteps
 from latentshift.error_text import one_line, printable
+from latentshift.models.adapters.ip_adapter import adapter_layers
 from latentshift.models.compile_decision import (
     CALLS_TO_MEASURE,
     SamplingWork,
@@ -21,7 +22,6 @@ from latentshift.models.compile_decision import (
     why_not_worth_it,
 )
 from latentshift.models.compiled_calls import TOLERANCES, CompiledCalls, Trial
-from latentshift.models.ip_adapter import adapter_layers
 from latentshift.models.precision import fast_dtype
 from latentshift.progress import status
 

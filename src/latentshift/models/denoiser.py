@@ -23,8 +23,8 @@ from torch.nn.functional import pad
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.compiled_calls import CompiledCalls
+from latentshift.models.conditioning.text_projection import with_projected_text
 from latentshift.models.latent_vdm import attention_of
-from latentshift.models.text_projection import with_projected_text
 from latentshift.settings import check_chunk, default_chunk
 from latentshift.shift import is_shifted, shift_of
 
@@ -38,7 +38,7 @@ class SharedTextAttention(AttnProcessor2_0):
 
     Queries are independent, so the pixels of all frames form one sequence of F·N queries. The result equals attention
     with the text repeated for every frame. With one text for each frame (F = 1) this is the stock processor. Inside
-    :func:`latentshift.models.text_projection.project_text_once` they are computed once for all steps.
+    :func:`latentshift.models.conditioning.text_projection.project_text_once` they are computed once for all steps.
     """
 
     def __call__(

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 
 from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.models.autoencoder import encode_moments
-from latentshift.models.text import TextEncoders
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.video import to_unit
 
 

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.models.adapter import Lora
+from latentshift.models.adapters.adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
-from latentshift.models.base_settings import check_trainable
 from latentshift.models.controlnet import SHIFT_KEY, new_controlnet
 from latentshift.models.denoiser import compile_for_training
+from latentshift.models.storage.base_settings import check_trainable
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import METHODS, STEPS, ShiftConfig, Weighting, check_training_size
 from latentshift.shift import install

@@ -16,8 +16,8 @@ from latentshift.data.loader import Batch
 from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import sample_moments
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.encoders import frame_encoder
-from latentshift.models.text import TextEncoders
 from latentshift.training.losses import LatentBatch
 
 

@@ -24,9 +24,9 @@ from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import Source, list_source, parse_source
 from latentshift.data.worker_pool import WorkerLimits
 from latentshift.error_text import printable
-from latentshift.models.caption_length import count_cut
+from latentshift.models.conditioning.caption_length import count_cut
 from latentshift.models.encoders import frame_encoder
-from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
+from latentshift.models.storage.fingerprint import model_fingerprint, weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.training.precision import Precision, encoding_dtype

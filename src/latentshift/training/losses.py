@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, timestep_weight
 from latentshift.diffusion.shared_noise import mix_noise
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.controlnet import control
 from latentshift.models.denoiser import denoise
-from latentshift.models.text import TextEncoders
 from latentshift.settings import Weighting
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from latentshift.models.fingerprint import weights_fingerprint
+from latentshift.models.storage.fingerprint import weights_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 
 PartLoader = Callable[[str, type[nn.Module]], nn.Module]

@@ -111,7 +111,7 @@ def encode(
         from latentshift.data.latents.encode import encode_shards
         from latentshift.data.latents.latent_dataset import LatentDataset
         from latentshift.data.latents.resolve import resolve_source
-        from latentshift.models.caption_length import count_cut
+        from latentshift.models.conditioning.caption_length import count_cut
 
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latentshift.cli.models import load_pipeline, pick_device
 from latentshift.models.encoders import caption_encoder, frame_encoder
-from latentshift.models.fingerprint import model_fingerprint, weights_fingerprint
+from latentshift.models.storage.fingerprint import model_fingerprint, weights_fingerprint
 
 
 class Encoders:

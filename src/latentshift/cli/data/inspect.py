@@ -110,7 +110,7 @@ def inspect(
 
 def _count_cut(model: str, variant: str | None, rows: Iterable[Row]) -> dict[str, Any]:
     from latentshift.cli.models import load_pipeline
-    from latentshift.models.caption_length import count_cut
+    from latentshift.models.conditioning.caption_length import count_cut
 
     text_encoders = load_pipeline(model, "cpu", "float32", variant).text_encoders
     with status("counting the captions' tokens"):

@@ -170,7 +170,7 @@ class PromptedJob:
         from latentshift.evaluation.protocols.readings import Readings
         from latentshift.evaluation.protocols.systems import KINDS, SYSTEMS
         from latentshift.evaluation.report.schema import System
-        from latentshift.models.fingerprint import model_fingerprint
+        from latentshift.models.storage.fingerprint import model_fingerprint
 
         options = self.model
         place = pick_device(device)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentshift.models.lora_file import parse_lora
+from latentshift.models.adapters.lora_file import parse_lora
 from latentshift.progress import progress_bar
 
 if TYPE_CHECKING:

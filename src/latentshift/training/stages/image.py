@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import autoencoder_folder
-from latentshift.models.fingerprint import model_fingerprint
+from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.training.build import new_image_model
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe

@@ -16,8 +16,14 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.models.prompt_schedule import Prompt, PromptSchedule, check_schedule, encode_prompts, read_schedule
-from latentshift.models.text import TextEncoders
+from latentshift.models.conditioning.prompt_schedule import (
+    Prompt,
+    PromptSchedule,
+    check_schedule,
+    encode_prompts,
+    read_schedule,
+)
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.unicode_text import check_unicode
 
 _OF_FRAMES = 4  # dimensions of embeddings of each frame
@@ -29,7 +35,7 @@ class Prompts:
 
     Attributes:
         sentences: P of them, or None if ``embeds`` are given. One that changes is a dict, frame -> sentence, until
-            :meth:`for_frames` makes a :class:`latentshift.models.prompt_schedule.PromptSchedule` of it.
+            :meth:`for_frames` makes a :class:`latentshift.models.conditioning.prompt_schedule.PromptSchedule` of it.
         negatives: P of them, likewise, None for no sentence; or None if ``negative_embeds`` are given.
         embeds: (P, L, D), or (P, F, L, D) of each frame.
         pooled: (P, W) or (P, F, W), with ``embeds`` and where the encoders have a pooled embedding.

@@ -27,7 +27,7 @@ class PretrainedPipeline(DiffusionPipeline):
 
     def own_weights(self) -> None:
         """Copy the weights shared by :meth:`from_pipe`, so that changes no longer affect the other pipeline."""
-        from latentshift.models.shared_weights import copy_weights
+        from latentshift.models.storage.shared_weights import copy_weights
 
         if self._shares_weights:
             parts = {name: part for name, part in self.components.items() if isinstance(part, nn.Module)}
@@ -48,7 +48,7 @@ class PretrainedPipeline(DiffusionPipeline):
         Raises:
             ValueError: if the folder could not be loaded again, as with an unmerged LoRA; nothing is written then.
         """
-        from latentshift.models.check_saveable import check_saveable
+        from latentshift.models.storage.check_saveable import check_saveable
 
         if not safe_serialization:
             raise ValueError("latentshift supports safetensors only: leave safe_serialization at its default")
@@ -79,7 +79,7 @@ class PretrainedPipeline(DiffusionPipeline):
             ValueError: for an unknown family (the message lists the known ones), a component with an unsupported
                 setting, or missing weights or tokenizer files.
         """
-        from latentshift.models.load_pipeline import find_saved_pipeline, load_image_components, loading_options
+        from latentshift.models.storage.load_pipeline import find_saved_pipeline, load_image_components, loading_options
 
         options = loading_options(kwargs)
         saved = find_saved_pipeline(str(pretrained_model_name_or_path), cls, options)
@@ -105,7 +105,7 @@ class PretrainedPipeline(DiffusionPipeline):
             ValueError: if a component is missing, or the weights are offloaded (``enable_model_cpu_offload``).
             TypeError: for an unknown keyword.
         """
-        from latentshift.models.shared_weights import share_components
+        from latentshift.models.storage.shared_weights import share_components
 
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         expected, settings = cls._get_signature_keys(cls)
@@ -145,7 +145,7 @@ class PretrainedPipeline(DiffusionPipeline):
         Raises:
             ValueError: if the file can't be read or is of no known family, or the tokenizer can't be loaded.
         """
-        from latentshift.models.convert_checkpoint import load_original_checkpoint
+        from latentshift.models.storage.convert_checkpoint import load_original_checkpoint
 
         parts = load_original_checkpoint(Path(path), family, tokenizer, average=average)
         return cls(**{**parts, **settings}).to(dtype)

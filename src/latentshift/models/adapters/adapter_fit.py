@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from latentshift.models.lora_file import PARTS, SGM_LAYERS, LoraLayer, Shape, flat_name, tensor_shapes
-from latentshift.models.weight_files import weight_files
+from latentshift.models.adapters.lora_file import PARTS, SGM_LAYERS, LoraLayer, Shape, flat_name, tensor_shapes
+from latentshift.models.storage.weight_files import weight_files
 
 Layers = Mapping[str, Mapping[str, Shape]]  # part of a pipeline -> layer's name, flat -> shape of its weight
 

@@ -24,7 +24,7 @@ def read_lora_settings(
     """The settings of each part that a LoRA changes.
 
     Args:
-        style: how its tensors are named (:func:`latentshift.models.lora_file.style_of`).
+        style: how its tensors are named (:func:`latentshift.models.adapters.lora_file.style_of`).
         parts: of the pipeline that it has tensors for.
         metadata: of its safetensors file.
         folder: of the file; None for tensors in memory.

@@ -9,7 +9,7 @@ from typing import Protocol
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.error_text import printable
-from latentshift.models.text import TextEncoders
+from latentshift.models.conditioning.text import TextEncoders
 
 _MAX_SHOWN = 120
 

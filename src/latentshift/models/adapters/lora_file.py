@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentshift.files import missing_file
-from latentshift.models.lora_settings import read_lora_settings
-from latentshift.models.model_config import ADAPTER_KEY
-from latentshift.models.safetensors_header import open_safetensors
+from latentshift.models.adapters.lora_settings import read_lora_settings
+from latentshift.models.storage.model_config import ADAPTER_KEY
+from latentshift.models.storage.safetensors_header import open_safetensors
 
 Style = Literal["diffusers", "kohya", "peft", "bare"]
 Shape = tuple[int, ...]
@@ -150,7 +150,8 @@ def settings_of_parts(
         where: the file, for messages.
 
     Raises:
-        ValueError: as :func:`latentshift.models.lora_settings.read_lora_settings`, or if it has alphas besides.
+        ValueError: as :func:`latentshift.models.adapters.lora_settings.read_lora_settings`, or if it has alphas
+            besides.
     """
     keys = list(keys)
     parts = {split_part(key)[0] for key in keys}

@@ -2,7 +2,7 @@
 
 This comes before any library reads them, so that a wrong value ends in a sentence with its file and name, and nothing
 is allocated for it. Imports neither torch nor diffusers. The allowed values are in
-:mod:`latentshift.models.config_schema`.
+:mod:`latentshift.models.storage.config_schema`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from latentshift.bounded_read import load_json_settings, parse_json_bounded
 from latentshift.files import missing_file
 from latentshift.model_paths import class_name
-from latentshift.models.config_schema import (
+from latentshift.models.storage.config_schema import (
     ADAPTER,
     ADAPTER_SETTINGS,
     BERT,
@@ -26,7 +26,7 @@ from latentshift.models.config_schema import (
     TEXT_ENCODER,
     Constraint,
 )
-from latentshift.models.safetensors_header import open_safetensors
+from latentshift.models.storage.safetensors_header import open_safetensors
 
 _MAX_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
 _INDEX = "model_index.json"

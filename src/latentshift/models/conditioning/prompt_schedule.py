@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.models.text import TextEncoders
+from latentshift.models.conditioning.text import TextEncoders
 from latentshift.settings import frame_position
 from latentshift.unicode_text import check_unicode
 

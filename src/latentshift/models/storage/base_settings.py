@@ -2,7 +2,7 @@
 
 Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
 word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off. Of
-what kind its value has to be is checked in :mod:`latentshift.models.model_config`. torch and diffusers are
+what kind its value has to be is checked in :mod:`latentshift.models.storage.model_config`. torch and diffusers are
 imported only where they are used.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
 from latentshift.model_paths import load_index
-from latentshift.models.model_config import saved_parts
+from latentshift.models.storage.model_config import saved_parts
 
 Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
 

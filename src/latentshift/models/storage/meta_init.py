@@ -13,7 +13,7 @@ from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBe
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.saved_pipeline import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
+from latentshift.models.storage.saved_pipeline import OUR_PARTS, OUR_SETTINGS, check_settings, find_family
 
 _OTHER_CLASSES = {each.__name__: each for each in (LDMBertModel, TemporalAttention)}
 

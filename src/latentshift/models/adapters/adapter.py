@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from latentshift.diffusion.samplers import check_linear
 from latentshift.files import atomic_write
-from latentshift.models.fingerprint import weights_fingerprint
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.models.model_config import ADAPTER_KEY, read_adapter_metadata
+from latentshift.models.storage.fingerprint import weights_fingerprint
+from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.settings import LORA_TARGETS
 
 Kind = Literal["lora", "delta"]

@@ -22,9 +22,9 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from latentshift.error_text import one_line
+from latentshift.models.adapters.lora_file import refuse_pickle
+from latentshift.models.adapters.lora_weights import check_own_settings, find_lora_file, read_lora
 from latentshift.models.denoiser import share_text
-from latentshift.models.lora_file import refuse_pickle
-from latentshift.models.lora_weights import check_own_settings, find_lora_file, read_lora
 
 _verbosity = transformers_logging.get_verbosity()
 transformers_logging.set_verbosity_error()  # without torchvision it warns of other image processors at this import

@@ -1,7 +1,7 @@
 """Which values each setting in a saved model's configuration files may have: types, ranges and words.
 
 Imports neither torch nor diffusers. Which of these values are supported is decided in
-:mod:`latentshift.models.base_settings`.
+:mod:`latentshift.models.storage.base_settings`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from latentshift.error_text import one_line
-from latentshift.models.meta_init import meta_part
-from latentshift.models.weight_files import weight_files
+from latentshift.models.storage.meta_init import meta_part
+from latentshift.models.storage.weight_files import weight_files
 
 
 def explain_failure(folder: Path, parts: Iterable[str], variant: str | None) -> str | None:

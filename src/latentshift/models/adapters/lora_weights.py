@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from latentshift.error_text import one_line
 from latentshift.files import missing_file
 from latentshift.frame_context import uncompiled
-from latentshift.models.adapter_fit import check_lora_fits, layers_of
-from latentshift.models.lora_file import (
+from latentshift.models.adapters.adapter_fit import check_lora_fits, layers_of
+from latentshift.models.adapters.lora_file import (
     alpha_factors,
     lora_layers,
     refuse_pickle,
@@ -29,9 +29,9 @@ from latentshift.models.lora_file import (
     style_of,
     to_diffusers_key,
 )
-from latentshift.models.lora_settings import PEFT_CONFIG
-from latentshift.models.model_config import ADAPTER_KEY, read_adapter_metadata
-from latentshift.models.safetensors_header import open_safetensors
+from latentshift.models.adapters.lora_settings import PEFT_CONFIG
+from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
+from latentshift.models.storage.safetensors_header import open_safetensors
 from latentshift.settings import ShiftConfig
 
 _STANDARD_NAME = "pytorch_lora_weights.safetensors"
@@ -164,7 +164,7 @@ def check_own_settings(path: Path, pipeline: Any) -> None:
         if theirs != own:
             raise ValueError(
                 f"{path} was trained with other settings than this pipeline has ({name}): "
-                "latentshift.models.adapter.load_adapter(pipeline, path) takes it with its settings"
+                "latentshift.models.adapters.adapter.load_adapter(pipeline, path) takes it with its settings"
             )
 
 

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from latentshift.frame_context import FrameContext, frame_context, uncompiled
-from latentshift.models.families import FAMILIES
+from latentshift.models.storage.families import FAMILIES
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -16,8 +16,8 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
-from latentshift.models.original_layout import ORIGINAL_TEXTS, OriginalText
-from latentshift.models.text import build_word_tokenizer
+from latentshift.models.conditioning.text import build_word_tokenizer
+from latentshift.models.storage.original_layout import ORIGINAL_TEXTS, OriginalText
 
 # The public models' own sizes.
 _UNET: dict[str, Any] = {

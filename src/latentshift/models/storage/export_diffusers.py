@@ -1,6 +1,7 @@
 """Write a folder that plain diffusers makes videos with: the saved pipeline, and its own code in one file.
 
-``unet/`` and the other parts are stock; the code is :mod:`latentshift.models.standalone_pipeline`, as it stands there.
+``unet/`` and the other parts are stock; the code is :mod:`latentshift.models.storage.standalone_pipeline`, as it stands
+there.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.files import atomic_write
-from latentshift.models import standalone_pipeline
 from latentshift.models.denoiser import is_guidance_distilled
-from latentshift.models.source_paths import without_source_paths
+from latentshift.models.storage import standalone_pipeline
+from latentshift.models.storage.source_paths import without_source_paths
 
 PIPELINE_FILE = "pipeline.py"
 _INDEX = "model_index.json"

@@ -1,0 +1,1 @@
+"""Adapters of a pipeline's weights: our LoRAs and deltas, other trainers' LoRAs, IP-Adapters."""
