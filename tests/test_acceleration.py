@@ -14,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from latentshift import LatentShiftPipeline, frames_independent, install, remove
 from latentshift.diffusion.condition import TextCondition
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.compile_decision import (
     SECONDS_FOR_A_LAYER,
     SHARE_SAVED,
@@ -95,10 +96,28 @@ def test_a_short_video_is_not_compiled_and_every_line_says_what_is(pipeline: Lat
     assert torch.equal(video(pipeline), expected) and pipeline.num_timesteps == steps
 
 
-def test_fast_is_exact_and_says_so(pipeline: LatentShiftPipeline) -> None:
+def test_fast_keeps_deep_features_where_that_was_measured(pipeline: LatentShiftPipeline) -> None:
+    fast = pipeline.accelerate(SamplingWork(steps=100), speed="fast")
+    assert fast.arguments == {"deep_cache_interval": 2, "deep_cache_branch": 1} and not fast.compiled
+    assert fast.lines[0].startswith("fast: deep features are kept for every other step")
+    assert pipeline.accelerate(SamplingWork(steps=100), compile=False).arguments == {}
+
+
+def test_fast_is_exact_elsewhere_and_says_why(pipeline: LatentShiftPipeline) -> None:
     exact, fast = (pipeline.accelerate(SamplingWork(steps=4), speed=speed) for speed in ("exact", "fast"))
-    assert fast.lines[0].startswith("fast is exact for now: ")
-    assert fast.lines[1:-1] == exact.lines[:-1]
+    assert fast.lines[0].startswith("fast is exact here: ") and "not with DDPMScheduler in 4" in fast.lines[0]
+    assert fast.arguments == {} and fast.lines[1:-1] == exact.lines[:-1]
+    kept = pipeline.accelerate(SamplingWork(steps=100, deep_cache_interval=3), speed="fast")
+    assert kept.arguments == {} and "keeps deep features already" in kept.lines[0]
+    pipeline.scheduler = make_sampler("ddim", pipeline.scheduler)
+    other = pipeline.accelerate(SamplingWork(steps=100), speed="fast", compile=False)
+    assert other.arguments == {} and "not with DDIMScheduler in 100" in other.lines[0]
+
+
+def test_fast_is_exact_for_a_unet_that_has_nothing_below_its_first_level(pipeline: LatentShiftPipeline) -> None:
+    parts = {**pipeline.components, "unet": tiny_unet(**ONE_LEVEL, mid_block_type=None).eval()}
+    report = LatentShiftPipeline(**parts, num_frames=2).accelerate(SamplingWork(steps=100), speed="fast", compile=False)
+    assert report.arguments == {} and "has one level only" in report.lines[0]
 
 
 def test_what_can_not_be_compiled_says_why_and_goes_on(pipeline: LatentShiftPipeline) -> None:
@@ -263,13 +282,23 @@ def test_double_precision_is_compiled_too(pipeline: LatentShiftPipeline, counted
 def test_generate_prints_what_speed_did_and_makes_the_same_video(cli, model: Path) -> None:
     words = ("generate", "a red star", "--model", model, "--steps", 2, "--seed", 7)
     assert cli(*words, "-o", "plain.png", "--frames", 1)[0] == 0
-    code, out, err = cli(*words, "-o", "fast.png", "--frames", 1, "--speed", "fast")
-    assert code == 0 and out == "fast.png  (seed 7)\n"
+    code, out, err = cli(*words, "-o", "exact.png", "--frames", 1, "--speed", "exact")
+    assert code == 0 and out == "exact.png  (seed 7)\n"
     lines = err.splitlines()
-    assert len(lines) == 5 and all(line.startswith("speed: ") for line in lines)
-    assert "fast is exact for now" in lines[0] and "not compiled: the work ahead is 2 calls" in lines[3]
-    assert np.array_equal(read_video(Path("plain.png"))[0], read_video(Path("fast.png"))[0])
-    assert read_metadata(Path("fast.png"))["speed"] == "fast" and read_metadata(Path("plain.png"))["speed"] is None
+    assert len(lines) == 4 and all(line.startswith("speed: ") for line in lines)
+    assert "not compiled: the work ahead is 2 calls" in lines[2]
+    assert np.array_equal(read_video(Path("plain.png"))[0], read_video(Path("exact.png"))[0])
+    assert read_metadata(Path("exact.png"))["speed"] == "exact" and read_metadata(Path("plain.png"))["speed"] is None
+
+
+def test_generate_with_the_speed_fast_keeps_deep_features(cli, model: Path) -> None:
+    words = ("generate", "a red star", "--model", model, "--steps", 100, "--seed", 7, "--frames", 1)
+    code, _, err = cli(*words, "-o", "fast.png", "--speed", "fast")
+    assert code == 0 and "speed: fast: deep features are kept" in err
+    assert cli(*words, "-o", "kept.png", "--deep-cache", 2, "--deep-cache-branch", 1)[0] == 0
+    assert np.array_equal(read_video(Path("fast.png"))[0], read_video(Path("kept.png"))[0])
+    written = read_metadata(Path("fast.png"))
+    assert (written["speed"], written["deep_cache"], written["deep_cache_branch"]) == ("fast", 2, 1)
 
 
 @pytest.mark.slow

@@ -85,6 +85,7 @@ MISTAKES = {
     "generate star --guidance-interval 800:200": "--guidance-interval must be two timesteps, from low to high",
     "generate star --guidance-interval 0.5": "--guidance-interval must be two timesteps",
     "generate star --guidance-interval 0:999 --runtime aot": "--guidance-interval has no effect with --runtime aot",
+    "generate star --speed fast --deep-cache 2": "--speed fast decides by itself what is left out",
     "generate star --deep-cache 1": "Invalid value for",
     "generate star --deep-cache-branch 1": "--deep-cache-branch has no effect without --deep-cache",
     "evaluate sprites --deep-cache-branch 1": "--deep-cache-branch has no effect without --deep-cache",

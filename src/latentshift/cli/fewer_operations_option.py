@@ -31,12 +31,19 @@ BRANCH: Any = typer.Option(
 )
 
 
-def read_fewer_operations(interval: str | None, deep_cache: int | None, branch: int) -> FewerOperations:
+def read_fewer_operations(
+    interval: str | None, deep_cache: int | None, branch: int, speed: str | None = None
+) -> FewerOperations:
     """What the options leave out.
 
     Raises:
-        ValueError: for an interval that is none, or a branch without a cache.
+        ValueError: for an interval that is none, a branch without a cache, or any of them with the speed fast.
     """
+    if speed == "fast" and (interval is not None or deep_cache is not None):
+        raise ValueError(
+            "--speed fast decides by itself what is left out: leave --guidance-interval and --deep-cache out, or take "
+            "--speed exact"
+        )
     if branch and deep_cache is None:
         raise ValueError("--deep-cache-branch has no effect without --deep-cache: give both")
     return FewerOperations(None if interval is None else parse_guidance_interval(interval), deep_cache, branch)
