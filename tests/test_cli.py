@@ -123,7 +123,7 @@ MISTAKES = [
     (("generate", "red", "--frames", "0"), "--frames must be from 1 to 100,000, not 0"),
     (("generate", "red", "--frames", "-3"), "--frames must be from 1 to 100,000, not -3"),
     (("generate", "red", "--steps", "0", "--model", MODEL), "--steps must lie between"),
-    (("generate", "red", "--steps", "1", "--model", MODEL), "num_inference_steps must lie between 2 and 1000, not 1"),
+    (("generate", "red", "--steps", "1", "--model", MODEL), "--steps must lie between 2 and 1000, not 1"),
     (("generate", "red", "--loop", "--frames", "1"), "--loop is for videos"),
     (("generate", "red", "--fps", "0", "-o", "clip.mp4"), "0.0 frames per second"),
     (("evaluate", "sprites", MODEL, "--steps", "0"), "--steps must lie between"),
