@@ -111,7 +111,7 @@ def test_a_profile_knows_the_kind_of_what_takes_time() -> None:
     for kind, call in {
         "convolution": lambda: torch.conv2d(hidden, torch.ones(32, 32, 3, 3)),
         "matrix product": lambda: product @ product,
-        "attention": lambda: scaled_dot_product_attention(hidden[0], hidden[0], hidden[0]),
+        "attention": lambda: scaled_dot_product_attention(hidden, hidden, hidden),
         "normalisation": lambda: group_norm(hidden, 4),
         "activation": lambda: silu(hidden),
         "copy": lambda: torch.cat([hidden, hidden]),
@@ -119,7 +119,9 @@ def test_a_profile_knows_the_kind_of_what_takes_time() -> None:
     }.items():
         call()
         seconds = profile_kinds(call, torch.device("cpu"))
-        assert list(seconds) == list(KINDS) and max(seconds, key=seconds.__getitem__) == kind
+        assert list(seconds) == list(KINDS)
+        taken = {name for name, value in seconds.items() if value > 0}
+        assert kind in taken <= {kind, "copy", "other"}
 
 
 def test_a_report_does_not_take_a_results_place(cli, tmp_path: Path) -> None:
