@@ -6,7 +6,6 @@ taken of a few videos, all ways in turns.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import torch
 
 from latentshift.benchmarks.report import Estimate, Result
 from latentshift.benchmarks.sampling_ways import EXACT, Way
+from latentshift.benchmarks.timing import spread
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.evaluation.estimates import share_difference_interval, wilson_interval
@@ -74,24 +74,25 @@ def bench_sampling(pipeline: LatentShiftPipeline, settings: SamplingSettings) ->
     pipeline.set_progress_bar_config(disable=True)
     ways = [Way(EXACT, None, settings.steps, FewerOperations()), *settings.ways]
     try:
+        samplers = [make_sampler(way.sampler, own) for way in ways]
         studies = []
-        for way in ways:
-            pipeline.scheduler = make_sampler(way.sampler, own)
+        for way, sampler in zip(ways, samplers, strict=True):
+            pipeline.scheduler = sampler
             folder = settings.exact if way is ways[0] else settings.output / way.slug
             steps = way.steps or settings.steps
             options: dict[str, Any] = {"true_clips": 0, "fewer": way.fewer}
             studies.append(Study(pipeline, settings.model, folder, steps, settings.guidance, **options))
-        seconds, clips = _time(pipeline, own, ways, settings)
+        seconds, clips = _time(pipeline, samplers, ways, settings)
         exact: dict[str, Any] = {}
-        for number, (way, study) in enumerate(zip(ways, studies, strict=True)):
-            pipeline.scheduler = make_sampler(way.sampler, own)
+        for number, (way, sampler, study) in enumerate(zip(ways, samplers, studies, strict=True)):
+            pipeline.scheduler = sampler
             ((_, scores),) = study.scores({_PART.name: settings.videos})
             if not number:
                 exact = scores
                 yield {
                     "way": f"{EXACT}: {settings.steps} steps",
                     "videos": settings.videos,
-                    "seconds_a_video": _spread(seconds[0]),
+                    "seconds_a_video": spread(seconds[0]),
                     **{_WORDS.get(name, name): _share(scores, name) for name in _names(scores)},
                 }
                 continue
@@ -99,7 +100,7 @@ def bench_sampling(pipeline: LatentShiftPipeline, settings: SamplingSettings) ->
             yield {
                 "way": way.name,
                 "videos": settings.videos,
-                "times_as_fast": _spread([a / b for a, b in zip(seconds[0], seconds[number], strict=True)]),
+                "times_as_fast": spread([a / b for a, b in zip(seconds[0], seconds[number], strict=True)]),
                 "psnr_db": _psnr(clips[number], clips[0]),
                 **{f"{_WORDS.get(name, name)}_points": change for name, change in changes.items()},
                 "passes": verdict(settings.videos, [each.value for each in changes.values()]),
@@ -121,7 +122,7 @@ def verdict(videos: int, changes: Sequence[float]) -> str:
 
 
 def _time(
-    pipeline: LatentShiftPipeline, own: Any, ways: Sequence[Way], settings: SamplingSettings
+    pipeline: LatentShiftPipeline, samplers: Sequence[Any], ways: Sequence[Way], settings: SamplingSettings
 ) -> tuple[list[list[float]], list[list[np.ndarray]]]:
     """Seconds and clips of each timed video, for each way: of the processor, or on a GPU of the wall."""
     on_cpu = pipeline.device.type == "cpu"
@@ -131,8 +132,8 @@ def _time(
     prompts = prompts_of(_PART, settings.timed, pipeline.sample_size)
     rounds = [prompts[0], *prompts]  # the first one, when libraries choose kernels, does not count
     for number, (_, prompt, seed) in enumerate(progress_bar(rounds, text="timing", unit="round", leave=False)):
-        for way, taken, kept in zip(ways, seconds, clips, strict=True):
-            pipeline.scheduler = make_sampler(way.sampler, own)
+        for way, sampler, taken, kept in zip(ways, samplers, seconds, clips, strict=True):
+            pipeline.scheduler = sampler
             start = clock()
             (video,) = pipeline(
                 prompt,
@@ -173,7 +174,3 @@ def _share(scores: dict[str, Any], name: str) -> Estimate:
 def _change(scores: dict[str, Any], exact: dict[str, Any], name: str) -> Estimate:
     low, high = share_difference_interval(_right(scores, name), _right(exact, name))
     return Estimate(100 * (scores[name] - exact[name]), 100 * low, 100 * high)
-
-
-def _spread(values: Sequence[float]) -> Estimate:
-    return Estimate(statistics.median(values), min(values), max(values))

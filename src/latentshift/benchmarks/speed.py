@@ -5,14 +5,13 @@ Knows no GPU.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from copy import copy
 
 import torch
 from torch import Tensor
 
-from latentshift.benchmarks.report import Estimate, Result
+from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import interleaved_seconds, spread
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import decode_videos
@@ -149,6 +148,6 @@ def _row(switch: str, of: str, without: Call, with_it: Call, rounds: int) -> Res
         "of": of,
         "off_s": spread(off),
         "on_s": spread(on),
-        "off_to_on": Estimate(statistics.median(ratios), min(ratios), max(ratios)),
+        "off_to_on": spread(ratios),
         "rounds": rounds,
     }

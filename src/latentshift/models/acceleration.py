@@ -31,7 +31,9 @@ from latentshift.progress import status
 FAST = FewerOperations(deep_cache_interval=2, deep_cache_branch=1)
 """What fast leaves out: no score of the bundled model fell by more than one point on 288 videos (docs/speed.md)."""
 _FAST_SAMPLER, _FAST_STEPS = "DDPMScheduler", 100  # that it was measured with
-_FAST_LINE = "fast: deep features are kept for every other step (deep_cache_interval=2, deep_cache_branch=1)"
+_FAST_LINE = "fast: deep features are kept for every other step ({})".format(
+    ", ".join(f"{name}={value}" for name, value in FAST.arguments().items())
+)
 _LONGEST_ERROR = 200
 _NAMES = {"cpu": "CPU", "cuda": "GPU"}
 
