@@ -39,8 +39,6 @@ WHOLE = typer.Option(
     "--whole/--extrapolate",
     help="Make whole videos, or extrapolate from passes. Default: whole, except for a family at its published size.",
 )
-DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
-DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
 QUICK = typer.Option(
     False, "--quick", help=f"One round, and whole videos of {QUICK_STEPS} steps: the figures mean less."
 )

@@ -16,6 +16,7 @@ from latentshift.cli.models import default_steps, load_sampling_pipeline
 from latentshift.cli.output_files import check_inputs_kept, output_files, write_contact_sheet
 from latentshift.cli.prompts_file import REMEDY, read_prompts
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.cli.size_option import parse_size
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED, read_frame_rate, read_video_size
@@ -73,7 +74,7 @@ def generate(
     steps: int | None = typer.Option(
         None, "--steps", help=f"Sampling steps. Default: the model's, with --sampler {STEPS}."
     ),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance: float | None = GUIDANCE,
     guidance_interval: str | None = fewer_operations_option.INTERVAL,
     negative: str | None = typer.Option(None, "--negative", help="Negative prompt: what to avoid."),
     sampler: str | None = typer.Option(
@@ -149,8 +150,8 @@ def generate(
     ),
     deep_cache: int | None = fewer_operations_option.DEEP_CACHE,
     deep_cache_branch: int = fewer_operations_option.BRANCH,
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
-    dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
+    device: str = DEVICE,
+    dtype: str = DTYPE,
     runtime: str = typer.Option(
         _TORCH,
         "--runtime",

@@ -10,8 +10,6 @@ import typer
 
 from latentshift.files import check_writable_file
 
-DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
-DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
 JSON = typer.Option(None, "--json", help="Also write the rows as JSON.")
 OVERRIDES = typer.Argument(None, help="Settings to change, as key=value.")
 QUICK = typer.Option(False, "--quick", help="As little as shows that it works: the figures mean less.")

@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from latentshift.cli.bench.common import DEVICE, JSON, report_rows
+from latentshift.cli.bench.common import JSON, report_rows
+from latentshift.cli.shared_options import DEVICE, GUIDANCE
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -19,7 +20,7 @@ def controlnet(
     model: str = typer.Option(BUNDLED, "--model", help="Their base: bundled, a folder, a run, or a hub id."),
     videos: int | None = typer.Option(None, "--videos", min=1, help="Videos of each row. Default: 64; with --quick 2."),
     steps: int | None = typer.Option(None, "--steps", min=1, help="Sampling steps. Default: 25; with --quick 2."),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance: float | None = GUIDANCE,
     scale: float = typer.Option(1.0, "--scale", min=0.0, help="How strongly a ControlNet acts."),
     seed: int = typer.Option(1, "--seed", min=0, help="Of the sprites whose edges are shown; recipes train on 0."),
     device: str = DEVICE,

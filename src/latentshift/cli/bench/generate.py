@@ -12,6 +12,7 @@ from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, c
 from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, report_rows
 from latentshift.cli.own_command import own_command
+from latentshift.cli.shared_options import DEVICE, DTYPE
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
@@ -28,8 +29,8 @@ def generate(
     guidance: float | None = comparison.GUIDANCE,
     rounds: int = comparison.ROUNDS,
     whole: bool | None = comparison.WHOLE,
-    device: str = comparison.DEVICE,
-    dtype: str = comparison.DTYPE,
+    device: str = DEVICE,
+    dtype: str = DTYPE,
     runtimes: str | None = typer.Option(
         None,
         "--runtimes",

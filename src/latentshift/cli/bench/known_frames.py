@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
+from latentshift.cli.bench.common import JSON, QUICK, report_rows
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 _QUICK_VIDEOS, _QUICK_STEPS = 2, 5
 _MODEL = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites.")
 _LORA = typer.Option(None, "--lora", metavar="FILE[:WEIGHT]", help="As in generate.")
-_GUIDANCE = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's.")
 _SAMPLER = typer.Option("dpm++", "--sampler", help="As in generate.")
 
 
@@ -28,7 +28,7 @@ def keyframes(
     output: Path = typer.Option(Path("outputs/keyframes"), "--output", "-o", help="Folder of what was measured."),
     videos: int = typer.Option(32, "--videos", min=1, help="Of each row."),
     steps: int = typer.Option(25, "--steps", help="Sampling steps."),
-    guidance: float | None = _GUIDANCE,
+    guidance: float | None = GUIDANCE,
     sampler: str = _SAMPLER,
     device: str = DEVICE,
     dtype: str = DTYPE,
@@ -59,7 +59,7 @@ def extension(
     extensions: int = typer.Option(10, "--extensions", min=1, help="Of each video."),
     videos: int = typer.Option(8, "--videos", min=1, help="Of each row."),
     steps: int = typer.Option(25, "--steps", help="Sampling steps."),
-    guidance: float | None = _GUIDANCE,
+    guidance: float | None = GUIDANCE,
     sampler: str = _SAMPLER,
     device: str = DEVICE,
     dtype: str = DTYPE,

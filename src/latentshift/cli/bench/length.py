@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from latentshift.cli import comparison
-from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
+from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.preflight import check_device_name, check_dtype_name
+from latentshift.cli.shared_options import DEVICE, DTYPE
 from latentshift.model_paths import BUNDLED
 
 _LENGTHS, _QUICK_LENGTHS = "16,64,256,1024", "2,6"

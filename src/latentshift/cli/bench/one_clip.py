@@ -8,7 +8,8 @@ from typing import Any
 
 import typer
 
-from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
+from latentshift.cli.bench.common import JSON, QUICK, report_rows
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED, read_frame_rate, read_video_size
 
@@ -26,7 +27,7 @@ def one_clip(
     output: Path = typer.Option(Path("outputs/one-clip"), "--output", "-o", help="Folder of what was measured."),
     videos: int = typer.Option(8, "--videos", min=1, help="Of each row."),
     steps: int = typer.Option(25, "--steps", help="Sampling steps."),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance: float | None = GUIDANCE,
     device: str = DEVICE,
     dtype: str = DTYPE,
     quick: bool = QUICK,

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from latentshift.benchmarks.sampling_ways import DEFAULT_WAYS, parse_ways
-from latentshift.cli.bench.common import DEVICE, DTYPE, JSON, QUICK, report_rows
+from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.evaluate.sprites import MOST_VIDEOS
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
@@ -43,7 +44,7 @@ def sampling(
     steps: int | None = typer.Option(
         None, "--steps", help="Of the exact result. Default: the model's, with --quick 4."
     ),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance: float | None = GUIDANCE,
     device: str = DEVICE,
     dtype: str = DTYPE,
     quick: bool = QUICK,

@@ -28,6 +28,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.cli.resumable import ends_cleanly
+from latentshift.cli.shared_options import DEVICE
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
@@ -56,7 +57,7 @@ def encode(
     workers: int = WORKERS,
     time_limit: float = TIME_LIMIT,
     memory_limit: float = MEMORY_LIMIT,
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    device: str = DEVICE,
     retry: bool = typer.Option(
         False, "--retry", help="Remake shards with refused clips, e.g. after their files were repaired."
     ),

@@ -10,6 +10,7 @@ import typer
 from latentshift.benchmarks.generation_settings import OF_TABLE_4
 from latentshift.cli import comparison
 from latentshift.cli.own_command import own_command
+from latentshift.cli.shared_options import DEVICE, DTYPE
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 
@@ -23,8 +24,8 @@ def cost(
     guidance: float | None = comparison.GUIDANCE,
     rounds: int = comparison.ROUNDS,
     whole: bool | None = comparison.WHOLE,
-    device: str = comparison.DEVICE,
-    dtype: str = comparison.DTYPE,
+    device: str = DEVICE,
+    dtype: str = DTYPE,
     quick: bool = comparison.QUICK,
 ) -> None:
     """Parameters by part and seconds a video of Latent-Shift and its peers, beside the paper's Table 4.

@@ -17,6 +17,7 @@ from latentshift.cli.evaluate.common import (
 )
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
+from latentshift.cli.shared_options import DEVICE
 from latentshift.error_text import printable
 from latentshift.files import check_writable, missing_file
 
@@ -49,7 +50,7 @@ def folder(
     time_limit: float = typer.Option(60.0, "--time-limit", help="Time limit for one clip, in seconds."),
     memory_limit: float = typer.Option(4.0, "--memory-limit", help="Memory limit for one clip, in GiB."),
     bootstrap_seed: int = SEED,
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
+    device: str = DEVICE,
 ) -> None:
     """Score the clips in a folder, of whatever system; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of

@@ -46,7 +46,6 @@ SYSTEM = typer.Option(
     "temporal layers), an image a frame. frozen-images: one of its images, held still.",
 )
 STEPS = typer.Option(100, "--steps", help="Sampling steps.")
-GUIDANCE = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's.")
 SAMPLER = typer.Option(None, "--sampler", help="As in generate. Default: the model's.")
 SIDE = typer.Option(
     None, "--size", help="Side of the frames in pixels, of generated and true videos. Default: the model's."
@@ -61,8 +60,6 @@ ENGINE = typer.Option(
     help="local, also under torchrun or accelerate launch; or ray, with the extra latentshift[ray].",
 )
 ACTORS = typer.Option(1, "--actors", help="With ray: number of actors, each with a model.")
-DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
-DTYPE = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
 OUTPUT_HELP = "Folder of the result."
 
 

@@ -11,6 +11,7 @@ import typer
 from latentshift.cli import fewer_operations_option
 from latentshift.cli.evaluate.common import MAX_PATH, metric_line, workers
 from latentshift.cli.own_command import own_command
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
@@ -61,13 +62,13 @@ def sprites(
         "--steps",
         help=f"Sampling steps. Default: the model's, with --sampler {STEPS}, with --quick {_QUICK_STEPS}.",
     ),
-    guidance: float | None = typer.Option(None, "--guidance", help="Guidance scale. Default: the model's."),
+    guidance: float | None = GUIDANCE,
     sampler: str | None = typer.Option(None, "--sampler", help="As in generate. Default: the model's."),
     guidance_interval: str | None = fewer_operations_option.INTERVAL,
     deep_cache: int | None = fewer_operations_option.DEEP_CACHE,
     deep_cache_branch: int = fewer_operations_option.BRANCH,
-    device: str = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …"),
-    dtype: str = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16."),
+    device: str = DEVICE,
+    dtype: str = DTYPE,
 ) -> None:
     """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
     from latentshift.cli.preflight import check_generation

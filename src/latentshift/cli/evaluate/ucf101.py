@@ -11,10 +11,7 @@ from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
 from latentshift.cli.evaluate.prompted import (
     ACTORS,
     DELTA,
-    DEVICE,
-    DTYPE,
     ENGINE,
-    GUIDANCE,
     KEEP,
     LORA,
     MODEL,
@@ -30,6 +27,7 @@ from latentshift.cli.evaluate.prompted import (
     run_job,
 )
 from latentshift.cli.resumable import ends_cleanly
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 
 _STANDARD = ("i3d", "c3d")
 
