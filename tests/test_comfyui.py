@@ -19,7 +19,7 @@ from comfyui_process import CHECKOUT, PACK, WHY_NOT, import_pack
 from latentshift import LatentShiftPipeline, ShiftConfig, install
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.sampling import sample
-from latentshift.models.adapters.adapter import Lora, add_lora, load_adapter, save_delta, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_delta, save_lora
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 
 pytestmark = pytest.mark.skipif(CHECKOUT is None, reason=WHY_NOT)

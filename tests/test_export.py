@@ -27,7 +27,7 @@ from latentshift.export.manifest import ExportManifest, check_libraries, read_ma
 from latentshift.export.parts import parts_of
 from latentshift.export.write_export import MAX_DIFFERENCE, check_graph_export, export_pipeline
 from latentshift.files import clear_leftovers
-from latentshift.models.adapters.adapter import Lora, add_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora
 from tiny_models import tiny_unet
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.cli.models import load_adapted
-from latentshift.models.adapters.adapter import Lora, add_lora, load_adapter, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.video import read_metadata
 from tiny_loras import STYLES, add_to_all, write_lora
 from tiny_models import TEXT_WIDTH, base_scheduler

@@ -13,8 +13,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.adapters.adapter import load_adapter
-from test_adapter import LORA, OTHER_SHIFT, tune
+from latentshift.models.adapters.video_adapter import load_adapter
+from test_video_adapter import LORA, OTHER_SHIFT, tune
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.models.adapters.adapter import Lora, add_lora, load_adapter, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.run import run
 from latentshift.training.stages.video import VideoStage
 from tiny_runs import CPU, batch_of, tiny

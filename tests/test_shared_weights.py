@@ -13,7 +13,7 @@ from peft import LoraConfig
 
 from latentshift import LatentShiftPipeline
 from latentshift.frame_context import frame_context
-from latentshift.models.adapters.adapter import Lora, add_lora, load_adapter, save_delta, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_delta, save_lora
 from tiny_models import base_scheduler, tiny_unet, tiny_vae
 
 STEPS = {"num_inference_steps": 3, "output_type": "np"}

@@ -130,8 +130,8 @@ def load_adapted(
     if not loras and delta is None:
         return load_pipeline(model, device, dtype, variant)
     quiet_libraries()
-    from latentshift.models.adapters.adapter import load_adapter
     from latentshift.models.adapters.lora_file import is_own_lora, parse_lora
+    from latentshift.models.adapters.video_adapter import load_adapter
 
     target = load_dtype(dtype, device)
     pipeline = load_pipeline(model, "cpu", "float32", variant)  # adapters are added in float32

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.model_paths import autoencoder_folder, resolve_model
-from latentshift.models.adapters.adapter import add_lora
+from latentshift.models.adapters.video_adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
 from latentshift.models.controlnet import control
 from latentshift.models.denoiser import default_frame_chunk, denoise

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.models.adapters.adapter import Lora
+from latentshift.models.adapters.video_adapter import Lora
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.controlnet import SHIFT_KEY, new_controlnet
 from latentshift.models.denoiser import compile_for_training

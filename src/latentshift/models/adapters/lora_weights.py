@@ -164,7 +164,7 @@ def check_own_settings(path: Path, pipeline: Any) -> None:
         if theirs != own:
             raise ValueError(
                 f"{path} was trained with other settings than this pipeline has ({name}): "
-                "latentshift.models.adapters.adapter.load_adapter(pipeline, path) takes it with its settings"
+                "latentshift.models.adapters.video_adapter.load_adapter(pipeline, path) takes it with its settings"
             )
 
 

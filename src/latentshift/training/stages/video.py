@@ -14,7 +14,7 @@ from torch import nn
 from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import BUNDLED, resolve_model
-from latentshift.models.adapters.adapter import add_lora, merge_lora, save_delta, save_lora
+from latentshift.models.adapters.video_adapter import add_lora, merge_lora, save_delta, save_lora
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.models.storage.load_pipeline import load_part
 from latentshift.models.storage.source_paths import without_source_paths

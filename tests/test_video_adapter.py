@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.models.adapters.adapter import Lora, add_lora, load_adapter, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
