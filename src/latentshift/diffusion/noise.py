@@ -14,6 +14,8 @@ from latentshift.settings import TRAIN_TIMESTEPS, Weighting
 
 BETA_START = 8.5e-4
 BETA_END = 1.2e-2
+_MIN_SIGNAL = 2.0**-24  # of alphas_cumprod, where samplers need a divisor at zero terminal SNR
+_UNKNOWN_PREDICTION = 'training knows the prediction types "epsilon", "v_prediction" and "sample", not {!r}'
 
 
 def paper_scheduler(prediction_type: str = "epsilon", *, zero_terminal_snr: bool = False) -> DDPMScheduler:
@@ -62,13 +64,44 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor, noise: Tensor, timestep
         return noisy, scheduler.get_velocity(latents, noise, timesteps)
     if kind == "sample":
         return noisy, latents
-    raise ValueError(f'training knows the prediction types "epsilon", "v_prediction" and "sample", not {kind!r}')
+    raise ValueError(_UNKNOWN_PREDICTION.format(kind))
+
+
+def clean_prediction(scheduler: DDPMScheduler, noisy: Tensor, predicted: Tensor, timesteps: Tensor) -> Tensor:
+    """The clean latents that a prediction stands for: u_0 of :func:`add_noise`, if the prediction is its target.
+
+    Args:
+        scheduler: whose prediction type says what is predicted.
+        noisy: (B, …), u_t.
+        predicted: (B, …), of the U-Net.
+        timesteps: (B,) integers 0 … T-1.
+
+    Raises:
+        ValueError: for another prediction type than :func:`add_noise` knows; or where noise is predicted and nothing of
+            the clean latents is left (zero terminal SNR).
+    """
+    signal = scheduler.alphas_cumprod.to(noisy)[timesteps].reshape(-1, *[1] * (noisy.ndim - 1))
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return predicted
+    if kind == "v_prediction":
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * predicted
+    if kind != "epsilon":
+        raise ValueError(_UNKNOWN_PREDICTION.format(kind))
+    if hides_latents(scheduler, timesteps).any():
+        raise ValueError("where the latents are noise alone, the prediction of noise says nothing of clean latents")
+    return (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
+
+
+def hides_latents(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
+    """Whether nothing is left of the clean latents, (B,) bool: the last timestep at zero terminal SNR."""
+    return scheduler.alphas_cumprod.to(timesteps.device)[timesteps] <= _MIN_SIGNAL
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: Tensor) -> Tensor:
     """α_t² / σ_t², shape (B,); at zero terminal SNR 2^-24, as samplers have it, since it is a divisor."""
     alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    alphas = alphas.where(alphas > 0, 2.0**-24)
+    alphas = alphas.where(alphas > 0, _MIN_SIGNAL)
     return alphas / (1 - alphas)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from latentshift.cli.bench import (
+    captions,
     controlnet,
     generate,
     known_frames,
@@ -27,6 +28,7 @@ bench.command("speed")(speed.speed)
 bench.command("sampling")(sampling.sampling)
 bench.command("step")(without_settings.step)
 bench.command("signal")(without_settings.signal)
+bench.command("captions")(captions.captions)
 bench.command("data")(without_settings.data)
 bench.command("length")(length.length)
 bench.command("startup")(without_settings.startup)

@@ -1,0 +1,55 @@
+"""``latentshift bench captions``: how much a sprites model listens to its caption, by timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from latentshift.benchmarks.caption_exchange import EXCHANGES, check_exchange, check_frames
+from latentshift.cli.bench.common import JSON, QUICK, report_rows
+from latentshift.cli.shared_options import DEVICE, DTYPE
+from latentshift.model_paths import BUNDLED, read_video_size
+
+_CLIPS, _QUICK_CLIPS = 48, 4
+
+
+def captions(
+    model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
+    exchange: str = typer.Option(
+        "motion", "--exchange", help=f"Which word of the caption is exchanged for another: {', '.join(EXCHANGES)}."
+    ),
+    clips: int | None = typer.Option(
+        None, "--clips", min=2, max=4096, help=f"Of the sprites world. Default: {_CLIPS}, with --quick {_QUICK_CLIPS}."
+    ),
+    device: str = DEVICE,
+    dtype: str = DTYPE,
+    quick: bool = QUICK,
+    json_file: Path | None = JSON,
+) -> None:
+    """How much a sprites model listens to a word of its caption, by timestep.
+
+    Unseen clips are noised, and the clean latents predicted with their own caption and with one whose motion (or
+    colour, …) is another. Errors are relative to the latents' variance, and the gap is how much the other word adds,
+    with its 95 % interval over clips. A gap says that the word acts; whether a video is right, evaluate sprites says.
+    """
+    from latentshift.cli.preflight import check_generation
+
+    check_exchange(exchange)
+    folder = check_generation(model, device, dtype, None, None, None)
+    if folder is None:
+        raise ValueError(f"bench captions is for models of the sprites world, and {model} is no folder")
+    frames, _ = read_video_size(folder)
+    if frames is not None:
+        check_frames(frames)
+    count = clips or (_QUICK_CLIPS if quick else _CLIPS)
+
+    def rows() -> Iterable[dict[str, Any]]:
+        from latentshift.benchmarks.captions import bench_captions
+        from latentshift.cli.models import load_pipeline, pick_device
+
+        return bench_captions(load_pipeline(model, pick_device(device), dtype), count, exchange)
+
+    report_rows("captions", rows, json_file)
