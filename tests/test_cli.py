@@ -208,6 +208,7 @@ def test_info_counts_parameters(cli, model: Path) -> None:
     assert (facts["family"], facts["num_frames"], facts["prediction_type"]) == ("ldm", 4, "epsilon")
     assert "circling" in facts["vocabulary"]
     code, out, _ = cli("info", model)
+    assert "\nnum_inference_steps  100\n" in out
     assert code == 0 and f"{counts['unet']:,}" in out
 
 

@@ -194,6 +194,10 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
         ({**given, "prompt_embeds": given["prompt_embeds"][:, :3]}, "have 3 tokens and the negative ones 12"),
         ({"prompt": "red star", "pooled_prompt_embeds": torch.zeros(1, TEXT_WIDTH)}, "goes with prompt_embeds"),
         ({"prompt": "red star", "guidance_rescale": 1.5}, "guidance_rescale must be 0 to 1"),
+        ({"prompt": "red star", "guidance_rescale": 0.5, "guidance_scale": 1}, "guidance_rescale has no effect"),
+        ({"prompt": "red star", "negative_prompt": "black", "guidance_scale": 1}, "negative_prompt has no effect"),
+        ({"prompt": "red star", "keyframe_input": "noisy"}, "keyframe_input is of keyframes, and there are none"),
+        ({"prompt": "red star", "eta": 1.5}, "eta must be 0 to 1"),
     ]
     pooled = "pooled_prompt_embeds"
     if is_xl(pair):
@@ -203,6 +207,12 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
     for options, words in refusals:
         with pytest.raises(ValueError, match=words):
             ours(**options)
+
+
+def test_eta_is_refused_where_a_scheduler_has_none(model: Path) -> None:
+    pipe = LatentShiftPipeline.from_pretrained(model)  # the paper's DDPM
+    with pytest.raises(ValueError, match="eta has no effect on DDPMScheduler"):
+        pipe("red star", eta=0.5)
 
 
 def test_ldm_bert_has_no_layers_to_skip(model: Path) -> None:

@@ -42,6 +42,7 @@ MISTAKES = {
     "generate star --steps 5000": "must lie between 2 and 1000",
     "generate star --steps 0 --model someone/tiny": "--steps must be 1 or more",
     "generate star --guidance -1": "--guidance must be a finite number of 0 or more, not -1",
+    "generate star --guidance 1 --negative blurred": "--negative has no effect without guidance, with --guidance 1",
     "generate star --frames 0": "--frames must be from 1 to 100,000",
     "generate star --frames 100000000": "--frames must be from 1 to 100,000, not 100,000,000",
     "generate star --frame-chunk 0": "--frame-chunk must be a whole number from 1 to the video's 16 frames, not 0",

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
-from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_linear, check_sampling, check_scheduler, set_timesteps
+from latentshift.diffusion.guidance import check_rescale, with_guidance
+from latentshift.diffusion.samplers import check_eta, check_linear, check_sampling, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
@@ -355,7 +355,7 @@ class LatentShiftPipeline(
                 frame -> sentence changes it over the video, negative frames from the end: embeddings are mixed linearly
                 in the frames between (docs/more-than-text.md).
             negative_prompt: what to avoid, likewise; one for all, or one for each prompt. None: the empty sentence, or
-                zeros with ``force_zeros_for_empty_prompt``.
+                zeros with ``force_zeros_for_empty_prompt``. Refused with guidance off, where it would have no effect.
             prompt_embeds: (P, L, D) of the text encoders, in place of ``prompt``; or (P, F, L, D), of each frame.
             negative_prompt_embeds: likewise, in place of ``negative_prompt``; with guidance both have the same L.
             pooled_prompt_embeds: SDXL's (P, W) or (P, F, W), with ``prompt_embeds``.
@@ -394,7 +394,7 @@ class LatentShiftPipeline(
                 of another size are resized to cover the frame, and cropped about the centre.
             strength: in [0, 1], the share of the steps that change the video, which are the last int(n · strength) of
                 n: 0 gives it back through the autoencoder, and 1 keeps next to nothing of it; None: 0.8.
-            eta: DDIM's η in [0, 1], for schedulers that have it.
+            eta: DDIM's η in [0, 1], for schedulers that have it; refused by others unless it is 0.
             generator: one, or one for each video (see :func:`latentshift.diffusion.sampling.video_generators`).
             latents: independent standard normal noise (B, F, C, h, w) to start from, which is mixed between frames if
                 they share noise; None: drawn from the generators.
@@ -449,8 +449,11 @@ class LatentShiftPipeline(
         )
         prompts = prompts.for_frames(num_frames, loop=(self.config.shift or {}).get("padding") == "circular")
         latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
+        distilled = is_guidance_distilled(self.unet)
+        guidance = 1.0 if distilled else guidance_scale
+        prompts.check_negative(guidance_scale, distilled=distilled)
+        check_rescale(guidance_rescale, guidance)
+        check_eta(self.scheduler, eta)
         given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
         pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
         if pictures is None and adapter_layers(self.unet) is not None:
@@ -480,10 +483,6 @@ class LatentShiftPipeline(
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
-        distilled = is_guidance_distilled(self.unet)
-        guidance = 1.0 if distilled else guidance_scale
-        if distilled and prompts.has_negative:
-            raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
         fewer = FewerOperations(guidance_interval, deep_cache_interval, deep_cache_branch)
         deep_cache = open_deep_cache(self, fewer, guided=guidance != 1.0)
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):

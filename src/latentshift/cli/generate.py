@@ -181,6 +181,8 @@ def generate(
     # Check all inputs before the minutes of work.
     sentences = read_prompts(prompts or [], prompts_file)
     check_unicode(negative or "", "--negative", REMEDY)
+    if negative and guidance == 1:
+        raise ValueError("--negative has no effect without guidance, with --guidance 1: leave one of them out")
     width, height = parse_size(size)
     fewer = fewer_operations_option.read_fewer_operations(guidance_interval, deep_cache, deep_cache_branch, speed)
     if frames is not None:

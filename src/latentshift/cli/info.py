@@ -53,12 +53,13 @@ def info(
     if as_json:
         print(json.dumps(facts, indent=1))
         return
+    width = max(map(len, facts)) + 2
     for key, value in facts.items():
         if key == "parameters":
             print("parameters")
             for name, count in value.items():
                 print(f"  {name:14}{count:>15,}")
         elif key == "vocabulary":
-            print(f"vocabulary      {printable(' '.join(value), 20_000) if value else 'not listed'}")
+            print(f"{key:{width}}{printable(' '.join(value), 20_000) if value else 'not listed'}")
         else:
-            print(f"{key:16}{printable(value)}")
+            print(f"{key:{width}}{printable(value)}")

@@ -65,6 +65,24 @@ def with_guidance(
     return predict
 
 
+def check_rescale(rescale: float, scale: float) -> None:
+    """Refuse a rescaling of guidance that is outside of its range, or has nothing to rescale.
+
+    Args:
+        rescale: φ.
+        scale: s of guidance; 1 of a guidance-distilled U-Net.
+
+    Raises:
+        ValueError: in the words of a pipeline's arguments.
+    """
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"guidance_rescale must be 0 to 1, not {rescale}")
+    if rescale > 0 and scale == 1:
+        raise ValueError(
+            "guidance_rescale has no effect without guidance, with guidance_scale 1 or a guidance-distilled U-Net"
+        )
+
+
 def _deviation(x: Tensor) -> Tensor:
     """The standard deviation of each video, (B, 1, …)."""
     return x.std(dim=tuple(range(1, x.ndim)), keepdim=True)

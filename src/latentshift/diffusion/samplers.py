@@ -192,6 +192,22 @@ def check_sampling(scheduler: Any, noise_share: float = 0.0) -> None:
         raise ValueError(f"{kind} draws noise that no seed decides; choose the sampler {' or '.join(SAMPLERS)}")
 
 
+def check_eta(scheduler: Any, eta: float) -> None:
+    """Refuse an η that is outside of its range, or that a scheduler would not look at.
+
+    Args:
+        scheduler: of a pipeline.
+        eta: η, 0 where none is asked for.
+
+    Raises:
+        ValueError: in the words of a pipeline's arguments.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be 0 to 1, not {eta}")
+    if eta > 0 and "eta" not in inspect.signature(scheduler.step).parameters:
+        raise ValueError(f"eta has no effect on {type(scheduler).__name__}: leave it out, or take a DDIMScheduler")
+
+
 def set_timesteps(
     scheduler: Any, steps: int, timesteps: Iterable[int] | None, sigmas: Iterable[float] | None, device: Any
 ) -> None:

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
-from latentshift.diffusion.guidance import with_guidance
-from latentshift.diffusion.samplers import check_scheduler, set_timesteps
+from latentshift.diffusion.guidance import check_rescale, with_guidance
+from latentshift.diffusion.samplers import check_eta, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import initial_noise, sample, video_generators
 from latentshift.error_text import one_line, printable
 from latentshift.exclusive import one_call_at_a_time
@@ -169,10 +169,10 @@ class ExportedPipeline(FrameDecoder):
         )
         manifest.check_frames(num_frames)
         manifest.check_size(height or manifest.height, width or manifest.width)
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale must be 0 to 1, not {guidance_rescale}")
-        if manifest.is_distilled and prompts.has_negative:
-            raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
+        guidance = 1.0 if manifest.is_distilled else guidance_scale
+        prompts.check_negative(guidance_scale, distilled=manifest.is_distilled)
+        check_rescale(guidance_rescale, guidance)
+        check_eta(self.scheduler, eta)
         sizes = (manifest.height, manifest.width, 0, 0, manifest.height, manifest.width)
         text = self.text_encoders.encode(prompts.sentences or []).with_sizes(sizes)
         negative = self.text_encoders.encode(prompts.negatives or []).with_sizes(sizes)
@@ -198,7 +198,6 @@ class ExportedPipeline(FrameDecoder):
                 given["guidance_scale"] = torch.tensor(guidance_scale)
             return self._graphs["unet"](**given)[0]
 
-        guidance = 1.0 if manifest.is_distilled else guidance_scale
         denoiser = with_guidance(denoise, text, negative, guidance, videos_per_call=1, rescale=guidance_rescale)
         from tqdm import tqdm
 

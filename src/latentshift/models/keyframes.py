@@ -101,6 +101,8 @@ def read_keyframes(
     if keyframes is None or (isinstance(keyframes, Mapping) and not keyframes):
         if strength not in (1.0, {}):
             raise ValueError(f"keyframe_strength is of {_NAME}, and there are none: give some, or leave it out")
+        if seen != "clean":
+            raise ValueError(f"keyframe_input is of {_NAME}, and there are none: give some, or leave it out")
         return None
     if not isinstance(keyframes, Mapping):
         raise ValueError(f"{_NAME} is a {type(keyframes).__name__}: give a dict, as {{0: first, -1: last}}")

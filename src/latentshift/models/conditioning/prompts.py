@@ -125,6 +125,22 @@ class Prompts:
         """Whether there is anything to avoid."""
         return self.negatives is None or any(self.negatives)
 
+    def check_negative(self, guidance_scale: float, *, distilled: bool) -> None:
+        """Refuse something to avoid that a call would not look at.
+
+        Embeddings are taken without guidance, since they are often made together with the prompt's.
+
+        Raises:
+            ValueError: for any with a guidance-distilled U-Net, or a sentence with guidance off.
+        """
+        if distilled and self.has_negative:
+            raise ValueError("negative_prompt has no effect on this model, whose U-Net is guidance-distilled")
+        if guidance_scale == 1 and any(self.negatives or ()):
+            raise ValueError(
+                "negative_prompt has no effect without guidance, with guidance_scale 1: leave it out, or choose "
+                "another guidance_scale"
+            )
+
     def encode(
         self,
         encoders: TextEncoders,
