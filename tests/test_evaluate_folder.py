@@ -101,6 +101,17 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
     assert code == 1 and "holds a result with other settings: " in complained
 
 
+def test_other_sizes_of_true_clips_are_told(cli, clips: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        write_video(tmp_path / "wide" / f"{number}.webp", clip(10 + number, side=32)[:, :16])
+    words = ["evaluate", "folder", clips, "--reference", "wide", "--extractors", "i3d", "--device", "cpu"]
+    for size, told in ((None, True), (16, False)):
+        output = f"result-{size}"
+        assert cli(*words, "-o", output, *([] if size is None else ["--size", size]))[0] == 0
+        warnings = read_report(tmp_path / output).metric("FVD").warnings
+        assert any("differ in size, 16x16 and 32x16" in each for each in warnings) == told
+
+
 def test_a_killed_evaluation_ends_in_the_same_numbers(cli, clips: Path, reference: Path, tmp_path: Path) -> None:
     words = ["evaluate", "folder", clips, "--reference", reference, "--device", "cpu", "-o"]
     assert cli(*words, "whole")[0] == 0

@@ -138,6 +138,14 @@ def test_too_few_samples_for_the_covariance_are_a_warning_with_the_number_needed
     assert frechet_result("FID", enough, enough, covariance="N").warnings == ()
 
 
+def test_many_frames_of_few_videos_do_not_pass_for_enough_samples() -> None:
+    rng = np.random.default_rng(0)
+    frames = moments(rng.normal(size=(21, 20)))
+    frames.videos = 7
+    (warning,) = frechet_result("FID", moments(rng.normal(size=(21, 20))), frames, covariance="N").warnings
+    assert warning.startswith("21 reference samples are of 7 videos") and "take 21 videos or more" in warning
+
+
 def test_a_folder_read_again_and_again_is_reported() -> None:
     rows = np.random.default_rng(0).normal(size=(20, 3))
     again = frechet_result("FVD", videos(rows), videos(np.tile(rows, (3, 1))), covariance="N", resamples=5)

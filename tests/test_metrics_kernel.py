@@ -64,6 +64,53 @@ def test_kid_is_unbiased_at_small_n_and_the_biased_estimator_is_not() -> None:
     assert biased.mean() > 10 * error and biased.min() > 0 > unbiased.min()
 
 
+def test_kid_of_frames_is_unbiased_although_frames_of_one_video_are_alike() -> None:
+    rng = np.random.default_rng(0)
+
+    def side(count: int) -> VideoRows:
+        made = VideoRows()
+        for index in range(count):
+            made.add(index, rng.normal(size=(1, 3)) + 0.3 * rng.normal(size=(2 + index % 3, 3)))
+        return made
+
+    def of_frames(x: VideoRows, y: VideoRows) -> float:
+        rows = (np.concatenate(each.by_video()) for each in (x, y))
+        return kernel_distance(*rows, kernel=PolynomialKernel(), estimator="unbiased")
+
+    draws = [(side(5), side(6)) for _ in range(400)]
+    settings = {"kernel": PolynomialKernel(), "estimator": "unbiased"}
+    found = np.array([kernel_result("KID", *each, **settings).value for each in draws])
+    error = found.std() / math.sqrt(len(draws))
+    assert abs(found.mean()) < 4 * error
+    assert np.mean([of_frames(*each) for each in draws]) > 10 * error  # what frames as samples of their own would give
+    assert "pairs of different videos" in kernel_result("KID", *draws[0], **settings).variant
+
+
+def test_kid_of_frames_is_a_sum_over_pairs_of_different_videos() -> None:
+    rng = np.random.default_rng(1)
+    x, y = ([rng.normal(size=(count, 4)) for count in counts] for counts in ((3, 1, 4), (2, 5)))
+    sides = VideoRows(), VideoRows()
+    for side, videos_of in zip(sides, (x, y), strict=True):
+        for index, rows in enumerate(videos_of):
+            side.add(index, rows)
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return (a @ b / 4 + 1) ** 3
+
+    def within(side: list[np.ndarray]) -> float:
+        others = [(a, b) for i, a in enumerate(side) for j, b in enumerate(side) if i != j]
+        return float(np.mean([k(p, q) for a, b in others for p in a for q in b]))
+
+    across = np.mean([k(p, q) for a in x for b in y for p in a for q in b])
+    found = kernel_result("KID", *sides, kernel=PolynomialKernel(), estimator="unbiased")
+    assert found.value == pytest.approx(within(x) + within(y) - 2 * across, rel=1e-12)
+    assert found.samples == 8 and found.n == 3
+    one = VideoRows()
+    one.add(0, x[0])
+    with pytest.raises(ValueError, match="at least 2 videos"):
+        kernel_result("KID", one, sides[1], kernel=PolynomialKernel(), estimator="unbiased")
+
+
 def test_a_known_distance() -> None:
     """Normal x against x + m, Gaussian kernel of width s, D dimensions: 2 (s²/(s²+2))^(D/2) (1 - e^(-m²/2(s²+2)))."""
     rng = np.random.default_rng(0)
@@ -142,7 +189,7 @@ def test_what_has_no_distance_is_refused() -> None:
     rows = np.ones((3, 2))
     with pytest.raises(ValueError, match="at least 2 samples"):
         kernel_distance(rows[:1], rows, kernel=PolynomialKernel(), estimator="unbiased")
-    with pytest.raises(ValueError, match="at least 2 samples"):
+    with pytest.raises(ValueError, match="at least 2 videos"):
         kernel_result("KID", videos(rows[:1]), videos(rows), kernel=PolynomialKernel(), estimator="unbiased")
     with pytest.raises(ValueError, match="unbiased or biased"):
         kernel_distance(rows, rows, kernel=PolynomialKernel(), estimator="u")  # type: ignore[arg-type]

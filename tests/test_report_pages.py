@@ -129,6 +129,16 @@ def test_images_as_frozen_videos_stand_in_table_5_too(tmp_path: Path) -> None:
     assert {"table-1.tex", "table-5.tex"} <= {path.name for path in (frozen / "tables").iterdir()}
 
 
+def test_a_score_of_frames_does_not_stand_among_those_of_clips(tmp_path: Path) -> None:
+    inception, c3d = metric("IS", 8.0, better="higher"), metric("C3D-IS", 90.0, better="higher")
+    rows = []
+    for name, metrics in (("frames", (inception, metric("FVD", 300.0))), ("clips", (inception, c3d))):
+        write_comparison_pages([write_result(tmp_path / name, name, metrics, protocol="ucf101")], tmp_path / "page")
+        with (tmp_path / "page" / "tables" / "table-2.csv").open() as file:
+            rows.append(list(csv.DictReader(file))[-1])
+    assert [row["IS ↑"] for row in rows] == ["–", "90.0"] and rows[0]["FVD ↓"] != "–"
+
+
 def test_every_model_of_a_cost_comparison_stands_in_table_4(tmp_path: Path) -> None:
     parts = {"unet": 872_300_484, "autoencoder": 83_653_863, "text_encoder": 581_994_042, "overall": 1_537_948_389}
     row = {"method": "Latent-Shift", "parameters": parts, "video_seconds": {"value": 20.0, "low": 19.0, "high": 22.0}}

@@ -63,8 +63,8 @@ def frechet_result(
     value = _distance(_fit(ours, covariance), fixed)
     interval = None
     warnings = [
-        *covariance_warning(ours.count, len(ours.mean), "generated"),
-        *covariance_warning(theirs.count, len(theirs.mean), "reference"),
+        *covariance_warning(ours.count, len(ours.mean), "generated", videos=ours.videos),
+        *covariance_warning(theirs.count, len(theirs.mean), "reference", videos=theirs.videos),
     ]
     if isinstance(generated, VideoRows):
         rows = generated.by_video()

@@ -134,8 +134,10 @@ def kernel_result(
 ) -> MetricResult:
     """``scale`` · MMD² with a bootstrap interval over the generated videos; the reference is taken as given.
 
-    In a resample, a row that is drawn twice is still no pair with itself. Needs N² numbers of 8 bytes for N generated
-    rows: give ``VideoRows`` a limit where that is too much.
+    Unbiased, it is over pairs of rows of different videos. Frames of one video are alike, so that their pairs, few as
+    they are, would make a distance of equal distributions positive. With one row a video it is
+    :func:`kernel_distance`, which knows no videos. In a resample, a video that is drawn twice is still no pair with
+    itself. Needs N² numbers of 8 bytes for N generated rows: give ``VideoRows`` a limit where that is too much.
 
     Args:
         unit: scale features to norm 1 first, as CMMD does.
@@ -143,40 +145,52 @@ def kernel_result(
         resamples: of the bootstrap.
 
     Raises:
-        ValueError: as :func:`kernel_distance`.
+        ValueError: as :func:`kernel_distance`; unbiased, for one video on a side.
     """
-    videos = generated.by_video()
-    owner = np.repeat(np.arange(len(videos)), [len(rows) for rows in videos])  # (N,): the video of each row
-    x, y = _pair(np.concatenate(videos), np.concatenate(reference.by_video()))
+    videos, theirs = generated.by_video(), reference.by_video()
+    x, y = _pair(np.concatenate(videos), np.concatenate(theirs))
     if unit:
         x, y = unit_norm(x), unit_norm(y)
+    counts, of_reference = (np.array([len(rows) for rows in side]) for side in (videos, theirs))
+    owner = np.repeat(np.arange(len(videos)), counts)  # (N,): the video of each row
+    for side in (videos, theirs):
+        _check_count(len(side), estimator, "videos")
     matrix = kernel(x, x)
-    diagonal = np.diag(matrix).copy()
+    own = np.zeros(len(videos))  # sum of k over the pairs within each video that are left out
+    within_reference = _sum(y, y, kernel) / len(y) ** 2
+    if estimator == "unbiased":
+        own = np.array([float(matrix[rows, rows].sum()) for rows in _slices(counts)])
+        own_reference = sum(float(kernel(y[rows], y[rows]).sum()) for rows in _slices(of_reference))
+        pairs = float(len(y)) ** 2 - float((of_reference.astype(np.float64) ** 2).sum())
+        within_reference = (_sum(y, y, kernel) - own_reference) / pairs
     across = np.concatenate([kernel(block, y).mean(1) for block in _blocks(x)])  # (N,)
-    within_reference = _within(y, kernel, estimator)
-    _check_count(len(x), estimator)
 
-    def of_weights(weights: np.ndarray) -> float:
-        total, pairs = float(weights @ matrix @ weights), float(weights.sum()) ** 2
+    def of_weights(weights: np.ndarray) -> float:  # (videos,): how often each is drawn
+        by_row = weights[owner]
+        total, pairs = float(by_row @ matrix @ by_row), float(by_row.sum()) ** 2
         if estimator == "unbiased":
-            total -= float(weights**2 @ diagonal)
-            pairs -= float((weights**2).sum())
-        return scale * (total / pairs + within_reference - 2 * float(weights @ across) / float(weights.sum()))
+            total -= float(weights**2 @ own)
+            pairs -= float(((weights * counts) ** 2).sum())
+        return scale * (total / pairs + within_reference - 2 * float(by_row @ across) / float(by_row.sum()))
 
-    value = of_weights(np.ones(len(x)))
+    value = of_weights(np.ones(len(videos)))
     interval = bootstrap_interval(
-        lambda chosen: of_weights(np.bincount(chosen, minlength=len(videos))[owner].astype(np.float64)),
+        lambda chosen: of_weights(np.bincount(chosen, minlength=len(videos)).astype(np.float64)),
         len(videos),
         value,
         seed=seed,
         resamples=resamples,
     )
+    several = estimator == "unbiased" and max(counts.max(), of_reference.max()) > 1
     return MetricResult(
         name,
         value,
         len(videos),
         len(x),
-        variant=f"{kernel}, {estimator}, times {scale:g}" + (", features of norm 1" if unit else ""),
+        variant=f"{kernel}, {estimator}"
+        + (" over pairs of different videos" if several else "")
+        + f", times {scale:g}"
+        + (", features of norm 1" if unit else ""),
         interval=interval,
         n_reference=len(reference),
         warnings=(
@@ -203,11 +217,17 @@ def _sum(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> float:
     return sum(float(kernel(a, b).sum()) for a in _blocks(x) for b in _blocks(y))
 
 
-def _check_count(count: int, estimator: Estimator) -> None:
+def _slices(counts: np.ndarray) -> Iterator[slice]:
+    """The rows of each video."""
+    ends = np.cumsum(counts).tolist()
+    return (slice(end - count, end) for end, count in zip(ends, counts.tolist(), strict=True))
+
+
+def _check_count(count: int, estimator: Estimator, what: str = "samples") -> None:
     if estimator not in ("unbiased", "biased"):
         raise ValueError(f"an estimator is unbiased or biased, not {estimator!r}")
     if estimator == "unbiased" and count < 2:
-        raise ValueError("the unbiased estimator needs at least 2 samples on each side")
+        raise ValueError(f"the unbiased estimator needs at least 2 {what} on each side")
 
 
 def _within(x: np.ndarray, kernel: Kernel, estimator: Estimator) -> float:

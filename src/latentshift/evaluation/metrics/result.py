@@ -67,10 +67,23 @@ def comparison_warnings(first: MetricResult, second: MetricResult) -> tuple[str,
     )
 
 
-def covariance_warning(samples: int, features: int, what: str) -> tuple[str, ...]:
-    """A warning if ``samples`` rows are too few for a covariance of ``features`` columns to have full rank."""
+def covariance_warning(samples: int, features: int, what: str, *, videos: int | None = None) -> tuple[str, ...]:
+    """A warning if rows are too few for a covariance of full rank, or come from too few videos to count on it.
+
+    Args:
+        samples: rows.
+        features: columns.
+        what: which set this is.
+        videos: that the rows are of; None: as many as rows.
+    """
     if samples > features:
-        return ()
+        if videos is None or videos > features:
+            return ()
+        return (
+            f"{samples:,} {what} samples are of {videos:,} videos, and frames of one video are alike: for the "
+            f"covariance of {features:,} features take {features + 1:,} videos or more, or the distance may be biased "
+            "upwards.",
+        )
     return (
         f"{samples} {what} samples are too few: the covariance of {features} features needs at least {features + 1}, "
         "and the distance is biased upwards.",

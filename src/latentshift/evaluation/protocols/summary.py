@@ -129,18 +129,18 @@ class _Summarizer:
         theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
         parts = [_moments(self.readings, info, part) for part in self._parts(info)]
         values = [frechet_distance(part, theirs, covariance=covariance) for part in parts]
-        least = min(part.count for part in parts)
+        fewest = min(parts, key=lambda part: part.count)
         return MetricResult(
             name,
             float(np.mean(values)),
             sum(part.videos for part in parts),
             sum(part.count for part in parts),
-            variant=f"covariance over {covariance}, mean over {len(parts)} repeats of {least:,} samples or more",
+            variant=f"covariance over {covariance}, mean over {len(parts)} repeats of {fewest.count:,} samples or more",
             interval=_not_negative(repeats_interval(values)),
             n_reference=theirs.videos,
             warnings=(
-                *covariance_warning(least, info.width, "generated"),
-                *covariance_warning(theirs.count, info.width, "reference"),
+                *covariance_warning(fewest.count, info.width, "generated", videos=fewest.videos),
+                *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
             ),
         )
 
@@ -164,14 +164,14 @@ class _Summarizer:
             interval=_not_negative(jackknife_interval(value, left_out)),
             n_reference=theirs.videos,
             warnings=(
-                *covariance_warning(merged.count, info.width, "generated"),
-                *covariance_warning(theirs.count, info.width, "reference"),
+                *covariance_warning(merged.count, info.width, "generated", videos=merged.videos),
+                *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
             ),
         )
 
     def _kernel(self, info: ExtractorInfo, kind: str) -> None:
         name = _full_name(info, kind)
-        if self.reference is None or not self._enough(name, info, 1 + (kind != "CMMD")):
+        if self.reference is None or not self._enough(name, info, 1 + (kind != "CMMD"), of="videos"):
             return
         generated, theirs = (self._sample(each, info) for each in (self.readings, self.reference))
         if kind == "CMMD":
@@ -273,6 +273,12 @@ class _Summarizer:
             theirs, ours = self.reference.frames, self.readings.frames
             if theirs != ours:
                 warnings.append(f"Generated and reference videos differ in frames: {ours} and {theirs} (None: mixed).")
+            sizes = [each.size or "several sizes" for each in (self.readings, self.reference)]
+            if sizes[0] != sizes[1]:
+                warnings.append(
+                    f"Generated and reference videos differ in size, {sizes[0]} and {sizes[1]}, and so in sharpness or "
+                    "shape: with --size both are resized and cropped alike."
+                )
         self.made.metrics.append(
             Metric(
                 name=result.name,
@@ -294,13 +300,15 @@ class _Summarizer:
             )
         )
 
-    def _enough(self, name: str, info: ExtractorInfo, least: int, *, reference: bool = True) -> bool:
-        """Whether there are samples enough for a metric; if not, a note says so."""
+    def _enough(
+        self, name: str, info: ExtractorInfo, least: int, *, reference: bool = True, of: str = "samples"
+    ) -> bool:
+        """Whether there are samples, or videos, enough for a metric; if not, a note says so."""
         sides = {"generated": self.readings, **({"reference": self.reference} if reference and self.reference else {})}
         for what, side in sides.items():
-            count = side.row_count(info.key)
+            count = side.row_count(info.key) if of == "samples" else len(side.with_rows(info.key))
             if count < least:
-                self.made.notes.append(f"{name} is left out: it needs {least} {what} samples or more, not {count}.")
+                self.made.notes.append(f"{name} is left out: it needs {least} {what} {of} or more, not {count}.")
                 return False
         return True
 
