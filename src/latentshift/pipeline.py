@@ -7,33 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
-from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
-from latentshift.diffusion.guidance import check_rescale, with_guidance
-from latentshift.diffusion.samplers import check_eta, check_linear, check_sampling, check_scheduler, set_timesteps
-from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.diffusion.guidance import check_rescale
+from latentshift.diffusion.samplers import check_eta, check_linear, set_timesteps
+from latentshift.diffusion.sampling import sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
 from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
-from latentshift.models.adapters.ip_adapter import adapter_layers, read_adapter_pictures, with_pictures
+from latentshift.models.adapters.ip_adapter import read_adapter_pictures, with_pictures
 from latentshift.models.adapters.loaders import LoaderMixin
-from latentshift.models.autoencoder import decode_videos
+from latentshift.models.call_arguments import check_sampling_arguments, read_decode_chunk, read_noise
+from latentshift.models.conditioning.image_sizes import read_image_sizes
 from latentshift.models.conditioning.prompts import Prompts, scaled_lora
-from latentshift.models.conditioning.text import TextEncoders, check_token_ids
-from latentshift.models.conditioning.text_projection import drop_projected_text, project_text_once
-from latentshift.models.decoded_frames import FrameDecoder, check_finite
+from latentshift.models.conditioning.text import check_token_ids
+from latentshift.models.conditioning.text_projection import project_text_once
+from latentshift.models.decoded_frames import FrameDecoder
+from latentshift.models.decoded_frames import LatentShiftPipelineOutput as LatentShiftPipelineOutput
 from latentshift.models.decoded_frames import NotFiniteError as NotFiniteError
 from latentshift.models.deep_cache import open_deep_cache
 from latentshift.models.denoiser import (
@@ -42,44 +41,22 @@ from latentshift.models.denoiser import (
     denoise,
     is_guidance_distilled,
     share_text,
-    wants_sizes,
 )
 from latentshift.models.extension import ExtensionMixin
+from latentshift.models.guided_denoiser import guided_denoiser
 from latentshift.models.keyframes import read_keyframes
-from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
+from latentshift.models.latent_vdm import TemporalAttention
+from latentshift.models.sampling_start import start_sampling
 from latentshift.models.source_video import read_source_video, source_length
+from latentshift.models.step_end_callback import StepEndCallback
 from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
-from latentshift.renamed import warn_renamed
-from latentshift.settings import (
-    METHODS,
-    STEPS,
-    ShiftConfig,
-    check_frame_size,
-    check_guidance,
-    check_output_type,
-    check_steps,
-    default_chunk,
-    method_name,
-)
-from latentshift.shift import install, remove, shift_of
+from latentshift.settings import STEPS, ShiftConfig, check_frame_size
 
 if TYPE_CHECKING:
     from latentshift.frame_parallel.share import FrameShare
-
-
-@dataclass
-class LatentShiftPipelineOutput(BaseOutput):
-    """The output of the pipeline.
-
-    Attributes:
-        frames: by ``output_type``: ``"pil"`` a list of B lists of F images; ``"np"`` (B, F, H, W, 3) float32 in [0, 1];
-            ``"pt"`` (B, F, 3, H, W) in [0, 1]; ``"latent"`` (B, F, C, h, w) float32, scaled.
-    """
-
-    frames: Any
 
 
 class LatentShiftPipeline(
@@ -146,146 +123,28 @@ class LatentShiftPipeline(
     ) -> None:
         super().__init__()
         encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer_2}
+        settings = {
+            "num_frames": num_frames,
+            "fps": fps,
+            "guidance_scale": guidance_scale,
+            "num_inference_steps": num_inference_steps,
+            "force_zeros_for_empty_prompt": force_zeros_for_empty_prompt,
+        }
         check_components({"vae": vae, "unet": unet, "scheduler": scheduler, **encoders})
-        check_pipeline_settings(
-            num_frames=num_frames,
-            fps=fps,
-            guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps,
-            noise_share=noise_share,
-            force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
-            shift=shift,
-        )
+        check_pipeline_settings(**settings, noise_share=noise_share, shift=shift)
         check_linear(scheduler, noise_share)
-        for name, each, encoder in (
-            ("tokenizer", tokenizer, text_encoder),
-            ("tokenizer_2", tokenizer_2, text_encoder_2),
-        ):
+        for (name, each), encoder in zip(tokenizers.items(), encoders.values(), strict=True):
             if each is not None and encoder is not None:
                 check_token_ids(each, encoder, name)
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
         self.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
-        self.register_to_config(num_frames=num_frames, fps=fps, guidance_scale=guidance_scale)
-        self.register_to_config(num_inference_steps=num_inference_steps)
-        self.register_to_config(force_zeros_for_empty_prompt=force_zeros_for_empty_prompt)
+        self.register_to_config(**settings)
         share_text(unet)
         self.set_temporal(temporal)
         self.set_shift(shift)
         self.set_noise_share(noise_share)
-
-    @property
-    def method(self) -> str:
-        """The temporal method: one of ``METHODS``, or ``"latent-shift and latent-vdm"``."""
-        return method_name(shift=self.config.shift is not None, attention=self.temporal is not None)
-
-    @property
-    def temporal_parameters(self) -> int:
-        """The number of parameters added to the image model: none with the shift."""
-        with torch.device("meta"):
-            image_model = type(self.unet).from_config(self.unet.config)
-        models = (self.unet, image_model, self.temporal)
-        video, image, beside = (
-            0 if each is None else sum(value.numel() for value in each.parameters()) for each in models
-        )
-        return video - image + beside
-
-    def set_method(self, method: str) -> None:
-        """Switch to the paper's method, its baseline, or independent frames.
-
-        Existing shift settings and temporal layers are kept; otherwise the shift has the paper's settings, and temporal
-        layers are new and untrained, and change nothing yet.
-
-        Args:
-            method: one of ``METHODS``.
-
-        Raises:
-            ValueError: for an unknown method, or if it can't be installed on the U-Net.
-        """
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-        temporal = None
-        if method == "latent-vdm":
-            temporal = self.temporal or TemporalAttention.for_unet(self.unet)
-        self.set_temporal(temporal)
-        self.set_shift((self.config.shift or {}) if method == "latent-shift" else None)
-
-    def set_temporal(self, temporal: TemporalAttention | None) -> None:
-        """Replace the temporal layers, or remove them (None).
-
-        Raises:
-            ValueError: if the layers do not fit the U-Net; nothing is changed then.
-        """
-        installed = attention_of(self.unet)
-        if installed is not None:
-            remove_attention(self.unet)
-        try:
-            if temporal is not None:
-                install_attention(self.unet, temporal)
-        except ValueError:
-            if installed is not None:
-                install_attention(self.unet, installed)
-            raise
-        self.register_modules(temporal=temporal)
-
-    def set_shift(self, shift: dict[str, Any] | None) -> None:
-        """Install the temporal shift with new settings, or remove it (None); weights are not changed.
-
-        Args:
-            shift: fields of :class:`latentshift.settings.ShiftConfig`, e.g. ``{"padding": "circular"}`` for loops.
-
-        Raises:
-            ValueError: for invalid settings.
-        """
-        config = None if shift is None else ShiftConfig.from_dict(shift)
-        installed = shift_of(self.unet)
-        if installed is not None:
-            remove(self.unet)
-        try:
-            if config is not None:
-                install(self.unet, config)
-        except ValueError:
-            if installed is not None:
-                install(self.unet, installed)
-            raise
-        self.register_to_config(shift=None if config is None else config.to_dict())
-
-    def set_noise_share(self, noise_share: float) -> None:
-        """Change how much of the noise frames share, from the next call on; weights are not changed.
-
-        Args:
-            noise_share: a ≥ 0: neighbouring frames' noise has the correlation a² / (1 + a²). A model is to be sampled
-                as it was trained.
-
-        Raises:
-            ValueError: if it is negative or not finite, or the scheduler clips the predicted latents.
-        """
-        check_pipeline_settings(noise_share=noise_share)
-        check_linear(self.scheduler, noise_share)
-        self.register_to_config(noise_share=noise_share)
-
-    @property
-    def text_encoders(self) -> TextEncoders:
-        """All text encoders and tokenizers as one module."""
-        pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
-        encoders, tokenizers = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
-        return TextEncoders(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
-
-    @property
-    def sentences(self) -> TextEncoders:
-        """The old name of ``text_encoders``."""
-        warn_renamed("LatentShiftPipeline.sentences", "LatentShiftPipeline.text_encoders")
-        return self.text_encoders
-
-    @property
-    def vae_scale_factor(self) -> int:
-        """Downsampling factor of the autoencoder."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
-
-    @property
-    def sample_size(self) -> int:
-        """Side of the frames, in pixels, that the U-Net was trained for."""
-        return int(self.unet.config.sample_size * self.vae_scale_factor)
 
     @property
     def num_timesteps(self) -> int:
@@ -421,16 +280,10 @@ class LatentShiftPipeline(
             NotFiniteError: if the model's output is not finite.
             RuntimeError: if another call of this pipeline, or of one with the same scheduler, is running.
         """
-        # 1. Check the inputs and fill in defaults
+        # 1. Check the arguments and fill in defaults
         self._interrupt = False
-        prompts = Prompts.of(
-            prompt,
-            negative_prompt,
-            prompt_embeds,
-            pooled_prompt_embeds,
-            negative_prompt_embeds,
-            negative_pooled_prompt_embeds,
-        )
+        embeds = prompt_embeds, pooled_prompt_embeds, negative_prompt_embeds, negative_pooled_prompt_embeds
+        prompts = Prompts.of(prompt, negative_prompt, *embeds)
         if num_frames is None:
             num_frames = source_length(video, len(prompts), self.unet.config.in_channels)
         num_frames = self.config.num_frames if num_frames is None else num_frames
@@ -439,116 +292,75 @@ class LatentShiftPipeline(
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         self.check_inputs(
-            num_frames,
-            height,
-            width,
-            num_inference_steps,
-            guidance_scale,
-            num_videos_per_prompt,
-            output_type,
+            num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )
+        scale = self.vae_scale_factor
+        shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
+        latent_pixels = shape[-2] * shape[-1]
         prompts = prompts.for_frames(num_frames, loop=(self.config.shift or {}).get("padding") == "circular")
-        latent_pixels = (height // self.vae_scale_factor) * (width // self.vae_scale_factor)
         distilled = is_guidance_distilled(self.unet)
-        guidance = 1.0 if distilled else guidance_scale
+        guided = guidance_scale != 1.0 and not distilled
         prompts.check_negative(guidance_scale, distilled=distilled)
-        check_rescale(guidance_rescale, guidance)
+        check_rescale(guidance_rescale, guidance_scale if guided else 1.0)
         check_eta(self.scheduler, eta)
         given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
-        pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
-        if pictures is None and adapter_layers(self.unet) is not None:
-            raise ValueError("an IP-Adapter is loaded: give ip_adapter_image, or call unload_ip_adapter")
+        pictures = read_adapter_pictures(self, given, len(prompts), num_frames, required=True)
         counts = len(prompts), num_videos_per_prompt, num_frames
         keys = read_keyframes(self, keyframes, keyframe_strength, keyframe_input, *counts, height, width)
         source = read_source_video(self, video, strength, *counts, height, width)
         attention = dict(cross_attention_kwargs or {})
         lora_scale = float(attention.pop("scale", 1.0))
-        if decode_chunk_size is None:
-            decode_chunk_size = frame_chunk or default_chunk(num_frames, latent_pixels)
-        elif decode_chunk_size < 1:
-            raise ValueError(f"decode_chunk_size must be 1 or more, or None, not {decode_chunk_size}")
+        decode_chunk_size = read_decode_chunk(decode_chunk_size, frame_chunk, num_frames, latent_pixels)
         sdxl_sizes = (original_size, crops_coords_top_left, target_size)
+        facts = {
+            "prompts": [*vars(prompts).values(), clip_skip, sdxl_sizes],
+            "attention": [cross_attention_kwargs, pictures],
+        }
         share = self._frame_share(
-            num_frames,
-            latent_pixels,
-            frame_chunk,
-            guidance_scale,
-            guidance_rescale,
-            guidance_interval,
-            {
-                "prompts": [*vars(prompts).values(), clip_skip, sdxl_sizes],
-                "attention": [cross_attention_kwargs, pictures],
-            },
+            num_frames, latent_pixels, frame_chunk, guidance_scale, guidance_rescale, guidance_interval, facts
         )
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
         fewer = FewerOperations(guidance_interval, deep_cache_interval, deep_cache_branch)
-        deep_cache = open_deep_cache(self, fewer, guided=guidance != 1.0)
-        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
-            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)):
-            known = ", ".join(self._callback_tensor_inputs)
-            raise ValueError(f"a callback can have the tensors {known}, not {', '.join(unknown)}")
-        if any(each is not None for each in sdxl_sizes) and not wants_sizes(self.unet):
-            raise ValueError(
-                "original_size, crops_coords_top_left and target_size are for SDXL only; this model does not take them"
-            )
-        size = (height, width)
-        sizes = (*(original_size or size), *(crops_coords_top_left or (0, 0)), *(target_size or size))
-        count = len(prompts) * num_videos_per_prompt
+        deep_cache = open_deep_cache(self, fewer, guided=guided)
+        step_end = StepEndCallback(
+            self, callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs
+        )
+        sizes = read_image_sizes(self.unet, *sdxl_sizes, height, width)
         device = self._execution_device
-        dtype = self.unet.dtype
 
         # 2. Encode each sentence once
-        conditions = prompts.encode(self.text_encoders, device, clip_skip, lora_scale, guided=guidance != 1.0)
+        conditions = prompts.encode(self.text_encoders, device, clip_skip, lora_scale, guided=guided)
         if pictures is not None:
-            conditions = with_pictures(self, *conditions, *pictures, device, guided=guidance != 1.0)
-        text, negative = (each.to(device, dtype).repeat(num_videos_per_prompt).with_sizes(sizes) for each in conditions)
+            conditions = with_pictures(self, *conditions, *pictures, device, guided=guided)
+        text, negative = (
+            each.to(device, self.unet.dtype).repeat(num_videos_per_prompt).with_sizes(sizes) for each in conditions
+        )
 
         # 3. Initial noise, one random stream for each video, or a video with noise on it
-        generators = video_generators(generator, count)
-        scale = self.vae_scale_factor
-        shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
-        if latents is None:
-            latents = initial_noise(shape, generators, device)
-        elif tuple(latents.shape) != (count, *shape):
-            raise ValueError(f"latents must have the shape {(count, *shape)}, not {tuple(latents.shape)}")
+        generators = video_generators(generator, len(prompts) * num_videos_per_prompt)
+        noise = read_noise(latents, shape, generators, device)
         set_timesteps(self.scheduler, num_inference_steps, timesteps, sigmas, device)
-        latents = latents.to(device, torch.float32)
-        known_frames = None if keys is None else keys.encode(self.vae, device)
-        first_step = None
-        if source is None:
-            latents = latents * self.scheduler.init_noise_sigma
-        else:
-            latents, first_step = source.start(self, latents, known_frames, decode_chunk_size)
-        self._num_timesteps = len(self.scheduler.timesteps) - (first_step or 0)
-        if fewer.guidance_interval is not None:
-            check_guidance_interval(fewer.guidance_interval, self.scheduler.timesteps[first_step or 0 :].tolist())
+        start = start_sampling(self, noise, keys, source, decode_chunk_size, device)
+        self._num_timesteps = len(start.timesteps)
+        check_guidance_interval(fewer.guidance_interval, start.timesteps.tolist())
 
-        # 4. Denoise. The sampler works in float32, so that the noise of a seed is the same whatever the U-Net's dtype.
-        # On the CPU one video at a time: no slower there, and results do not depend on the batch
+        # 4. Denoise
         denoise_frames, sample_frames = (denoise, sample) if share is None else (share.denoise, share.sample)
-        denoiser = with_guidance(
-            lambda noisy, timestep, context: denoise_frames(
-                self.unet,
-                noisy.to(dtype),
-                timestep,
-                context,
-                guidance_scale,
-                frame_chunk,
-                attention,
-                **({} if deep_cache is None else {"cached": deep_cache.of(context)}),
-            ).float(),
+        denoiser = guided_denoiser(
+            self.unet,
             text,
             negative,
-            guidance,
-            videos_per_call=1 if device.type == "cpu" else None,
+            guidance_scale,
+            device,
             rescale=guidance_rescale,
             interval=fewer.guidance_interval,
+            frame_chunk=frame_chunk,
+            cross_attention_kwargs=attention,
+            deep_cache=deep_cache,
+            denoise_frames=denoise_frames,
         )
-        if deep_cache is not None:
-            denoiser = deep_cache.each_step(denoiser)
         with (
             nullcontext() if deep_cache is None else deep_cache.active(),
             self.progress_bar(total=self._num_timesteps) as bar,
@@ -558,22 +370,17 @@ class LatentShiftPipeline(
 
             def on_step(step: int, timestep: Tensor, latents: Tensor) -> Tensor:
                 bar.update()
-                if callback_on_step_end is None:
-                    return latents
-                wanted = dict.fromkeys(callback_on_step_end_tensor_inputs, latents)
-                replaced = callback_on_step_end(self, step, timestep, wanted) or {}
-                drop_projected_text()
-                return replaced.get("latents", latents)
+                return step_end(step, timestep, latents)
 
             latents = sample_frames(
                 denoiser,
                 self.scheduler,
-                latents,
+                start.latents,
                 generators,
                 eta=eta,
                 noise_share=self.config.noise_share,
-                known=known_frames,
-                first_step=first_step,
+                known=start.known,
+                first_step=start.first_step,
                 on_step=on_step,
                 stop=lambda: self.interrupt,
             )
@@ -598,17 +405,6 @@ class LatentShiftPipeline(
             self.scheduler, self.config.noise_share, num_frames, num_inference_steps, guidance_scale, output_type
         )
         check_frame_size(height, width, self.vae_scale_factor, len(self.unet.config.block_out_channels))
-
-    def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:
-        """Decode scaled latents (B, F, C, h, w) to frames (B, F, 3, H, W) in [-1, 1], one video at a time.
-
-        Raises:
-            NotFiniteError: if the autoencoder's output is not finite.
-        """
-        upcast = wants_sizes(self.unet) and self.vae.config.force_upcast  # SDXL's
-        frames = decode_videos(self.vae, latents, decode_chunk_size, upcast=upcast)
-        check_finite(frames, "autoencoder")  # after clamping, infinite values would look white
-        return frames.clamp(-1, 1)
 
     def _finish(
         self,
@@ -643,21 +439,3 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
         kwargs.setdefault("local_files_only", True)
     with errors_as_one_sentence(model, path):
         return LatentShiftPipeline.from_pretrained(path, **kwargs)
-
-
-def check_sampling_arguments(
-    scheduler: Any,
-    noise_share: float,
-    num_frames: int,
-    num_inference_steps: int,
-    guidance_scale: float,
-    output_type: str,
-) -> None:
-    """Raise a ValueError for arguments of a call that are wrong whatever runs the model, PyTorch or an export."""
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
-    check_scheduler(type(scheduler).__name__, scheduler.config)
-    check_sampling(scheduler, noise_share if num_frames > 1 else 0.0)
-    check_steps(num_inference_steps, scheduler.config)
-    check_guidance(guidance_scale)
-    check_output_type(output_type)

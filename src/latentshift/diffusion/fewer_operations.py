@@ -64,16 +64,18 @@ def parse_guidance_interval(text: str) -> tuple[float, float]:
         ) from None
 
 
-def check_guidance_interval(interval: tuple[float, float], timesteps: Sequence[float]) -> None:
+def check_guidance_interval(interval: tuple[float, float] | None, timesteps: Sequence[float]) -> None:
     """Refuse an interval in which a sampling has no step, since it then would have no guidance at all.
 
     Args:
-        interval: of timesteps.
+        interval: of timesteps; None: all of them.
         timesteps: of the sampling.
 
     Raises:
         ValueError: with the timesteps that there are.
     """
+    if interval is None:
+        return
     low, high = interval
     if len(timesteps) and not any(low <= timestep <= high for timestep in timesteps):
         raise ValueError(

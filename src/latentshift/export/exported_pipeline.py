@@ -20,7 +20,7 @@ from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import check_rescale, with_guidance
 from latentshift.diffusion.samplers import check_eta, check_scheduler, set_timesteps
-from latentshift.diffusion.sampling import initial_noise, sample, video_generators
+from latentshift.diffusion.sampling import sample, video_generators
 from latentshift.error_text import one_line, printable
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.export.graph import Graph, open_graph
@@ -33,10 +33,10 @@ from latentshift.export.manifest import (
     check_libraries,
     open_manifest,
 )
+from latentshift.models.call_arguments import check_sampling_arguments, read_noise
 from latentshift.models.conditioning.prompts import Prompts
 from latentshift.models.conditioning.text import tokenize
-from latentshift.models.decoded_frames import FrameDecoder, check_finite
-from latentshift.pipeline import LatentShiftPipelineOutput, check_sampling_arguments
+from latentshift.models.decoded_frames import FrameDecoder, LatentShiftPipelineOutput, check_finite
 from latentshift.progress import is_shown
 
 
@@ -180,12 +180,9 @@ class ExportedPipeline(FrameDecoder):
         generators = video_generators(generator, len(prompts))
         side = manifest.height // manifest.scale, manifest.width // manifest.scale
         shape = (num_frames, manifest.latent_channels, *side)
-        if latents is None:
-            latents = initial_noise(shape, generators, self.device)
-        elif tuple(latents.shape) != (len(prompts), *shape):
-            raise ValueError(f"latents must have the shape {(len(prompts), *shape)}, not {tuple(latents.shape)}")
+        noise = read_noise(latents, shape, generators, self.device)
         set_timesteps(self.scheduler, num_inference_steps, None, None, self.device)
-        latents = latents.float() * self.scheduler.init_noise_sigma
+        latents = noise.float() * self.scheduler.init_noise_sigma
 
         def denoise(noisy: Tensor, timestep: Tensor, condition: TextCondition) -> Tensor:
             if manifest.frames is not None and len(noisy) > 1:

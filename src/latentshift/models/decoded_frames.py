@@ -6,10 +6,12 @@ Legend of shapes: B videos, F frames, C latent channels, h × w latent pixels, H
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from latentshift.settings import default_chunk
@@ -18,6 +20,18 @@ from latentshift.video import to_uint8
 
 class NotFiniteError(ValueError):
     """The model's output is not finite (NaN or infinite)."""
+
+
+@dataclass
+class LatentShiftPipelineOutput(BaseOutput):
+    """The output of the pipeline.
+
+    Attributes:
+        frames: by ``output_type``: ``"pil"`` a list of B lists of F images; ``"np"`` (B, F, H, W, 3) float32 in [0, 1];
+            ``"pt"`` (B, F, 3, H, W) in [0, 1]; ``"latent"`` (B, F, C, h, w) float32, scaled.
+    """
+
+    frames: Any
 
 
 class FrameDecoder:

@@ -27,7 +27,7 @@ def adapter_layers(unet: Any) -> list[Any] | None:
 
 
 def read_adapter_pictures(
-    pipe: Any, given: Mapping[str, Any], num_prompts: int, num_frames: int
+    pipe: Any, given: Mapping[str, Any], num_prompts: int, num_frames: int, *, required: bool = False
 ) -> tuple[str, list[list[Any]]] | None:
     """What the IP-Adapters are given for each frame of each prompt's videos.
 
@@ -38,15 +38,18 @@ def read_adapter_pictures(
             list with one entry for each adapter, as diffusers takes them.
         num_prompts: P.
         num_frames: F.
+        required: whether a loaded adapter has to be given something.
 
     Returns:
         The name of the argument, and P lists of F lists of A pictures; None if there is none.
 
     Raises:
-        ValueError: if no adapter is loaded, or for another number of pictures.
+        ValueError: if no adapter is loaded, or one is and there is nothing for it, or for another number of pictures.
     """
     names = [name for name in (PICTURES, EMBEDDINGS) if given.get(name) is not None]
     if not names:
+        if required and adapter_layers(pipe.unet) is not None:
+            raise ValueError(f"an IP-Adapter is loaded: give {PICTURES}, or call unload_ip_adapter")
         return None
     if len(names) > 1:
         raise ValueError(f"give {PICTURES} or {EMBEDDINGS}, not both")

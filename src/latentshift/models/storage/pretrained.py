@@ -15,12 +15,13 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from latentshift.model_paths import class_name
+from latentshift.models.video_components import VideoComponents
 
 # Not of image pipelines.
 _SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "num_inference_steps", "noise_share")
 
 
-class PretrainedPipeline(DiffusionPipeline):
+class PretrainedPipeline(VideoComponents):
     """The base of ``LatentShiftPipeline``, whose ``__init__`` says which components and settings there are."""
 
     _shares_weights = False
