@@ -77,6 +77,8 @@ def test_a_shipped_recipe_runs(name: str, request: pytest.FixtureRequest, tmp_pa
     words += data_of(whole, tmp_path)
     if whole.image_share:
         words.append("image_share=0.5")  # one step of each kind
+    if whole.frame_curriculum:
+        words.append("frame_curriculum={2: 1}")
     if whole.micro_batch_size is not None:
         words.append("micro_batch_size=1")
     if whole.size is not None:

@@ -39,6 +39,7 @@ TINY = [
     "data={source: sprites, options: {clips: 4}}",
     "steps=2",
     "batch_size=2",
+    "frame_curriculum={}",
     "sample_steps=2",
     "sample_prompts=[a red star]",
     "trackers=[]",

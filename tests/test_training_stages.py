@@ -32,6 +32,7 @@ from latentshift.training.settings import OptimizerSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
+from latentshift.training.video_batches import video_batches
 from tiny_models import tiny_unet, tiny_vae
 from tiny_runs import CPU, batch_of, same_weights, tiny
 
@@ -264,6 +265,51 @@ def test_a_share_of_the_video_stages_steps_learns_images(runs: Path) -> None:
         batch = batch_of(stage, 1 + next(k for k, (_, its_shape) in enumerate(shapes) if its_shape == frames))
         assert batch.latents.shape[:2] == (8 // frames, frames)
         assert [bool(set(row[0].tolist()) & motion) for row in batch.token_ids] == [frames > 1] * len(batch.token_ids)
+
+
+def test_a_curriculum_of_frames_begins_with_few_of_more_clips_and_leaves_none_out() -> None:
+    batch = video_batches(3, 16, image_share=0.3, frame_curriculum={8: 50, 3: 40})
+    specs = [batch(step) for step in range(1, 201)]
+    clips = [(step, each) for step, each in enumerate(specs, 1) if each.num_frames > 1]
+    kinds = {each.kept_frames: [step for step, of in clips if of.kept_frames == each.kept_frames] for _, each in clips}
+    assert [(frames, min(steps), max(steps)) for frames, steps in kinds.items()] == [
+        (3, 1, 39),  # the 40th and the 90th are of images
+        (8, 41, 89),
+        (None, 91, 199),
+    ]
+    assert {(each.kept_frames, each.samples) for _, each in clips} == {(3, 15), (8, 6), (None, 3)}
+    starts = [each.start for _, each in clips]
+    assert starts == [sum(each.samples for _, each in clips[:index]) for index in range(len(clips))]
+    images = [each for each in specs if each.num_frames == 1]
+    assert [each.start for each in images] == list(range(0, 48 * 60, 48)) and len(images) == 60
+
+
+def test_few_frames_are_spread_over_the_clip_that_the_whole_run_would_see(runs: Path) -> None:
+    words = ("motion_captions=0", "caption_dropout=0", "steps=9", "known_share=0")
+    few = VideoStage(tiny("video", runs, *words, "frame_curriculum={2: 4, 3: 4}"), CPU)
+    whole = VideoStage(tiny("video", runs, *words, "batch_size=4"), CPU)
+    some, same = (next(stage.data.loader.batches(1)) for stage in (few, whole))
+    assert some.places == same.places
+    for thinned, clip in zip(some.samples, same.samples, strict=True):
+        assert np.array_equal(thinned.content, clip.content[[0, 3]]) and thinned.caption == clip.caption
+    for step, shape in ((1, (4, 2)), (5, (2, 3)), (9, (2, 4))):
+        batch = batch_of(few, step)
+        assert batch.latents.shape[:2] == batch.noise.shape[:2] == shape and len(batch.timesteps) == shape[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("frame_curriculum={2: 3, 3: 1}",), "takes 4 steps of 4, and none is left for whole clips"),
+        (("frame_curriculum={4: 2}",), "has 4 frames, and a clip has no more than 4"),
+        (("frame_curriculum={1: 2}",), "frame_curriculum"),
+    ],
+)
+def test_a_curriculum_that_never_comes_to_whole_clips_is_refused(
+    words: tuple[str, ...], message: str, runs: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        VideoStage(tiny("video", runs, *words), CPU)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])

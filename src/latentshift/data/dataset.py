@@ -37,6 +37,13 @@ class Sample:
     empty: CaptionEmbedding | None = None
     short: bool = False
 
+    def thinned(self, count: int) -> Sample:
+        """``count`` of its frames, evenly spread from the first to the last; all of them if it has no more."""
+        frames = len(self.content)
+        if count >= frames:
+            return self
+        return replace(self, content=self.content[np.rint(np.linspace(0, frames - 1, count)).astype(int)])
+
 
 class Request(Protocol):
     """A sample that has not been read yet."""

@@ -27,12 +27,14 @@ _BATCHES_AHEAD = 2
 class BatchSpec:
     """The batch of a step: ``samples`` of ``num_frames`` each, from position ``start`` in the order of their kind.
 
-    Single frames and clips have separate orders.
+    Single frames and clips have separate orders. Of each clip ``kept_frames`` are used, evenly spread from its first to
+    its last; None: all.
     """
 
     samples: int
     num_frames: int
     start: int
+    kept_frames: int | None = None
 
 
 class Place(NamedTuple):
@@ -137,8 +139,8 @@ class Loader:
                 if not self.datasets[place.dataset].encoded
             )
         for number in itertools.count(step):
-            batch = Batch([], [], [])
-            for _ in range(self._rank_share(self.batch_spec(number))[1]):
+            batch, spec = Batch([], [], []), self.batch_spec(number)
+            for _ in range(self._rank_share(spec)[1]):
                 num_frames, place = next(places)
                 if self.datasets[place.dataset].encoded:
                     request = self._request(num_frames, place)
@@ -146,7 +148,7 @@ class Loader:
                 else:
                     request, result = next(results)
                 request, sample = self._usable_sample(request, result, num_frames, place, read_replacement)
-                batch.samples.append(sample)
+                batch.samples.append(sample if spec.kept_frames is None else sample.thinned(spec.kept_frames))
                 batch.requests.append(request)
                 batch.places.append(place)
             yield batch

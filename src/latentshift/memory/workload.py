@@ -6,7 +6,7 @@ Legend of shapes: F frames, C latent channels, L tokens, D width of the text enc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -123,6 +123,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         footage=recipe.decodes_at_each_step,
         guidance_scale=pipeline.config.guidance_scale if recipe.guidance_scale is None else recipe.guidance_scale,
         images=recipe.share_of_images,
+        few_frames={frames: steps / recipe.steps for frames, steps in recipe.steps_on_few_frames.items()},
     )
 
 
@@ -150,8 +151,12 @@ def _of_denoiser(
     footage: bool,
     guidance_scale: float,
     images: float,
+    few_frames: Mapping[int, float],
 ) -> Workload:
-    """The work of a pipeline's U-Net or ControlNet; ``images`` is the share of the steps that learn single frames."""
+    """The work of a pipeline's U-Net or ControlNet.
+
+    ``images`` is the share of the steps that learn single frames, ``few_frames`` that of the steps on so many frames.
+    """
     unet, vae, text_encoders = pipeline.unet, pipeline.vae, pipeline.text_encoders
     parts = [_part("unet", unet)]
     if controlnet is not None:
@@ -198,7 +203,10 @@ def _of_denoiser(
     def decode() -> None:
         decode_latents(_as_shapes(vae), torch.empty(num_frames, channels, side, side), chunk_size=1)
 
-    steps = [(1 - images, partial(batch, count, num_frames))]
+    whole = 1 - sum(few_frames.values())
+    steps = [((1 - images) * whole, partial(batch, count, num_frames))]
+    for frames, share in few_frames.items():
+        steps.append(((1 - images) * share, partial(batch, count * (num_frames // frames), frames)))
     if images:  # single frames, each with its own text
         steps.append((images, partial(batch, count * num_frames, 1)))
     return Workload(tuple(parts), objective, steps, (encode,) if footage else (), (predict, decode), (objective, vae))

@@ -247,6 +247,11 @@ class VideoRecipe(DiffusionSettings):
     fps: int | None = Field(None, ge=1, description="frames per second; none: the base's, or 8")
     train_text_encoder: bool = Field(False, description="train the text encoder too; the paper freezes it")
     image_share: float = Field(0.0, ge=0, lt=1, description="share of steps on single frames instead of clips")
+    frame_curriculum: dict[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description="frames of a clip -> steps: begin with few frames, evenly spread over more clips, and go on with "
+        "more of them, as {4: 1000, 8: 1000}; empty: whole clips from the first step (the paper's)",
+    )
     known_share: float = Field(
         0.0,
         ge=0,
@@ -277,6 +282,10 @@ class VideoRecipe(DiffusionSettings):
     @property
     def share_of_known(self) -> float:
         return self.known_share
+
+    @property
+    def steps_on_few_frames(self) -> dict[int, int]:
+        return self.frame_curriculum
 
     def images_unused_reason(self, source: DataSettings | FrameSourceSettings) -> str:
         if source in self.held_out_data:
@@ -310,6 +319,19 @@ class VideoRecipe(DiffusionSettings):
             raise ValueError("lora trains the U-Net alone, and train_text_encoder is set; leave one of them out")
         if self.exports is not None and "lora" in self.exports and self.lora is None:
             raise ValueError("exports names lora, and no lora is trained; set lora, or leave it out")
+        return self
+
+    def for_memory_benchmark(self, folder: Path) -> Self:
+        return super().for_memory_benchmark(folder).model_copy(update={"frame_curriculum": {}})
+
+    @model_validator(mode="after")
+    def _check_frame_curriculum(self) -> VideoRecipe:
+        few = sum(self.frame_curriculum.values())
+        if few >= self.steps:
+            raise ValueError(
+                f"frame_curriculum takes {few:,} steps of {self.steps:,}, and none is left for whole clips; give it "
+                "fewer, or raise steps"
+            )
         return self
 
     @model_validator(mode="after")

@@ -72,6 +72,11 @@ class RunSettings(Settings):
         return 0.0
 
     @property
+    def steps_on_few_frames(self) -> dict[int, int]:
+        """Frames of a clip -> how many of a video run's first steps are on so few."""
+        return {}
+
+    @property
     def adapter(self) -> LoraSettings | None:
         """The low-rank adapter that is trained in place of the weights, if any."""
         return None

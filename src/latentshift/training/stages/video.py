@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from fractions import Fraction
-from math import floor
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import BUNDLED, resolve_model
 from latentshift.models.adapters.video_adapter import add_lora, merge_lora, save_delta, save_lora
@@ -22,6 +18,7 @@ from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage
+from latentshift.training.video_batches import video_batches
 
 PIPELINE_SETTINGS = ("shift", "num_frames", "noise_share")  # that a checkpoint belongs to
 
@@ -55,7 +52,7 @@ class VideoStage(DenoisingStage):
             return load_part(resolve_model(model), name, kind, variant)
 
         num_frames = pipeline.config.num_frames
-        self.batch_spec = clips_and_images(recipe.batch_size, num_frames, recipe.image_share)
+        self.batch_spec = video_batches(recipe.batch_size, num_frames, recipe.image_share, recipe.frame_curriculum)
         super().__init__(
             recipe,
             pipeline,
@@ -93,23 +90,6 @@ class VideoStage(DenoisingStage):
         with atomic_write(output / "model") as folder, without_source_paths(pipeline):
             pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
-
-
-def clips_and_images(clips: int, num_frames: int, image_share: float) -> Callable[[int], BatchSpec]:
-    """Which samples a step takes: clips, or at a share of the steps as many single frames as those clips have.
-
-    Those steps are evenly spread. Clips and images go through the data each in an order of their own, so that neither
-    leaves any out.
-    """
-    share = Fraction(str(image_share))
-
-    def batch_spec(step: int) -> BatchSpec:
-        images_before, images_after = floor((step - 1) * share), floor(step * share)
-        if images_after > images_before:
-            return BatchSpec(clips * num_frames, 1, images_before * clips * num_frames)
-        return BatchSpec(clips, num_frames, (step - 1 - images_before) * clips)
-
-    return batch_spec
 
 
 def _open_base(model: str, variant: str | None) -> LatentShiftPipeline:
