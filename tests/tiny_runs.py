@@ -44,6 +44,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
             f"model={folder}/image",
             "num_frames=4",
             "image_share=0",
+            "frame_curriculum={}",
             "train_text_encoder=false",
         ],
         "controlnet": [f"output={folder}/controlnet", f"model={folder}/video", "num_frames=4"],
