@@ -102,7 +102,9 @@ def plan_training(recipe: Path | None, overrides: Sequence[str], output: Path, q
     places = [f"autoencoder={output}/autoencoder", f"output={image_stage}"]
     image = load_recipe(IMAGE_RECIPE, [*shared, *_IMAGE[quick], *places])
     assert isinstance(image, ImageRecipe)
-    video = _video(VIDEO_RECIPE, ["image_share=0", "frame_curriculum={}", *shared, *_VIDEO[quick], f"model={image_stage}", *overrides])
+    papers = ["image_share=0", "frame_curriculum={}"]
+    words = [*papers, *shared, *_VIDEO[quick], f"model={image_stage}", *overrides]
+    video = _video(VIDEO_RECIPE, words)
     return Training(video, image)
 
 
