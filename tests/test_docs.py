@@ -97,6 +97,16 @@ def test_every_recipe_is_documented() -> None:
     assert recipes and not [name for name in recipes if name not in text and f"`{Path(name).stem}`" not in text]
 
 
+def test_runs_that_are_named_are_where_a_recipe_or_a_command_puts_them() -> None:
+    """``runs/boats`` is the documents' example of a run of one's own."""
+    recipes = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "recipes").glob("*.yaml"))
+    texts = {path.name: text_of(path) for path in DOCUMENTS}
+    written = set(re.findall(r"(?:output|latents): (runs/[\w-]+)", recipes)) | {"runs/boats"}
+    written |= set(re.findall(r"output=(runs/[\w-]+)", "".join(texts.values())))
+    named = {(name, run) for name, text in texts.items() for run in re.findall(r"\bruns/[\w-]+", text)}
+    assert len(written) > 10 and not {(name, run) for name, run in named if run not in written}
+
+
 def test_every_kind_of_refused_clip_has_a_row_that_says_what_to_do() -> None:
     _, _, section = (ROOT / "docs" / "your-own-videos.md").read_text(encoding="utf-8").partition("| kind |")
     rows = [line.split("|")[1] for line in section.splitlines()[2:] if line.startswith("|")]
