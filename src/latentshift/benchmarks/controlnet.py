@@ -18,10 +18,10 @@ from PIL import Image
 
 from latentshift.benchmarks.controlnet_settings import ControlNetSettings
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
-from latentshift.benchmarks.report import Estimate, Result, mean_value
+from latentshift.benchmarks.report import Result, mean_value, share_value
 from latentshift.contact_sheet import contact_sheet
 from latentshift.data.sprites import BACKGROUNDS, COLOURS, Sprite, Sprites, Track, render
-from latentshift.evaluation.estimates import mean_of, wilson_interval
+from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.sprite_reader import LEAST_SEEN, read_clip
 from latentshift.evaluation.sprite_stability import measure_stability
 from latentshift.image_pipelines.controlnet import with_controlnet
@@ -187,8 +187,7 @@ def _row(values: Sequence[Measures]) -> Result:
     """Shares with 95 % Wilson intervals, means with 95 % intervals."""
     row: Result = {"videos": len(values)}
     for name in _SHARES:
-        right = round(sum(each[name] for each in values))
-        row[name] = Estimate(right / len(values), *wilson_interval(right, len(values)))
+        row[name] = share_value(round(sum(each[name] for each in values)), len(values))
     row |= {name: mean_estimate(values, name) for name in _MEANS}
     return row | {"not_seen": sum("distance" not in each for each in values)}
 

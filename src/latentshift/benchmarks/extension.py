@@ -17,11 +17,11 @@ from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measur
 from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import NUM_FRAMES
 from latentshift.evaluation.clip_drift import measure_drift
-from latentshift.evaluation.sprites_study import PARTS, prompts_of
+from latentshift.evaluation.sprites_study import part_named, prompts_of
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip
 
-_LASTING = next(part for part in PARTS if part.name == "lasting")
+_LASTING = part_named("lasting")
 _DRIFT = ("colour", "ground", "contrast", "same_colour", "seen", "motion")
 _SEAMS = ("seam_step", "inner_step", "seam_colour", "inner_colour")
 

@@ -18,12 +18,12 @@ from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measur
 from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, render
 from latentshift.evaluation.keyframe_measures import DISTANCES, measure_keyframes
-from latentshift.evaluation.sprites_study import PARTS, prompts_of, world_of
+from latentshift.evaluation.sprites_study import part_named, prompts_of, world_of
 from latentshift.evaluation.study import reconstruct
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip
 
-_SEEN = PARTS[0]
+_SEEN = part_named("seen")
 _COLUMNS = ("place_beside", "place", *(f"colour_{each}" for each in DISTANCES), "same_colour", "motion", "thing")
 
 

@@ -17,7 +17,7 @@ import transformers
 
 from latentshift.benchmarks.length_settings import LengthSettings
 from latentshift.benchmarks.own_process import in_own_process
-from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
+from latentshift.benchmarks.peak_memory import check_peak, forget_peak, peak
 from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.memory.long_video import pass_memory
@@ -54,8 +54,7 @@ def bench_length(settings: LengthSettings) -> Iterator[Result]:
         ValueError: for a model that can't be loaded, a machine that does not tell what a process takes, or a process
             that ended without an answer, as for lack of memory.
     """
-    if not can_measure_peak(torch.device(settings.device)):
-        raise ValueError("the memory of a process on the CPU is measured on Linux alone")
+    check_peak(torch.device(settings.device))
     dtype = getattr(torch, settings.dtype)
     for padding in settings.paddings:
         cases = [(frames, chunk) for frames in settings.frames for chunk in settings.chunks_of(frames)]

@@ -16,6 +16,16 @@ def can_measure_peak(device: torch.device) -> bool:
     return device.type == "cuda" or (_PROCESS / "clear_refs").exists()
 
 
+def check_peak(device: torch.device) -> None:
+    """Refuse a device whose peak nobody tells.
+
+    Raises:
+        ValueError: for the CPU, but on Linux.
+    """
+    if not can_measure_peak(device):
+        raise ValueError("the memory of a process on the CPU is measured on Linux alone")
+
+
 def forget_peak(device: torch.device) -> None:
     """Start anew from what there is now."""
     if device.type == "cuda":

@@ -16,7 +16,7 @@ import torch
 
 from latentshift import __version__
 from latentshift.error_text import printable
-from latentshift.evaluation.estimates import Mean
+from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.files import atomic_write_text
 
 
@@ -38,6 +38,11 @@ def mean_value(mean: Mean) -> Estimate | float | None:
     if mean.mean is None or mean.interval is None:
         return mean.mean
     return Estimate(mean.mean, *mean.interval)
+
+
+def share_value(right: int, n: int) -> Estimate:
+    """A share of ``right`` in ``n`` with its 95 % Wilson interval."""
+    return Estimate(right / n, *wilson_interval(right, n))
 
 
 _TEXT_WIDTH, _NUMBER_WIDTH, _ESTIMATE_WIDTH = 36, 9, 20

@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from latentshift.benchmarks.report import Estimate, Result
+from latentshift.benchmarks.report import Estimate, Result, share_value
 from latentshift.benchmarks.sampling_ways import EXACT, Way
 from latentshift.benchmarks.timing import spread
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.evaluation.estimates import share_difference_interval, wilson_interval
+from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.metrics.psnr_ssim import psnr
-from latentshift.evaluation.sprites_study import PARTS, prompts_of
+from latentshift.evaluation.sprites_study import part_named, prompts_of
 from latentshift.evaluation.study import SCORES, Study
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.video import as_clip
 
 LEAST_VIDEOS, MOST_LOST = 256, 1.0  # of the gate: videos, and percentage points of each score
-_PART = next(part for part in PARTS if part.name == "seen")
+_PART = part_named("seen")
 _WORDS = {"joint": "all"}
 
 
@@ -167,8 +167,8 @@ def _right(scores: dict[str, Any], name: str) -> tuple[int, int]:
 
 
 def _share(scores: dict[str, Any], name: str) -> Estimate:
-    low, high = wilson_interval(*_right(scores, name))
-    return Estimate(100 * scores[name], 100 * low, 100 * high)
+    share = share_value(*_right(scores, name))
+    return Estimate(100 * share.value, 100 * share.low, 100 * share.high)
 
 
 def _change(scores: dict[str, Any], exact: dict[str, Any], name: str) -> Estimate:

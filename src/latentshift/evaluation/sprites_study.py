@@ -79,6 +79,11 @@ PARTS = (
 )
 
 
+def part_named(name: str) -> Part:
+    """The part of the study with a name, one of ``PARTS``."""
+    return next(part for part in PARTS if part.name == name)
+
+
 def prompts_of(part: Part, count: int, size: int) -> list[tuple[Sprite, str, int]]:
     """The first ``count`` (sprite, prompt, seed) of a part; motions, things and colours come about equally often."""
     world = world_of(part, size)
