@@ -19,6 +19,7 @@ from latentshift.benchmarks.captions import (
     check_told_apart,
     encode_clip,
     measure_captions,
+    pairwise_accuracy,
 )
 from latentshift.data.sprites import BACKGROUNDS, Sprite, Sprites, triples, words
 from latentshift.diffusion.noise import add_noise, clean_prediction, paper_scheduler
@@ -119,6 +120,12 @@ def test_errors_are_relative_to_the_variance_of_latents_and_of_their_differences
     of_differences = differences.square().flatten(1).mean(dim=1) / differences.var()
     np.testing.assert_allclose(errors.own, torch.stack([whole, of_differences], dim=1), rtol=1e-5)
     assert errors.own.shape == (5, 2) and not errors.gap.any()
+
+
+def test_the_pairwise_accuracy_is_of_clips_whose_captions_differ_at_all() -> None:
+    accuracy = pairwise_accuracy(np.array([0.5, -0.1, 0.0, 2.0]))
+    assert accuracy is not None and accuracy.value == 2 / 3 and 0 < accuracy.low < 0.5 < accuracy.high < 1
+    assert pairwise_accuracy(np.zeros(3)) is None
 
 
 def test_noise_is_shared_as_the_model_says(make_pipeline: MakePipeline, latents: torch.Tensor) -> None:

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from latentshift.benchmarks.caption_exchange import check_exchange, check_frames, exchange_word
-from latentshift.benchmarks.report import Result, mean_value
+from latentshift.benchmarks.report import Estimate, Result, mean_value, share_value
 from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, clean_prediction, hides_latents
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.evaluation.estimates import mean_of
-from latentshift.evaluation.sprites_study import PARTS, prompts_of, world_of
+from latentshift.evaluation.sprites_study import part_named, prompts_of, world_of
 from latentshift.models.autoencoder import encode_pictures
 from latentshift.models.conditioning.text import unknown_words
 from latentshift.models.decoded_frames import check_finite
@@ -34,7 +34,7 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.video import to_unit
 
-_SEEN = PARTS[0]
+_SEEN = part_named("seen")
 _STREAM = 0xCA97  # sets its noise apart from all other draws
 _BATCH = 4  # clips in one call of the U-Net
 
@@ -60,6 +60,8 @@ class CaptionErrors:
 
 def bench_captions(pipeline: LatentShiftPipeline, count: int, exchange: str = "motion") -> Iterator[Result]:
     """A row for each timestep; then the mean over timesteps for each pair of words, and for all clips.
+
+    Those have the pairwise accuracy as well: in how many clips the own caption has the smaller error.
 
     Args:
         pipeline: trained on sprites.
@@ -207,4 +209,19 @@ def _noise(clip: int, timestep: int, like: Tensor) -> Tensor:
 
 def _mean_row(exchange: str, name: str, gaps: np.ndarray) -> Result:
     whole, differences = (mean_value(mean_of(column.tolist())) for column in gaps.T)
-    return {exchange: name, "clips": len(gaps), "mean_gap": whole, "mean_gap_of_differences": differences}
+    return {
+        exchange: name,
+        "clips": len(gaps),
+        "mean_gap": whole,
+        "mean_gap_of_differences": differences,
+        "pairwise_accuracy": pairwise_accuracy(gaps[:, 0]),
+    }
+
+
+def pairwise_accuracy(gaps: np.ndarray) -> Estimate | None:
+    """The share of gaps above 0 among those that are not 0, with its 95 % interval; None if all are 0.
+
+    1/2 is chance. It is the accuracy of the Diffusion Classifier that chooses between the two captions.
+    """
+    right, differing = int((gaps > 0).sum()), int((gaps != 0).sum())
+    return share_value(right, differing) if differing else None
