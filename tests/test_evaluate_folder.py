@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from PIL import Image
 
+from latentshift.data.footage.spread import Spread
 from latentshift.data.rejected import Rejected
+from latentshift.data.worker_pool import WorkerLimits
 from latentshift.evaluation.extractors import cache
-from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips
+from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, read_clips
 from latentshift.evaluation.report.schema import read_report
 from latentshift.video import read_video, write_video
 from tiny_extractors import add_tiny_extractors
@@ -78,7 +83,7 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
     assert report.system.name == "CogVideo" and report.system.kind == "clips"
     reasons = {each.file: each.reason for each in report.rejected}
     assert reasons["short.mp4"] == "it has 7 frames, and 16 are taken of each clip"
-    assert "can't be decoded" in reasons["broken.mp4"]
+    assert "can't be opened as a video" in reasons["broken.mp4"]
     assert reasons["captions.txt line 5"] == "no clip is of it: nobody drew this"
     assert set(reasons) == {"short.mp4", "broken.mp4", "captions.txt line 5"}
     assert any("inception-2015 is not there" in each for each in report.notes)
@@ -168,7 +173,7 @@ def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
         (["clips", "--frames", "99", "--device", "cpu"], "none of the 6 videos of clips can be used; "),
         (
             ["clips", "--reference", "bad", "--device", "cpu"],
-            "none of the 1 videos of bad can be used; no.mp4: it can't",
+            "none of the 1 videos of bad can be used; no.mp4: it can't be opened as a video",
         ),
     ],
 )
@@ -184,21 +189,97 @@ def test_a_mistake_is_one_sentence(cli, clips: Path, tmp_path: Path, words: list
 
 
 def test_frames_are_evenly_spaced_over_the_time() -> None:
-    video = np.arange(32, dtype=np.uint8)[:, None, None, None] * np.ones((1, 12, 8, 3), np.uint8)
-    assert FrameChoice(4).of(video, 8)[:, 0, 0, 0].tolist() == [0, 8, 16, 24]
-    assert FrameChoice(4, seconds=2).of(video, 8)[:, 0, 0, 0].tolist() == [0, 4, 8, 12]
-    assert FrameChoice(2, size=8).of(video, 8).shape == (2, 8, 8, 3)
+    ends = np.arange(1, 33) / 8
+    assert Spread(4).choose(ends).tolist() == [0, 8, 16, 24]
+    assert Spread(4, seconds=2).choose(ends).tolist() == [0, 4, 8, 12]
+    in_hundredths = np.round(np.arange(1, 33) / 8 + 0.001, 2)  # a .gif's: 0.13 and 0.12 s in turns
+    assert Spread(16).choose(in_hundredths).tolist() == list(range(0, 32, 2))
+    in_milliseconds = np.round(np.arange(1, 33) / 30, 3)
+    assert Spread(16).choose(in_milliseconds).tolist() == list(range(0, 32, 2))
     with pytest.raises(Rejected, match=r"lasts 4.00 s, and 5 s are taken"):
-        FrameChoice(4, seconds=5).of(video, 8)
+        Spread(4, seconds=5).choose(ends)
     with pytest.raises(Rejected, match=r"it has 32 frames, and 33 are taken"):
-        FrameChoice(33).of(video, 8)
+        Spread(33).choose(ends)
+    with pytest.raises(Rejected, match=r"it has 1 frame, and 2 are taken"):
+        Spread(2).choose(ends[:1])
+
+
+def test_frames_at_a_variable_rate_are_chosen_by_time() -> None:
+    ends = np.array([1.0, 2.0, *(2 + np.arange(1, 9) / 4)])  # two slow frames, then eight fast ones
+    assert Spread(8).choose(ends).tolist() == [0, 0, 1, 1, 2, 4, 6, 8]
+    assert Spread(2, seconds=2).choose(ends).tolist() == [0, 1]
+    merged = np.array([0.1, 0.4, 0.5])  # the middle one stands for three equal frames
+    assert Spread(5).choose(merged).tolist() == [0, 1, 1, 1, 2]
+    with pytest.raises(Rejected, match="it has 5 frames, and 6 are taken"):
+        Spread(6).choose(merged)
+
+
+def written_at(path: Path, starts: list[int], colour_transfer: int = 1) -> None:
+    """A video whose frames are as bright as they are late, shown at so many ms, in 10 bits for HDR."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.color_trc = colour_transfer
+        stream.options = {"crf": "1"}
+        for start in starts:
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), start // 20, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = start, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_files_that_would_be_read_wrongly_are_refused_and_times_are_kept(tmp_path: Path) -> None:
+    written_at(tmp_path / "slow-then-fast.mp4", [0, 500, 1000, 1500, *range(2000, 4000, 40)])
+    written_at(tmp_path / "hdr.mp4", list(range(0, 2000, 100)), colour_transfer=16)
+    half = np.zeros((16, 16, 4), np.uint8)
+    half[:8, :, 3] = 255
+    moving = [Image.fromarray(np.where(half == 255, 255, number).astype(np.uint8), "RGBA") for number in range(20)]
+    for name in ("clear.webp", "clear.png"):
+        moving[0].save(tmp_path / name, save_all=True, append_images=moving[1:], duration=100, lossless=True)
+    levels = [10 * (5 if number in (6, 7) else number) for number in range(20)]  # three equal frames, stored as one
+    grey = [Image.new("L", (16, 16), level) for level in levels]
+    grey[0].save(tmp_path / "merged.gif", save_all=True, append_images=grey[1:], duration=100)
+    items = list_clips(tmp_path).items
+    read = read_clips(tmp_path, list(enumerate(items)), FrameChoice(16), WorkerLimits(1))
+    videos = {item.file: video for _, item, video in read}
+    times = videos["slow-then-fast.mp4"][:, 0, 0, 0].astype(int) * 20
+    assert np.abs(times - np.minimum(np.arange(16) * 250 // 500 * 500, 1500))[:8].max() <= 40
+    assert np.abs(times - np.arange(16) * 250)[9:].max() <= 80  # the ninth is at the change, give or take a frame
+    assert videos["merged.gif"][:, 0, 0, 0].tolist() == [levels[number * 20 // 16] for number in range(16)]
+    assert {name: str(video) for name, video in videos.items() if isinstance(video, Rejected)} == {
+        "hdr.mp4": "it is HDR (PQ)",
+        "clear.png": "parts of it are transparent",
+        "clear.webp": "parts of it are transparent",
+    }
+
+
+def test_folders_of_frames_of_other_names_and_linked_folders_are_clips(tmp_path: Path) -> None:
+    clips, video = tmp_path / "clips", clip(1)
+    for folder, name in (("frames", "frame_{}.png"), ("jpegs", "{:04}.jpg")):
+        (clips / folder).mkdir(parents=True)
+        for number, frame in enumerate(video, 1):
+            Image.fromarray(frame).save(clips / folder / name.format(number))
+    write_video(tmp_path / "elsewhere" / "linked.webp", video)
+    (clips / "linked").symlink_to(tmp_path / "elsewhere")
+    (clips / "linked" / "back").symlink_to(clips / "linked")
+    (clips / "array.npy").write_bytes(b"")
+    (clips / "prompts.txt").write_text("")
+    listed = list_clips(clips)
+    assert [each.file for each in listed.items] == ["frames", "jpegs", "linked/linked.webp"]
+    pictures, others = listed.notes
+    assert pictures.startswith("2 folders of pictures") and others.startswith("1 file in") and "array.npy" in others
+    (_, _, first), *_ = read_clips(clips, list(enumerate(listed.items)), FrameChoice(16), WorkerLimits(1))
+    assert np.array_equal(first, video)  # frame_2 is before frame_10
+    assert len(list_clips(clips, frames=1).items) == 2 * FRAMES + 1  # pictures of an image model
 
 
 def test_a_replaced_file_is_noticed(clips: Path) -> None:
-    before = {each.file: each.content for each in list_clips(clips)}
+    before = {each.file: each.content for each in list_clips(clips).items}
     assert set(before) == {"A red star_7.webp", "deep/a-star.mp4", "red", "0003.gif", "short.mp4", "broken.mp4"}
     write_video(clips / "deep" / "a-star.mp4", clip(6))
-    after = {each.file: each.content for each in list_clips(clips)}
+    after = {each.file: each.content for each in list_clips(clips).items}
     assert {name for name in before if before[name] != after[name]} == {"deep/a-star.mp4"}
 
 

@@ -62,10 +62,14 @@ def folder(
     check_device_name(device)
     chosen_frames = FrameChoice(frames, seconds, size)
     limits = limits_of(reading_processes, time_limit, memory_limit)
-    items = list_clips(clips)
+    listed = list_clips(clips, frames)
+    items, notes = listed.items, listed.notes
     if captions is not None and not captions.is_file():  # before the metadata of every clip is read
         raise ValueError(missing_file(captions))
-    true_clips = None if reference is None else (reference, list_clips(reference))
+    true_clips = None
+    if reference is not None:
+        of_reference = list_clips(reference, frames)
+        true_clips, notes = (reference, of_reference.items), [*notes, *of_reference.notes]
     choice = choose_extractors(extractors, _STANDARD, frames)
     check_writable(output / "report.json")
     written = own_prompts(clips, items, limits)
@@ -74,7 +78,7 @@ def folder(
         from latentshift.evaluation.protocols.folder import folder_evaluation
 
         if worker.is_first:
-            print_notes(choice.notes)
+            print_notes([*notes, *choice.notes])
             print(f"{len(items):,} clips to measure, less those in {printable(output, MAX_PATH)} already", flush=True)
         evaluation = folder_evaluation(
             output,
@@ -86,7 +90,7 @@ def folder(
             open_extractors(choice.keys, own_device, shown=worker.is_first),
             name=name or clips.resolve().name,
             device=own_device,
-            notes=choice.notes,
+            notes=[*notes, *choice.notes],
         )
         evaluation.measure(worker)
         if worker.is_first:

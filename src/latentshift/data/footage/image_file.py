@@ -32,8 +32,8 @@ def probe_image(row: Row) -> Probe:
         return Probe(0.0, 0.0, 0.0, image.height, image.width, str(image.format).lower())
 
 
-def read_image(row: Row, num_frames: int, cut: Cut) -> Clip:
-    """Read an image as a clip.
+def read_image(row: Row, num_frames: int, cut: Cut | None) -> Clip:
+    """Read an image as a clip; without a cut at its own size.
 
     Raises:
         Rejected: if it can't be read, or ``num_frames`` is above 1.
@@ -77,8 +77,8 @@ def _bytes_of(row: Row) -> Path | BytesIO:
         return BytesIO(file.read(min(row.size, _MAX_BYTES)))
 
 
-def resize_picture(image: Image.Image, cut: Cut) -> np.ndarray:
-    """A picture as a frame, uint8 RGB (height, width, 3): resized with antialiasing, and cropped.
+def resize_picture(image: Image.Image, cut: Cut | None) -> np.ndarray:
+    """A picture as a frame, uint8 RGB (height, width, 3): resized with antialiasing, and cropped; None: as it is.
 
     Raises:
         Rejected: if it is transparent somewhere, or of a mode without colours.
@@ -90,6 +90,8 @@ def resize_picture(image: Image.Image, cut: Cut) -> np.ndarray:
         raise Rejected("transparent", "parts of it are transparent")
     if image.mode.startswith(("I", "F")):
         raise Rejected("damaged", f"its pixels are of the kind {image.mode}, which has no colours")
+    if cut is None:
+        return np.array(image.convert("RGB"))
     height, width = cut.scaled(image.height, image.width)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     return np.ascontiguousarray(cut.cut(np.asarray(resized)))

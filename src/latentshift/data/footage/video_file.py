@@ -6,7 +6,7 @@ Legend of shapes: F frames, H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
 from latentshift.video.cut import Cut
+from latentshift.video.metadata import DEFAULT_FPS
 from latentshift.video.pixels import accurate_interpolation
 
 if TYPE_CHECKING:
@@ -93,6 +94,35 @@ def each_frame(row: Row, short_side: int) -> Iterator[tuple[float, float, np.nda
             yield shown, min(shown + _frame_duration(frame, stream), finish), _to_rgb(frame, stream, cut)
         if not some:
             raise Rejected("too-short", f"it has no frame between {begin:g} s and {finish:.2f} s")
+
+
+def chosen_frames(row: Row, choose: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Frames of a whole video at its displayed size, chosen by the times of all: uint8 RGB (F, H, W, 3).
+
+    Args:
+        row: of the file.
+        choose: gives the indices, int (F,), for when each frame ends, (N,) in seconds from the start.
+
+    Raises:
+        Rejected: if the file can't be used; or what ``choose`` raises.
+    """
+    with open_video(row.file, row.offset, row.size) as (container, stream):
+        timeline = measure_timeline(row, container, stream)
+        shown = list(frames_from(row, container, stream, timeline, timeline.start))
+        if not shown:
+            raise Rejected("damaged", "no frame of it can be decoded")
+        if len({(each.frame.width, each.frame.height) for each in shown}) > 1:
+            raise Rejected("damaged", "its frames differ in size")
+        starts = np.array([each.time for each in shown]) - shown[0].time
+        length = _frame_duration(shown[-1].frame, stream) or 1 / DEFAULT_FPS
+        should_end = timeline.end - shown[0].time
+        if should_end > starts[-1] + length + max(timeline.tick, length / 2):
+            raise Rejected(
+                "damaged", f"it should last {should_end:.2f} s, but its frames end at {starts[-1] + length:.2f} s"
+            )
+        ends = np.append(starts[1:], should_end if should_end > starts[-1] else starts[-1] + length)
+        cut = Cut(*_display_size(shown[0].frame, stream))
+        return np.stack([_to_rgb(shown[index].frame, stream, cut) for index in choose(ends).tolist()])
 
 
 def _take_frames(

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from latentshift.data.content import content_hash
+from latentshift.data.footage.animation import is_animation
 from latentshift.data.footage.framing import Framing
+from latentshift.data.footage.spread import STILLS, Spread, frame_files, read_spread
 from latentshift.data.manifest import not_text
 from latentshift.data.media import is_mac_file, is_media
 from latentshift.data.prefetch import prefetch
@@ -23,9 +25,10 @@ from latentshift.data.worker_pool import WorkerLimits, WorkerPool
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.files import missing_folder
 from latentshift.settings import MAX_FRAMES
-from latentshift.video import read_metadata, read_video
+from latentshift.video import read_metadata
 
 _FIRST_FRAME = "00000.png"  # of a folder of frames, as latentshift writes one
+_TEXTS = (".txt", ".csv", ".json", ".jsonl", ".md", ".yaml", ".yml", ".html")  # that lie beside clips
 _AHEAD = 4
 _IMPORTS = ("av", "PIL.Image")
 
@@ -56,45 +59,46 @@ class FrameChoice:
         if self.size is not None and not 8 <= self.size <= 4096:
             raise ValueError(f"--size must be from 8 to 4096 pixels, not {self.size}")
 
-    def of(self, video: np.ndarray, fps: float) -> np.ndarray:
-        """The chosen frames of a video, uint8 (F, H, W, 3).
-
-        Args:
-            video: uint8 (all frames, H, W, 3).
-            fps: its frames per second.
-
-        Raises:
-            Rejected: if it has fewer frames than are taken, or lasts less than the seconds.
-        """
-        count = len(video)
-        if self.seconds is not None:
-            count = round(self.seconds * fps)
-            if count > len(video):
-                raise Rejected(
-                    "too-short", f"it lasts {len(video) / fps:.2f} s, and {self.seconds:g} s are taken of each clip"
-                )
-        if count < self.frames:
-            span = "" if self.seconds is None else f" in its first {self.seconds:g} s"
-            raise Rejected("too-short", f"it has {count} frames{span}, and {self.frames} are taken of each clip")
-        chosen = video[np.arange(self.frames) * count // self.frames]
-        return chosen if self.size is None else _resized(chosen, self.size)
+    @property
+    def spread(self) -> Spread:
+        """Which frames, whatever their size."""
+        return Spread(self.frames, self.seconds)
 
 
-def list_clips(folder: Path) -> list[Item]:
-    """The clips of a folder and its subfolders, in order of their names.
+@dataclass(frozen=True)
+class ClipList:
+    """The clips of a folder.
 
-    A video or an image is a clip, and so is a folder of frames as latentshift writes it (``00000.png``, …). Files of
-    other kinds and hidden ones are none.
+    Attributes:
+        items: in order of their names.
+        notes: sentences on what was taken for a clip, and what for none.
+    """
+
+    items: list[Item]
+    notes: list[str] = field(default_factory=list)
+
+
+def list_clips(folder: Path, frames: int = 16) -> ClipList:
+    """The clips of a folder and its subfolders, links to folders included.
+
+    A video or an image is a clip, and so is a folder of frames: one that latentshift wrote (``00000.png``, …), or,
+    where several frames are taken of each clip, any subfolder that holds pictures and nothing else. Hidden files are
+    none; other files that are no text are counted in a note.
+
+    Args:
+        folder: of the clips.
+        frames: that are taken of each.
 
     Raises:
         ValueError: if there is no such folder, or it holds no clip.
     """
     if not folder.is_dir():
         raise ValueError(missing_folder(folder))
-    files = sorted(_walk(folder))
+    walk = _Walk(folder, frames)
+    files = sorted(walk.clips())
     if not files:
         raise ValueError(f"the folder {folder} holds no clips: no file in it is a video or an image")
-    return [Item(file=name, content=_content(folder / name)) for name in files]
+    return ClipList([Item(file=name, content=_content(folder / name)) for name in files], walk.notes())
 
 
 def read_clips(
@@ -134,12 +138,11 @@ class _Task:
 
 
 def _read(task: _Task) -> np.ndarray:
-    path = task.folder / (task.item.file or "")
     try:
-        video, fps = read_video(path)
-    except (ValueError, OSError) as error:
-        raise Rejected("damaged", f"it {str(error).removeprefix(str(path)).strip()}") from None
-    return task.choice.of(video, fps)
+        video = read_spread(task.folder / (task.item.file or ""), task.choice.spread)
+    except OSError as error:
+        raise Rejected("damaged", f"it can't be read: {error.strerror}") from None
+    return video if task.choice.size is None else _resized(video, task.choice.size)
 
 
 def _read_prompt(task: _Task) -> str:
@@ -156,24 +159,76 @@ def _resized(video: np.ndarray, size: int) -> np.ndarray:
     return np.stack([cut.cut(np.asarray(frame)) for frame in resized])
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        here = Path(place)
-        if _FIRST_FRAME in files and here != folder:
-            folders.clear()
-            yield str(here.relative_to(folder))
-            continue
-        folders[:] = [each for each in folders if not each.startswith(".") and not is_mac_file(each)]
-        for name in files:
-            if is_media(name) and not name.startswith(".") and not is_mac_file(name):
-                yield str((here / name).relative_to(folder))
+class _Walk:
+    """The clips below a folder, and what was passed over."""
+
+    def __init__(self, folder: Path, frames: int) -> None:
+        self.folder, self.frames = folder, frames
+        self._of_pictures: list[str] = []
+        self._others: list[str] = []
+
+    def clips(self) -> Iterator[str]:
+        """Names relative to the folder."""
+        for place, folders, files in os.walk(self.folder, followlinks=True):
+            here = Path(place)
+            files = sorted(name for name in files if not name.startswith(".") and not is_mac_file(name))
+            media = [name for name in files if is_media(name)]
+            folders[:] = [name for name in folders if not name.startswith(".") and not is_mac_file(name)]
+            folders[:] = [name for name in folders if not _leads_back(here / name, here)]
+            if here != self.folder and (_FIRST_FRAME in files or self._is_of_pictures(here, folders, media)):
+                folders.clear()
+                if _FIRST_FRAME not in files:
+                    self._of_pictures.append(str(here.relative_to(self.folder)))
+                yield str(here.relative_to(self.folder))
+                continue
+            self._others += [str((here / name).relative_to(self.folder)) for name in files if _is_unknown(name)]
+            yield from (str((here / name).relative_to(self.folder)) for name in media)
+
+    def notes(self) -> list[str]:
+        """Sentences on what was seen so far."""
+        notes = []
+        if self._of_pictures:
+            notes.append(
+                f"{_counted(self._of_pictures, 'folder')} of pictures in {self.folder} count as clips, a frame a "
+                f"picture, such as {self._of_pictures[0]}; with --frames 1 each picture is one."
+            )
+        if self._others:
+            notes.append(
+                f"{_counted(self._others, 'file')} in {self.folder}, by their names neither videos nor images, are "
+                f"passed over, such as {self._others[0]}."
+            )
+        return notes
+
+    def _is_of_pictures(self, here: Path, folders: list[str], media: list[str]) -> bool:
+        stills = self.frames > 1 and len(media) > 1 and not folders
+        return (
+            stills
+            and all(PurePath(name).suffix.lower() in STILLS for name in media)
+            and not is_animation(here / media[0])
+        )
+
+
+def _counted(names: Sequence[str], what: str) -> str:
+    return f"{len(names):,} {what}{'' if len(names) == 1 else 's'}"
+
+
+def _is_unknown(name: str) -> bool:
+    return not is_media(name) and PurePath(name).suffix.lower() not in _TEXTS
+
+
+def _leads_back(folder: Path, here: Path) -> bool:
+    """Whether a link leads to a folder that it lies in."""
+    if not folder.is_symlink():
+        return False
+    target, place = folder.resolve(), here.resolve()
+    return target == place or target in place.parents
 
 
 def _content(path: Path) -> str:
     """A hash that notices a replaced file; of a folder of frames, of them all. Unreadable files get their own."""
     try:
         if path.is_dir():
-            return "-".join(content_hash(str(each)) for each in sorted(path.glob("*.png")))
+            return "-".join(content_hash(str(each)) for each in frame_files(path))
         return content_hash(str(path))
     except OSError as error:
         return f"unreadable: {error.strerror}"
