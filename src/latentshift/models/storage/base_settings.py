@@ -1,146 +1,27 @@
-"""The supported settings of a model's components. A model with any other setting is refused when it is opened.
+"""Checks of the settings of a model's components: a model with an unsupported one is refused when it is opened.
 
 Libraries ignore a setting that they do not know, or leave it to the pipeline, and the pictures are wrong without a
-word. So this is an allow-list: a setting is carried out by the part's own class, or by us, or it has to be off. Of
-what kind its value has to be is checked in :mod:`latentshift.models.storage.model_config`. torch and diffusers are
-imported only where they are used.
+word. So there is an allow-list, :mod:`latentshift.models.storage.supported_settings`: a setting is carried out by the
+part's own class, or by us, or it has to be off. Of what kind its value has to be is checked in
+:mod:`latentshift.models.storage.model_config`. torch and diffusers are imported only where they are used.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
 from latentshift.model_paths import load_index
 from latentshift.models.storage.model_config import saved_parts
+from latentshift.models.storage.supported_settings import OFF, UNET, VAE, refuse
 
 Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
 
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 _SIZES = 6  # numbers that SDXL's U-Net is given of an image's size
-# Of averaging during training, of storage, of the library: nothing that a forward pass depends on.
-_WITHOUT_EFFECT = {
-    "decay",
-    "dtype",
-    "inv_gamma",
-    "min_decay",
-    "optimization_step",
-    "power",
-    "quantization_config",
-    "update_after_step",
-    "use_ema_warmup",
-}
-_OFF = (None, False)
-
-
-@dataclass(frozen=True)
-class _Allowed:
-    """The supported settings of one class.
-
-    Attributes:
-        own: carried out by the class itself, whatever the value.
-        fixed: setting -> the values that are supported.
-        checked: supported in values that depend on other settings, which the code below tells.
-    """
-
-    own: frozenset[str]
-    fixed: Mapping[str, tuple[Any, ...]]
-    checked: frozenset[str]
-
-    def check(self, config: Mapping[str, Any], where: str) -> None:
-        """Raise ValueError for the first setting that is not supported."""
-        for setting, value in config.items():
-            if setting.startswith("_") or setting in self.own | self.checked | _WITHOUT_EFFECT:
-                continue
-            allowed = self.fixed.get(setting, _OFF)
-            values = value if isinstance(value, (list, tuple)) else [value]
-            if all(each in allowed for each in values):
-                continue
-            if setting in self.fixed:
-                _refuse(where, setting, value, f"supports {' or '.join(map(_shown, allowed))} only")
-            _refuse(where, setting, value, "does not know this setting")
-
-
-_UNET = _Allowed(
-    own=frozenset(
-        {
-            "act_fn",
-            "addition_embed_type_num_heads",
-            "addition_time_embed_dim",
-            "attention_head_dim",
-            "block_out_channels",
-            "center_input_sample",
-            "conv_in_kernel",
-            "conv_out_kernel",
-            "cross_attention_norm",
-            "downsample_padding",
-            "dropout",
-            "encoder_hid_dim",
-            "flip_sin_to_cos",
-            "freq_shift",
-            "layers_per_block",
-            "mid_block_scale_factor",
-            "norm_eps",
-            "norm_num_groups",
-            "num_attention_heads",
-            "resnet_out_scale_factor",
-            "resnet_skip_time_act",
-            "resnet_time_scale_shift",
-            "reverse_transformer_layers_per_block",
-            "time_cond_proj_dim",
-            "time_embedding_act_fn",
-            "time_embedding_dim",
-            "time_embedding_type",
-            "timestep_post_act",
-            "transformer_layers_per_block",
-            "upcast_attention",
-            "use_linear_projection",
-        }
-    ),
-    fixed={
-        "addition_embed_type": (None, "text_time"),
-        "attention_type": ("default",),
-        "class_embed_type": (None,),
-        "class_embeddings_concat": (False, None),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
-        "dual_cross_attention": (False, None),
-        "encoder_hid_dim_type": (None, "text_proj"),
-        "mid_block_only_cross_attention": (None, False),
-        "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
-        "num_class_embeds": (None,),
-        "only_cross_attention": (False,),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "AttnUpBlock2D"),
-    },
-    checked=frozenset(
-        {"cross_attention_dim", "in_channels", "out_channels", "projection_class_embeddings_input_dim", "sample_size"}
-    ),
-)
-_VAE = _Allowed(
-    own=frozenset(
-        {
-            "act_fn",
-            "block_out_channels",
-            "down_block_types",
-            "force_upcast",
-            "latent_channels",
-            "layers_per_block",
-            "mid_block_add_attention",
-            "norm_num_groups",
-            "sample_size",
-            "scaling_factor",
-            "up_block_types",
-            "use_post_quant_conv",
-            "use_quant_conv",
-        }
-    ),
-    fixed={"in_channels": (3,), "out_channels": (3,), "shift_factor": (None, 0)},
-    checked=frozenset({"latents_mean", "latents_std"}),
-)
 _KINDS = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
@@ -215,8 +96,8 @@ def check_folder(
             continue  # a tokenizer has none; for other parts the library says what is wrong with it
     accepted = {*names.values(), *known, *_OF_PIPELINES}
     for setting, value in index.items():
-        if not setting.startswith("_") and setting not in accepted and value not in (*_OFF, [None, None]):
-            _refuse(str(folder / "model_index.json"), setting, value, "does not know this setting")
+        if not setting.startswith("_") and setting not in accepted and value not in (*OFF, [None, None]):
+            refuse(str(folder / "model_index.json"), setting, value, "does not know this setting")
     _check(kinds, configs, lambda name: str(files[name]), normalized=_normalizes(index))
 
 
@@ -282,36 +163,36 @@ def _check(
         _check_vae(configs["vae"], where("vae"), normalized=normalized)
     for name in _TEXT_ENCODERS:
         if configs.get(name, {}).get("use_attention_mask"):
-            _refuse(where(name), "use_attention_mask", True, "attends to all tokens, as Stable Diffusion's encoders do")
+            refuse(where(name), "use_attention_mask", True, "attends to all tokens, as Stable Diffusion's encoders do")
     if "unet" in configs:
         _check_unet(configs, where)
 
 
 def _check_vae(config: Mapping[str, Any], where: str, *, normalized: bool) -> None:
-    _VAE.check(config, where)
+    VAE.check(config, where)
     mean, deviation, channels = (config.get(key) for key in ("latents_mean", "latents_std", "latent_channels"))
     if mean is None and deviation is None:
         return
     for setting, values in (("latents_mean", mean), ("latents_std", deviation)):
         if not isinstance(values, (list, tuple)) or len(values) != (channels or 4):
-            _refuse(where, setting, values, "needs both latents_mean and latents_std, a number a latent channel")
+            refuse(where, setting, values, "needs both latents_mean and latents_std, a number a latent channel")
         if not normalized:
-            _refuse(where, setting, values, "supports it for SDXL only: other image pipelines do not apply it")
+            refuse(where, setting, values, "supports it for SDXL only: other image pipelines do not apply it")
 
 
 def _check_unet(configs: Mapping[str, Mapping[str, Any]], where: Place) -> None:
     config, place = configs["unet"], where("unet")
-    _UNET.check(config, place)
+    UNET.check(config, place)
     side = config.get("sample_size")
     if type(side) is not int:
-        _refuse(place, "sample_size", side, "needs one whole number, the side of a square")
+        refuse(place, "sample_size", side, "needs one whole number, the side of a square")
     channels = config.get("in_channels", 4)
     if "vae" in configs and channels != (latent := configs["vae"].get("latent_channels", 4)):
         others = {9: " (an inpainting model's)", 8: " (a model's that edits pictures)", 7: " (an upscaler's)"}
         hint = others.get(channels, "")
-        _refuse(place, "in_channels", channels, f"needs the autoencoder's {latent} latent channels", hint)
+        refuse(place, "in_channels", channels, f"needs the autoencoder's {latent} latent channels", hint)
     if (out := config.get("out_channels", 4)) != channels:
-        _refuse(place, "out_channels", out, f"needs as many as in_channels, {channels}")
+        refuse(place, "out_channels", out, f"needs as many as in_channels, {channels}")
     _check_text_width(configs, where)
 
 
@@ -326,26 +207,13 @@ def _check_text_width(configs: Mapping[str, Mapping[str, Any]], where: Place) ->
     wanted = config.get("cross_attention_dim", 1280) if wanted is None else wanted
     given = wanted if isinstance(wanted, (list, tuple)) else [wanted]
     if all(type(width) is int for width in widths) and set(given) != {sum(widths)}:
-        _refuse(place, setting, wanted, f"needs the width of the text encoders together, {sum(widths)}")
+        refuse(place, setting, wanted, f"needs the width of the text encoders together, {sum(widths)}")
     kind = config.get("addition_embed_type")
     if (kind == "text_time") != (len(encoders) == 2):
-        _refuse(place, "addition_embed_type", kind, 'needs "text_time" for two text encoders, and null for one')
+        refuse(place, "addition_embed_type", kind, 'needs "text_time" for two text encoders, and null for one')
     if kind == "text_time":
         total, side = (config.get(key) for key in ("projection_class_embeddings_input_dim", "addition_time_embed_dim"))
         pooled = encoders[-1].get("projection_dim")
         if total is None or side is None or (pooled is not None and total != pooled + _SIZES * side):
             needed = f"needs text_encoder_2's {pooled} and six times addition_time_embed_dim ({side})"
-            _refuse(place, "projection_class_embeddings_input_dim", total, needed)
-
-
-def _refuse(where: str, setting: str, value: Any, needs: str, hint: str = "") -> NoReturn:
-    raise ValueError(f"{where}: {setting} is {_shown(value)}{hint}; latentshift {needs}")
-
-
-def _shown(value: Any) -> str:
-    """A value as in a configuration file, truncated."""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError):
-        text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+            refuse(place, "projection_class_embeddings_input_dim", total, needed)
