@@ -14,7 +14,8 @@ import torch
 
 from latentshift.evaluation.extractors import cache
 from latentshift.evaluation.protocols.paper_prompts import msrvtt_plan, ucf101_plan
-from latentshift.evaluation.protocols.readings import Reading, ReadingsWriter
+from latentshift.evaluation.protocols.readings_files import Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.report.schema import Report, read_report
 from latentshift.models import precision
 from latentshift.video import read_metadata, read_video

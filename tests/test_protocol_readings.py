@@ -16,7 +16,9 @@ from latentshift.evaluation.metrics.moments import Moments
 from latentshift.evaluation.protocols import summary as summary_module
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import DoneCounter, Reading, Readings, ReadingsWriter
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import DoneCounter, Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.protocols.run import Worker, check_complete, measure_plan
 from latentshift.evaluation.protocols.summary import summarize
 from stand_in_extractors import noise_video, stand_ins

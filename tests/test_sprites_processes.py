@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from latentshift.evaluation import sprites_study
-from latentshift.evaluation.protocols.readings import Reading, ReadingsWriter
+from latentshift.evaluation.protocols.readings_files import Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.report.schema import Report, read_report
 from launch import Processes, command_line, wait_until
 

@@ -17,7 +17,8 @@ from latentshift.data.sprites import LASTING_MOTIONS, Sprites
 from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.estimates import mean_of, wilson_interval
 from latentshift.evaluation.extractors.load import load_extractor
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.run import Worker, measure_plan
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report

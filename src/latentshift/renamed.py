@@ -192,6 +192,10 @@ NAMES: dict[str, dict[str, str]] = {
 
 # Module -> name that it had -> the module that has it now.
 MOVED: dict[str, dict[str, str]] = {
+    "evaluation.protocols.readings": {
+        "DoneCounter": "evaluation.protocols.readings_files",
+        "ReadingsWriter": "evaluation.protocols.readings_writer",
+    },
     "models.storage.families": {
         "OUR_PARTS": "models.storage.saved_pipeline",
         "OUR_SETTINGS": "models.storage.saved_pipeline",

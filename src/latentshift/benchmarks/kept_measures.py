@@ -9,7 +9,9 @@ import numpy as np
 
 from latentshift.benchmarks.report import Estimate, mean_value
 from latentshift.evaluation.estimates import mean_of
-from latentshift.evaluation.protocols.readings import Reading, Readings, ReadingsWriter
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.settings_file import check_or_write_settings
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline

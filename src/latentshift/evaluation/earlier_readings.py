@@ -7,7 +7,8 @@ from typing import Any
 
 from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import Reading, ReadingsWriter
+from latentshift.evaluation.protocols.readings_files import Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.sprites_study import READ_FIELDS, STABILITY_FIELDS, Part, plan_of
 from latentshift.files import atomic_write
 from latentshift.settings import MAX_FRAMES

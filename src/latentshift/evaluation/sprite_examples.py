@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latentshift.data.sprites import Sprite
-from latentshift.evaluation.protocols.readings import Reading
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.sprites_study import Part, prompts_of
 
 EACH = 4

@@ -19,7 +19,8 @@ from latentshift.data.sprites import LASTING_MOTIONS, MOTIONS, NUM_FRAMES, Sprit
 from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.settings_file import check_or_write_settings as check_or_write_settings  # renamed.py's
 from latentshift.evaluation.sprite_reader import Reading as Read
 from latentshift.evaluation.sprite_reader import calibrate, read_clip, score

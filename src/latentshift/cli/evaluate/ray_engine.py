@@ -37,7 +37,7 @@ def measure_with_ray(job: PromptedJob, actors: int) -> Evaluation:
     except ImportError:
         raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
     from latentshift.evaluation.protocols.evaluation import READINGS
-    from latentshift.evaluation.protocols.readings import DoneCounter
+    from latentshift.evaluation.protocols.readings_files import DoneCounter
     from latentshift.evaluation.protocols.run import Worker, left_of
 
     job = _with_absolute_paths(job)

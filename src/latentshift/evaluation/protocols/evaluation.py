@@ -16,7 +16,8 @@ from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.protocols.examples import example_indices
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item, plan_digest
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.result import rejected_of, write_result
 from latentshift.evaluation.protocols.run import Keep, MakeVideos, Worker, check_complete, measure_plan
 from latentshift.evaluation.protocols.summary import summarize

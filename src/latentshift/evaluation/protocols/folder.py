@@ -13,7 +13,8 @@ from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
 from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
 from latentshift.evaluation.protocols.kept_clips import FOLDER, write_example
 from latentshift.evaluation.protocols.plan import Item, plan_digest
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.run import Video
 from latentshift.evaluation.report.schema import System
 from latentshift.files import clear_leftovers

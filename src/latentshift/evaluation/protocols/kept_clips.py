@@ -16,7 +16,8 @@ import numpy as np
 from latentshift.evaluation.protocols.examples import EACH, best_and_worst
 from latentshift.evaluation.protocols.measure import CLIPSIM
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.systems import KeepWord
 from latentshift.files import clear_leftovers
 from latentshift.prompt_slug import prompt_slug

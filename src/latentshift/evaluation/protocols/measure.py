@@ -15,7 +15,7 @@ import numpy as np
 from latentshift.data.rejected import Rejected
 from latentshift.evaluation.metrics.clip_similarity import clip_similarity, frame_consistency
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import Reading
+from latentshift.evaluation.protocols.readings_files import Reading
 
 if TYPE_CHECKING:
     from latentshift.evaluation.extractors.extractor import Extractor

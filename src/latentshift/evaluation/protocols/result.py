@@ -9,7 +9,8 @@ from typing import Any
 
 from latentshift import __version__
 from latentshift.data.manifest import escape_invalid_utf8
-from latentshift.evaluation.protocols.readings import Reading, Readings
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.summary import Summary
 from latentshift.evaluation.report.schema import Example, Protocol, Rejected, Report, System, write_report
 

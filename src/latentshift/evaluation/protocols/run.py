@@ -15,7 +15,9 @@ import numpy as np
 from latentshift.data.rejected import Rejected
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item
-from latentshift.evaluation.protocols.readings import DoneCounter, Reading, Readings, ReadingsWriter
+from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.readings_files import DoneCounter, Reading
+from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.files import explain_full_disk
 from latentshift.progress import progress_bar
 
