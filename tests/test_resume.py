@@ -88,7 +88,26 @@ def test_a_run_whose_rate_was_falling_is_not_made_longer(tmp_path: Path) -> None
         run(tiny("autoencoder", tmp_path, *rate, "steps=6"), quiet=True)
     for later in kept[1:]:
         shutil.rmtree(later)
+    with pytest.raises(ValueError, match="is at step 2, where with 3 steps the learning rate would be falling already"):
+        run(tiny("autoencoder", tmp_path, *rate, "steps=3"), quiet=True)
+    with pytest.raises(ValueError, match="optimizer was"):
+        run(tiny("autoencoder", tmp_path, *rate, "optimizer.decay_steps=3"), quiet=True)
     run(tiny("autoencoder", tmp_path, *rate, "steps=6"), quiet=True)
+
+
+def test_how_long_the_rate_falls_may_change_until_it_does(tmp_path: Path) -> None:
+    def words(name: str, decay_steps: int, steps: int) -> tuple[str, ...]:
+        rate = f"optimizer={{learning_rate: 1e-3, warmup_steps: 1, decay_steps: {decay_steps}}}"
+        return f"output={tmp_path}/{name}", f"steps={steps}", rate
+
+    run(tiny("autoencoder", tmp_path, *words("whole", 2, 5)), quiet=True)
+    run(tiny("autoencoder", tmp_path, *words("changed", 0, 2)), quiet=True)
+    run(tiny("autoencoder", tmp_path, *words("changed", 2, 5)), quiet=True)
+    whole, changed = (
+        load_file(tmp_path / name / "checkpoints" / "step-00000005" / "weights.safetensors")
+        for name in ("whole", "changed")
+    )
+    assert all(torch.equal(whole[name], changed[name]) for name in whole)
 
 
 def test_clips_that_are_encoded_stay_as_they_are_in_another_precision(runs: Path, tmp_path: Path) -> None:

@@ -159,7 +159,9 @@ class RunSettings(Settings):
         return self.model_copy(update={"output": folder})
 
     def check_resumes(self, previous: RunSettings, newest: int) -> None:
-        """Check that a run can go on with this recipe.
+        """Check that a run can go on with this recipe, and end as if it had had it from the beginning.
+
+        Where the learning rate falls is settled no sooner than it begins to.
 
         Args:
             previous: the recipe that it had.
@@ -169,17 +171,24 @@ class RunSettings(Settings):
             ValueError: naming the first setting that differs and may not.
         """
         before, now = previous.fixed(), self.fixed()
+        full, new_full = previous.last_full_rate_step, self.last_full_rate_step
+        if full is not None and new_full is not None and newest <= min(full, new_full):
+            before["optimizer"]["decay_steps"] = now["optimizer"]["decay_steps"]
         for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):
                 raise ValueError(
                     f"{self.output} holds a run of another recipe: {key} was {before.get(key)} and is now "
                     f"{now.get(key)}; choose another output, or delete this one"
                 )
-        full = previous.last_full_rate_step
         if previous.steps != self.steps and (full is None or newest > full):
             raise ValueError(
                 f"the learning rate of {self.output} was falling already towards its {previous.steps} steps; go on "
                 "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
+            )
+        if previous.steps != self.steps and (new_full is None or newest > new_full):
+            raise ValueError(
+                f"{self.output} is at step {newest}, where with {self.steps} steps the learning rate would be falling "
+                "already" + ("" if new_full is None else f", from step {new_full} on") + "; give it more steps"
             )
 
     @model_validator(mode="after")
