@@ -198,6 +198,12 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
         ({"prompt": "red star", "negative_prompt": "black", "guidance_scale": 1}, "negative_prompt has no effect"),
         ({"prompt": "red star", "keyframe_input": "noisy"}, "keyframe_input is of keyframes, and there are none"),
         ({"prompt": "red star", "eta": 1.5}, "eta must be 0 to 1"),
+        ({"prompt": 3}, "prompt must be a sentence"),
+        ({"prompt": "red star", "generator": 42}, "generator must be a torch.Generator or a list of them, not 42"),
+        ({"prompt": "red star", "generator": [42]}, "generator must be a torch.Generator"),
+        ({"prompt": "red star", "num_frames": 2.5}, "num_frames must be a whole number, not 2.5"),
+        ({"prompt": "red star", "num_inference_steps": 2.5}, "num_inference_steps must be a whole number, not 2.5"),
+        ({"prompt": "red star", "height": 16.0}, "height must be a whole number, not 16.0"),
     ]
     pooled = "pooled_prompt_embeds"
     if is_xl(pair):

@@ -53,7 +53,7 @@ from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
-from latentshift.settings import STEPS, ShiftConfig, check_frame_size
+from latentshift.settings import STEPS, ShiftConfig, check_frame_size, whole_number
 
 if TYPE_CHECKING:
     from latentshift.frame_parallel.share import FrameShare
@@ -291,6 +291,16 @@ class LatentShiftPipeline(
         width = self.sample_size if width is None else width
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        num_frames, num_inference_steps, height, width, num_videos_per_prompt = (
+            whole_number(value, name)
+            for name, value in (
+                ("num_frames", num_frames),
+                ("num_inference_steps", num_inference_steps),
+                ("height", height),
+                ("width", width),
+                ("num_videos_per_prompt", num_videos_per_prompt),
+            )
+        )
         self.check_inputs(
             num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )

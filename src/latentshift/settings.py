@@ -6,6 +6,7 @@ Recipes and the command line use them to refuse mistakes at once. Imports nothin
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
@@ -122,6 +123,25 @@ def check_steps(steps: int, schedule: Mapping[str, Any], name: str = "num_infere
     least = 2 if schedule.get("timestep_spacing") == "linspace" else 1
     if not least <= steps <= most:
         raise ValueError(f"{name} must lie between {least} and {most}, not {steps}")
+
+
+def whole_number(value: Any, name: str) -> int:
+    """A whole number that a user gave, of Python or of another library.
+
+    Args:
+        value: given.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number, not {value!r}")
+    return number
 
 
 def method_name(*, shift: bool, attention: bool) -> str:

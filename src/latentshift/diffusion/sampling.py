@@ -29,7 +29,7 @@ def video_generators(
     from where it stands: so the first k videos are the same however many follow. None draws fresh seeds.
 
     Raises:
-        ValueError: if a list has another length than there are videos.
+        ValueError: for what is no generator, or a list of another length than there are videos.
     """
     if isinstance(generator, torch.Generator):
         own = generator.clone_state()
@@ -37,6 +37,11 @@ def video_generators(
         return [generator, *(torch.Generator(generator.device).manual_seed(seed) for seed in seeds)]
     if generator is None:
         return [torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ()))) for _ in range(count)]
+    if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
+        raise ValueError(
+            f"generator must be a torch.Generator or a list of them, not {generator!r}: a seed makes one by "
+            "torch.Generator().manual_seed(seed)"
+        )
     if len(generator) != count:
         raise ValueError(f"{len(generator)} generators were given for {count} videos; give one, or one a video")
     return list(generator)

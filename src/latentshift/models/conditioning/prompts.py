@@ -81,7 +81,8 @@ class Prompts:
                 raise ValueError("give prompt or prompt_embeds, not both")
             sentences, count = None, len(embeds)
         else:
-            sentences = [prompt] if isinstance(prompt, (str, Mapping)) else list(prompt or [])
+            several = isinstance(prompt, Iterable) and not isinstance(prompt, (str, Mapping))
+            sentences = list(prompt) if several else [prompt]
             check_sentences(sentences)
             count = len(sentences)
         if negative_embeds is None:
