@@ -21,6 +21,7 @@ from latentshift.benchmarks.captions import (
     measure_captions,
     pairwise_accuracy,
 )
+from latentshift.benchmarks.report import Estimate
 from latentshift.data.sprites import BACKGROUNDS, Sprite, Sprites, triples, words
 from latentshift.diffusion.noise import add_noise, clean_prediction, paper_scheduler
 from latentshift.models.conditioning.text import build_word_tokenizer
@@ -164,6 +165,16 @@ def test_one_word_is_exchanged_for_another_that_makes_a_sprite(kind: str) -> Non
             other = exchange_word(sprite, kind)
             changed = [name for name in EXCHANGES if getattr(other, name) != getattr(sprite, name)]
             assert changed == [kind] and other.caption() != sprite.caption()
+
+
+def test_clips_of_some_motions_alone(make_pipeline: MakePipeline) -> None:
+    pipeline = make_pipeline()
+    rows = list(bench_captions(pipeline, 3, "thing", ["spinning", "standing still"]))
+    assert rows[-1]["clips"] == 3 and isinstance(rows[0]["gap_of_differences"], Estimate)
+    still = list(bench_captions(pipeline, 2, motions=["standing still"]))  # nothing differs between frames
+    assert all(isinstance(row["gap"], Estimate) and row["gap_of_differences"] is None for row in still[:10])
+    assert still[0]["error_of_differences"] is None and still[-1]["mean_gap_of_differences"] is None
+    assert all(row["motion"].startswith("standing still → ") for row in still[10:-1])
 
 
 def test_the_verb_says_it_by_timestep_by_pair_of_words_and_in_one_figure(

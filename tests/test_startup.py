@@ -303,6 +303,8 @@ MISTAKES = {
     "bench captions nowhere": "there is no folder nowhere",
     "bench captions owner/name": "bench captions is for models of the sprites world, and owner/name is no folder",
     "bench captions --exchange size": "--exchange must be one of motion, colour, thing, background, not 'size'",
+    "bench captions --motions spinning,falling": "--motions must be of moving left, moving right, moving up, ",
+    "bench captions --motions ,": "spinning, standing still, not none",
     "bench captions --clips 1": "Invalid value for '--clips': Input should be greater than or equal to 2",
     "bench speed nowhere": "there is no folder nowhere",
     "bench sampling nowhere": "there is no folder nowhere",

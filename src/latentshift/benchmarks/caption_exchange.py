@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
-from latentshift.data.sprites import BACKGROUNDS, COLOURS, NUM_FRAMES, SYMMETRY, THINGS, Sprite
+from latentshift.data.sprites import BACKGROUNDS, COLOURS, MOTIONS, NUM_FRAMES, SYMMETRY, THINGS, Sprite
 
 EXCHANGES = ("motion", "colour", "thing", "background")
 
@@ -27,6 +28,17 @@ def check_exchange(kind: str) -> None:
     """
     if kind not in EXCHANGES:
         raise ValueError(f"--exchange must be one of {', '.join(EXCHANGES)}, not {kind!r}")
+
+
+def check_motions(motions: Collection[str]) -> None:
+    """Refuse motions that the world does not know, or none at all.
+
+    Raises:
+        ValueError: with those that there are.
+    """
+    if not motions or not set(motions) <= set(MOTIONS):
+        unknown = ", ".join(map(repr, sorted(set(motions) - set(MOTIONS)))) or "none"
+        raise ValueError(f"--motions must be of {', '.join(MOTIONS)}, not {unknown}")
 
 
 def check_frames(num_frames: int) -> None:

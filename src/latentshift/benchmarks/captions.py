@@ -10,22 +10,26 @@ Legend of shapes: N clips, F frames, C latent channels, h × w latent pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentshift.benchmarks.caption_exchange import check_exchange, check_frames, exchange_word
+from latentshift.benchmarks.caption_exchange import check_exchange, check_frames, check_motions, exchange_word
 from latentshift.benchmarks.report import Estimate, Result, mean_value, share_value
 from latentshift.data.sample_order import rng_for
+from latentshift.data.sprites import MOTIONS
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, clean_prediction, hides_latents
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.evaluation.estimates import mean_of
-from latentshift.evaluation.sprites_study import part_named, prompts_of, world_of
+from latentshift.evaluation.estimates import Mean, mean_of
+from latentshift.evaluation.sprites_study import part_named, world_of
 from latentshift.models.autoencoder import encode_pictures
 from latentshift.models.conditioning.text import unknown_words
 from latentshift.models.decoded_frames import check_finite
@@ -34,8 +38,8 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.video import to_unit
 
-_SEEN = part_named("seen")
 _STREAM = 0xCA97  # sets its noise apart from all other draws
+_LEAST_VARIANCE = 1e-8  # of what differs between frames, relative to the latents': less is rounding
 _BATCH = 4  # clips in one call of the U-Net
 
 
@@ -45,7 +49,8 @@ class CaptionErrors:
 
     Attributes:
         own: float64 (N, 2), with the clips' own captions: of the latents relative to their variance over all clips,
-            and of what differs between the frames of a clip relative to the variance of that.
+            and of what differs between the frames of a clip relative to the variance of that; NaN if nothing differs,
+            as in clips that all stand still.
         exchanged: the same with the other captions.
     """
 
@@ -58,7 +63,9 @@ class CaptionErrors:
         return self.exchanged - self.own
 
 
-def bench_captions(pipeline: LatentShiftPipeline, count: int, exchange: str = "motion") -> Iterator[Result]:
+def bench_captions(
+    pipeline: LatentShiftPipeline, count: int, exchange: str = "motion", motions: Collection[str] = MOTIONS
+) -> Iterator[Result]:
     """A row for each timestep; then the mean over timesteps for each pair of words, and for all clips.
 
     Those have the pairwise accuracy as well: in how many clips the own caption has the smaller error.
@@ -67,20 +74,23 @@ def bench_captions(pipeline: LatentShiftPipeline, count: int, exchange: str = "m
         pipeline: trained on sprites.
         count: clips, 2 or more, of a stream that no recipe trains on.
         exchange: which word: one of :data:`latentshift.benchmarks.caption_exchange.EXCHANGES`.
+        motions: of the clips.
 
     Raises:
-        ValueError: for an unknown word, a model that can't have clips of the sprites world, whose text encoder does not
-            tell the captions apart, or whose scheduler is bound to its weights.
+        ValueError: for an unknown word or motion, a model that can't have clips of the sprites world, whose text
+            encoder does not tell the captions apart, or whose scheduler is bound to its weights.
         NotFiniteError: if the U-Net's output is not finite.
     """
     check_exchange(exchange)
+    check_motions(motions)
     check_frames(pipeline.config.num_frames)
-    sprites = [sprite for sprite, _, _ in prompts_of(_SEEN, count, pipeline.sample_size)]
+    world = world_of(part_named("seen"), pipeline.sample_size)
+    indices = list(islice((index for index in itertools.count() if world.sprite(index).motion in motions), count))
+    sprites = [world.sprite(index) for index in indices]
     others = [exchange_word(sprite, exchange) for sprite in sprites]
     captions, exchanged = ([sprite.caption() for sprite in each] for each in (sprites, others))
     check_told_apart(pipeline, captions, exchanged)
-    world = world_of(_SEEN, pipeline.sample_size)
-    clips = (world[index][0][: pipeline.config.num_frames] for index in range(count))
+    clips = (world[index][0][: pipeline.config.num_frames] for index in indices)
     latents = torch.stack([encode_clip(pipeline, clip) for clip in clips])
     timesteps, hidden = caption_timesteps(pipeline)
     for timestep in hidden:
@@ -89,13 +99,14 @@ def bench_captions(pipeline: LatentShiftPipeline, count: int, exchange: str = "m
     for timestep in timesteps:
         errors = measure_captions(pipeline, latents, captions, exchanged, timestep)
         gaps.append(errors.gap)
-        whole, differences = errors.own.mean(axis=0)
+        whole, differences = (_mean(column).mean for column in errors.own.T)
+        gap, gap_of_differences = (mean_value(_mean(column)) for column in errors.gap.T)
         yield {
             "timestep": timestep,
-            "error": float(whole),
-            "gap": mean_value(mean_of(errors.gap[:, 0].tolist())),
-            "error_of_differences": float(differences),
-            "gap_of_differences": mean_value(mean_of(errors.gap[:, 1].tolist())),
+            "error": whole,
+            "gap": gap,
+            "error_of_differences": differences,
+            "gap_of_differences": gap_of_differences,
         }
     mean_gap = np.mean(gaps, axis=0)
     pairs = [
@@ -169,7 +180,9 @@ def measure_captions(
     """
     scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     texts = [_encode(pipeline, each, latents).split(_BATCH) for each in (captions, others)]
-    variances = [float(latents.var()), float(_differences(latents).var())]
+    variances = [float(each.double().var()) for each in (latents, _differences(latents))]
+    if variances[1] < _LEAST_VARIANCE * variances[0]:
+        variances[1] = math.nan
     rows: list[list[Tensor]] = [[], []]
     batches = progress_bar(
         range(0, len(latents), _BATCH), text=f"timestep {timestep}", unit="batch of clips", leave=False
@@ -208,7 +221,7 @@ def _noise(clip: int, timestep: int, like: Tensor) -> Tensor:
 
 
 def _mean_row(exchange: str, name: str, gaps: np.ndarray) -> Result:
-    whole, differences = (mean_value(mean_of(column.tolist())) for column in gaps.T)
+    whole, differences = (mean_value(_mean(column)) for column in gaps.T)
     return {
         exchange: name,
         "clips": len(gaps),
@@ -216,6 +229,11 @@ def _mean_row(exchange: str, name: str, gaps: np.ndarray) -> Result:
         "mean_gap_of_differences": differences,
         "pairwise_accuracy": pairwise_accuracy(gaps[:, 0]),
     }
+
+
+def _mean(values: np.ndarray) -> Mean:
+    """Of one value for each clip; NaN is none."""
+    return mean_of([None if np.isnan(value) else float(value) for value in values])
 
 
 def pairwise_accuracy(gaps: np.ndarray) -> Estimate | None:

@@ -22,6 +22,9 @@ def captions(
         "--exchange",
         help="Which word of the caption is exchanged for another: motion, colour, thing or background.",
     ),
+    motions: str | None = typer.Option(
+        None, "--motions", help='Motions of the clips, with commas, as "spinning,standing still". Default: all.'
+    ),
     clips: int | None = typer.Option(
         None, "--clips", min=2, max=4096, help=f"Of the sprites world. Default: {_CLIPS}, with --quick {_QUICK_CLIPS}."
     ),
@@ -36,10 +39,14 @@ def captions(
     colour, …) is another. Errors are relative to the latents' variance, and the gap is how much the other word adds,
     with its 95 % interval over clips. A gap says that the word acts; whether a video is right, evaluate sprites says.
     """
-    from latentshift.benchmarks.caption_exchange import check_exchange, check_frames  # which needs numpy
+    from latentshift.benchmarks.caption_exchange import check_exchange, check_frames, check_motions  # which needs numpy
     from latentshift.cli.preflight import check_generation
 
     check_exchange(exchange)
+    options: dict[str, Any] = {"exchange": exchange}
+    if motions is not None:
+        options["motions"] = [" ".join(each.split()) for each in motions.split(",") if each.strip()]
+        check_motions(options["motions"])
     folder = check_generation(model, device, dtype, None, None, None)
     if folder is None:
         raise ValueError(f"bench captions is for models of the sprites world, and {model} is no folder")
@@ -52,6 +59,6 @@ def captions(
         from latentshift.benchmarks.captions import bench_captions
         from latentshift.cli.models import load_pipeline, pick_device
 
-        return bench_captions(load_pipeline(model, pick_device(device), dtype), count, exchange)
+        return bench_captions(load_pipeline(model, pick_device(device), dtype), count, **options)
 
     report_rows("captions", rows, json_file)
