@@ -355,7 +355,8 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
 @pytest.mark.parametrize("words", MISTAKES)
 def test_mistakes_are_refused_before_the_processes_meet(words: str, cli, monkeypatch: pytest.MonkeyPatch) -> None:
     environment, message = MISTAKES[words]
-    monkeypatch.setattr("latentshift.cli.ranks._current", None)  # and as they were for the tests that follow
+    for state in ("_current", "_before_meeting"):  # and as they were for the tests that follow
+        monkeypatch.setattr(f"latentshift.cli.ranks.{state}", None)
     monkeypatch.setattr("latentshift.progress._quiet", False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
