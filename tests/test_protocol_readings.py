@@ -19,6 +19,7 @@ from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.readings_files import DoneCounter, Reading
 from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
+from latentshift.evaluation.protocols.result import rejected_of
 from latentshift.evaluation.protocols.run import Worker, check_complete, measure_plan
 from latentshift.evaluation.protocols.summary import summarize
 from stand_in_extractors import noise_video, stand_ins
@@ -63,6 +64,30 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Readings:
 
 def metrics(folder: Path, reference: Readings):
     return summarize(Readings(folder, COUNT), MEASURER.infos, reference).metrics
+
+
+@pytest.mark.parametrize(("kind", "again"), [("timed-out", True), ("out-of-memory", True), ("damaged", False)])
+def test_what_a_limit_stopped_is_tried_again_and_what_is_damaged_is_not(kind, again: bool, tmp_path: Path) -> None:
+    asked: list[list[int]] = []
+
+    def make_but(stopped: tuple[int, ...]):
+        def made(items: Iterable[tuple[int, Item]]):
+            wanted = list(items)
+            asked.append([index for index, _ in wanted])
+            for index, item in wanted:
+                yield index, item, Rejected(kind, "no") if index in stopped else noise_video(item.seed), None
+
+        return made
+
+    items = ITEMS[:4]
+    for stopped in ((1, 2), (2,), ()):
+        measure_plan(tmp_path, items, make_but(stopped), MEASURER, Worker(), "measuring")
+        rejected = list(rejected_of(Readings(tmp_path, 4)))
+        assert len(rejected) == len(stopped if again else (1, 2))
+        assert all(each.reason == ("no; the same command tries it again" if again else "no") for each in rejected)
+    assert asked == ([[0, 1, 2, 3], [1, 2], [2]] if again else [[0, 1, 2, 3], [], []])
+    readings = Readings(tmp_path, 4)
+    assert readings.done.all() and len(readings.measured) == (4 if again else 2) == len(readings.with_rows("i3d"))
 
 
 def test_rows_come_back_as_they_were(whole: Path) -> None:

@@ -29,6 +29,7 @@ Kind = Literal[
     "not-finite",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PASSING: frozenset[Kind] = frozenset(["crashed", "timed-out", "out-of-memory"])  # another time, or limit, may be enough
 
 
 class Rejected(ValueError):  # noqa: N818  (no error of the program's)

@@ -26,6 +26,7 @@ SEED = typer.Option(0, "--bootstrap-seed", min=0, help="Seed of the intervals' r
 
 MAX_PATH = 4096
 _MAX_SHOWN = 5
+_MADE_WITH = ("system", "sampler", "steps", "guidance", "seeds", "dtype", "repeats")  # of a report's settings
 _TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 
@@ -78,6 +79,8 @@ def print_report(report: Report, folder: Path) -> None:
 
     for each in report.metrics:
         print(metric_line(each))
+    if made := ", ".join(f"{name} {report.settings[name]}" for name in _MADE_WITH if name in report.settings):
+        print(f"made with {printable(made, 1000)}")
     print_notes(report.notes)
     for rejected in report.rejected[:_MAX_SHOWN]:
         print(f"rejected {printable(rejected.file)}: {printable(rejected.reason)}")
@@ -93,6 +96,8 @@ def metric_line(metric: Metric) -> str:
     facts = [f"n {metric.n:,}"]
     if metric.n_reference is not None:
         facts.append(f"reference {metric.n_reference:,}")
+    facts += [f"{metric.frames} frames"] if metric.frames else []
+    facts += [metric.size] if metric.size else []
     if metric.extractor is not None:
         facts.append(f"{metric.extractor} {(metric.extractor_sha256 or '')[:8]}")
     line = f"{metric.name} {metric.value:.4f}{unit}{interval}  ({', '.join(facts)})"

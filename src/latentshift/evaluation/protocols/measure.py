@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentshift.data.rejected import Rejected
+from latentshift.data.rejected import PASSING, Rejected
 from latentshift.evaluation.metrics.clip_similarity import clip_similarity, frame_consistency
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings_files import Reading
@@ -102,7 +102,8 @@ class Measurer:
         import torch
 
         if isinstance(video, Rejected):
-            return Reading(index, item.prompt, item.seed, file=item.file, rejected=video.reason), {}
+            passing = video.kind in PASSING
+            return Reading(index, item.prompt, item.seed, file=item.file, rejected=video.reason, passing=passing), {}
         rows: dict[str, np.ndarray] = {}
         values: dict[str, float] = {}
         if len(video) > 1:

@@ -47,6 +47,7 @@ class Readings:
         self._worker = np.full(total, -1, np.int32)
         self._place = np.zeros(total, np.int64)  # of the line in its file
         self._shape = np.zeros((total, 3), np.int32)  # frames, height, width; 0: rejected
+        self._passing = np.zeros(total, bool)
         self.files: dict[int, str] = {}
         self._values: dict[str, np.ndarray] = {}
         self._rows: dict[str, np.ndarray] = {}  # (total, 3): first row, count, checksum; count 0: none
@@ -62,6 +63,11 @@ class Readings:
         """Which videos are measured or rejected, bool (total,)."""
         done: np.ndarray = self._worker >= 0
         return done
+
+    @property
+    def left(self) -> np.ndarray:
+        """Indices of the videos to measure in order, int64: new ones, and those whose rejection may pass."""
+        return np.flatnonzero(~self.done | self._passing)
 
     @property
     def measured(self) -> np.ndarray:
@@ -158,10 +164,12 @@ class Readings:
             return
         if not 0 <= index < self.total:
             raise ValueError(f"{path} is of another plan: it has video {index}, and there are {self.total}")
-        if self._worker[index] >= 0:  # on a disk without locks two processes may have made one; they are the same
+        # On a disk without locks two processes may have made one, and they are the same.
+        if self._worker[index] >= 0 and not self._passing[index]:
             return
         self._worker[index], self._place[index] = worker, place
         self._shape[index] = [values.get(each, 0) for each in SHAPE]
+        self._passing[index] = values.get("passing", False) is True
         if "file" in values:
             self.files[index] = values["file"]
         for name, value in values.get("values", {}).items():

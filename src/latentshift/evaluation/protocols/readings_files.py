@@ -35,6 +35,7 @@ class Reading:
         values: numbers of the video itself, by the metric's name.
         file: where it lies: a kept clip relative to the result's folder, or the file that was read; None if nowhere.
         rejected: why it could not be measured; empty if it was.
+        passing: whether that may be different another time, as a limit of time; the next run then tries again.
         words: what a reader read in it, by attribute; None where it is not sure.
     """
 
@@ -47,6 +48,7 @@ class Reading:
     values: dict[str, float] = field(default_factory=dict)
     file: str | None = None
     rejected: str = ""
+    passing: bool = False
     words: dict[str, str | None] = field(default_factory=dict)
 
 

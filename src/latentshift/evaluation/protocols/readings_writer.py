@@ -77,7 +77,8 @@ class ReadingsWriter:
             self._rows[name].write(each)
             self._rows[name].flush()
             self._counts[name] += counted[name][1]
-        line = {key: value for key, value in asdict(reading).items() if value not in (None, "", {})}
+        given = asdict(reading).items()
+        line = {key: value for key, value in given if value not in (None, "", {}) and value is not False}
         text = json.dumps({**line, **({"rows": counted} if counted else {})}, allow_nan=False)
         self._lines.write(text.encode() + b"\n")
         self._lines.flush()

@@ -71,4 +71,5 @@ def rejected_of(readings: Readings, where: str = "") -> Iterator[Rejected]:
     """
     for each in readings.rejected():
         name = each.file or f"{each.prompt} (seed {each.seed})"
-        yield Rejected(file=escape_invalid_utf8(where + name), reason=escape_invalid_utf8(each.rejected))
+        again = "; the same command tries it again" if each.passing else ""
+        yield Rejected(file=escape_invalid_utf8(where + name), reason=escape_invalid_utf8(each.rejected) + again)

@@ -98,8 +98,8 @@ def measure_plan(
 
 
 def left_of(folder: Path, items: Sequence[Item], *, prefix: bool = False) -> list[int]:
-    """Indices of the videos that are not done; ``prefix`` as for :func:`measure_plan`."""
-    left: list[int] = np.flatnonzero(~Readings(folder, len(items), prefix=prefix).done).tolist()
+    """Indices of the videos that are not done, or may be another time; ``prefix`` as for :func:`measure_plan`."""
+    left: list[int] = Readings(folder, len(items), prefix=prefix).left.tolist()
     return left
 
 
