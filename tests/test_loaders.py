@@ -302,6 +302,29 @@ def test_freeu_fused_projections_slices_and_tiles(sd1_folder: Path, tmp_path: Pa
     assert not same(frame_of(ours, **given), tiled)
 
 
+def test_joint_projections_and_adapters_do_not_pass_by_each_other(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    adapter = write_ip_adapter(load_stock(sd1_folder).unet, tmp_path)
+    joint = load_ours(sd1_folder)
+    joint.fuse_qkv_projections()
+    for load in (lambda: joint.load_lora_weights(lora), lambda: joint.load_ip_adapter(tmp_path, **adapter)):
+        with pytest.raises(ValueError, match="would not reach the joint projections"):
+            load()
+    joint.unfuse_qkv_projections()
+    joint.load_lora_weights(lora)
+    with_lora = frame_of(joint)
+    with pytest.raises(ValueError, match="would leave out the LoRA"):
+        joint.fuse_qkv_projections()
+    assert same(frame_of(joint), with_lora)
+    joint.fuse_lora()
+    joint.unload_lora_weights()
+    joint.fuse_qkv_projections()
+    np.testing.assert_allclose(frame_of(joint), with_lora, atol=1e-4)
+    adapted = load_ours(sd1_folder)
+    adapted.load_ip_adapter(tmp_path, **adapter)
+    with pytest.raises(ValueError, match="would replace the IP-Adapters' attention"):
+        adapted.fuse_qkv_projections()
+
+
 def test_the_call_of_a_lora_on_the_papers_text_encoder(ldm_folder: Path, tmp_path: Path) -> None:
     ours = LatentShiftPipeline.from_pretrained(ldm_folder)
     ours.set_progress_bar_config(disable=True)

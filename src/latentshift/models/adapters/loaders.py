@@ -22,6 +22,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from latentshift.error_text import one_line
+from latentshift.models.adapters.joint_projections import JOINT, check_can_be_fused, check_not_fused
 from latentshift.models.adapters.lora_file import refuse_pickle
 from latentshift.models.adapters.lora_weights import check_own_settings, find_lora_file, read_lora
 from latentshift.models.denoiser import share_text
@@ -68,9 +69,10 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
 
         Raises:
             ValueError: if it can't be read, is a pickle or no LoRA, was made for another model, or was trained by
-                latentshift with other settings than the pipeline's; nothing is changed then.
+                latentshift with other settings than the pipeline's, or projections are joint; nothing is changed then.
         """
         source: Any = pretrained_model_name_or_path_or_dict
+        check_not_fused(self.unet, "a LoRA")
         pipeline: Any = self
         parts = {name: getattr(self, name) for name in self._lora_loadable_modules}
         loading: dict[str, Any] = {
@@ -210,10 +212,11 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
             **kwargs: options of the hub, and ``low_cpu_mem_usage``.
 
         Raises:
-            ValueError: for a pickle, an adapter of another model, or a file that can't be read; the pipeline is left as
-                it was.
+            ValueError: for a pickle, an adapter of another model, a file that can't be read, or joint projections; the
+                pipeline is left as it was.
         """
         source: Any = pretrained_model_name_or_path_or_dict
+        check_not_fused(self.unet, "an IP-Adapter")
         sources = source if isinstance(source, list) else [source]
         for each in sources:
             if isinstance(each, dict):
@@ -269,12 +272,22 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
         super().unload_ip_adapter()
         share_text(self.unet)
 
+    def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
+        """Let attention make queries, keys and values at once, as diffusers' pipelines do.
+
+        Raises:
+            ValueError: for a U-Net with LoRAs in its attention, or with IP-Adapters, which would have no effect.
+        """
+        if unet:
+            check_can_be_fused(self.unet)
+        super().fuse_qkv_projections(unet, vae)
+
     def unfuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
         """Undo :meth:`fuse_qkv_projections`, and remove the joint projections, which diffusers keeps."""
         super().unfuse_qkv_projections(unet, vae)
         for part, undone in ((self.unet, unet), (self.vae, vae)):
             for layer in part.modules() if undone else ():
-                for name in ("to_qkv", "to_kv"):
+                for name in JOINT:
                     if hasattr(layer, name):
                         delattr(layer, name)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from latentshift.diffusion.samplers import check_linear
 from latentshift.files import atomic_write
+from latentshift.models.adapters.joint_projections import check_not_fused
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.storage.fingerprint import weights_fingerprint
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
@@ -116,10 +117,11 @@ def load_adapter(
 
     Raises:
         ValueError: if the file can't be read, is of another kind, was made from a base of other layers or that predicts
-            something else, or is a delta of other weights without ``other_base``. The pipeline's weights are as they
-            were then.
+            something else, or is a delta of other weights without ``other_base``, or the U-Net's projections are joint.
+            The pipeline's weights are as they were then.
     """
     metadata = read_adapter_metadata(path, kind)
+    check_not_fused(pipeline.unet, str(path))
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
