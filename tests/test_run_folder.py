@@ -32,6 +32,20 @@ def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
             run(tiny("video", runs, word, f"output={runs}/other"), quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [
+        ("optimizer.weight_decay=0.5", r"optimizer\.weight_decay was 0\.0 and is now 0\.5;"),
+        ("data.flip=true", "data.flip was False and is now True;"),
+        ("lora.rank=4", r"lora was None and is now \{'rank': 4"),
+    ],
+)
+def test_the_setting_that_differs_is_named_and_not_all_of_its_group(tmp_path: Path, word: str, what: str) -> None:
+    recipe, other = (tiny("video", tmp_path, *words) for words in ((), (word,)))
+    with pytest.raises(ValueError, match=f"holds a run of another recipe: {what}"):
+        other.check_resumes(recipe, 0)
+
+
 def test_a_run_does_not_write_over_what_it_begins_from(runs: Path) -> None:
     for base in (runs / "image", runs / "image" / "model"):
         recipe = tiny("video", runs, f"model={base}", f"output={runs}/image")

@@ -6,7 +6,7 @@ Knows nothing of how a stage is trained.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -176,9 +176,10 @@ class RunSettings(Settings):
             before["optimizer"]["decay_steps"] = now["optimizer"]["decay_steps"]
         for key in sorted(set(before) | set(now)):
             if before.get(key) != now.get(key):
+                name, was, is_now = _innermost_difference(key, before.get(key), now.get(key))
                 raise ValueError(
-                    f"{self.output} holds a run of another recipe: {key} was {before.get(key)} and is now "
-                    f"{now.get(key)}; choose another output, or delete this one"
+                    f"{self.output} holds a run of another recipe: {name} was {was} and is now {is_now}; choose "
+                    "another output, or delete this one"
                 )
         if previous.steps != self.steps and (full is None or newest > full):
             raise ValueError(
@@ -226,3 +227,16 @@ def fsdp_conflicts(recipe: RunSettings) -> list[str]:
         "compile": recipe.is_compiled,
     }
     return [name for name, is_set in settings.items() if is_set]
+
+
+def _innermost_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """The first setting within two different ones that differs, by its name on the command line, and its values."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.keys() == now.keys():
+        key = next(key for key in before if before[key] != now[key])
+        return _innermost_difference(f"{name}.{key}", before[key], now[key])
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        number = next(number for number, value in enumerate(before) if value != now[number])
+        inner = name if len(before) == 1 else f"{name}.{number}"  # one source is set as data.flip, say
+        if isinstance(before[number], dict):
+            return _innermost_difference(inner, before[number], now[number])
+    return name, before, now
