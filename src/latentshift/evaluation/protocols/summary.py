@@ -13,7 +13,7 @@ Legend of shapes: N videos, R rows of a video, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -23,12 +23,13 @@ from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_res
 from latentshift.evaluation.metrics.inception_score import InceptionSums, Outputs, inception_result
 from latentshift.evaluation.metrics.jackknife import GROUPS, jackknife_interval, repeats_interval
 from latentshift.evaluation.metrics.kernel import CMMD_SCALE, GaussianKernel, PolynomialKernel, kernel_result
-from latentshift.evaluation.metrics.moments import Covariance, Moments
+from latentshift.evaluation.metrics.moments import Covariance
 from latentshift.evaluation.metrics.result import MetricResult, covariance_warning
 from latentshift.evaluation.metrics.video_means import mean_over_videos
 from latentshift.evaluation.metrics.video_rows import VideoRows
 from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, ExtractorInfo
 from latentshift.evaluation.protocols.readings import Readings
+from latentshift.evaluation.protocols.streamed_rows import merged_moments, moments, row_blocks, video_rows
 from latentshift.evaluation.report.schema import Better, Metric
 
 BOOTSTRAP = "bootstrap over videos"
@@ -38,7 +39,6 @@ REPEATS = "Student's t over repeats"
 _MOST_NUMBERS = 2**23  # N · R · D that are resampled: 64 MB in float64
 _MOST_WIDTH = 512  # D of a covariance that is resampled: each takes two decompositions of (D, D)
 _MOST_KERNEL_ROWS = 4096  # N · R of a kernel matrix, which is 128 MB then
-_BLOCK_ROWS = 1024
 _SPLITS, _SPLIT_SEED = 10, 42  # of the inception score, as in StyleGAN-V's code
 _STANDARD = ("inception-2015", "i3d", "c3d", "clip")
 _BETTER: dict[str, Better] = {"FID": "lower", "KID": "lower", "FVD": "lower", "KVD": "lower", "CMMD": "lower"}
@@ -113,11 +113,11 @@ class _Summarizer:
             result, how = self._frechet_of_repeats(info, name, covariance), REPEATS
         elif info.width <= _MOST_WIDTH and self._fits(self.readings, info):
             reference = (
-                _video_rows(self.reference, info, theirs)
+                video_rows(self.reference, info, theirs)
                 if self._fits(self.reference, info)
-                else _moments(self.reference, info, theirs)
+                else moments(self.reference, info, theirs)
             )
-            rows = _video_rows(self.readings, info, generated)
+            rows = video_rows(self.readings, info, generated)
             result = frechet_result(name, rows, reference, covariance=covariance, seed=self.seed)
             how = BOOTSTRAP
         else:
@@ -126,8 +126,8 @@ class _Summarizer:
 
     def _frechet_of_repeats(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
         assert self.reference is not None
-        theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
-        parts = [_moments(self.readings, info, part) for part in self._parts(info)]
+        theirs = moments(self.reference, info, self.reference.with_rows(info.key))
+        parts = [moments(self.readings, info, part) for part in self._parts(info)]
         values = [frechet_distance(part, theirs, covariance=covariance) for part in parts]
         fewest = min(parts, key=lambda part: part.count)
         return MetricResult(
@@ -146,13 +146,13 @@ class _Summarizer:
 
     def _frechet_of_groups(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
         assert self.reference is not None
-        theirs = _moments(self.reference, info, self.reference.with_rows(info.key))
+        theirs = moments(self.reference, info, self.reference.with_rows(info.key))
         indices = self.readings.with_rows(info.key)
-        groups = [_moments(self.readings, info, indices[number::GROUPS]) for number in range(GROUPS)]
-        merged = _merged(groups)
+        groups = [moments(self.readings, info, indices[number::GROUPS]) for number in range(GROUPS)]
+        merged = merged_moments(groups)
         value = frechet_distance(merged, theirs, covariance=covariance)
         left_out = [
-            frechet_distance(_merged(groups[:number] + groups[number + 1 :]), theirs, covariance=covariance)
+            frechet_distance(merged_moments(groups[:number] + groups[number + 1 :]), theirs, covariance=covariance)
             for number in range(GROUPS)
         ]
         return MetricResult(
@@ -221,7 +221,7 @@ class _Summarizer:
             return
         splits = min(_SPLITS, len(indices))
         if self._fits(self.readings, info):
-            rows = _video_rows(self.readings, info, indices)
+            rows = video_rows(self.readings, info, indices)
             result = inception_result(name, rows, outputs, splits=splits, seed=_SPLIT_SEED, bootstrap_seed=self.seed)
             self._add(result, info, BOOTSTRAP, "higher")
             return
@@ -243,7 +243,7 @@ class _Summarizer:
     def _score(self, info: ExtractorInfo, indices: np.ndarray, *, splits: int, seed: int | None) -> float:
         sums = InceptionSums(self.readings.row_count(info.key, indices), splits=splits, seed=seed)
         first = 0
-        for rows, _ in _blocks(self.readings, info, indices):
+        for rows, _ in row_blocks(self.readings, info, indices):
             sums.add(np.arange(first, first + len(rows)), rows, cast(Outputs, info.output))
             first += len(rows)
         return sums.score().mean
@@ -324,48 +324,11 @@ class _Summarizer:
     def _sample(self, readings: Readings, info: ExtractorInfo) -> VideoRows:
         indices = readings.with_rows(info.key)
         each = -(-readings.row_count(info.key) // len(indices))
-        return _video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
+        return video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
 
 
 def _full_name(info: ExtractorInfo, kind: str) -> str:
     return kind if info.name in _STANDARD else f"{info.name.partition('-')[0]}-{kind}"
-
-
-def _video_rows(
-    readings: Readings, info: ExtractorInfo, indices: np.ndarray, *, limit: int | None = None, seed: int = 0
-) -> VideoRows:
-    made = VideoRows(limit, seed)
-    for index, rows in zip(indices.tolist(), readings.rows(info.key, info.width, indices), strict=True):
-        made.add(index, rows)
-    return made
-
-
-def _moments(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Moments:
-    made = Moments(info.width)
-    for rows, videos in _blocks(readings, info, indices):
-        made.update(rows, videos=videos)
-    return made
-
-
-def _blocks(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """The rows of videos in blocks of about ``_BLOCK_ROWS``, with the number of videos in each."""
-    block: list[np.ndarray] = []
-    count = 0
-    for rows in readings.rows(info.key, info.width, indices):
-        block.append(rows)
-        count += len(rows)
-        if count >= _BLOCK_ROWS:
-            yield np.concatenate(block), len(block)
-            block, count = [], 0
-    if block:
-        yield np.concatenate(block), len(block)
-
-
-def _merged(parts: Sequence[Moments]) -> Moments:
-    merged = Moments(len(parts[0].mean))
-    for each in parts:
-        merged.merge(each)
-    return merged
 
 
 def _not_negative(interval: tuple[float, float] | None) -> tuple[float, float] | None:

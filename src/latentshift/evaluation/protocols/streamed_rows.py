@@ -1,0 +1,57 @@
+"""Rows of features as metrics take them, streamed from readings: memory does not grow with the number of videos.
+
+Rows are those of some videos, by their indices, that one extractor has made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from latentshift.evaluation.metrics.moments import Moments
+from latentshift.evaluation.metrics.video_rows import VideoRows
+from latentshift.evaluation.protocols.measure import ExtractorInfo
+from latentshift.evaluation.protocols.readings import Readings
+
+_BLOCK_ROWS = 1024
+
+
+def video_rows(
+    readings: Readings, info: ExtractorInfo, indices: np.ndarray, *, limit: int | None = None, seed: int = 0
+) -> VideoRows:
+    """The rows of videos by video; of more than ``limit`` a uniform sample, drawn with ``seed``."""
+    made = VideoRows(limit, seed)
+    for index, rows in zip(indices.tolist(), readings.rows(info.key, info.width, indices), strict=True):
+        made.add(index, rows)
+    return made
+
+
+def moments(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Moments:
+    """Count, mean and covariance of the rows of videos."""
+    made = Moments(info.width)
+    for rows, videos in row_blocks(readings, info, indices):
+        made.update(rows, videos=videos)
+    return made
+
+
+def row_blocks(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """The rows of videos in blocks of about ``_BLOCK_ROWS``, with the number of videos in each."""
+    block: list[np.ndarray] = []
+    count = 0
+    for rows in readings.rows(info.key, info.width, indices):
+        block.append(rows)
+        count += len(rows)
+        if count >= _BLOCK_ROWS:
+            yield np.concatenate(block), len(block)
+            block, count = [], 0
+    if block:
+        yield np.concatenate(block), len(block)
+
+
+def merged_moments(parts: Sequence[Moments]) -> Moments:
+    """The moments of all rows, from those of parts of them."""
+    made = Moments(len(parts[0].mean))
+    for each in parts:
+        made.merge(each)
+    return made
