@@ -270,6 +270,7 @@ def test_a_dry_run_prints_a_recipe_and_what_it_takes(dry_run, model: Path) -> No
     [
         ("image_share=0.5", "5.0  10 samples"),  # half of the steps go through them
         ("validation={data: {source: sprites, options: {clips: 10}}}", "2.5  10 samples"),  # not trained on
+        ("frame_curriculum={2: 9}", "2.5  10 samples, before any are rejected; of whole clips"),
     ],
 )
 def test_a_dry_run_counts_the_steps_of_an_epoch(dry_run, words: str, epoch: str) -> None:
@@ -293,6 +294,7 @@ def test_a_dry_run_for_another_machine_needs_no_data(dry_run) -> None:
         (["validation={data: gone}"], "error: gone is no folder"),
         (["model=gone"], "there is no folder gone"),
         (["compute.precision=fp16"], "fp16 needs a GPU"),
+        (["frame_curriculum={2: 9, 4: 9}"], "error: frame_curriculum has 4 frames, and a whole clip has 4"),
         (["--processes=3"], "can't be shared evenly by 3 processes"),
     ],
 )

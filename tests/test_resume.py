@@ -26,6 +26,20 @@ def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(stage: str, runs: Pa
     same_weights(runs / stage, broken)
 
 
+def test_a_run_that_ends_between_few_frames_and_whole_clips_goes_on_in_the_same_bits(runs: Path, tmp_path: Path) -> None:
+    words = ["frame_curriculum={2: 2, 3: 3}", "steps=7", "save_every=3", "keep_checkpoints=9", "micro_batch_size=1"]
+    words += ["method=latent-vdm", "image_share=0.3", "known_share=0.5"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(tiny("video", runs, *words, f"output={whole}"), quiet=True)
+    shutil.copytree(whole, broken)
+    kept = list_checkpoints(broken / "checkpoints")
+    assert checkpoint_step(kept[0]) == 3  # the first of three steps on three frames
+    for later in kept[1:]:
+        shutil.rmtree(later)
+    run(tiny("video", runs, *words, f"output={broken}"), quiet=True)
+    same_weights(whole, broken)
+
+
 def test_a_run_may_be_calmed(runs: Path, tmp_path: Path) -> None:
     words = ("autoencoder", tmp_path)
     run(tiny(*words, "steps=2"), quiet=True)

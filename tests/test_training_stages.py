@@ -301,8 +301,8 @@ def test_few_frames_are_spread_over_the_clip_that_the_whole_run_would_see(runs: 
     ("words", "message"),
     [
         (("frame_curriculum={2: 3, 3: 1}",), "takes 4 steps of 4, and none is left for whole clips"),
-        (("frame_curriculum={4: 2}",), "has 4 frames, and a clip has no more than 4"),
-        (("frame_curriculum={1: 2}",), "frame_curriculum"),
+        (("frame_curriculum={4: 2}",), "has 4 frames, and a whole clip has 4; leave out"),
+        (("frame_curriculum={16: 2}", "num_frames=null"), "has 16 frames, and a whole clip has 16"),  # the base's
     ],
 )
 def test_a_curriculum_that_never_comes_to_whole_clips_is_refused(

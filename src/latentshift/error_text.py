@@ -13,6 +13,7 @@ _NUMBER, _INTEGER, _BOOLEAN, _TEXT = "a number", "a whole number", "true or fals
 _SHOWN = "\u00a0\u3000\u200c\u200d"  # spaces, and joiners of Persian letters and emoji
 _LIST, _GROUP = "a list, as [a, b]", "a group of settings, as {{name: value}}"
 _MAX_VALUE = 200
+_KEY = "[key]"  # pydantic's last part of the location of a key
 # Pydantic's error type -> what the value must be; fields in braces are from the error's context.
 _MUST_BE = {
     "greater_than": "more than {gt}",
@@ -62,8 +63,10 @@ def format_validation_error(error: ValidationError, *, leave_out: int = 0) -> st
         location = each["loc"]
         if each["type"] == "too_short" and any(other[: len(location)] == location != other for other in locations):
             continue  # its missing item is reported by another error
-        name = ".".join(str(part) for part in location[leave_out:])
-        messages.append(f"{name}: {_message(each)}" if name else _message(each))
+        is_key = location[-1:] == (_KEY,)  # of a dictionary; the part before is the key itself
+        name = ".".join(str(part) for part in location[leave_out : -2 if is_key else None])
+        message = f"each key {_message(each)}" if is_key else _message(each)
+        messages.append(f"{name}: {message}" if name else message)
     return "; ".join(dict.fromkeys(messages))
 
 

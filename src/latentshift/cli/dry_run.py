@@ -53,7 +53,8 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
         print(f"warning: {printable(advised, 2000)}", file=sys.stderr)
     samples_a_step = recipe.batch_size * (1.0 - recipe.share_of_images)
     epoch = _epoch(partial(count_offered, recipe), samples_a_step, elsewhere=memory is not None)
-    print(f"# {'steps an epoch':26}{epoch}")
+    few = "; of whole clips, of which frame_curriculum's steps take more" if recipe.steps_on_few_frames else ""
+    print(f"# {'steps an epoch':26}{epoch}{few}")
 
 
 def _table(needs: Estimate) -> list[str]:

@@ -183,7 +183,8 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
 
     Raises:
         ValueError: for an unknown device, a base or text encoder that is not a model, a variant that the
-            base does not have, a size of frames that it can't have, or a missing source.
+            base does not have, a size of frames that it can't have, a curriculum of frames that has as many as its
+            clips, or a missing source.
     """
     from latentshift.data.latents.spec import index_path
     from latentshift.data.sources import parse_source
@@ -193,6 +194,9 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
         folder = check_model_files(recipe.base_model, recipe.base_variant)
         if folder is not None and recipe.new_size is not None:
             check_size_to_train(folder, recipe.new_size)
+        frames = None if folder is None else read_video_size(folder)[0]
+        if recipe.stage == "video" and recipe.num_frames is None and frames is not None:
+            recipe.check_curriculum_fits(frames)
     for name in recipe.text_models:
         resolve_model(name)
     for source in recipe.all_sources if data else ():

@@ -37,7 +37,7 @@ class Sample:
     empty: CaptionEmbedding | None = None
     short: bool = False
 
-    def thinned(self, count: int) -> Sample:
+    def subsampled(self, count: int) -> Sample:
         """``count`` of its frames, evenly spread from the first to the last; all of them if it has no more."""
         frames = len(self.content)
         if count >= frames:

@@ -148,7 +148,7 @@ class Loader:
                 else:
                     request, result = next(results)
                 request, sample = self._usable_sample(request, result, num_frames, place, read_replacement)
-                batch.samples.append(sample if spec.kept_frames is None else sample.thinned(spec.kept_frames))
+                batch.samples.append(sample if spec.kept_frames is None else sample.subsampled(spec.kept_frames))
                 batch.requests.append(request)
                 batch.places.append(place)
             yield batch

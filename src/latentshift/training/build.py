@@ -103,9 +103,7 @@ def prepare_video_model(recipe: VideoRecipe, pipeline: LatentShiftPipeline) -> N
         set_frame_size(pipeline, recipe.size)
     video_settings = {"num_frames": recipe.num_frames, "fps": recipe.fps}
     pipeline.register_to_config(**{name: value for name, value in video_settings.items() if value is not None})
-    most, whole = max(recipe.frame_curriculum, default=0), pipeline.config.num_frames
-    if most >= whole:
-        raise ValueError(f"frame_curriculum has {most} frames, and a clip has no more than {whole}: begin with fewer")
+    recipe.check_curriculum_fits(pipeline.config.num_frames)
     pipeline.scheduler = make_sampler("ddpm", pipeline.scheduler)  # others add noise in their own way
     pipeline.register_to_config(num_inference_steps=STEPS)  # the base's are its own sampler's
     if recipe.prediction_type is not None:

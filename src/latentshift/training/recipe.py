@@ -324,14 +324,32 @@ class VideoRecipe(DiffusionSettings):
     def for_memory_benchmark(self, folder: Path) -> Self:
         return super().for_memory_benchmark(folder).model_copy(update={"frame_curriculum": {}})
 
+    def check_curriculum_fits(self, num_frames: int) -> None:
+        """Check that each number of frames in ``frame_curriculum`` is less than a clip's.
+
+        Args:
+            num_frames: of a whole clip.
+
+        Raises:
+            ValueError: if one is not.
+        """
+        most = max(self.frame_curriculum, default=0)
+        if most >= num_frames:
+            raise ValueError(
+                f"frame_curriculum has {most} frames, and a whole clip has {num_frames}; leave out what is not fewer "
+                "(frame_curriculum={} is whole clips alone), or raise num_frames"
+            )
+
     @model_validator(mode="after")
     def _check_frame_curriculum(self) -> VideoRecipe:
         few = sum(self.frame_curriculum.values())
         if few >= self.steps:
             raise ValueError(
                 f"frame_curriculum takes {few:,} steps of {self.steps:,}, and none is left for whole clips; give it "
-                "fewer, or raise steps"
+                "fewer steps (frame_curriculum={} is whole clips alone), or raise steps"
             )
+        if self.num_frames is not None:  # else the base's, which is not read yet
+            self.check_curriculum_fits(self.num_frames)
         return self
 
     @model_validator(mode="after")
