@@ -157,7 +157,7 @@ def test_the_command_trains_once_and_goes_on(
 ) -> None:
     folder = tmp_path / "out"
     words = ["reproduce", ROOT / "recipes/sprites-video.yaml", *TINY, f"model={sprites_base}", f"-o{folder}"]
-    words += ["--quick", "--videos=2", "--images=1", "--steps=2", "--sampler=ddim"]
+    words += ["--quick", "--videos=2", "--images=1", "--steps=2", "--sampler=ddim", "frame_curriculum={8: 1}"]
     code, out, err = cli(*words)
     assert code == 0, err
     made = {path: path.stat().st_mtime_ns for path in (*folder.glob("*/model/unet/*"), folder / "timing.json")}
@@ -176,6 +176,7 @@ def test_the_command_trains_once_and_goes_on(
     assert "N 2)" in shift
     assert pooled["extractor_sha256"] in page and "are too few: the covariance of 32 features" in page
     assert "share is 0.2: the video models" in page
+    assert "few frames of each clip first (1 steps on 8 frames)" in page
     assert result["command"] in page
     for name in ("plots/claim-1-1.svg", *(f"pictures/claim-{number}.png" for number in (1, 2, 3))):
         assert name in page and (folder / name).exists()
@@ -268,6 +269,8 @@ def test_without_a_recipe_the_image_stage_comes_first(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="run it in a clone"):
         plan_training(None, [], tmp_path, quick=True)
     monkeypatch.chdir(ROOT)
+    with pytest.raises(ValueError, match="frame_curriculum has 16 frames, and a whole clip has 16"):
+        plan_training(None, ["frame_curriculum={16: 1}"], tmp_path, quick=True)
     place = tmp_path / "autoencoder" / "model"
     for quick in (False, True):
         plan = plan_training(None, ["batch_size=7"], tmp_path, quick)

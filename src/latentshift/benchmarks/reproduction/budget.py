@@ -28,6 +28,7 @@ _QUICK = [
     "sample_prompts=[a red star]",
     "sample_steps=5",
 ]
+_FRAMES = 16  # of a clip, where an image model becomes a video model
 _RESCALE = 2  # latents of the bundled autoencoder deviate by 0.25, and those of recipes/sprites-autoencoder.yaml by 0.5
 
 
@@ -105,6 +106,7 @@ def plan_training(recipe: Path | None, overrides: Sequence[str], output: Path, q
     papers = ["image_share=0", "frame_curriculum={}"]
     words = [*papers, *shared, *_VIDEO[quick], f"model={image_stage}", *overrides]
     video = _video(VIDEO_RECIPE, words)
+    video.check_curriculum_fits(video.num_frames or _FRAMES)  # the image stage, which takes hours, comes first
     return Training(video, image)
 
 

@@ -61,10 +61,21 @@ def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
             f"image_share is {result['video_recipe']['image_share']}: the video models were trained on single images "
             "too, and the paper's claim is of training on videos alone."
         )
+    if few := _curriculum(result["video_recipe"]):
+        sentences.append(
+            f"frame_curriculum: the video models were trained on few frames of each clip first ({few}), and the paper's "
+            "on whole clips from the first step."
+        )
     if len(result["ladder"]["seeds"]) < 2:
         sentences.append("One training seed: how much runs differ by chance is not known.")
     if sentences:
         yield Warnings(tuple(sentences))
+
+
+def _curriculum(video: Mapping[str, Any]) -> str:
+    """The phases of a recipe's ``frame_curriculum``, which older results do not name; empty: it has none."""
+    phases = sorted((int(frames), steps) for frames, steps in video.get("frame_curriculum", {}).items())
+    return ", then ".join(f"{steps:,} steps on {frames} frames" for frames, steps in phases)
 
 
 def _claim_blocks(claim: Mapping[str, Any], picture: Path, tables: Sequence[Table]) -> Iterator[Block]:
@@ -258,6 +269,7 @@ def _how(result: Mapping[str, Any]) -> Iterator[Block]:
         *([] if image is None else [("its training", f"{image['steps']:,} steps of {image['batch_size']} frames")]),
         ("training of each method", f"{video['steps']:,} steps of {video['batch_size']} clips, seeds {seeds}"),
         ("share of single images in training", str(video["image_share"])),
+        *([("begins with", few)] if (few := _curriculum(video)) else []),
         ("videos of each study", f"{size['videos']}, single frames {size['images']}"),
         ("sampler", f"{result['sampler'] or 'of the model'}, {size['steps']} steps"),
     ]
