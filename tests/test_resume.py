@@ -26,7 +26,7 @@ def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(stage: str, runs: Pa
     same_weights(runs / stage, broken)
 
 
-def test_a_run_that_ends_between_few_frames_and_whole_clips_goes_on_in_the_same_bits(runs: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_broken_off_on_few_frames_ends_in_the_same_bits(runs: Path, tmp_path: Path) -> None:
     words = ["frame_curriculum={2: 2, 3: 3}", "steps=7", "save_every=3", "keep_checkpoints=9", "micro_batch_size=1"]
     words += ["method=latent-vdm", "image_share=0.3", "known_share=0.5"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"

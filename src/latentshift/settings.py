@@ -28,6 +28,7 @@ METHODS = ("latent-shift", "latent-vdm", "none")  # temporal methods
 FAMILIES = ("ldm", "sd1", "sd2", "sd2-base", "sdxl")  # of image models
 # Classes of saved pipelines that are opened: ours, and those of the families.
 PIPELINES = ("LatentShiftPipeline", "LDMTextToImagePipeline", "StableDiffusionPipeline", "StableDiffusionXLPipeline")
+IMAGE_MODEL_FRAMES = 16  # of a video, where an image model becomes a video model
 DTYPES = ("float32", "bfloat16", "float16")
 SPEEDS = ("exact", "fast")  # of sampling
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")  # of a pipeline's frames

@@ -68,7 +68,7 @@ def bench_memory(recipe: AnyRecipe, quick: bool = False) -> Iterator[Result]:
 
 
 def measure_memory(recipe: AnyRecipe, folder: Path, *, quick: bool = False) -> MeasuredMemory:
-    """Take steps of a recipe, on whole clips and on single frames if it has those, with its real model, data, optimizer and averages; and sample.
+    """Take steps on whole clips, and single frames if the recipe has those, with its real model and data; and sample.
 
     On the CPU it is the memory of the whole process that is measured, of which other steps before may have left some.
 

@@ -18,7 +18,7 @@ from latentshift.model_paths import (
     resolve_model,
 )
 from latentshift.models.compile_decision import check_speed
-from latentshift.settings import DTYPES, MAX_FRAMES, check_chunk, check_guidance
+from latentshift.settings import DTYPES, IMAGE_MODEL_FRAMES, MAX_FRAMES, check_chunk, check_guidance
 
 if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe
@@ -194,9 +194,8 @@ def check_recipe(recipe: AnyRecipe, *, data: bool) -> None:
         folder = check_model_files(recipe.base_model, recipe.base_variant)
         if folder is not None and recipe.new_size is not None:
             check_size_to_train(folder, recipe.new_size)
-        frames = None if folder is None else read_video_size(folder)[0]
-        if recipe.stage == "video" and recipe.num_frames is None and frames is not None:
-            recipe.check_curriculum_fits(frames)
+        if folder is not None and recipe.stage == "video" and recipe.num_frames is None:
+            recipe.check_curriculum_fits(read_video_size(folder)[0] or IMAGE_MODEL_FRAMES)
     for name in recipe.text_models:
         resolve_model(name)
     for source in recipe.all_sources if data else ():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from latentshift.files import atomic_write
 from latentshift.model_paths import bundled_model
+from latentshift.settings import IMAGE_MODEL_FRAMES
 from latentshift.training.recipe import ImageRecipe, VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 
@@ -28,7 +29,6 @@ _QUICK = [
     "sample_prompts=[a red star]",
     "sample_steps=5",
 ]
-_FRAMES = 16  # of a clip, where an image model becomes a video model
 _RESCALE = 2  # latents of the bundled autoencoder deviate by 0.25, and those of recipes/sprites-autoencoder.yaml by 0.5
 
 
@@ -106,7 +106,7 @@ def plan_training(recipe: Path | None, overrides: Sequence[str], output: Path, q
     papers = ["image_share=0", "frame_curriculum={}"]
     words = [*papers, *shared, *_VIDEO[quick], f"model={image_stage}", *overrides]
     video = _video(VIDEO_RECIPE, words)
-    video.check_curriculum_fits(video.num_frames or _FRAMES)  # the image stage, which takes hours, comes first
+    video.check_curriculum_fits(video.num_frames or IMAGE_MODEL_FRAMES)  # before the image stage, which takes hours
     return Training(video, image)
 
 

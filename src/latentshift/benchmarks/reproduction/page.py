@@ -63,8 +63,8 @@ def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
         )
     if few := _curriculum(result["video_recipe"]):
         sentences.append(
-            f"frame_curriculum: the video models were trained on few frames of each clip first ({few}), and the paper's "
-            "on whole clips from the first step."
+            f"frame_curriculum: the video models were trained on few frames of each clip first ({few}), and the "
+            "paper's on whole clips from the first step."
         )
     if len(result["ladder"]["seeds"]) < 2:
         sentences.append("One training seed: how much runs differ by chance is not known.")
