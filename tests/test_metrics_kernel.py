@@ -165,6 +165,13 @@ def test_an_interval_holds_the_value() -> None:
     assert kernel_result("KID", videos(x), videos(y), **settings) == found
 
 
+def test_a_biased_distance_is_never_negative() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 8))
+    found = kernel_result("CMMD", videos(x), videos(x), kernel=GaussianKernel(), estimator="biased", unit=True)
+    assert found.value == pytest.approx(0, abs=1e-12) and found.value >= 0
+    assert found.interval is not None and found.interval[0] == 0 < found.interval[1]
+
+
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_a_video_drawn_twice_is_no_pair_with_itself(unbiased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)

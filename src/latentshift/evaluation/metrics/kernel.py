@@ -181,6 +181,9 @@ def kernel_result(
         seed=seed,
         resamples=resamples,
     )
+    if estimator == "biased":  # a squared norm, negative by rounding alone, or as an interval that was moved
+        value = max(value, 0.0)
+        interval = interval and (max(interval[0], 0.0), max(interval[1], 0.0))
     several = estimator == "unbiased" and max(counts.max(), of_reference.max()) > 1
     return MetricResult(
         name,
