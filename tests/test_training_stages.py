@@ -290,6 +290,10 @@ def test_few_frames_are_spread_over_the_clip_that_the_whole_run_would_see(runs: 
     whole = VideoStage(tiny("video", runs, *words, "batch_size=4"), CPU)
     some, same = (next(stage.data.loader.batches(1)) for stage in (few, whole))
     assert some.places == same.places
+    recipe = tiny("video", runs, *words, "frame_curriculum={2: 4, 3: 4}")
+    halves = [next(VideoStage(recipe, CPU, rank, 2).data.loader.batches(1)) for rank in (0, 1)]
+    assert [place for half in halves for place in half.places] == some.places
+    assert [len(sample.content) for half in halves for sample in half.samples] == [2] * 4
     for thinned, clip in zip(some.samples, same.samples, strict=True):
         assert np.array_equal(thinned.content, clip.content[[0, 3]]) and thinned.caption == clip.caption
     for step, shape in ((1, (4, 2)), (5, (2, 3)), (9, (2, 4))):
