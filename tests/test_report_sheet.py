@@ -74,3 +74,12 @@ def test_from_folders_of_clips(cli, tmp_path: Path) -> None:
     code, _, err = cli("evaluate", "sheet", "ours", "theirs", "--prompt", "a green cat")
     assert code == 1 and 'the folder ours holds no clip of the prompt "a green cat"' in err
     assert not Path("outputs").exists()
+
+
+def test_letters_that_can_not_be_drawn_are_told(cli, tmp_path: Path) -> None:
+    prompt = "a red star, número 日本"
+    for name in ("ours", "theirs"):
+        write_video(tmp_path / name / "0.webp", plain(0, frames=2), metadata={"prompt": prompt})
+    code, out, err = cli("evaluate", "sheet", "ours", "theirs", "--prompt", prompt, "-o", "sheet.png")
+    assert code == 0 and out == "sheet.png\n"
+    assert "the sheet's font lacks ú日本: empty boxes" in err

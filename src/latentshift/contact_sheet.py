@@ -105,6 +105,17 @@ def _strip(frames: np.ndarray, scale: int) -> np.ndarray:
     return np.ascontiguousarray(np.concatenate(list(spaced), axis=1)[:, :-GAP])
 
 
+def missing_letters(text: str) -> str:
+    """Those letters of a text, each once, that the font of sheets lacks and draws as empty boxes."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(size=14)
+    box = bytes(font.getmask("\uffff"))  # no font has this one
+    return "".join(
+        letter for letter in dict.fromkeys(text) if not letter.isspace() and bytes(font.getmask(letter)) == box
+    )
+
+
 def wrap_text(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     """The lines of a caption, none wider than ``width`` pixels."""
     lines: list[str] = []

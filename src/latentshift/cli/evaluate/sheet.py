@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -44,8 +45,13 @@ def sheet(
     for folder in folders.values():
         if not folder.is_dir():
             raise ValueError(missing_folder(folder))
+    from latentshift.contact_sheet import missing_letters
     from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
 
     picture = comparison_sheet(wanted, read_clips(folders, wanted), columns, height)
     write_video(output, picture[None], metadata={"prompts": wanted, "systems": list(folders)})
+    if lacking := missing_letters("".join([*wanted, *folders])):
+        print(
+            f"note: the sheet's font lacks {printable(lacking, 80)}: empty boxes stand in their place", file=sys.stderr
+        )
     print(printable(output, 4096))
