@@ -40,6 +40,7 @@ TINY = [
     "steps=2",
     "batch_size=2",
     "frame_curriculum={}",
+    "noise_share=0",
     "sample_steps=2",
     "sample_prompts=[a red star]",
     "trackers=[]",

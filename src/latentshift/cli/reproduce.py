@@ -20,7 +20,7 @@ def reproduce(
     recipe: Path | None = typer.Argument(
         None,
         help="A recipe of stage (c), whose model is an image stage's run. Default: recipes/sprites-video.yaml without "
-        "single images or frame_curriculum, from an image stage that is trained first by recipes/sprites-image.yaml.",
+        "single images, frame_curriculum or shared noise, from an image stage trained first.",
     ),
     overrides: list[str] | None = typer.Argument(None, help="Settings of stage (c) to change, as key=value."),
     output: Path = typer.Option(

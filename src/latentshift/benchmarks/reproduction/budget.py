@@ -103,7 +103,7 @@ def plan_training(recipe: Path | None, overrides: Sequence[str], output: Path, q
     places = [f"autoencoder={output}/autoencoder", f"output={image_stage}"]
     image = load_recipe(IMAGE_RECIPE, [*shared, *_IMAGE[quick], *places])
     assert isinstance(image, ImageRecipe)
-    papers = ["image_share=0", "frame_curriculum={}"]
+    papers = ["image_share=0", "frame_curriculum={}", "noise_share=0"]
     words = [*papers, *shared, *_VIDEO[quick], f"model={image_stage}", *overrides]
     video = _video(VIDEO_RECIPE, words)
     video.check_curriculum_fits(video.num_frames or IMAGE_MODEL_FRAMES)  # before the image stage, which takes hours

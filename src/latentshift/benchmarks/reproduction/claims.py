@@ -339,5 +339,5 @@ def check_recipe_for(claims: tuple[Claim, ...], recipe: VideoRecipe) -> None:
     if any(claim.number == SETTINGS_CLAIM for claim in claims) and (shift != ShiftConfig() or share):
         raise ValueError(
             f"claim {SETTINGS_CLAIM} compares the paper's settings with others, and the recipe has {shift} and "
-            f"noise_share {share:g}: leave shift and noise_share out of it"
+            f"noise_share {share:g}: leave shift out of it, and set noise_share=0"
         )
