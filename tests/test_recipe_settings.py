@@ -110,7 +110,7 @@ def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
         ("guidance_scale=2", True),
         ("seed=1", False),
         ("shift.fold=4", False),
-        ("noise_share=1", False),
+        ("noise_share=2", False),
         ("frame_curriculum={4: 1500}", False),
         ("shift.padding=replicate", False),
         ("lora.rank=2", False),

@@ -45,6 +45,7 @@ def tiny(stage: str, folder: Path, *overrides: str):
             "num_frames=4",
             "image_share=0",
             "frame_curriculum={}",
+            "noise_share=null",
             "train_text_encoder=false",
         ],
         "controlnet": [f"output={folder}/controlnet", f"model={folder}/video", "num_frames=4"],

@@ -186,7 +186,7 @@ class RunSettings(Settings):
                 f"the learning rate of {self.output} was falling already towards its {previous.steps} steps; go on "
                 "with that number" + ("" if full is None else f", or delete its checkpoints after step {full}")
             )
-        if previous.steps != self.steps and (new_full is None or newest > new_full):
+        if previous.steps != self.steps and newest <= self.steps and (new_full is None or newest > new_full):
             raise ValueError(
                 f"{self.output} is at step {newest}, where with {self.steps} steps the learning rate would be falling "
                 "already" + ("" if new_full is None else f", from step {new_full} on") + "; give it more steps"
