@@ -217,3 +217,17 @@ def open_locked(path: Path) -> BinaryIO:
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()  # it was finished and deleted between opening and holding it
+
+
+def open_to_write_alone(path: Path) -> BinaryIO:
+    """As :func:`open_locked`, for a file that one process at a time may write.
+
+    Raises:
+        ValueError: if another process holds it, or its disk can't lock files: what to do.
+    """
+    try:
+        return open_locked(path)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
+    except OSError as error:
+        raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from latentshift.files import open_locked
+from latentshift.files import open_to_write_alone
 
 _HEAD = struct.Struct("<III")  # record number, length, CRC-32 of the data
 
@@ -28,7 +28,7 @@ class PartialShard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _open_and_lock(path)
+        self._file = open_to_write_alone(path)
         ends = [end for _, end in _records(self._file)]
         self.count, end = len(ends), ends[-1] if ends else 0
         self._file.truncate(end)
@@ -54,15 +54,6 @@ class PartialShard:
 
     def __exit__(self, *error: object) -> None:
         self._file.close()
-
-
-def _open_and_lock(path: Path) -> BinaryIO:
-    try:
-        return open_locked(path)
-    except BlockingIOError:
-        raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
-    except OSError as error:
-        raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[bytes, int]]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from latentshift.evaluation.protocols.readings_files import FLOAT_BYTES, Reading, read_lines, remedy, rows_path
-from latentshift.files import open_locked
+from latentshift.files import open_to_write_alone
 
 
 class ReadingsWriter:
@@ -35,7 +35,7 @@ class ReadingsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._widths = dict(widths)
         path = folder / f"worker-{worker:03}.jsonl"
-        self._lines = _open_and_lock(path)
+        self._lines = open_to_write_alone(path)
         self._rows: dict[str, BinaryIO] = {}
         self._counts = dict.fromkeys(widths, 0)
         end = 0
@@ -93,12 +93,3 @@ class ReadingsWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
-
-
-def _open_and_lock(path: Path) -> BinaryIO:
-    try:
-        return open_locked(path)
-    except BlockingIOError:
-        raise ValueError(f"another process is writing {path}; wait for it, or stop it, and run again") from None
-    except OSError as error:
-        raise ValueError(f"{path} can't be locked ({error.strerror}); choose a folder on another disk") from None
