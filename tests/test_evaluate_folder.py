@@ -19,7 +19,7 @@ from latentshift.evaluation.extractors import cache
 from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, read_clips
 from latentshift.evaluation.report.schema import read_report
 from latentshift.video import read_video, write_video
-from tiny_extractors import add_tiny_extractors
+from tiny_extractors import CMMD, add_tiny_extractors
 
 PROMPTS = ["a red star", "a star", "red", "the sea at night"]
 FRAMES = 16
@@ -75,7 +75,7 @@ def test_clips_are_scored_with_captions_and_a_reference(cli, clips: Path, refere
     assert code == 0, complained
     report = read_report(tmp_path / "result")
     values = {each.name: each for each in report.metrics}
-    assert list(values) == ["FVD", "KVD", "CLIPSIM", "CMMD", "frame consistency", "amount of motion"]
+    assert list(values) == ["FVD", "KVD", "CLIPSIM", CMMD, "frame consistency", "amount of motion"]
     assert {each.n for each in report.metrics} == {4}
     assert values["FVD"].n_reference == 3 and values["FVD"].frames == FRAMES and values["FVD"].size == "16x16"
     assert any("not verified" in each for each in values["FVD"].warnings)

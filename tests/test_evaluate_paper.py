@@ -21,7 +21,7 @@ from latentshift.models import precision
 from latentshift.video import read_metadata, read_video
 from launch import Processes, command_line, wait_until
 from timed_video import write_video_at
-from tiny_extractors import add_tiny_extractors
+from tiny_extractors import CMMD, add_tiny_extractors
 
 CAPTIONS = ["a red star", "a star on black", "red on black", "a red background", "star circling", "red star"]
 CLASSES = {"Archery": 3, "Biking": 1}
@@ -114,8 +114,8 @@ def numbers(report: Report) -> object:
 def test_msrvtt(whole: Path) -> None:
     report = read_report(whole)
     values = {each.name: each for each in report.metrics}
-    assert list(values) == ["CLIPSIM", "CMMD", "frame consistency", "amount of motion"]
-    assert values["CLIPSIM"].n == len(CAPTIONS) and values["CMMD"].n_reference == 2
+    assert list(values) == ["CLIPSIM", CMMD, "frame consistency", "amount of motion"]
+    assert values["CLIPSIM"].n == len(CAPTIONS) and values[CMMD].n_reference == 2
     assert values["CLIPSIM"].frames == 4 and values["CLIPSIM"].size == "16x16"
     reasons = {Path(each.file).name: each.reason for each in report.rejected}
     assert reasons["video3.mp4"] == "there is no such file"
@@ -200,7 +200,11 @@ def test_ucf101(cli, data: Path, model: Path) -> None:
     report = read_report(Path("result"))
     assert [each.name for each in report.metrics] == ["FVD", "KVD", "C3D-IS", "amount of motion"]
     fvd = report.metric("FVD")
-    assert (fvd.n, fvd.n_reference, fvd.frames) == (6, 4, 16) and "mean over 2 repeats" in fvd.variant
+    assert (fvd.n, fvd.n_reference, fvd.frames, fvd.repeats) == (6, 4, 16, 2) and "mean over repeats" in fvd.variant
+    score = report.metric("C3D-IS")
+    assert score.repeats == 2 and score.deviation is not None
+    assert any("a repeat has 3 samples for 101 classes: no score above 3" in each for each in score.warnings)
+    assert "N = 2 × 3" in Path("result/report.md").read_text() and "n 2 × 3" in printed
     assert fvd.interval_kind == "Student's t over repeats"
     assert any("10 times 2,048 or 4 times 10,000" in each for each in report.notes)
     assert "2 times 3 videos are made" in complained and "C3D-IS" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer, CLIPVisionConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from latentshift.evaluation.extractors import cache
 from latentshift.evaluation.extractors.add import add_extractor
-from latentshift.evaluation.extractors.clip import Clip
+from latentshift.evaluation.extractors.clip import Clip, network_name
 from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.extractors.preprocess import CLIP_DEVIATION, CLIP_MEAN, for_clip
+from latentshift.evaluation.protocols.measure import ExtractorInfo
+from latentshift.evaluation.protocols.metric_names import full_name, other_clip_warning
+from latentshift.evaluation.report.glossary import meanings
 from tiny_extractors import CLIP_TOKENS, CLIP_WIDTH, tiny_clip_folder
 
 PROMPTS = ["a red star", "Stars", "a red star " * 8]
@@ -116,3 +120,18 @@ def test_missing_tensors_and_a_broken_vocabulary_are_sentences(tmp_path: Path) -
     (source / "vocab.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"vocab\.json and merges\.txt are no tokenizer"):
         clip(source)
+
+
+def test_a_clip_is_named_as_openai_does_and_cmmd_by_it_unless_it_is_the_published_one() -> None:
+    names = {"ViT-B/32": (768, 32, 224), "ViT-L/14": (1024, 14, 224), "ViT-L/14@336": (1024, 14, 336)}
+    sizes = ("hidden_size", "patch_size", "image_size")
+    for name, values in names.items():
+        vision = dict(zip(sizes, values, strict=True))
+        assert network_name(CLIPVisionConfig(**vision, num_attention_heads=values[0] // 64)) == name
+    info = ExtractorInfo("clip", "clip", "0" * 64, "frame", "embeddings", 512, "", network="ViT-B/32")
+    large = replace(info, network="ViT-L/14@336")
+    assert (full_name(info, "CMMD"), full_name(large, "CMMD")) == ("ViT-B/32-CMMD", "CMMD")
+    assert full_name(replace(info, network=""), "CMMD") == "CLIP-CMMD"  # unknown is not the published one
+    assert full_name(large, "CLIPSIM") == full_name(info, "CLIPSIM") == "CLIPSIM"
+    assert other_clip_warning(info) == () and "by ViT-L/14@336: not comparable" in other_clip_warning(large)[0]
+    assert dict(meanings(["ViT-B/32-CMMD"]))["ViT-B/32-CMMD"].endswith("so compare it with no published CMMD.")

@@ -8,7 +8,7 @@ from scipy import linalg
 
 from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_result
 from latentshift.evaluation.metrics.moments import Moments
-from latentshift.evaluation.metrics.result import MetricResult, comparison_warnings
+from latentshift.evaluation.metrics.result import MetricResult, comparison_differences, is_biased
 from latentshift.evaluation.metrics.video_rows import VideoRows
 
 
@@ -107,8 +107,8 @@ def test_the_covariance_has_no_default_and_is_named_in_the_result() -> None:
     assert (over_n.variant, over_n_1.variant) == ("covariance over N", "covariance over N-1")
     spread = over_n.value - (means := (rows.mean(0) ** 2).sum())
     assert over_n_1.value - means == pytest.approx(spread * 12 / 11)  # the variances alone scale
-    assert comparison_warnings(over_n, over_n_1) == (
-        "FVD can't be compared: the variants differ (covariance over N and covariance over N-1).",
+    assert comparison_differences(over_n, over_n_1) == (
+        "the variants differ (covariance over N and covariance over N-1)",
     )
 
 
@@ -119,13 +119,27 @@ def test_distances_at_two_sizes_are_never_compared_without_a_word() -> None:
     small = frechet_result("FVD", moments(fake[:45]), real, covariance="N-1")
     large = frechet_result("FVD", moments(fake), real, covariance="N-1")
     assert small.value > 10 * large.value
-    assert comparison_warnings(small, large) == (
-        "FVD can't be compared: the videos differ (45 and 2000).",
-        "FVD can't be compared: the samples differ (45 and 2000).",
-    )
-    assert comparison_warnings(large, large) == ()
+    assert comparison_differences(small, large) == ("the videos differ (45 and 2,000)",)
+    assert comparison_differences(large, large) == ()
+    frames = [MetricResult("FID", 1.0, 10, samples, n_reference=4) for samples in (160, 80)]
+    assert comparison_differences(*frames) == ("the samples differ (160 and 80)",)
+    fewer_true = MetricResult("FID", 1.0, 10, 160, n_reference=3)
+    assert comparison_differences(frames[0], fewer_true) == ("the reference videos differ (4 and 3)",)
     with pytest.raises(ValueError, match="different metrics"):
-        comparison_warnings(large, MetricResult("FID", 1.0, 1, 1))
+        comparison_differences(large, MetricResult("FID", 1.0, 1, 1))
+
+
+def test_what_has_no_bias_is_compared_at_any_number_and_repeats_by_one_of_them() -> None:
+    for name in ("KID", "sprites-KVD", "CLIPSIM", "amount of motion", "all right (seen)"):
+        few, many = (MetricResult(name, 1.0, n, 16 * n, n_reference=n) for n in (10, 1000))
+        assert not is_biased(name) and comparison_differences(few, many) == ()
+    assert all(map(is_biased, ("FID", "sprites-FVD", "IS", "C3D-IS", "sprites-clip-IS", "ViT-B/32-CMMD")))
+    ten, four, large = (
+        MetricResult("C3D-IS", 9.0, n * repeats, n * repeats, repeats=repeats)
+        for n, repeats in ((2048, 10), (2048, 4), (10_000, 4))
+    )
+    assert comparison_differences(ten, four) == ()
+    assert comparison_differences(ten, large) == ("the videos differ (2,048 a repeat and 10,000 a repeat)",)
 
 
 def test_too_few_samples_for_the_covariance_are_a_warning_with_the_number_needed() -> None:

@@ -136,7 +136,9 @@ def test_a_result_carries_its_interval_and_warns_of_small_splits() -> None:
     assert (found.n, found.samples, found.variant) == (20, 60, "5 splits, shuffled with seed 42")
     assert found.value == inception_score(logits, "logits", splits=5, seed=42).mean
     assert found.interval is not None and found.interval[0] < found.value < found.interval[1]
-    assert found.warnings == ()
+    assert found.deviation == pytest.approx(inception_score(logits, "logits", splits=5, seed=42).deviation)
+    assert "12 samples of a split are of 4 videos" in " ".join(found.warnings)
+    assert inception_result("IS", outputs, "logits", splits=3, seed=42, resamples=2).warnings == ()
     small = inception_result("IS", outputs, "logits", splits=12, seed=None, resamples=2)
     assert small.variant == "12 splits, in order"
     assert "5 samples for 6 classes" in small.warnings[0] and "72 samples or more" in small.warnings[0]

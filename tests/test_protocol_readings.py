@@ -106,7 +106,7 @@ def test_rows_come_back_as_they_were(whole: Path) -> None:
 def test_any_number_of_workers_gives_the_same_numbers(tmp_path: Path, whole: Path, reference, workers: int) -> None:
     one = metrics(whole, reference)
     assert [each.name for each in one] == [
-        "FID", "KID", "FVD", "KVD", "C3D-IS", "CLIPSIM", "CMMD", "frame consistency", "amount of motion"
+        "FID", "KID", "FVD", "KVD", "C3D-IS", "CLIPSIM", "CLIP-CMMD", "frame consistency", "amount of motion"
     ]  # fmt: skip
     for number in reversed(range(workers)):  # each sees what those before it have done
         left = np.flatnonzero(~Readings(tmp_path, COUNT).done)
@@ -204,6 +204,26 @@ def test_too_many_to_resample_have_the_same_values(whole: Path, reference: Readi
     assert many["KID"].n == 10 and "uniform sample of 10 of 22 generated videos" in " ".join(many["KID"].warnings)
 
 
+def test_videos_that_repeat_one_another_are_told_of_also_where_rows_are_streamed(tmp_path: Path, monkeypatch) -> None:
+    """As a system makes that has one video a prompt, whatever the seed, where prompts come several times."""
+    items = [Item(prompt=f"a red star {index % 18}", seed=index) for index in range(20)]
+
+    def of_prompt(wanted: Iterable[tuple[int, Item]]):
+        for index, item in wanted:
+            yield index, item, noise_video(int(item.prompt.split()[-1])), None
+
+    measure_plan(tmp_path, items, of_prompt, MEASURER, Worker(), "measuring")
+    readings = Readings(tmp_path, len(items))
+    said = "2 of 20 generated videos repeat another one."
+    for most, repeats in ((2**23, 1), (10, 1), (2**23, 2)):
+        monkeypatch.setattr(summary_module, "_MOST_NUMBERS", most)
+        made = {each.name: each for each in summarize(readings, MEASURER.infos, readings, repeats=repeats).metrics}
+        for name in ("FID", "FVD", "C3D-IS"):
+            assert made[name].warnings.count(said) == 1, (name, most, repeats)
+        assert "2 of 20 reference videos repeat another one." in made["FVD"].warnings
+        assert "CLIPSIM" in made and said not in made["CLIPSIM"].warnings  # a mean over prompts counts each as it is
+
+
 def test_repeats_are_parts_of_the_plan(whole: Path, reference: Readings) -> None:
     """FVD over two repeats is the mean of the distances of the plan's halves."""
     readings = Readings(whole, COUNT)
@@ -221,4 +241,6 @@ def test_repeats_are_parts_of_the_plan(whole: Path, reference: Readings) -> None
     values = [frechet_distance(moments(readings, half), theirs, covariance="N") for half in halves]
     assert made["FVD"].value == pytest.approx(np.mean(values), rel=1e-9)
     assert made["FVD"].n == COUNT - 1 and made["FVD"].interval_kind == summary_module.REPEATS
-    assert made["C3D-IS"].interval_kind == summary_module.REPEATS
+    score = made["C3D-IS"]
+    assert score.interval_kind == summary_module.REPEATS and (score.repeats, made["FVD"].repeats) == (2, 2)
+    assert score.deviation >= 0 and made["FVD"].deviation == pytest.approx(np.std(values), rel=1e-9)

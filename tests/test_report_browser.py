@@ -22,7 +22,7 @@ PLAYING = "[...document.querySelectorAll('video')].filter(each => !each.paused &
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
     folders = [
-        write_result(tmp_path / name, name, (metric("FID", 20.0), metric("CLIPSIM", 0.25)))
+        write_result(tmp_path / name, name, (metric("FID", 20.0, warnings=(f"{name}: few",)), metric("CLIPSIM", 0.25)))
         for name in ("ours", "theirs")
     ]
     page_path = write_comparison_pages(folders, tmp_path / "report")
@@ -45,6 +45,14 @@ def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
             wait_for(lambda page=page: page.evaluate(PLAYING) == 0)
             page.locator("a[href='#settings-2']").first.click()
             assert page.locator("#settings-2").evaluate("each => each.matches(':target')")
+            warning = page.locator("#warning-2")
+            assert not warning.is_visible()
+            page.locator("sup.marks a").nth(1).click()  # on the number of the second system
+            assert warning.is_visible() and warning.evaluate("each => each.matches(':target')")
+            page.locator("#warnings summary").click()
+            assert not warning.is_visible()
+            page.locator(".warned a").click()
+            assert warning.is_visible()
             context.close()
         still = browser.new_context(reduced_motion="reduce").new_page()
         still.goto(page_path.as_uri())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from latentshift.evaluation.report.comparability import comparability_warnings
+from latentshift.evaluation.report.comparability import BIAS, differences
+from latentshift.evaluation.report.markdown import escape_markdown
 from latentshift.evaluation.report.media import MediaBudget
 from latentshift.evaluation.report.numbers import format_interval, format_number
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
@@ -82,8 +84,9 @@ def test_cited_rows_stand_beside_ones_own(compared: Path) -> None:
 def test_what_must_not_be_compared_is_said_and_nothing_is_called_the_best(compared: Path) -> None:
     text = (compared / "report.md").read_text()
     said = [line for line in text.splitlines() if "can't be compared" in line]
-    assert len(said) == 3 and all("FID" in line for line in said)
+    assert len(said) == 2 and all(": FID can't be compared" in line for line in said)
     assert "the videos differ (100 and 50)" in text and "SHA-256 abababababab…" in text
+    assert text.count(BIAS[:40]) == 1
     assert re.search(r"\| CLIPSIM ↑ \| \*\*\[0.2811\]\(#settings-1\)\*\*", text)  # comparable, and better
     assert re.search(r"\| FID ↓ \| \[20.50\]", text)
 
@@ -94,7 +97,46 @@ def test_shares_at_another_number_of_videos_may_be_compared(tmp_path: Path) -> N
         write_result(tmp_path / "a", "a", (share,)),
         write_result(tmp_path / "b", "b", (share.model_copy(update={"n": 20, "samples": 20}),)),
     ]
-    assert comparability_warnings(load_results(folders)) == []
+    assert differences(load_results(folders)) == []
+
+
+def test_unbiased_numbers_at_another_number_of_videos_may_be_compared_and_other_true_videos_are_told(
+    tmp_path: Path,
+) -> None:
+    few = {"n": 50, "samples": 800, "n_reference": 90}
+    settings = {"size": "64x64", "prompts_sha256": "1" * 64, "reference_sha256": "2" * 64}
+    metrics = (metric("FID", 20.0), metric("KID", 0.5), metric("CLIPSIM", 0.3))
+    fewer = tuple(
+        metric(each.name, 2 * each.value, **{**few, "n_reference": each.n_reference and 90}) for each in metrics
+    )
+    write_result(tmp_path / "a", "a", metrics, settings=settings)
+    write_result(tmp_path / "b", "b", fewer, settings=settings)
+    pair = load_results([tmp_path / "a", tmp_path / "b"])
+    assert {each.metrics for each in differences(pair)} == {("FID",)}
+    write_comparison_pages([tmp_path / "a", tmp_path / "b"], tmp_path / "page")
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert text.count(BIAS[:40]) == 1 and re.search(r"\| KID ↓ \| \*\*\[0.5000\]", text)
+    other = {**settings, "prompts_sha256": "3" * 64, "reference_sha256": "4" * 64}
+    write_result(tmp_path / "c", "c", metrics, settings=other)
+    found = {
+        each.what.split(" differ")[0]: each.metrics
+        for each in differences(load_results([tmp_path / "a", tmp_path / "c"]))
+    }
+    assert found == {"the prompts": ("FID", "KID", "CLIPSIM"), "the true videos": ("FID", "KID")}
+    del other["prompts_sha256"], other["reference_sha256"]  # of an earlier version: not known, and not claimed
+    write_result(tmp_path / "d", "d", metrics, settings=other)
+    assert differences(load_results([tmp_path / "a", tmp_path / "d"])) == []
+
+
+def test_repeats_are_shown_as_such_with_their_spread(tmp_path: Path) -> None:
+    inception = metric(
+        "C3D-IS", 92.0, better="higher", n=20_480, samples=20_480, n_reference=None, repeats=10, deviation=0.25
+    )
+    fvd = metric("FVD", 300.0, n=20_479, samples=20_479, repeats=10)
+    folder = write_result(tmp_path / "a", "ours", (inception, fvd), protocol="ucf101")
+    text = write_result_pages(folder).with_suffix(".md").read_text()
+    assert "this result, N = 10 × 2,048 and N = 20,479 in 10 repeats" in text and "20,480" not in text
+    assert "population standard deviation 0.2500" in text
 
 
 def test_one_result_is_a_page_of_its_own_beside_its_report(tmp_path: Path) -> None:
@@ -113,12 +155,50 @@ def test_a_warning_of_several_metrics_is_said_once_and_examples_tell_what_they_w
     few = ("10 videos are few.",)
     metrics = tuple(each.model_copy(update={"warnings": few}) for each in OURS)
     text = write_result_pages(write_result(tmp_path / "a", "one", metrics)).with_suffix(".md").read_text()
-    assert text.count("10 videos are few.") == 1 and "> FID, CLIPSIM: 10 videos are few." in text
+    assert text.count("10 videos are few.") == 1 and "**FID, CLIPSIM**: 10 videos are few." in text
     assert "The best by CLIPSIM first" in text
     (result,) = load_results([tmp_path / "a"])
     plain = tuple(each.model_copy(update={"values": {"amount of motion": 1.0}}) for each in result.report.videos)
     text = write_result_pages(write_result(tmp_path / "b", "one", OURS, videos=plain)).with_suffix(".md").read_text()
     assert "none is called good" in text
+
+
+def test_no_warning_is_lost_and_numbers_bear_the_marks_of_theirs(tmp_path: Path) -> None:
+    """One line above the numbers, the sentences folded away at the end, and a mark beside each number that has some."""
+    fid = metric("FID", 20.0, warnings=("few samples", HOSTILE))
+    metrics = (fid, metric("CLIPSIM", 0.25), metric("KID", 0.01, warnings=("few samples",)))
+    one = write_result(tmp_path / "a", "a", metrics, notes=("a note on the whole",), rejected=())
+    two = write_result(tmp_path / "b", "b", (metric("FID", 9.0, n=50, warnings=("of b alone",)),), rejected=())
+    write_result_pages(one)
+    write_comparison_pages([one, two], tmp_path / "both")
+    sentences = ["few samples", HOSTILE, "a note on the whole"]
+    for folder, said, tops in (
+        (one, sentences, "3 warnings"),
+        (tmp_path / "both", [*sentences, "of b alone", "the videos differ (100 and 50)"], "5 warnings"),
+    ):
+        html, markdown = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+        page = Page(html)
+        listed = html[html.index('<details id="warnings"') :]
+        for sentence in said:
+            assert escape(sentence) in listed and escape_markdown(sentence) in markdown.partition("## <a id")[2]
+            assert Page(html[html.index("</h1>") : html.index("<table")]).text.count(sentence) == 0
+        assert page.text.index(tops) < page.text.index("20.00") < page.text.index("few samples")
+        assert markdown.index(f"> [{tops}](#warnings)") < markdown.index("20.00") < markdown.index("few samples")
+        ids = {each["id"] for _, each in page.elements if "id" in each}
+        assert {each["href"].removeprefix("#") for each in page.all("a")} <= ids
+        assert len([each for each in ids if each.startswith("warning-")]) == int(tops[0])
+        assert page.all("details")[-1] == {"id": "warnings", "class": "more"}  # and not open
+    alone = (one / "report.md").read_text()
+    assert "**[20.00](#settings-1)**<sup>[1](#warning-1) [2](#warning-2)</sup> FID ↓" in alone
+    assert re.search(r"\| KID ↓ \| \[0.0100\]\(#settings-1\)<sup>\[1\]\(#warning-1\)</sup>", alone)
+    assert re.search(r"\| CLIPSIM ↑ \| \[0.2500\]\(#settings-1\) ", alone)  # without a mark
+    both = (tmp_path / "both" / "report.md").read_text()
+    assert re.search(r"\| FID ↓ \| \[20.00\][^|]*\[1\]\(#warning-1\)[^|]*\| \[9.00\][^|]*\[1\]\(#warning-1\)", both)
+    assert "**FID, KID of a**: few samples" in both and "a: a note on the whole" in both
+    write_result_pages(write_result(tmp_path / "c", "c", OURS, rejected=()))
+    assert "#warning" not in (tmp_path / "c" / "report.md").read_text()
+    write_result_pages(write_result(tmp_path / "d", "d", OURS))
+    assert "1 file or caption could not be used" in (tmp_path / "d" / "report.md").read_text()
 
 
 def test_images_as_frozen_videos_stand_in_table_5_too(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def test_a_report_has_the_share_its_interval_and_the_papers_row(tmp_path: Path) 
     report = report_of(tmp_path)
     text = to_markdown(report_document(report), Path())
     # 3 of 3 decided for the first; Wilson's lower bound is n / (n + z²).
-    assert "| A over B | 100.0 (43.9 … 100.0) | 100.0 (43.9 … 100.0) | 3, 3 | this study |" in text
+    row = "100.0 (43.9 … 100.0) | 100.0 (43.9 … 100.0) | 3, 3 | this study |"
+    assert f"| A over B<sup>[1](#warning-1)</sup> | {row}" in text
     assert "| Latent-Shift over CogVideo | 58.0 | 62.9 | – | cited: An et al., 2023, arXiv 2304.08477 |" in text
     (note,) = report.notes
     assert note.endswith("which is preferred: quality, A over B; faithfulness, A over B.") and report.strengths == {}
@@ -130,7 +131,7 @@ def test_a_study_stands_in_the_papers_table_beside_other_results(cli: Any, tmp_p
     assert rows["Latent-Shift over CogVideo"]["Source"].startswith("cited: An et al.")
     assert Path("report/tables/table-1.csv").exists() and "<b> over" not in Path("report/report.html").read_text()
     assert "do not tell which is preferred: quality, A over B" in Path("report/report.md").read_text()
-    assert "ours: FID: Few clips." in Path("report/report.md").read_text()  # and not the study's
+    assert "**FID of ours**: Few clips." in Path("report/report.md").read_text()  # and not the study's
     assert cli("evaluate", "report", results[0], "-o", "alone")[0] == 0  # a study is enough
     assert "<h2" in Path("alone/report.html").read_text()
     for name in ("one", "two"):

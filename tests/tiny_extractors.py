@@ -15,6 +15,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MERGES = [("r", "e"), ("re", "d</w>"), ("s", "t"), ("a", "r</w>"), ("st", "ar</w>")]
 START, END = "<|startoftext|>", "<|endoftext|>"
 CLIP_TOKENS, CLIP_WIDTH = 12, 8
+CMMD = "ViT-16/8@32-CMMD"  # what it is called by the tiny CLIP
 
 
 class TinyI3D(nn.Module):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from latentshift.evaluation.report import user_study
-from latentshift.evaluation.report.document import Block, Document, Facts, Heading, Paragraph, Warnings
+from latentshift.evaluation.report.document import Block, Document, Facts, Heading, PageWarning, Paragraph
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.study.report import StudyReport
 from latentshift.study.result import VoteShare
@@ -19,7 +19,6 @@ def report_document(report: StudyReport) -> Document:
         f"{len(report.raters):,} raters gave {report.given:,} of {report.wanted:,} answers on {report.comparisons:,} "
         f"comparisons, {report.settings.raters_each} raters each.",
         (
-            *((Warnings(tuple(report.notes)),) if report.notes else ()),
             Heading("Share by majority"),
             share_table(report),
             *user_study.share_plots([_shares(report)]),
@@ -34,6 +33,7 @@ def report_document(report: StudyReport) -> Document:
             Heading("Settings"),
             _settings(report),
         ),
+        tuple(map(PageWarning, report.notes)),
     )
 
 
@@ -47,7 +47,8 @@ def share_table(report: StudyReport) -> Table:
 def _shares(report: StudyReport) -> user_study.StudyShares:
     settings = report.settings
     names = tuple(question.name for question in settings.questions)
-    return user_study.StudyShares("this study", names, settings.raters_each, report.majority)
+    marks = tuple(range(1, len(report.notes) + 1))
+    return user_study.StudyShares("this study", names, settings.raters_each, report.majority, marks=marks)
 
 
 def _agreement(report: StudyReport) -> Table:

@@ -9,7 +9,16 @@ from typing import Any
 
 from latentshift.benchmarks.reproduction.claims import CLAIMS, IMAGE_STAGE, SETTINGS_CLAIM
 from latentshift.benchmarks.reproduction.decide import Number, distance_of, label_of, seconds_of, share_of
-from latentshift.evaluation.report.document import Block, Code, Document, Facts, Heading, Paragraph, Picture, Warnings
+from latentshift.evaluation.report.document import (
+    Block,
+    Code,
+    Document,
+    Facts,
+    Heading,
+    PageWarning,
+    Paragraph,
+    Picture,
+)
 from latentshift.evaluation.report.markdown import PLOTS, to_markdown
 from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
 from latentshift.evaluation.report.table import Cell, Table, number_cell
@@ -46,15 +55,17 @@ def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
     """
     claims = result["claims"]
     lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
-    blocks: list[Block] = [Paragraph(_INTERVALS), *_warnings(result)]
+    blocks: list[Block] = [Paragraph(_INTERVALS)]
     for claim in claims:
         tables = list(_method_tables(result, claim)) if claim["number"] in _METHODS_CLAIMS else []
         blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], tables)
     blocks += [Heading("All numbers"), *_score_tables(result["ladder"]), *_how(result)]
-    return Document("The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks))
+    return Document(
+        "The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks), _warnings(result)
+    )
 
 
-def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
+def _warnings(result: Mapping[str, Any]) -> tuple[PageWarning, ...]:
     sentences = []
     if result["video_recipe"]["image_share"] > 0:
         sentences.append(
@@ -68,8 +79,7 @@ def _warnings(result: Mapping[str, Any]) -> Iterator[Warnings]:
         )
     if len(result["ladder"]["seeds"]) < 2:
         sentences.append("One training seed: how much runs differ by chance is not known.")
-    if sentences:
-        yield Warnings(tuple(sentences))
+    return tuple(map(PageWarning, sentences))
 
 
 def _curriculum(video: Mapping[str, Any]) -> str:

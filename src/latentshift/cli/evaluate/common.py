@@ -14,6 +14,7 @@ import typer
 
 from latentshift.error_text import printable
 from latentshift.evaluation.protocols.choice import WORDS
+from latentshift.evaluation.report.numbers import format_count
 from latentshift.progress import status
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def metric_line(metric: Metric) -> str:
     """A metric as printed: value, interval, and what it rests on, then its warnings."""
     unit = f" {metric.unit}" if metric.unit else ""
     interval = f" [{metric.interval[0]:.4g}, {metric.interval[1]:.4g}]" if metric.interval else ""
-    facts = [f"n {metric.n:,}"]
+    facts = [f"n {format_count(metric.n, metric.repeats)}"]
     if metric.n_reference is not None:
         facts.append(f"reference {metric.n_reference:,}")
     facts += [f"{metric.frames} frames"] if metric.frames else []

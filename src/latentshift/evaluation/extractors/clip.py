@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig
 
 from latentshift.bounded_read import parse_json_bounded
 from latentshift.error_text import one_line, printable
@@ -24,6 +24,7 @@ from latentshift.evaluation.extractors.state_dict import check_state, read_state
 _FRAMES = 16  # at a time
 _MOST = 2**20  # of any whole number in config.json
 _LAYERS = 256
+_WIDTHS, _SIDE = {768: "B", 1024: "L", 1280: "H"}, 224  # in names of networks
 _COMPUTED = ".position_ids"  # in older files, and no weights
 
 
@@ -32,6 +33,7 @@ class Clip(CachedNetwork):
 
     Attributes:
         tokens: L, with the start and the end; what is longer is cut.
+        network_name: by its vision model, as OpenAI names them: ``ViT-B/32``, ``ViT-L/14@336``.
     """
 
     def __init__(self, cached: CachedExtractor, device: torch.device, output: Output | None = None) -> None:
@@ -46,6 +48,7 @@ class Clip(CachedNetwork):
         self.width = config.projection_dim
         self.tokens = config.text_config.max_position_embeddings
         self.size = config.vision_config.image_size
+        self.network_name = network_name(config.vision_config)
         self.tokenizer = _read_tokenizer(cached)
 
     def rows(self, video: Tensor) -> Tensor:
@@ -79,6 +82,13 @@ class Clip(CachedNetwork):
     def is_cut(self, prompt: str) -> bool:
         """Whether a prompt has more tokens than the model reads."""
         return len(self.tokenizer(prompt, verbose=False)["input_ids"]) > self.tokens
+
+
+def network_name(vision: CLIPVisionConfig) -> str:
+    """``ViT-L/14@336``: the width's letter (a number where it has none), patches, and the side in pixels unless 224."""
+    width = _WIDTHS.get(vision.hidden_size, str(vision.hidden_size))
+    side = "" if vision.image_size == _SIDE else f"@{vision.image_size}"
+    return f"ViT-{width}/{vision.patch_size}{side}"
 
 
 def _read_config(cached: CachedExtractor) -> CLIPConfig:

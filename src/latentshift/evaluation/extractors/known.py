@@ -173,7 +173,7 @@ _KNOWN = (
         per="frame",
         outputs={"embeddings": 512},
         resize="short side to 224, bicubic with antialiasing (Pillow), centre crop 224x224",
-        note="ViT-B/32, the one of CLIPSIM in the papers.",
+        note="ViT-B/32, the one of CLIPSIM in the papers; published CMMD is by ViT-L/14@336.",
     ),
     _shipped(
         "sprites-frames",

@@ -183,7 +183,8 @@ def inception_result(
     """
     videos = outputs.by_video()
     rows = to_probabilities(np.concatenate(videos), kind)
-    value = inception_score(rows, "probabilities", splits=splits, seed=seed).mean
+    score = inception_score(rows, "probabilities", splits=splits, seed=seed)
+    value = score.mean
     ends = np.cumsum([len(each) for each in videos])
     places = [np.arange(end - len(each), end) for each, end in zip(videos, ends, strict=True)]
 
@@ -192,13 +193,11 @@ def inception_result(
         return inception_score(drawn, "probabilities", splits=min(splits, len(drawn)), seed=seed).mean
 
     interval = bootstrap_interval(resampled, len(videos), value, seed=bootstrap_seed, resamples=resamples)
-    warnings = few_videos_warning(len(videos)) + outputs.repeat_warning("generated")
-    least = len(rows) // splits
-    if least < rows.shape[1]:
-        warnings += (
-            f"a split has {least} samples for {rows.shape[1]} classes: no score above {least} is possible, and it is "
-            f"biased; {rows.shape[1] * splits} samples or more are needed.",
-        )
+    warnings = (
+        *few_videos_warning(len(videos)),
+        *outputs.repeat_warning("generated"),
+        *few_samples_warning(len(rows), rows.shape[1], splits, videos=len(videos)),
+    )
     return MetricResult(
         name,
         value,
@@ -206,5 +205,30 @@ def inception_result(
         len(rows),
         variant=f"{splits} splits, " + ("in order" if seed is None else f"shuffled with seed {seed}"),
         interval=interval,
+        deviation=score.deviation if splits > 1 else None,
         warnings=warnings,
     )
+
+
+def few_samples_warning(samples: int, classes: int, parts: int, *, videos: int, what: str = "split") -> tuple[str, ...]:
+    """A warning if the parts that scores are taken of have fewer samples than there are classes.
+
+    Args:
+        samples: in all.
+        classes: of the classifier.
+        parts: splits, or repeats.
+        videos: that the samples are of.
+        what: a part is called.
+    """
+    least, of_videos = samples // parts, videos // parts
+    if least < classes:
+        return (
+            f"a {what} has {least} samples for {classes} classes: no score above {least} is possible, and it is "
+            f"biased downwards; {classes * parts} samples or more are needed.",
+        )
+    if of_videos < classes:
+        return (
+            f"the {least:,} samples of a {what} are of {of_videos:,} videos, and frames of one video are alike: for "
+            f"{classes} classes take {classes * parts:,} videos or more, or the score may be biased downwards.",
+        )
+    return ()

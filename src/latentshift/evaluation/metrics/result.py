@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from latentshift.evaluation.metrics.bootstrap import MIN_VIDEOS
 
+_BIASED = ("FID", "FVD", "IS", "CMMD")  # after the network's name
+
 
 @dataclass(frozen=True)
 class MetricResult:
@@ -20,6 +22,8 @@ class MetricResult:
         variant: which of the definitions under this name, e.g. ``covariance over N-1``.
         interval: bounds of the 95 % interval; None if there is none.
         n_reference: reference videos; None for a metric without a reference.
+        repeats: of one experiment, whose mean the value is; the videos and samples are those of all.
+        deviation: population standard deviation over the splits or repeats behind the value; None without them.
         warnings: sentences; empty if there is nothing to say.
 
     Raises:
@@ -33,6 +37,8 @@ class MetricResult:
     variant: str = ""
     interval: tuple[float, float] | None = None
     n_reference: int | None = None
+    repeats: int = 1
+    deviation: float | None = None
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -44,27 +50,40 @@ class MetricResult:
             raise ValueError(f"the interval of {self.name} ends before it begins: {self.interval}")
 
 
-def comparison_warnings(first: MetricResult, second: MetricResult) -> tuple[str, ...]:
-    """Why two results of one metric must not be compared as they stand: sentences, empty if they may.
+def is_biased(name: str) -> bool:
+    """Whether a metric of this name has another expectation for another number of videos, whatever network it is by.
 
-    Fréchet distance and inception score are biased by N, so that the same model has another value at another N.
+    Fréchet distances are larger for fewer videos, and inception scores smaller; CMMD counts pairs of a row with itself.
+    Unbiased kernel distances, means over videos and shares have the same expectation for any number.
+    """
+    return name.rpartition("-")[2] in _BIASED
+
+
+def comparison_differences(first: MetricResult, second: MetricResult) -> tuple[str, ...]:
+    """Why two results of one metric must not be compared as they stand, as ``the videos differ (45 and 2,000)``.
+
+    Numbers of videos count for what is biased by them alone (:func:`is_biased`), and are those of one repeat.
 
     Raises:
         ValueError: if they are of different metrics.
     """
     if first.name != second.name:
         raise ValueError(f"{first.name} and {second.name} are different metrics")
-    facts = (
-        ("videos", first.n, second.n),
-        ("samples", first.samples, second.samples),
-        ("reference videos", first.n_reference, second.n_reference),
-        ("variants", first.variant, second.variant),
-    )
-    return tuple(
-        f"{first.name} can't be compared: the {what} differ ({one} and {other})."
-        for what, one, other in facts
-        if one != other
-    )
+    facts: list[tuple[str, object, object]] = []
+    if is_biased(first.name):
+        ours, theirs = _of_a_repeat(first), _of_a_repeat(second)
+        facts.append(("videos", ours[0], theirs[0]))
+        if ours[0] == theirs[0]:
+            facts.append(("samples", ours[1], theirs[1]))
+        facts.append(("reference videos", f"{first.n_reference or 0:,}", f"{second.n_reference or 0:,}"))
+    facts.append(("variants", first.variant, second.variant))
+    return tuple(f"the {what} differ ({one} and {two})" for what, one, two in facts if one != two)
+
+
+def _of_a_repeat(result: MetricResult) -> tuple[str, str]:
+    """Videos and samples."""
+    each = " a repeat" if result.repeats > 1 else ""
+    return f"{result.n // result.repeats:,}{each}", f"{result.samples // result.repeats:,}{each}"
 
 
 def covariance_warning(samples: int, features: int, what: str, *, videos: int | None = None) -> tuple[str, ...]:

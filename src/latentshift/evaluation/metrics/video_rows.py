@@ -18,6 +18,11 @@ def check_rows(rows: np.ndarray, what: str = "features") -> None:
         raise ValueError(f"{what} contain values that are not finite")
 
 
+def repeats_said(repeats: int, videos: int, what: str) -> tuple[str, ...]:
+    """The warning of so many repeats among so many videos; ``what`` says which set this is."""
+    return (f"{repeats:,} of {videos:,} {what} videos repeat another one.",) if repeats else ()
+
+
 class VideoRows:
     """Rows of each video by its index: features of its frames, or one row for its clip.
 
@@ -55,8 +60,7 @@ class VideoRows:
     def repeat_warning(self, what: str) -> tuple[str, ...]:
         """A warning if kept videos have exactly the rows of another one; ``what`` says which set this is."""
         digests = {hashlib.sha256(repr(rows.shape).encode() + rows.tobytes()).digest() for rows in self._kept.values()}
-        repeats = len(self._kept) - len(digests)
-        return (f"{repeats} of {len(self._kept)} {what} videos repeat another one.",) if repeats else ()
+        return repeats_said(len(self._kept) - len(digests), len(self._kept), what)
 
     def add(self, video: int, rows: np.ndarray) -> None:
         """Add a video.

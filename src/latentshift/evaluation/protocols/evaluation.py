@@ -118,6 +118,15 @@ class Evaluation:
         if worker.is_first:
             check_complete(Readings(folder, len(reference.items)), reference.name)  # before hours of generation
 
+    def _digests(self) -> dict[str, str]:
+        """Of what two results must share to be compared: the prompts, and the true videos, in any order."""
+        prompts = sorted(each.prompt for each in self.generated.items if each.prompt)
+        digests = {"prompts_sha256": plan_digest([Item(prompt) for prompt in prompts])} if prompts else {}
+        if self.reference is not None:
+            contents = sorted(each.content or "" for each in self.reference.items)
+            digests["reference_sha256"] = plan_digest([Item(content=content) for content in contents])
+        return digests
+
     def report(self, command: str, seed: int) -> schema.Report:
         """Compute the metrics and write the report.
 
@@ -141,6 +150,6 @@ class Evaluation:
         summary = summarize(readings, self.measurer.infos, reference, repeats=self.repeats, seed=seed)
         summary.notes[:0] = [*self.notes, *self.measurer.cut_prompts(self.generated.items)]
         shown = [readings.reading(index) for index in example_indices(readings)]
-        settings = {"n": len(readings.measured), **self.settings}
+        settings = {"n": len(readings.measured), **self.settings, **self._digests()}
         examples = list(zip(shown, self.examples(shown, readings), strict=True))
         return write_result(self.output, self.protocol, command, self.system, settings, summary, rejected, examples)

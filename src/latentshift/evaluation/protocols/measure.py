@@ -32,6 +32,7 @@ class ExtractorInfo:
         key: of its rows: its name, and with another output than its first one ``name:output``.
         per, output, width, resize: as of the extractor.
         warnings: sentences for every number that is made with it.
+        network: of one that is known in several sizes, as CLIP's ``ViT-B/32``; empty for others.
     """
 
     key: str
@@ -42,6 +43,7 @@ class ExtractorInfo:
     width: int
     resize: str
     warnings: tuple[str, ...] = ()
+    network: str = ""
 
     @classmethod
     def of(cls, key: str, extractor: Extractor) -> ExtractorInfo:
@@ -57,6 +59,7 @@ class ExtractorInfo:
             extractor.width,
             extractor.resize,
             extractor_warnings(extractor),
+            getattr(extractor, "network_name", ""),
         )
 
     @property

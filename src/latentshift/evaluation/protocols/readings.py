@@ -116,6 +116,10 @@ class Readings:
             return 0
         return int(counts[:, 1].sum() if indices is None else counts[indices, 1].sum())
 
+    def checksums(self, extractor: str, indices: np.ndarray) -> np.ndarray:
+        """Number of rows and CRC-32 of them, of videos that have some, int64 (len(indices), 2)."""
+        return self._rows[extractor][indices, 1:]
+
     def frame_count(self, indices: np.ndarray) -> int:
         """Frames of some videos together."""
         return int(self._shape[indices, 0].sum(dtype=np.int64))

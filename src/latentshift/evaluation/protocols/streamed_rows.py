@@ -5,12 +5,13 @@ Rows are those of some videos, by their indices, that one extractor has made.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from latentshift.evaluation.metrics.moments import Moments
-from latentshift.evaluation.metrics.video_rows import VideoRows
+from latentshift.evaluation.metrics.video_rows import VideoRows, repeats_said
 from latentshift.evaluation.protocols.measure import ExtractorInfo
 from latentshift.evaluation.protocols.readings import Readings
 
@@ -47,6 +48,18 @@ def row_blocks(readings: Readings, info: ExtractorInfo, indices: np.ndarray) -> 
             block, count = [], 0
     if block:
         yield np.concatenate(block), len(block)
+
+
+def repeat_warning(readings: Readings, info: ExtractorInfo, what: str) -> tuple[str, ...]:
+    """What :meth:`.VideoRows.repeat_warning` says, of all videos; only rows of equal checksums are read."""
+    indices = readings.with_rows(info.key)
+    if not len(indices):
+        return ()
+    checksums = readings.checksums(info.key, indices)
+    _, kind, times = np.unique(checksums, axis=0, return_inverse=True, return_counts=True)
+    suspected = indices[times[kind.ravel()] > 1]
+    different = {hashlib.sha256(rows.tobytes()).digest() for rows in readings.rows(info.key, info.width, suspected)}
+    return repeats_said(len(suspected) - len(different), len(indices), what)
 
 
 def merged_moments(parts: Sequence[Moments]) -> Moments:

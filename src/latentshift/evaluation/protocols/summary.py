@@ -6,7 +6,8 @@ tenth of the videos at a time, and a kernel distance from a uniform sample of th
 
 Which metrics there are follows from the extractors: features of frames give FID and KID, features of clips FVD and KVD,
 class outputs IS, embeddings CLIPSIM, CMMD and the consistency of frames. With other networks than the field's they have
-the network's name in front, as ``sprites-FVD``, since they can't be compared with published ones.
+the network's name in front, as ``sprites-FVD``, since they can't be compared with published ones: so has CMMD, which
+is published by another CLIP than CLIPSIM.
 
 Legend of shapes: N videos, R rows of a video, D features.
 """
@@ -20,7 +21,13 @@ from typing import cast
 import numpy as np
 
 from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_result
-from latentshift.evaluation.metrics.inception_score import InceptionSums, Outputs, inception_result
+from latentshift.evaluation.metrics.inception_score import (
+    InceptionScore,
+    InceptionSums,
+    Outputs,
+    few_samples_warning,
+    inception_result,
+)
 from latentshift.evaluation.metrics.jackknife import GROUPS, jackknife_interval, repeats_interval
 from latentshift.evaluation.metrics.kernel import CMMD_SCALE, GaussianKernel, PolynomialKernel, kernel_result
 from latentshift.evaluation.metrics.moments import Covariance
@@ -28,8 +35,15 @@ from latentshift.evaluation.metrics.result import MetricResult, covariance_warni
 from latentshift.evaluation.metrics.video_means import mean_over_videos
 from latentshift.evaluation.metrics.video_rows import VideoRows
 from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, ExtractorInfo
+from latentshift.evaluation.protocols.metric_names import CMMD, full_name, other_clip_warning
 from latentshift.evaluation.protocols.readings import Readings
-from latentshift.evaluation.protocols.streamed_rows import merged_moments, moments, row_blocks, video_rows
+from latentshift.evaluation.protocols.streamed_rows import (
+    merged_moments,
+    moments,
+    repeat_warning,
+    row_blocks,
+    video_rows,
+)
 from latentshift.evaluation.report.schema import Better, Metric
 
 BOOTSTRAP = "bootstrap over videos"
@@ -40,8 +54,7 @@ _MOST_NUMBERS = 2**23  # N · R · D that are resampled: 64 MB in float64
 _MOST_WIDTH = 512  # D of a covariance that is resampled: each takes two decompositions of (D, D)
 _MOST_KERNEL_ROWS = 4096  # N · R of a kernel matrix, which is 128 MB then
 _SPLITS, _SPLIT_SEED = 10, 42  # of the inception score, as in StyleGAN-V's code
-_STANDARD = ("inception-2015", "i3d", "c3d", "clip")
-_BETTER: dict[str, Better] = {"FID": "lower", "KID": "lower", "FVD": "lower", "KVD": "lower", "CMMD": "lower"}
+_BETTER: dict[str, Better] = {"FID": "lower", "KID": "lower", "FVD": "lower", "KVD": "lower", CMMD: "lower"}
 
 
 @dataclass
@@ -95,7 +108,7 @@ class _Summarizer:
                 self._kernel(info, "KVD" if clips else "KID")
             elif info.output == "embeddings":
                 self._means(info, CLIPSIM, "higher", "raw cosine, mean over frames")
-                self._kernel(info, "CMMD")
+                self._kernel(info, CMMD)
                 self._means(info, CONSISTENCY, "neither", "cosine of neighbouring frames")
             else:
                 self._inception(info, ("C3D-IS" if info.name == "c3d" else "clip-IS") if clips else "IS")
@@ -105,7 +118,7 @@ class _Summarizer:
     # Distances to the reference
 
     def _frechet(self, info: ExtractorInfo, kind: str, covariance: Covariance) -> None:
-        name, least = _full_name(info, kind), 1 + (covariance == "N-1")
+        name, least = full_name(info, kind), 1 + (covariance == "N-1")
         if self.reference is None or not self._enough(name, info, least):
             return
         generated, theirs = self.readings.with_rows(info.key), self.reference.with_rows(info.key)
@@ -135,10 +148,14 @@ class _Summarizer:
             float(np.mean(values)),
             sum(part.videos for part in parts),
             sum(part.count for part in parts),
-            variant=f"covariance over {covariance}, mean over {len(parts)} repeats of {fewest.count:,} samples or more",
+            variant=f"covariance over {covariance}, mean over repeats",
             interval=_not_negative(repeats_interval(values)),
             n_reference=theirs.videos,
+            repeats=len(parts),
+            deviation=float(np.std(values)),
             warnings=(
+                *self._repeated(info),
+                *self._repeated(info, reference=True),
                 *covariance_warning(fewest.count, info.width, "generated", videos=fewest.videos),
                 *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
             ),
@@ -164,17 +181,19 @@ class _Summarizer:
             interval=_not_negative(jackknife_interval(value, left_out)),
             n_reference=theirs.videos,
             warnings=(
+                *self._repeated(info),
+                *self._repeated(info, reference=True),
                 *covariance_warning(merged.count, info.width, "generated", videos=merged.videos),
                 *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
             ),
         )
 
     def _kernel(self, info: ExtractorInfo, kind: str) -> None:
-        name = _full_name(info, kind)
-        if self.reference is None or not self._enough(name, info, 1 + (kind != "CMMD"), of="videos"):
+        name = full_name(info, kind)
+        if self.reference is None or not self._enough(name, info, 1 + (kind != CMMD), of="videos"):
             return
         generated, theirs = (self._sample(each, info) for each in (self.readings, self.reference))
-        if kind == "CMMD":
+        if kind == CMMD:
             result = kernel_result(
                 name,
                 generated,
@@ -199,23 +218,24 @@ class _Summarizer:
     # Metrics without a reference
 
     def _inception(self, info: ExtractorInfo, kind: str) -> None:
-        name = _full_name(info, kind)
+        name = full_name(info, kind)
         if not self._enough(name, info, 2, reference=False):
             return
         outputs = cast(Outputs, info.output)
         indices = self.readings.with_rows(info.key)
         if self.repeats > 1:
             parts = self._parts(info)
-            values = [self._score(info, part, splits=1, seed=None) for part in parts]
-            least = min(len(part) for part in parts)
+            values = [self._score(info, part, splits=1, seed=None).mean for part in parts]
             result = MetricResult(
                 name,
                 float(np.mean(values)),
                 len(indices),
                 self.readings.row_count(info.key),
-                variant=f"mean over {len(parts)} repeats of {least:,} videos or more, population standard deviation "
-                f"{np.std(values):.4g}",
+                variant="mean over repeats",
                 interval=repeats_interval(values),
+                repeats=len(parts),
+                deviation=float(np.std(values)),
+                warnings=self._of_classes(info, len(parts), "repeat"),
             )
             self._add(result, info, REPEATS, "higher")
             return
@@ -225,9 +245,10 @@ class _Summarizer:
             result = inception_result(name, rows, outputs, splits=splits, seed=_SPLIT_SEED, bootstrap_seed=self.seed)
             self._add(result, info, BOOTSTRAP, "higher")
             return
-        value = self._score(info, indices, splits=splits, seed=_SPLIT_SEED)
+        score = self._score(info, indices, splits=splits, seed=_SPLIT_SEED)
+        value = score.mean
         left_out = [
-            self._score(info, np.delete(indices, np.s_[number::GROUPS]), splits=splits, seed=_SPLIT_SEED)
+            self._score(info, np.delete(indices, np.s_[number::GROUPS]), splits=splits, seed=_SPLIT_SEED).mean
             for number in range(GROUPS)
         ]
         result = MetricResult(
@@ -237,24 +258,36 @@ class _Summarizer:
             self.readings.row_count(info.key),
             variant=f"{splits} splits, shuffled with seed {_SPLIT_SEED}",
             interval=jackknife_interval(value, left_out),
+            deviation=score.deviation if splits > 1 else None,
+            warnings=self._of_classes(info, splits, "split"),
         )
         self._add(result, info, JACKKNIFE, "higher")
 
-    def _score(self, info: ExtractorInfo, indices: np.ndarray, *, splits: int, seed: int | None) -> float:
+    def _of_classes(self, info: ExtractorInfo, parts: int, what: str) -> tuple[str, ...]:
+        """Warnings of an inception score."""
+        samples, videos = self.readings.row_count(info.key), len(self.readings.with_rows(info.key))
+        return (
+            *self._repeated(info),
+            *few_samples_warning(samples, info.width, parts, videos=videos, what=what),
+        )
+
+    def _score(self, info: ExtractorInfo, indices: np.ndarray, *, splits: int, seed: int | None) -> InceptionScore:
         sums = InceptionSums(self.readings.row_count(info.key, indices), splits=splits, seed=seed)
         first = 0
         for rows, _ in row_blocks(self.readings, info, indices):
             sums.add(np.arange(first, first + len(rows)), rows, cast(Outputs, info.output))
             first += len(rows)
-        return sums.score().mean
+        return sums.score()
 
-    def _means(self, info: ExtractorInfo | None, name: str, better: Better, variant: str, *, unit: str = "") -> None:
-        values = self.readings.values(name)
+    def _means(self, info: ExtractorInfo | None, kind: str, better: Better, variant: str, *, unit: str = "") -> None:
+        values = self.readings.values(kind)
         if not values:
             return
-        name = name if info is None else _full_name(info, name)
+        name = kind if info is None else full_name(info, kind)
         samples = self.readings.frame_count(np.fromiter(values, np.int64, len(values)))
         result = mean_over_videos(name, values, samples=samples, seed=self.seed, variant=variant)
+        if info is not None and kind == CLIPSIM:
+            result = replace(result, warnings=(*result.warnings, *other_clip_warning(info)))
         measured = len(self.readings.measured)
         if len(values) < measured:
             missing = f"{measured - len(values):,} of {measured:,} videos have no {name}."
@@ -290,6 +323,8 @@ class _Summarizer:
                 n=result.n,
                 samples=result.samples,
                 n_reference=result.n_reference,
+                repeats=result.repeats,
+                deviation=result.deviation,
                 frames=self.readings.frames,
                 size=self.readings.size,
                 resize="" if info is None else info.resize,
@@ -312,6 +347,10 @@ class _Summarizer:
                 return False
         return True
 
+    def _repeated(self, info: ExtractorInfo, *, reference: bool = False) -> tuple[str, ...]:
+        side = self.reference if reference else self.readings
+        return () if side is None else repeat_warning(side, info, "reference" if reference else "generated")
+
     def _parts(self, info: ExtractorInfo) -> list[np.ndarray]:
         """The indices of each repeat that has any."""
         indices = self.readings.with_rows(info.key)
@@ -325,10 +364,6 @@ class _Summarizer:
         indices = readings.with_rows(info.key)
         each = -(-readings.row_count(info.key) // len(indices))
         return video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
-
-
-def _full_name(info: ExtractorInfo, kind: str) -> str:
-    return kind if info.name in _STANDARD else f"{info.name.partition('-')[0]}-{kind}"
 
 
 def _not_negative(interval: tuple[float, float] | None) -> tuple[float, float] | None:

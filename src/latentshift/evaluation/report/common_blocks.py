@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from latentshift.evaluation.report.document import Block, Code, Facts, Heading, KeyNumber
-from latentshift.evaluation.report.numbers import ARROWS, format_interval, format_number
+from latentshift.evaluation.report.numbers import ARROWS, format_count, format_interval, format_number
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Metric
 
 _MOST_REJECTED = 200  # of a list; report.json has all
 
 
-def key_number(metric: Metric, result: Result) -> KeyNumber:
-    """A metric as a number to be seen first."""
+def key_number(metric: Metric, result: Result, marks: tuple[int, ...] = ()) -> KeyNumber:
+    """A metric as a number to be seen first, with the marks of its warnings."""
     interval = format_interval(metric.value, metric.interval, metric.unit)
-    note = ", ".join(each for each in (interval, f"N = {metric.n:,}") if each)
+    note = ", ".join(each for each in (interval, f"N = {format_count(metric.n, metric.repeats)}") if each)
     unit = f" {metric.unit}" if metric.unit else ""
     name = f"{metric.name}{ARROWS[metric.better]}"
-    return KeyNumber(f"{format_number(metric.value, metric.unit)}{unit}", name, note, result.anchor)
+    return KeyNumber(f"{format_number(metric.value, metric.unit)}{unit}", name, note, result.anchor, marks)
 
 
 def rejected_blocks(results: Sequence[Result]) -> Iterator[Block]:

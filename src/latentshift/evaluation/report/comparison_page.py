@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from latentshift.evaluation.report.common_blocks import key_number, rejected_blocks, settings_blocks
-from latentshift.evaluation.report.comparability import comparability_warnings
-from latentshift.evaluation.report.document import Block, Document, Facts, Heading, KeyNumbers, Warnings
+from latentshift.evaluation.report.document import Block, Document, Facts, Heading, KeyNumbers
 from latentshift.evaluation.report.example_clips import best_and_worst, side_by_side_clips
 from latentshift.evaluation.report.glossary import INTERVAL, meanings
 from latentshift.evaluation.report.own_numbers import own_numbers
+from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.paper_comparison import paper_plots, paper_table, paper_tables_for
 from latentshift.evaluation.report.paper_tables import TABLE_3
 from latentshift.evaluation.report.results import PROTOCOLS, Result
@@ -22,16 +23,18 @@ _MOST_KEY_NUMBERS = 6
 def comparison_page(results: Sequence[Result], studies: Sequence[UserStudy] = ()) -> Document:
     """One page for all results, which may be of different protocols, and for user studies; one of them at least."""
     labels = [*(result.label for result in results), *(str(study.folder) for study in studies)]
+    warnings = PageWarnings()
+    add_results(warnings, results, named=len(labels) > 1)
+    studies = [_marked(study, warnings) for study in studies]
     kinds = [*(PROTOCOLS[result.report.protocol] for result in results), *("User study" for _ in studies)]
     lead = f"{len(labels)} results side by side." if len(labels) > 1 else f"One result: {labels[0]}."
     return Document(
         f"{', '.join(dict.fromkeys(kinds))}: {', '.join(labels)}",
         lead,
         (
-            *_warnings(results, studies),
-            *(_key_numbers(results[0]) if len(results) == 1 else ()),
-            *_paper(results, studies),
-            *(own_numbers(results) if results else ()),
+            *(_key_numbers(results[0], warnings) if len(results) == 1 else ()),
+            *_paper(results, studies, warnings),
+            *(own_numbers(results, warnings) if results else ()),
             *side_by_side_clips(results),
             *best_and_worst(results),
             *rejected_blocks(results),
@@ -39,35 +42,28 @@ def comparison_page(results: Sequence[Result], studies: Sequence[UserStudy] = ()
             *settings_blocks(results),
             *(study.facts for study in studies),
         ),
+        warnings.all(),
     )
 
 
-def _warnings(results: Sequence[Result], studies: Sequence[UserStudy]) -> Iterator[Block]:
-    sentences = comparability_warnings(results)
-    for result in results:
-        metrics_of: dict[str, list[str]] = {}
-        for metric in result.report.metrics:
-            for sentence in metric.warnings:
-                metrics_of.setdefault(sentence, []).append(metric.name)
-        notes = [f"{', '.join(names)}: {sentence}" for sentence, names in metrics_of.items()]
-        notes += result.report.notes
-        sentences += [f"{result.label}: {each}" if len(results) + len(studies) > 1 else each for each in notes]
-    sentences += [f"{study.folder}: {note}" for study in studies for note in study.notes]
-    if sentences:
-        yield Warnings(tuple(sentences))
+def _marked(study: UserStudy, warnings: PageWarnings) -> UserStudy:
+    """The study, whose rows bear the marks of its notes."""
+    marks = [mark for note in study.notes for mark in warnings.add(f"{study.folder}: {note}")]
+    return replace(study, shares=replace(study.shares, marks=tuple(marks)))
 
 
-def _key_numbers(result: Result) -> Iterator[Block]:
+def _key_numbers(result: Result, warnings: PageWarnings) -> Iterator[Block]:
     if result.report.metrics:
-        yield KeyNumbers(tuple(key_number(metric, result) for metric in result.report.metrics[:_MOST_KEY_NUMBERS]))
+        shown = result.report.metrics[:_MOST_KEY_NUMBERS]
+        yield KeyNumbers(tuple(key_number(each, result, warnings.marks(result.label, each.name)) for each in shown))
 
 
-def _paper(results: Sequence[Result], studies: Sequence[UserStudy]) -> Iterator[Block]:
+def _paper(results: Sequence[Result], studies: Sequence[UserStudy], warnings: PageWarnings) -> Iterator[Block]:
     tables = paper_tables_for(results)
     if tables or studies:
         yield Heading("Beside the paper")
     for table in tables:
-        yield paper_table(table, results)
+        yield paper_table(table, results, warnings)
         yield from paper_plots(table, results)
     if studies:
         shares = [study.shares for study in studies]

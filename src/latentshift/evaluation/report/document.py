@@ -25,13 +25,6 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Warnings:
-    """Sentences that a reader must not miss."""
-
-    sentences: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class KeyNumber:
     """A number to be seen first.
 
@@ -40,12 +33,14 @@ class KeyNumber:
         label: what it is.
         note: its interval and N.
         anchor: of the settings that made it.
+        marks: as of a :class:`.table.Cell`.
     """
 
     value: str
     label: str
     note: str = ""
     anchor: str = ""
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,22 +125,45 @@ class Code:
     text: str
 
 
-Block = Heading | Paragraph | Warnings | KeyNumbers | Clips | Picture | Facts | Code | Table | Plot
+Block = Heading | Paragraph | KeyNumbers | Clips | Picture | Facts | Code | Table | Plot
+
+
+@dataclass(frozen=True)
+class PageWarning:
+    """A sentence that numbers must be read with.
+
+    Attributes:
+        text: the sentence.
+        about: names of the numbers; empty where the sentence says it, or it is of the whole.
+    """
+
+    text: str
+    about: str = ""
 
 
 @dataclass(frozen=True)
 class Document:
     """A whole page.
 
+    Warnings are counted in a line under the lead, and stand together at the end; numbers bear marks of theirs.
+
     Attributes:
         title: its heading.
         lead: what it comes to, in a sentence or two.
         blocks: in their order.
+        warnings: in the order of their marks, 1 and on.
     """
 
     title: str
     lead: str
     blocks: tuple[Block, ...]
+    warnings: tuple[PageWarning, ...] = ()
+
+    def is_marked(self) -> bool:
+        """Whether a number bears a mark."""
+        cells = [cell for table in self.tables() for row in table.rows for cell in row]
+        tiles = [each for block in self.blocks if isinstance(block, KeyNumbers) for each in block.numbers]
+        return any(cell.marks for cell in cells) or any(tile.marks for tile in tiles)
 
     def tables(self) -> list[Table]:
         """All tables."""

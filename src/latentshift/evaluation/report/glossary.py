@@ -13,6 +13,8 @@ _MEANINGS = {
     "IS": "How sure a classifier is of each frame, and how many different classes there are; it never sees a real one.",
     "C3D-IS": "How sure a classifier of actions is of each clip, and how many different actions there are; it never "
     "sees a real one.",
+    "clip-IS": "How sure a classifier is of each clip, and how many different classes there are; it never sees a real "
+    "one.",
     "FVD": "Distance between the clips and real ones, by features of a network that knows actions; 0 is no "
     "difference. It sees motion, and it is larger for fewer clips: compare it at equal N only.",
     "KVD": "Like FVD, but right on average for any number of clips.",
@@ -39,11 +41,12 @@ def meanings(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _meaning(name: str) -> str:
-    """Of ``sprites-FID`` and the like: that of FID, and that its network is another."""
+    """Of ``sprites-FID``, ``ViT-B/32-CMMD`` and the like: that of FID, and that its network is another."""
     if name in _MEANINGS:
         return _MEANINGS[name]
-    network, _, plain = name.partition("-")
-    if plain not in _MEANINGS:
+    splits = (name.partition("-"), name.rpartition("-"))
+    network, plain = next(((first, last) for first, _, last in splits if last in _MEANINGS), ("", ""))
+    if not plain:
         return ""
     meaning = _MEANINGS[plain].replace(" that knows photographs", "").replace(" that knows actions", "")
     return f"{meaning} The network is that of {network}, so compare it with no published {plain}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from html import escape
@@ -20,10 +20,11 @@ from latentshift.evaluation.report.document import (
     Heading,
     KeyNumber,
     KeyNumbers,
+    PageWarning,
     Paragraph,
     Picture,
-    Warnings,
 )
+from latentshift.evaluation.report.markdown import counted_warnings
 from latentshift.evaluation.report.media import MediaBudget, is_video
 from latentshift.evaluation.report.plot import Plot, to_svg
 from latentshift.evaluation.report.table import Cell, Table
@@ -50,17 +51,19 @@ def _page(document: Document, media: MediaBudget) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{escape(document.title)}</title>'
         f"<style>{style}</style></head><body><main><h1>{escape(document.title)}</h1>"
-        f'<p class="lead">{escape(document.lead)}</p>'
+        f'<p class="lead">{escape(document.lead)}</p>{_counted(document)}'
     )
     headings = [block for block in document.blocks if isinstance(block, Heading) and block.level == 2]
     if len(headings) > 2:
         links = "".join(f'<a href="#{_anchor(number)}">{escape(each.text)}</a>' for number, each in enumerate(headings))
+        links += '<a href="#warnings">Warnings</a>' if document.warnings else ""
         yield f'<nav aria-label="Sections">{links}</nav>'
     for block in document.blocks:
         if isinstance(block, Heading) and block.level == 2:
             yield f'<h2 id="{_anchor(headings.index(block))}">{escape(block.text)}</h2>'
         else:
-            yield from _block(block, media)
+            yield from _block(block, media, document.warnings)
+    yield from _warnings(document.warnings)
     yield f'</main><button id="play" hidden></button><script>{script}</script></body></html>\n'
 
 
@@ -73,19 +76,47 @@ def _anchor(number: int) -> str:
     return f"section-{number + 1}"
 
 
-def _block(block: Block, media: MediaBudget) -> Iterator[str]:
+def _counted(document: Document) -> str:
+    """How many warnings there are, in a line."""
+    if not document.warnings:
+        return ""
+    marked = ' A number with a mark, as <sup class="marks">1</sup>, must be read with that one.'
+    return (
+        f'<p class="warned"><a href="#warnings">{counted_warnings(document.warnings)}</a>, at the end.'
+        f"{marked if document.is_marked() else ''}</p>"
+    )
+
+
+def _warnings(warnings: Sequence[PageWarning]) -> Iterator[str]:
+    if not warnings:
+        return
+    yield f'<h2>Warnings</h2><details id="warnings" class="more"><summary>{counted_warnings(warnings)}</summary><ol>'
+    for number, each in enumerate(warnings, 1):
+        about = f"<b>{escape(each.about)}</b>: " if each.about else ""
+        yield f'<li id="warning-{number}">{about}{escape(each.text)}</li>'
+    yield "</ol></details>"
+
+
+def _marks(marks: Sequence[int], warnings: Sequence[PageWarning]) -> str:
+    """Links to the warnings of a number, each with its text for those who point at it."""
+    links = " ".join(
+        f'<a href="#warning-{mark}" title="{escape(warnings[mark - 1].text)}" aria-label="warning {mark}">{mark}</a>'
+        for mark in marks
+    )
+    return f'<sup class="marks">{links}</sup>' if marks else ""
+
+
+def _block(block: Block, media: MediaBudget, warnings: Sequence[PageWarning]) -> Iterator[str]:
     match block:
         case Heading(text):
             yield f"<h3>{escape(text)}</h3>"
         case Paragraph(text):
             yield f"<p>{escape(text)}</p>"
-        case Warnings(sentences):
-            yield from ('<ul class="warnings">', *(f"<li>{escape(each)}</li>" for each in sentences), "</ul>")
         case KeyNumbers(numbers):
-            yield from ('<div class="tiles">', *map(_tile, numbers), "</div>")
+            yield from ('<div class="tiles">', *(_tile(each, warnings) for each in numbers), "</div>")
         case Clips(folded=words) | Picture(folded=words) if words:
             yield f'<details class="more"><summary>{escape(words)}</summary>'
-            yield from _block(replace(block, folded=""), media)
+            yield from _block(replace(block, folded=""), media, warnings)
             yield "</details>"
         case Clips(clips, columns, pixelated):
             style = f' style="--columns:{columns}"' if columns else ""
@@ -106,11 +137,11 @@ def _block(block: Block, media: MediaBudget) -> Iterator[str]:
         case Plot():
             yield f"<figure><figcaption>{escape(block.heading)}</figcaption>{to_svg(block)}</figure>"
         case Table():
-            yield from _table(block)
+            yield from _table(block, warnings)
 
 
-def _tile(number: KeyNumber) -> str:
-    value = _linked(escape(number.value), number.anchor)
+def _tile(number: KeyNumber, warnings: Sequence[PageWarning]) -> str:
+    value = _linked(escape(number.value), number.anchor) + _marks(number.marks, warnings)
     note = f"<small>{escape(number.note)}</small>" if number.note else ""
     return f"<div><strong>{value}</strong><span>{escape(number.label)}</span>{note}</div>"
 
@@ -141,7 +172,7 @@ def _facts(facts: Facts) -> Iterator[str]:
         yield f"<section{anchor}><h3>{escape(facts.title)}</h3><dl>{items}</dl></section>"
 
 
-def _table(table: Table) -> Iterator[str]:
+def _table(table: Table, warnings: Sequence[PageWarning]) -> Iterator[str]:
     title = escape(table.title)
     yield f'<p class="caption">{title}</p><div class="scroll" tabindex="0"><table aria-label="{title}"><thead><tr>'
     words = [any(row[place].text[:1].isalpha() for row in table.rows) for place in range(len(table.columns))]
@@ -150,8 +181,8 @@ def _table(table: Table) -> Iterator[str]:
         yield f'<th scope="col"{kind}>{escape(name)}</th>'
     yield "</tr></thead><tbody>"
     for first, *rest in table.rows:
-        yield f'<tr><th scope="row">{_cell(first)}</th>'
-        yield from (f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
+        yield f'<tr><th scope="row">{_cell(first, warnings)}</th>'
+        yield from (f"<td{kind}>{_cell(cell, warnings)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
         yield "</tr>"
     yield "</tbody></table></div>"
     if table.notes:
@@ -162,10 +193,11 @@ def _table(table: Table) -> Iterator[str]:
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, warnings: Sequence[PageWarning]) -> str:
     text = _linked(escape(cell.text), cell.anchor)
     if cell.strong:
         text = f"<b>{text}</b>"
+    text += _marks(cell.marks, warnings)
     return f"{text}<small>{escape(cell.detail)}</small>" if cell.detail else text
 
 

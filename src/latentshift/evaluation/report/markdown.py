@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from latentshift.evaluation.report.document import (
@@ -14,9 +14,9 @@ from latentshift.evaluation.report.document import (
     Facts,
     Heading,
     KeyNumbers,
+    PageWarning,
     Paragraph,
     Picture,
-    Warnings,
 )
 from latentshift.evaluation.report.media import relative_url
 from latentshift.evaluation.report.plot import Plot
@@ -28,9 +28,21 @@ PLOTS = "plots"  # folder of the plots' files
 def to_markdown(document: Document, folder: Path) -> str:
     """The document, for a file in ``folder``."""
     parts = [f"# {escape_markdown(document.title)}", escape_markdown(document.lead)]
+    warnings = document.warnings
+    if warnings:
+        marked = " A number with a mark, as <sup>1</sup>, must be read with that one." if document.is_marked() else ""
+        parts.append(f"> [{counted_warnings(warnings)}](#warnings), at the end.{marked}")
     for block in document.blocks:
         parts += _block(block, folder)
+    if warnings:
+        parts.append('## <a id="warnings"></a>Warnings')
+        parts.append("\n".join(_warning(number, each) for number, each in enumerate(warnings, 1)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def counted_warnings(warnings: Sequence[PageWarning]) -> str:
+    """``1 warning`` or ``12 warnings``."""
+    return f"{len(warnings):,} warning{'' if len(warnings) == 1 else 's'}"
 
 
 def escape_markdown(text: str) -> str:
@@ -45,11 +57,10 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
             yield f"{'#' * level} {escape_markdown(text)}"
         case Paragraph(text):
             yield escape_markdown(text)
-        case Warnings(sentences):
-            yield "\n".join(f"> {escape_markdown(each)}\n>" for each in sentences).rstrip(">\n")
         case KeyNumbers(numbers):
             yield "\n".join(
-                f"- **{_linked(escape_markdown(each.value), each.anchor)}** {escape_markdown(each.label)}"
+                f"- **{_linked(escape_markdown(each.value), each.anchor)}**{_marks(each.marks)} "
+                + escape_markdown(each.label)
                 + (f" ({escape_markdown(each.note)})" if each.note else "")
                 for each in numbers
             )
@@ -93,7 +104,17 @@ def _cell(cell: Cell) -> str:
     text = _linked(escape_markdown(cell.text), cell.anchor)
     if cell.strong:
         text = f"**{text}**"
+    text += _marks(cell.marks)
     return f"{text} ({cell.detail})" if cell.detail else text
+
+
+def _marks(marks: Sequence[int]) -> str:
+    return f"<sup>{' '.join(f'[{mark}](#warning-{mark})' for mark in marks)}</sup>" if marks else ""
+
+
+def _warning(number: int, warning: PageWarning) -> str:
+    about = f"**{escape_markdown(warning.about)}**: " if warning.about else ""
+    return f'{number}. <a id="warning-{number}"></a>{about}{escape_markdown(warning.text)}'
 
 
 def _linked(text: str, anchor: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from latentshift.evaluation.report.numbers import format_interval, format_number
+from latentshift.evaluation.report.numbers import format_count, format_interval, format_number
 from latentshift.evaluation.report.schema import Report
 
 _START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|(?:\.\.[\\/])+|/(?!/))"  # of a path
@@ -161,5 +161,6 @@ def _figures(report: Report) -> str:
     for each in report.metrics:
         name = f"{each.name} ({each.variant})" if each.variant else each.name
         value = f"{format_number(each.value, each.unit)} {each.unit}".strip()
-        lines.append(f"| {name} | {value} | {format_interval(each.value, each.interval, each.unit)} | {each.n:,} |")
+        count = format_count(each.n, each.repeats)
+        lines.append(f"| {name} | {value} | {format_interval(each.value, each.interval, each.unit)} | {count} |")
     return "\n".join(lines)

@@ -26,3 +26,10 @@ def format_interval(value: float, interval: tuple[float, float] | None, unit: st
         return ""
     places = decimals(value, unit)
     return f"{interval[0]:,.{places}f} … {interval[1]:,.{places}f}"
+
+
+def format_count(n: int, repeats: int = 1) -> str:
+    """``2,048``, or of repeats ``10 × 2,048``; ``20,479 in 10 repeats`` where they differ in number."""
+    if repeats == 1:
+        return f"{n:,}"
+    return f"{n:,} in {repeats:,} repeats" if n % repeats else f"{repeats:,} × {n // repeats:,}"

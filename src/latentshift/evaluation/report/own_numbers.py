@@ -9,7 +9,8 @@ from latentshift.evaluation.report.comparability import are_comparable
 from latentshift.evaluation.report.cost_passes import pass_tables
 from latentshift.evaluation.report.document import Block, Facts, Heading
 from latentshift.evaluation.report.glossary import INTERVAL
-from latentshift.evaluation.report.numbers import ARROWS
+from latentshift.evaluation.report.numbers import ARROWS, format_count, format_number
+from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import PROTOCOLS, Result
 from latentshift.evaluation.report.schema import Metric
@@ -22,7 +23,7 @@ _PLOTTED = {"sprites": ("all right", "motion", "colour drift", "sprites-FVD")}
 _BOLD = "Bold: the best, where no other interval overlaps its own and nothing but the system differs."
 
 
-def own_numbers(results: Sequence[Result]) -> Iterator[Block]:
+def own_numbers(results: Sequence[Result], warnings: PageWarnings) -> Iterator[Block]:
     """Every metric of every result, a table a protocol, and how each number was made."""
     yield Heading("All numbers")
     for protocol, group in groupby(sorted(results, key=_protocol), key=_protocol):
@@ -30,7 +31,7 @@ def own_numbers(results: Sequence[Result]) -> Iterator[Block]:
         metrics = list(dict.fromkeys(metric.name for each in members for metric in each.report.metrics))
         if not metrics:
             continue
-        rows = tuple(_metric_row(name, members) for name in metrics)
+        rows = tuple(_metric_row(name, members, warnings) for name in metrics)
         columns = ("Metric", *(each.label for each in members), "N")
         notes = (*([] if protocol == "cost" else [INTERVAL]), *([_BOLD] if len(members) > 1 else []))
         yield Table(f"{protocol}-all", PROTOCOLS[protocol], columns, rows, notes)
@@ -51,24 +52,33 @@ def _protocol(result: Result) -> str:
     return result.report.protocol
 
 
-def _metric_row(name: str, members: Sequence[Result]) -> tuple[Cell, ...]:
+def _metric_row(name: str, members: Sequence[Result], warnings: PageWarnings) -> tuple[Cell, ...]:
     metrics = [each.report.metric(name) for each in members]
     measured = [metric for metric in metrics if metric is not None]
-    best = _best(measured)
+    best = _best(measured) if are_comparable(name, members) else None
     cells = [
         Cell()
         if metric is None
-        else number_cell(metric.value, metric.interval, metric.unit, anchor=each.anchor, strong=metric is best)
+        else number_cell(
+            metric.value,
+            metric.interval,
+            metric.unit,
+            anchor=each.anchor,
+            strong=metric is best,
+            marks=warnings.marks(each.label, name),
+        )
         for metric, each in zip(metrics, members, strict=True)
     ]
     unit = f" ({measured[0].unit})" if measured[0].unit else ""
-    counts = sorted({metric.n for metric in measured})
-    return Cell(f"{name}{unit}{ARROWS[measured[0].better]}"), *cells, Cell(" / ".join(f"{n:,}" for n in counts))
+    counts = dict.fromkeys(
+        format_count(metric.n, metric.repeats) for metric in sorted(measured, key=lambda each: each.n)
+    )
+    return Cell(f"{name}{unit}{ARROWS[measured[0].better]}"), *cells, Cell(" / ".join(counts))
 
 
 def _best(metrics: Sequence[Metric]) -> Metric | None:
-    """The best of several that may be compared, if no other's interval reaches into its own; else None."""
-    if len(metrics) < 2 or metrics[0].better == "neither" or not are_comparable(metrics):
+    """The best of several, if no other's interval reaches into its own; else None."""
+    if len(metrics) < 2 or metrics[0].better == "neither":
         return None
     lower = metrics[0].better == "lower"
     ranked = sorted(metrics, key=lambda metric: metric.value if lower else -metric.value)
@@ -87,7 +97,8 @@ def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Resul
         unit = measured[0][1].unit
         slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
         rows = tuple(
-            PlotRow(each.label, metric.value, metric.interval, note=f"N = {metric.n:,}") for each, metric in measured
+            PlotRow(each.label, metric.value, metric.interval, note=f"N = {format_count(metric.n, metric.repeats)}")
+            for each, metric in measured
         )
         share = unit == "%"
         title = f"{name}{ARROWS[measured[0][1].better]}"
@@ -97,7 +108,7 @@ def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Resul
 def how_made(metric: Metric) -> str:
     """What a number rests on, in one line."""
     facts = (
-        f"N = {metric.n:,}",
+        f"N = {format_count(metric.n, metric.repeats)}",
         f"{metric.samples:,} samples" if metric.samples != metric.n else "",
         f"{metric.n_reference:,} reference videos" if metric.n_reference else "",
         f"{metric.frames} frames" if metric.frames else "",
@@ -106,6 +117,7 @@ def how_made(metric: Metric) -> str:
         f"extractor {metric.extractor}" if metric.extractor else "",
         f"SHA-256 {metric.extractor_sha256}" if metric.extractor_sha256 else "",
         metric.variant,
+        "" if metric.deviation is None else f"population standard deviation {format_number(metric.deviation)}",
         f"interval: {metric.interval_kind}" if metric.interval else "",
     )
     return "; ".join(fact for fact in facts if fact)

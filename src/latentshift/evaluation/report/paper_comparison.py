@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from latentshift.evaluation.report.cost_rows import cost_rows
-from latentshift.evaluation.report.numbers import ARROWS
+from latentshift.evaluation.report.numbers import ARROWS, format_count
+from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.paper_tables import (
     AUTOENCODER,
     CORE,
@@ -31,6 +32,7 @@ class _OwnValue:
     value: float
     interval: tuple[float, float] | None = None
     note: str = ""  # its N
+    metric: str = ""  # its name in the report
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ def paper_tables_for(results: Sequence[Result]) -> list[PaperTable]:
     return [table for table in PAPER_TABLES if _own_rows(table, results)]
 
 
-def paper_table(table: PaperTable, results: Sequence[Result]) -> Table:
+def paper_table(table: PaperTable, results: Sequence[Result], warnings: PageWarnings) -> Table:
     """Cited rows, then one's own; each says which it is."""
     rows = [_cited_cells(table, row) for row in table.rows]
-    rows += [_own_cells(table, row) for row in _own_rows(table, results)]
+    rows += [_own_cells(table, row, warnings) for row in _own_rows(table, results)]
     columns = ("Method", *table.words, *map(_heading, table.columns), "Source")
     title = f"Table {table.number}: {table.title}"
     return Table(f"table-{table.number}", title, columns, tuple(rows), (*table.notes, _LANDMARK))
@@ -90,14 +92,15 @@ def _own_rows(table: PaperTable, results: Sequence[Result]) -> list[_OwnRow]:
 
 
 def _rows_of_metrics(table: PaperTable, result: Result) -> Iterator[_OwnRow]:
-    values, counts = {}, set()
+    values, counts = {}, dict[str, None]()
     for column in table.columns:
         metric = next((match for name in column.metrics if (match := result.report.metric(name))), None)
         if metric is not None:
-            values[column.name] = _OwnValue(metric.value, metric.interval, f"N = {metric.n:,}")
-            counts.add(metric.n)
+            count = f"N = {format_count(metric.n, metric.repeats)}"
+            values[column.name] = _OwnValue(metric.value, metric.interval, count, metric.name)
+            counts[count] = None
     if values:
-        source = "this result, " + " and ".join(f"N = {n:,}" for n in sorted(counts))
+        source = "this result, " + " and ".join(counts)
         yield _OwnRow(result.label, result.anchor, values, source)
 
 
@@ -131,9 +134,13 @@ def _cited_cells(table: PaperTable, row: CitedRow) -> tuple[Cell, ...]:
     return Cell(row.method), *words, *numbers, Cell(f"cited: {row.source}")
 
 
-def _own_cells(table: PaperTable, row: _OwnRow) -> tuple[Cell, ...]:
+def _own_cells(table: PaperTable, row: _OwnRow, warnings: PageWarnings) -> tuple[Cell, ...]:
     numbers = []
     for column in table.columns:
         own = row.values.get(column.name)
-        numbers.append(Cell() if own is None else number_cell(own.value, own.interval, column.unit, anchor=row.anchor))
+        if own is None:
+            numbers.append(Cell())
+            continue
+        marks = warnings.marks(row.label, own.metric)
+        numbers.append(number_cell(own.value, own.interval, column.unit, anchor=row.anchor, marks=marks))
     return Cell(row.label), *[Cell()] * len(table.words), *numbers, Cell(row.source)

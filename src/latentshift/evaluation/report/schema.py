@@ -58,7 +58,7 @@ class Metric(_Part):
     """One number with what is needed to judge it; see :class:`latentshift.evaluation.metrics.result.MetricResult`.
 
     Attributes:
-        name: ``FID``, ``KID``, ``IS``, ``FVD``, ``KVD``, ``C3D-IS``, ``CLIPSIM``, ``CMMD``, …
+        name: ``FID``, ``KID``, ``IS``, ``FVD``, ``KVD``, ``C3D-IS``, ``CLIPSIM``, ``ViT-B/32-CMMD``, …
         value: in ``unit``.
         interval: bounds of the 95 % interval.
         interval_kind: how they were found; empty without an interval.
@@ -67,6 +67,8 @@ class Metric(_Part):
         n: generated videos behind the value.
         samples: rows behind the value: frames, or clips.
         n_reference: reference videos; None for a metric without a reference.
+        repeats: of one experiment, whose mean the value is; ``n`` and ``samples`` are those of all.
+        deviation: population standard deviation over the splits or repeats behind the value.
         frames: of a video; None where they differ.
         size: ``width x height`` in pixels, before the extractor's own resize; None where they differ.
         resize: the extractor's resize rule in words.
@@ -85,6 +87,8 @@ class Metric(_Part):
     n: int = Field(ge=1)
     samples: int = Field(ge=1)
     n_reference: int | None = Field(None, ge=1)
+    repeats: int = Field(1, ge=1)
+    deviation: FiniteFloat | None = None
     frames: int | None = Field(None, ge=1)
     size: str | None = None
     resize: str = ""

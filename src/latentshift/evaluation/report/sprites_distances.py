@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.report.document import Block, Facts, Heading, Paragraph, Warnings
+from latentshift.evaluation.report.document import Block, Facts, Heading, Paragraph
 from latentshift.evaluation.report.numbers import ARROWS
 from latentshift.evaluation.report.own_numbers import how_made
+from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
-from latentshift.evaluation.report.schema import Metric, name_in_part, name_without_part
+from latentshift.evaluation.report.schema import name_in_part, name_without_part
 from latentshift.evaluation.report.sprites_parts import StudyPart
 from latentshift.evaluation.report.sprites_words import part_title
 from latentshift.evaluation.report.table import Cell, Table, number_cell
@@ -17,7 +18,7 @@ from latentshift.evaluation.report.table import Cell, Table, number_cell
 _PLOTTED = "sprites-FVD"
 
 
-def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+def distances(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:
     """Metrics of extractors by part; nothing where there are none."""
     metrics = [metric for metric in result.report.metrics if metric.extractor is not None]
     if not metrics:
@@ -33,7 +34,11 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
         metric_of = {name: result.report.metric(name_in_part(name, part.part.name)) for name in names}
         if any(metric_of.values()):
             cells = [
-                Cell() if each is None else number_cell(each.value, each.interval, anchor=result.anchor)
+                Cell()
+                if each is None
+                else number_cell(
+                    each.value, each.interval, anchor=result.anchor, marks=warnings.marks(result.label, each.name)
+                )
                 for each in metric_of.values()
             ]
             n = next(each.n for each in metric_of.values() if each is not None)
@@ -49,22 +54,8 @@ def distances(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
         for part in parts
         if (metric := result.report.metric(name_in_part(_PLOTTED, part.part.name))) is not None
     )
-    yield from _warnings(metrics)
     if plotted:
         yield Plot("distances", f"{_PLOTTED}{ARROWS['lower']}", plotted)
     yield Facts(
         "How these distances were made", tuple((metric.name, how_made(metric)) for metric in metrics), folded=True
     )
-
-
-def _warnings(metrics: Sequence[Metric]) -> Iterator[Block]:
-    """That there are warnings, and which, folded away: a study of few videos has one for nearly each number."""
-    of_sentence: dict[str, list[str]] = {}
-    for metric in metrics:
-        for sentence in metric.warnings:
-            of_sentence.setdefault(sentence, []).append(metric.name)
-    if of_sentence:
-        count = sum(bool(metric.warnings) for metric in metrics)
-        yield Warnings((f"{count} of these {len(metrics)} distances have a warning, as that the videos are too few.",))
-        items = tuple((", ".join(names), sentence) for sentence, names in of_sentence.items())
-        yield Facts("Warnings of these distances", items, folded=True)

@@ -17,10 +17,10 @@ from latentshift.evaluation.report.document import (
     KeyNumbers,
     Paragraph,
     Picture,
-    Warnings,
 )
 from latentshift.evaluation.report.glossary import meanings
 from latentshift.evaluation.report.numbers import format_interval
+from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.sprites_distances import distances
 from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
@@ -44,24 +44,26 @@ def sprites_page(result: Result) -> Document:
         ValueError: if the report holds no parts of a study.
     """
     parts = study_parts(result)
+    warnings = PageWarnings()
+    add_results(warnings, [result], named=False)
     return Document(
         f"How well {'the bundled model' if result.label == BUNDLED else result.label} draws sprites",
         _lead(parts),
         (
-            *_key_numbers(parts, result),
-            *_warnings(parts, result),
+            *_key_numbers(parts, result, _few(parts, warnings)),
             Heading("What was asked"),
             Paragraph(QUESTION),
             *_drawings(parts, result),
             *(shares(parts, result.anchor) if parts else ()),
             *motions(parts),
             *steadiness(parts, result.anchor),
-            *distances(parts, result),
+            *distances(parts, result, warnings),
             Heading("What the numbers mean"),
             Facts("Each in a sentence", (*MEANINGS, *meanings([metric.name for metric in result.report.metrics]))),
             *rejected_blocks([result]),
             *settings_blocks([result]),
         ),
+        warnings.all(),
     )
 
 
@@ -83,26 +85,29 @@ def _lead(parts: Sequence[StudyPart]) -> str:
     return lead
 
 
-def _key_numbers(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
+def _key_numbers(parts: Sequence[StudyPart], result: Result, few: dict[str, tuple[int, ...]]) -> Iterator[Block]:
     numbers = []
     for part in parts:
         interval = format_interval(100 * part.joint, percent(part.interval("joint")), "%")
         label = f"all right: {part_title(part).lower()}"
-        numbers.append(KeyNumber(f"{100 * part.joint:.1f} %", label, f"{interval}, N = {part.n:,}", result.anchor))
+        note = f"{interval}, N = {part.n:,}"
+        marks = few.get(part.part.name, ())
+        numbers.append(KeyNumber(f"{100 * part.joint:.1f} %", label, note, result.anchor, marks))
     if numbers:
         yield KeyNumbers(tuple(numbers))
 
 
-def _warnings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:
-    sentences = list(result.report.notes)
-    few = [f"{part_title(part).lower()} {part.n:,}" for part in parts if part.part.shift and part.n < _FEW]
-    if few:
-        sentences.append(
-            f"Few videos ({', '.join(few)}): the intervals are wide, and single motions rest on a handful. That is "
-            "enough to see whether a model works; for numbers to report take the default, 512 of each."
-        )
-    if sentences:
-        yield Warnings(tuple(sentences))
+def _few(parts: Sequence[StudyPart], warnings: PageWarnings) -> dict[str, tuple[int, ...]]:
+    """Warn of parts of few videos; returns their marks by name."""
+    few = [part for part in parts if part.part.shift and part.n < _FEW]
+    if not few:
+        return {}
+    counted = ", ".join(f"{part_title(part).lower()} {part.n:,}" for part in few)
+    mark = warnings.add(
+        f"Few videos ({counted}): the intervals are wide, and single motions rest on a handful. That is enough to see "
+        "whether a model works; for numbers to report take the default, 512 of each."
+    )
+    return {part.part.name: mark for part in few}
 
 
 def _drawings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:

@@ -18,6 +18,7 @@ class Cell:
         detail: the interval as it is shown.
         anchor: of the settings that made the number; empty for none.
         strong: whether it is the best of its kind.
+        marks: numbers of the page's warnings that it must be read with.
     """
 
     text: str = NOTHING
@@ -26,6 +27,7 @@ class Cell:
     detail: str = ""
     anchor: str = ""
     strong: bool = False
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ def number_cell(
     *,
     anchor: str = "",
     strong: bool = False,
+    marks: tuple[int, ...] = (),
 ) -> Cell:
     """A cell of a number in ``unit``, which stands in the heading; a dash for None."""
     if value is None:
         return Cell()
     detail = format_interval(value, interval, unit)
-    return Cell(format_number(value, unit), value, interval, detail, anchor, strong)
+    return Cell(format_number(value, unit), value, interval, detail, anchor, strong, marks)

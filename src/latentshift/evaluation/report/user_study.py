@@ -52,6 +52,7 @@ class StudyShares:
         raters_each: raters of a comparison.
         majority: for each question and pair of systems.
         anchor: of its settings on the page; empty for none.
+        marks: of the page's warnings about it.
     """
 
     source: str
@@ -59,6 +60,7 @@ class StudyShares:
     raters_each: int
     majority: Sequence[Majority]
     anchor: str = ""
+    marks: tuple[int, ...] = ()
 
 
 def share_table(studies: Sequence[StudyShares], name: str, title: str) -> Table:
@@ -71,7 +73,7 @@ def share_table(studies: Sequence[StudyShares], name: str, title: str) -> Table:
             of_pair = [row_of.get((one, two, question)) for question in questions]
             decided = ", ".join("–" if row is None else f"{row.first_wins + row.second_wins:,}" for row in of_pair)
             cells = [_share(row, study.anchor) for row in of_pair]
-            rows.append((Cell(f"{one} over {two}"), *cells, Cell(decided), Cell(study.source)))
+            rows.append((Cell(f"{one} over {two}", marks=study.marks), *cells, Cell(decided), Cell(study.source)))
     for cited in TABLE_3.rows:
         values = [_cited(cited, question) for question in questions]
         cells = [Cell() if value is None else number_cell(value.value, unit="%") for value in values]
