@@ -21,6 +21,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.models.attention_processor import FusedAttnProcessor2_0
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from peft import LoraConfig
 from PIL import Image
@@ -579,6 +580,66 @@ def test_loras_on_the_convolution_behind_the_shift() -> None:
     pipe.unfuse_lora()
     pipe.unload_lora_weights()
     np.testing.assert_allclose(video("red star", generator=seeds(1), **FEW).frames, before, atol=1e-5)
+
+
+def test_an_adapter_that_joint_projections_pass_by_is_refused() -> None:
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    video = latentshift.video(pipe, F)
+
+    def frames() -> np.ndarray:
+        return np.asarray(video("red star", generator=seeds(1), **FEW).frames)
+
+    def refused(words: str, **options: Any) -> None:
+        with pytest.raises(ValueError, match=words):
+            video("red star", **options, **FEW)
+
+    def add_lora() -> None:
+        torch.manual_seed(0)
+        pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False), "style")
+
+    before = frames()
+    pipe.fuse_qkv_projections()
+    np.testing.assert_allclose(frames(), before, atol=1e-5)
+    add_lora()
+    refused("a LoRA in the attention has no effect beside fuse_qkv_projections")
+    pipe.fuse_lora()
+    refused("weights were changed after fuse_qkv_projections, as by fuse_lora")
+    pipe.unload_lora_weights()
+    refused("weights were changed after fuse_qkv_projections")
+    pipe.unfuse_qkv_projections()
+    merged = frames()
+    assert not np.allclose(merged, before, atol=1e-3)
+    pipe.fuse_qkv_projections()
+    np.testing.assert_allclose(frames(), merged, atol=1e-5)
+    pipe.unfuse_qkv_projections()
+    add_lora()
+    pipe.fuse_qkv_projections()
+    refused("a LoRA in the attention has no effect")
+    ours = LatentShiftPipeline.from_pipe(pipe)
+    ours.unet.set_attn_processor(FusedAttnProcessor2_0())  # its own loaders refuse before that
+    with pytest.raises(ValueError, match="a LoRA in the attention has no effect"):
+        ours("red star", **FEW)
+    pipe.disable_lora()
+    np.testing.assert_allclose(frames(), merged, atol=1e-5)
+    pipe.unload_lora_weights()
+    pipe.unfuse_qkv_projections()
+
+    with_ip_adapter(pipe)
+    given = {"ip_adapter_image": picture(1)}
+    with_picture = video("red star", generator=seeds(1), **given, **FEW).frames
+    pipe.fuse_qkv_projections()
+    refused("an IP-Adapter is loaded, and fuse_qkv_projections or", **given)
+    pipe.unfuse_qkv_projections()
+    assert np.array_equal(video("red star", generator=seeds(1), **given, **FEW).frames, with_picture)
+    pipe.unload_ip_adapter()
+    pipe.fuse_qkv_projections()
+    with_ip_adapter(pipe)  # its own attention is not fused then
+    after = video("red star", generator=seeds(1), **given, **FEW).frames
+    np.testing.assert_allclose(after, with_picture, atol=1e-5)
+    pipe.unfuse_qkv_projections()
+    refused("an IP-Adapter is loaded, and fuse_qkv_projections or", **given)
+    pipe.unload_ip_adapter()
+    np.testing.assert_allclose(frames(), merged, atol=1e-5)
 
 
 def test_textual_inversion() -> None:

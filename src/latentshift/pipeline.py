@@ -25,6 +25,7 @@ from latentshift.frame_parallel.pipeline import FrameParallelMixin
 from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures, with_pictures
+from latentshift.models.adapters.joint_projections import check_adapters_act
 from latentshift.models.adapters.loaders import LoaderMixin
 from latentshift.models.call_arguments import check_sampling_arguments, read_decode_chunk, read_noise
 from latentshift.models.conditioning.image_sizes import read_image_sizes
@@ -313,6 +314,7 @@ class LatentShiftPipeline(
         prompts.check_negative(guidance_scale, distilled=distilled)
         check_rescale(guidance_rescale, guidance_scale if guided else 1.0)
         check_eta(self.scheduler, eta)
+        check_adapters_act(self.unet)  # a pipeline of the same parts may have fused them
         given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
         pictures = read_adapter_pictures(self, given, len(prompts), num_frames, required=True)
         counts = len(prompts), num_videos_per_prompt, num_frames

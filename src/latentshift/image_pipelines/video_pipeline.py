@@ -29,6 +29,7 @@ from latentshift.image_pipelines.parts import (
     install_where_missing,
 )
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
+from latentshift.models.adapters.joint_projections import check_adapters_act
 from latentshift.settings import ShiftConfig
 from latentshift.shift import remove
 
@@ -119,6 +120,7 @@ class VideoPipeline:
         check_conditions(pipe)
         check_trained_shift(pipe, self._also)
         check_guider(pipe)
+        check_adapters_act(pipe.unet)
         call = read_call(pipe, {"prompt": prompt, **arguments}, num_frames, num_videos_per_prompt)
         device = torch.device(pipe._execution_device)
         if videos_per_call is None:
