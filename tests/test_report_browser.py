@@ -45,7 +45,7 @@ def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
             wait_for(lambda page=page: page.evaluate(PLAYING) == 0)
             page.locator("a[href='#settings-2']").first.click()
             assert page.locator("#settings-2").evaluate("each => each.matches(':target')")
-            warning = page.locator("#warning-2")
+            warning = page.locator("#warning-3")
             assert not warning.is_visible()
             page.locator("sup.marks a").nth(1).click()  # on the number of the second system
             assert warning.is_visible() and warning.evaluate("each => each.matches(':target')")
