@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from latentshift.contact_sheet import GAP
 from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
@@ -69,11 +70,26 @@ def test_from_folders_of_clips(cli, tmp_path: Path) -> None:
     code, out, err = cli("evaluate", "sheet", "ours", "them=theirs", "--prompts", "prompts.txt", "-o", "sheet.png")
     assert (code, out, err) == (0, "sheet.png\n", "")
     assert read_metadata("sheet.png") == {"prompts": PROMPTS, "systems": ["ours", "them"]}
-    clips = read_clips({"ours": tmp_path / "ours", "them": tmp_path / "theirs"}, PROMPTS)
+    clips, notes = read_clips({"ours": tmp_path / "ours", "them": tmp_path / "theirs"}, PROMPTS)
+    assert notes == []
     assert (read_video("sheet.png")[0][0] == comparison_sheet(PROMPTS, clips)).all()
     code, _, err = cli("evaluate", "sheet", "ours", "theirs", "--prompt", "a green cat")
     assert code == 1 and 'the folder ours holds no clip of the prompt "a green cat"' in err
     assert not Path("outputs").exists()
+
+
+def test_frames_are_chosen_by_time_and_what_would_be_shown_wrongly_is_refused(cli, tmp_path: Path) -> None:
+    shades = [Image.fromarray(frame) for frame in plain(0, frames=4, size=16)]
+    (tmp_path / "ours").mkdir()
+    shades[0].save(  # the first one is on screen for as long as the three others
+        tmp_path / "ours" / "star.png", save_all=True, append_images=shades[1:], duration=[300, 100, 100, 100]
+    )
+    clips, _ = read_clips({"ours": tmp_path / "ours"}, ["star"], columns=6)
+    assert clips["ours"][0][:, 0, 0, 0].tolist() == [0, 0, 0, 1, 2, 3]
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(tmp_path / "ours" / "star.png")
+    code, _, err = cli("evaluate", "sheet", "ours", "--prompt", "star", "-o", "sheet.png")
+    assert code == 1 and err.endswith("star.png can't be used: parts of it are transparent\n")
+    assert not Path("sheet.png").exists()
 
 
 def test_letters_that_can_not_be_drawn_are_told(cli, tmp_path: Path) -> None:

@@ -6,16 +6,21 @@ import os
 import re
 import shutil
 import stat
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from latentshift.clip_folder import find_clips, inspect_clip
+from latentshift.data.rejected import Rejected
+from latentshift.data.worker_pool import WorkerLimits
+from latentshift.evaluation.protocols.prompted_clips import PromptedClips
 from latentshift.prompt_slug import prompt_slug
 from latentshift.study.broken_twin import break_clip
 from latentshift.study.make import MadeStudy, make_study
+from latentshift.study.playable import inspect_clip
 from latentshift.study.settings import Question, StudySettings
 from latentshift.study.store import Store
 from latentshift.video import read_video, write_video
@@ -113,8 +118,9 @@ def test_mistakes_are_one_sentence_and_leave_nothing(systems: dict[str, Path], t
     refused("holds no clips", systems={**systems, "third": tmp_path / "empty"})
     shutil.copy(next(theirs.glob("two*")), theirs / "two_dots.gif")
     refused(r'theirs holds 2 clips of the prompt "two dots", where one is wanted: two dots-0.gif, two_dots.gif')
+    (theirs / "two dots-0.gif").unlink()
     (theirs / "two_dots.gif").write_bytes(b"no picture")
-    refused("two_dots.gif can't be decoded")
+    refused("two_dots.gif can't be used: it can't be read as an image")
     with pytest.raises(FileExistsError, match="exists already"):
         make_study(systems, PROMPTS, ours)
 
@@ -126,13 +132,21 @@ def test_a_name_that_fits_two_prompts_is_refused(tmp_path: Path) -> None:
     assert find_clips(tmp_path, ["take 5"]) == ({"take 5": tmp_path / "take 5.gif"}, [])
 
 
+def find_clips(folder: Path, prompts: list[str]) -> tuple[dict[str, Path], list[str]]:
+    """The clip of each prompt, and notes."""
+    with PromptedClips({"a": folder}, prompts, WorkerLimits(1)) as found:
+        return found.path_of["a"], found.notes
+
+
 def test_the_prompt_in_the_metadata_is_taken_and_not_the_name(tmp_path: Path) -> None:
     star, dot = tmp_path / "a-red-star-1.gif", tmp_path / "a-blue-dot-2.gif"
     write_video(star, clip(1), metadata={"prompt": "a blue dot"})
     write_video(dot, clip(2), metadata={"prompt": "a red star"})
     assert find_clips(tmp_path, ["a red star", "a blue dot"]) == ({"a red star": dot, "a blue dot": star}, [])
     write_video(star, clip(1), metadata={"prompt": "a green ring"})
-    assert find_clips(tmp_path, ["a red star"]) == ({"a red star": dot}, [star])
+    path_of, (note,) = find_clips(tmp_path, ["a red star"])
+    assert path_of == {"a red star": dot}
+    assert note == f"a: 1 clips of {tmp_path} are of none of the prompts: a-red-star-1.gif"
     with pytest.raises(ValueError, match='holds no clip of the prompt "a blue dot"'):
         find_clips(tmp_path, ["a red star", "a blue dot"])
 
@@ -153,11 +167,43 @@ def test_videos_that_browsers_do_not_play_are_refused(tmp_path: Path) -> None:
             for frame in clip(1):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode(None))
-        with pytest.raises(ValueError, match=why):
-            inspect_clip(path)
+        assert why in inspect_clip(path).unplayed
+    shutil.copy(path, tmp_path / "other.mkv")
+    assert inspect_clip(tmp_path / "other.mkv").unplayed.startswith("is a .mkv file, which browsers don't play")
     write_video(tmp_path / "good.mp4", clip(1, frames=5))
     found = inspect_clip(tmp_path / "good.mp4")
-    assert (found.frames, found.width, found.fps) == (5, 16, 8)
+    assert (found.frames, found.width, found.seconds, found.unplayed) == (5, 16, 5 / 8, "")
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(tmp_path / "glass.png")
+    with pytest.raises(Rejected, match="parts of it are transparent"):
+        inspect_clip(tmp_path / "glass.png")
+
+
+def test_clips_are_those_that_scores_are_of(tmp_path: Path) -> None:
+    """Linked folders and frames of other programs too; raters see frames of a folder unchanged, and square pixels."""
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "linked").symlink_to(write_clips(tmp_path / "elsewhere"), target_is_directory=True)
+    theirs = write_clips(tmp_path / "theirs", 10, named=True)
+    (theirs / "two dots-0.webp").unlink()
+    (theirs / "two_dots").mkdir()
+    frames = clip(7, frames=11)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(theirs / "two_dots" / f"frame_{number}.png")  # 10 after 9, and not after 1
+    (theirs / "a blue dot resting-0.webp").unlink()
+    with av.open(str(theirs / "a_blue_dot_resting.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 16, 32, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        for frame in np.repeat(clip(8, size=32)[:, :, :16], 4, axis=0):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    systems = {"ours": tmp_path / "ours", "theirs": theirs}
+    made = make_study(systems, PROMPTS, tmp_path / "study", broken=6, identical=0)
+    assert "1 clips are folders of frames" in " ".join(made.notes) and "frame a picture" in " ".join(made.notes)
+    assert "1 of 12 frames of 32x32 in 1.50 s" in " ".join(made.notes)
+    read = [read_video(path) for path in sorted((tmp_path / "study" / "clips").iterdir())]
+    assert [fps for each, fps in read if np.array_equal(each, frames)] == [8]
+    shapes = sorted(each.shape for each, _ in read)
+    assert shapes.count((12, 32, 16, 3)) == shapes.count((12, 32, 32, 3)) == 1  # the file as it is, and its twin
 
 
 @pytest.mark.parametrize("size", [(16, 16), (64, 96), (21, 35), (2, 5)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from latentshift.video import read_video, write_video
+from latentshift.data.footage.spread import ReadStrip
+from latentshift.video import write_video
 from latentshift.video.write import BROWSER_MAX_FPS, MAX_FPS, MIN_FPS
 
 _GRID = 8
@@ -49,19 +51,29 @@ def break_clip(frames: np.ndarray, seed: int) -> np.ndarray:
     return broken
 
 
-def write_broken_twin(source: Path, target: Path, seed: int) -> None:
+def write_broken_twin(source: Path, strip: ReadStrip, target: Path, seed: int) -> None:
     """Write the broken twin of a clip.
 
+    Args:
+        source: its file, for messages.
+        strip: all of its frames.
+        target: of the twin.
+        seed: see :func:`break_clip`.
+
     Raises:
-        ValueError: if the clip can't be decoded, or has no twin that looks different.
+        ValueError: if the clip has no twin that looks different.
         OSError: if it can't be written.
     """
-    frames, fps = read_video(source)
     try:
-        broken = break_clip(frames, seed)
+        broken = break_clip(strip.frames, seed)
     except ValueError as error:
         raise ValueError(
             f"{source} can't be broken for an attention check, since {error}: take another seed, or fewer of them"
         ) from None
+    write_strip(target, replace(strip, frames=broken))
+
+
+def write_strip(target: Path, strip: ReadStrip) -> None:
+    """Write all frames of a clip at its rate, or the nearest at which browsers play the target."""
     highest = BROWSER_MAX_FPS.get(target.suffix, MAX_FPS)
-    write_video(target, broken, fps=min(max(fps, MIN_FPS), highest), loop=True)
+    write_video(target, strip.frames, fps=min(max(len(strip.frames) / strip.seconds, MIN_FPS), highest), loop=True)

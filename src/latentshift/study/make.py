@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
-from latentshift.clip_folder import ClipInfo, find_clips, inspect_clip
+from latentshift.data.footage.spread import Strip, read_strip
 from latentshift.error_text import printable
+from latentshift.evaluation.protocols.prompted_clips import PromptedClips
 from latentshift.files import atomic_write, check_writable
 from latentshift.progress import progress_bar
-from latentshift.study.broken_twin import twin_suffix, write_broken_twin
+from latentshift.study.broken_twin import twin_suffix, write_broken_twin, write_strip
 from latentshift.study.database import CLIPS, create_database
 from latentshift.study.design import check_check_counts, write_design
+from latentshift.study.playable import WRITTEN, ClipInfo, inspect_clip, is_rewritten
 from latentshift.study.seeded import seeded
 from latentshift.study.settings import StudySettings
+from latentshift.video import DEFAULT_FPS
 
 _DEFAULTS = StudySettings()
+_whole = partial(read_strip, strip=Strip())
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ def make_study(
         settings: of the study.
         broken: number of attention checks with a broken twin.
         identical: number of attention checks with one clip twice.
-        link: link to the clips rather than copying them; they must then stay where they are.
+        link: link to the clips rather than copying them; they must then stay where they are. Folders of frames, and
+            pictures that not all browsers show, are written as animations in any case.
 
     Raises:
         ValueError: for fewer than two systems, missing or repeated prompts, and folders or clips that don't serve.
@@ -69,39 +75,63 @@ def make_study(
         raise FileExistsError(f"{output} exists already: name a new folder for the study")
     check_writable(output)
     check_check_counts(len(systems) * len(prompts), broken, identical)
-    paths: dict[str, dict[str, Path]] = {}
-    notes: list[str] = []
-    for system, folder in systems.items():
-        paths[system], unused = find_clips(folder, prompts)
-        if unused:
-            names = printable(", ".join(path.name for path in unused), 200)
-            notes.append(f"{system}: {len(unused):,} clips of {folder} are of none of the prompts: {names}")
-    each = [(system, prompt) for system in systems for prompt in prompts]
-    bar = progress_bar(each, total=len(each), text="reading clips", unit="clip", leave=False)
-    clips = {(system, prompt): inspect_clip(paths[system][prompt]) for system, prompt in bar}
-    notes += _differences(list(systems), prompts, clips)
-    suffixes = {
-        system: {prompt: path.suffix.lower() for prompt, path in path_of.items()} for system, path_of in paths.items()
-    }
-    with atomic_write(output) as temporary:
-        (temporary / CLIPS).mkdir(parents=True)
-        database = create_database(temporary)
-        try:
-            files = write_design(
-                database, settings, prompts, suffixes, twin_suffix=twin_suffix, broken=broken, identical=identical
-            )
-        finally:
-            database.close()
-        for file in files:
-            source, target = paths[file.system][file.prompt], temporary / CLIPS / file.file
-            if file.broken:
-                write_broken_twin(source, target, seeded(settings.seed, "broken", file.system, file.prompt))
-            elif link:
-                os.symlink(source.resolve(), target)
-            else:
-                shutil.copyfile(source, target)
+    with PromptedClips(systems, prompts) as found:
+        paths, notes = found.path_of, list(found.notes)
+        clips = _inspected(found, systems, prompts)
+        notes += _differences(list(systems), prompts, clips)
+        suffixes = {
+            system: {prompt: WRITTEN if is_rewritten(path) else path.suffix.lower() for prompt, path in path_of.items()}
+            for system, path_of in paths.items()
+        }
+        notes += _rewritten_notes(paths)
+        with atomic_write(output) as temporary:
+            (temporary / CLIPS).mkdir(parents=True)
+            database = create_database(temporary)
+            try:
+                files = write_design(
+                    database, settings, prompts, suffixes, twin_suffix=twin_suffix, broken=broken, identical=identical
+                )
+            finally:
+                database.close()
+            for file in files:
+                source, target = paths[file.system][file.prompt], temporary / CLIPS / file.file
+                if file.broken:
+                    (strip,) = found.each(_whole, [source])
+                    seed = seeded(settings.seed, "broken", file.system, file.prompt)
+                    write_broken_twin(source, strip, target, seed)
+                elif is_rewritten(source):
+                    (strip,) = found.each(_whole, [source])
+                    write_strip(target, strip)
+                elif link:
+                    os.symlink(source.resolve(), target)
+                else:
+                    shutil.copyfile(source, target)
     comparisons = len(prompts) * len(list(combinations(systems, 2)))
     return MadeStudy(comparisons, comparisons * settings.raters_each, notes)
+
+
+def _inspected(found: PromptedClips, systems: Iterable[str], prompts: Sequence[str]) -> dict[tuple[str, str], ClipInfo]:
+    """What each clip is like; refuses the first that can't be used, or that browsers don't play."""
+    each = [(system, prompt) for system in systems for prompt in prompts]
+    infos = found.each(inspect_clip, [found.path_of[system][prompt] for system, prompt in each])
+    clips = {}
+    read = zip(each, infos, strict=True)
+    for name, info in progress_bar(read, total=len(each), text="reading clips", unit="clip", leave=False):
+        if info.unplayed:
+            raise ValueError(f"{info.path} {info.unplayed}")
+        clips[name] = info
+    return clips
+
+
+def _rewritten_notes(paths: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    rewritten = [path for path_of in paths.values() for path in path_of.values() if is_rewritten(path)]
+    if not rewritten:
+        return []
+    return [
+        f"{len(rewritten):,} clips are folders of frames, or pictures that not all browsers show, such as "
+        f"{rewritten[0]}: they are written anew without loss, and play at {DEFAULT_FPS} frames a second where nothing "
+        "in them says how fast."
+    ]
 
 
 def _check_names(systems: Mapping[str, Path], prompts: Sequence[str]) -> None:
@@ -134,4 +164,4 @@ def _differences(
 
 
 def _kind(clip: ClipInfo) -> str:
-    return f"{clip.frames} frames of {clip.width}x{clip.height} in {clip.frames / clip.fps:.2f} s"
+    return f"{clip.frames} frames of {clip.width}x{clip.height} in {clip.seconds:.2f} s"

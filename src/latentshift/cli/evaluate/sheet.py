@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from latentshift.cli.evaluate.common import print_notes
 from latentshift.cli.named_folders import HELP, named_folders
 from latentshift.cli.prompts_file import read_prompts_file
 from latentshift.error_text import printable
@@ -48,7 +49,9 @@ def sheet(
     from latentshift.contact_sheet import missing_letters
     from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
 
-    picture = comparison_sheet(wanted, read_clips(folders, wanted), columns, height)
+    clips, notes = read_clips(folders, wanted, columns)
+    print_notes(notes)
+    picture = comparison_sheet(wanted, clips, columns, height)
     write_video(output, picture[None], metadata={"prompts": wanted, "systems": list(folders)})
     if lacking := missing_letters("".join([*wanted, *folders])):
         print(

@@ -7,6 +7,7 @@ Legend of shapes: N frames of the clip, F frames that are taken, H × W pixels.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from latentshift.video.metadata import DEFAULT_FPS, read_text, reason, recorded
 
 STILLS = IMAGES - {".webp"}  # pictures of which a folder is a clip; a .webp may be an animation
 _SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
+Choose = Callable[[np.ndarray], np.ndarray]  # when each frame ends, (N,) s, -> indices, int (F,)
 _ROUNDING = 0.1  # of a frame: how far times may be from even ones that a file has rounded
 _TICKS = 0.0051  # seconds: half of a .gif's hundredth, the coarsest clock, and what binary fractions add
 
@@ -48,11 +50,8 @@ class Spread:
         Raises:
             Rejected: if there are fewer than F frames in that time, or it lasts less than the seconds.
         """
-        lengths, lasts = np.diff(ends, prepend=0.0), float(ends[-1])
-        mean = lasts / len(ends)
-        even = np.arange(1, len(ends) + 1) * mean
-        regular = bool((np.abs(ends - even) <= max(_ROUNDING * mean, min(_TICKS, mean / 4))).all())
-        unit = mean if regular else max(float(lengths.min()), mean / 100)
+        lasts = float(ends[-1])
+        unit, regular = _unit_of(ends)
         span = lasts if self.seconds is None else self.seconds
         if round(span / unit) > round(lasts / unit):
             raise Rejected("too-short", f"it lasts {lasts:.2f} s, and {span:g} s are taken of each clip")
@@ -69,18 +68,88 @@ class Spread:
         return np.minimum(np.searchsorted(ends, moments, side="right"), len(ends) - 1)
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Frames from the first to the last one, evenly spaced over the time, of a clip of any length.
+
+    Attributes:
+        frames: the most of them; None: all, at the clip's rate.
+    """
+
+    frames: int | None = None
+
+    def choose(self, ends: np.ndarray) -> np.ndarray:
+        """Indices of the frames, as :meth:`Spread.choose` finds them; what is shown for longer may be there again."""
+        unit, regular = _unit_of(ends)
+        count = _count(ends, unit)
+        shown = count if self.frames is None else min(self.frames, count)
+        places = np.rint(np.linspace(0, count - 1, shown)).astype(int)
+        if regular:
+            return places
+        return np.minimum(np.searchsorted(ends, (places + _ROUNDING) * unit, side="right"), len(ends) - 1)
+
+
+@dataclass(frozen=True)
+class ReadStrip:
+    """What a :class:`Strip` shows of a clip.
+
+    Attributes:
+        frames: uint8 RGB (F, H, W, 3), upright and with square pixels.
+        count: N at the clip's rate, of which ``frames`` are some or all.
+        seconds: that the clip lasts.
+    """
+
+    frames: np.ndarray
+    count: int
+    seconds: float
+
+
+def _unit_of(ends: np.ndarray) -> tuple[float, bool]:
+    """How long a frame lasts in seconds, or the shortest at a variable rate; and whether all last as long."""
+    mean = float(ends[-1]) / len(ends)
+    even = np.arange(1, len(ends) + 1) * mean
+    if (np.abs(ends - even) <= max(_ROUNDING * mean, min(_TICKS, mean / 4))).all():
+        return mean, True
+    return max(float(np.diff(ends, prepend=0.0).min()), mean / 100), False
+
+
+def _count(ends: np.ndarray, unit: float) -> int:
+    return max(1, round(float(ends[-1]) / unit))
+
+
 def read_spread(path: Path, spread: Spread) -> np.ndarray:
     """The frames of a video, an animation, a picture, or a folder of pictures, uint8 RGB (F, H, W, 3), upright.
 
     Raises:
         Rejected: if it can't be used; the reason says why.
     """
+    return _read(path, spread.choose)
+
+
+def read_strip(path: Path, strip: Strip) -> ReadStrip:
+    """The same for a strip.
+
+    Raises:
+        Rejected: as :func:`read_spread`.
+    """
+    times: list[np.ndarray] = []
+
+    def choose(ends: np.ndarray) -> np.ndarray:
+        times.append(ends)
+        return strip.choose(ends)
+
+    frames = _read(path, choose)
+    ends = times[-1]
+    return ReadStrip(frames, _count(ends, _unit_of(ends)[0]), float(ends[-1]))
+
+
+def _read(path: Path, choose: Choose) -> np.ndarray:
     if path.is_dir():
-        return _of_folder(path, spread)
+        return _of_folder(path, choose)
     require_file(str(path))
     if path.suffix.lower() in VIDEOS - {".gif"}:
-        return chosen_frames(Row(str(path), (), ""), spread.choose)
-    return _of_picture(path, spread)
+        return chosen_frames(Row(str(path), (), ""), choose)
+    return _of_picture(path, choose)
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -94,7 +163,7 @@ def _by_number(name: str) -> tuple[list[str | int], str]:
     return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
-def _of_folder(folder: Path, spread: Spread) -> np.ndarray:
+def _of_folder(folder: Path, choose: Choose) -> np.ndarray:
     files = frame_files(folder)
     if not files:
         raise Rejected("damaged", "it holds no frames")
@@ -102,7 +171,7 @@ def _of_folder(folder: Path, spread: Spread) -> np.ndarray:
         fps = recorded(read_text(folder))[0]
     except (ValueError, OSError):
         fps = float(DEFAULT_FPS)
-    chosen = spread.choose(np.arange(1, len(files) + 1) / fps)
+    chosen = choose(np.arange(1, len(files) + 1) / fps)
     made: list[np.ndarray] = []
     for index in chosen.tolist():
         try:
@@ -112,24 +181,24 @@ def _of_folder(folder: Path, spread: Spread) -> np.ndarray:
     return _stacked(made)
 
 
-def _of_picture(path: Path, spread: Spread) -> np.ndarray:
+def _of_picture(path: Path, choose: Choose) -> np.ndarray:
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             if getattr(image, "n_frames", 1) > 1:
-                return _of_animation(path, image, spread)
+                return _of_animation(path, image, choose)
     except (Rejected, MemoryError):
         raise
     except Exception as error:  # decoders of broken files raise nearly anything
         raise Rejected("damaged", f"it can't be read as an image: {reason(error)}") from error
     fps, count = _record(path)
     picture = read_image(Row(str(path), (), ""), 1, None).frames[0]
-    chosen = spread.choose(np.arange(1, count + 1) / fps)  # equal frames that were merged into one
+    chosen = choose(np.arange(1, count + 1) / fps)  # equal frames that were merged into one
     return np.repeat(picture[None], len(chosen), axis=0)
 
 
-def _of_animation(path: Path, image: object, spread: Spread) -> np.ndarray:
+def _of_animation(path: Path, image: object, choose: Choose) -> np.ndarray:
     from PIL import Image, ImageSequence
 
     assert isinstance(image, Image.Image)
@@ -144,9 +213,9 @@ def _of_animation(path: Path, image: object, spread: Spread) -> np.ndarray:
     fps, count = _record(path)
     shown = np.diff(np.rint(ends * fps).astype(int), prepend=0)
     if shown.min() > 0 and shown.sum() == count:  # the record is of this very file: how often each stands
-        chosen = np.repeat(np.arange(len(frames)), shown)[spread.choose(np.arange(1, count + 1) / fps)]
+        chosen = np.repeat(np.arange(len(frames)), shown)[choose(np.arange(1, count + 1) / fps)]
     else:
-        chosen = spread.choose(ends)
+        chosen = choose(ends)
     return _stacked([frames[index] for index in chosen.tolist()])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,12 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _by_name(path: Path, items: Sequence[Item], own: Mapping[str, str]) -> tuple[dict[str, str], list[Rejected]]:
     captions = {" ".join(line.split()): number for number, line in lines_of(path) if line.strip()}
-    by_slug: dict[str, list[str]] = defaultdict(list)
-    for caption in captions:
-        by_slug[prompt_slug(caption)].append(caption)
+    by_slug = captions_by_slug(captions)
     caption_of: dict[str, str] = {}
     rejected = []
     for each in items:
         written = " ".join(own.get(each.file or "", "").split())
-        fitting = [written] if written else _fitting(by_slug, Path(each.file or "").stem)
+        fitting = [written] if written else captions_of_name(by_slug, Path(each.file or "").stem)
         fitting = [caption for caption in fitting if caption in captions]
         if len(fitting) > 1:
             reason = f"its name fits several captions, {fitting[0]!r} and {fitting[1]!r}: it is measured without one"
@@ -121,5 +119,14 @@ def _by_name(path: Path, items: Sequence[Item], own: Mapping[str, str]) -> tuple
     return caption_of, rejected
 
 
-def _fitting(by_slug: dict[str, list[str]], stem: str) -> list[str]:
+def captions_by_slug(captions: Iterable[str]) -> dict[str, list[str]]:
+    """Captions by what names of files are made of them."""
+    by_slug: dict[str, list[str]] = defaultdict(list)
+    for caption in captions:
+        by_slug[prompt_slug(caption)].append(caption)
+    return dict(by_slug)
+
+
+def captions_of_name(by_slug: Mapping[str, list[str]], stem: str) -> list[str]:
+    """Those that the name of a file fits, without its suffix."""
     return [caption for name in sorted(slugs_of_name(stem)) for caption in by_slug.get(name, [])]

@@ -30,7 +30,7 @@ from latentshift.video import read_metadata
 _FIRST_FRAME = "00000.png"  # of a folder of frames, as latentshift writes one
 _TEXTS = (".txt", ".csv", ".json", ".jsonl", ".md", ".yaml", ".yml", ".html")  # that lie beside clips
 _AHEAD = 4
-_IMPORTS = ("av", "PIL.Image")
+IMPORTS = ("av", "PIL.Image")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def read_clips(
         limits: of the reading processes.
     """
     tasks = (_Task(index, item, folder, choice) for index, item in items)
-    with WorkerPool(_read, limits, _IMPORTS) as pool:
+    with WorkerPool(_read, limits, IMPORTS) as pool:
         for task, result in prefetch(pool.run(tasks), _AHEAD, pool.close):
             yield task.index, task.item, result
 
@@ -121,7 +121,7 @@ def read_clips(
 def own_prompts(folder: Path, items: Sequence[Item], limits: WorkerLimits) -> dict[str, str]:
     """The prompt that latentshift wrote into a clip's metadata, by file, of the clips that have one."""
     tasks = (_Task(index, item, folder, FrameChoice()) for index, item in enumerate(items))
-    with WorkerPool(_read_prompt, limits, _IMPORTS) as pool:
+    with WorkerPool(_read_prompt, limits, IMPORTS) as pool:
         return {
             task.item.file or "": prompt
             for task, prompt in pool.run(tasks)
@@ -146,7 +146,12 @@ def _read(task: _Task) -> np.ndarray:
 
 
 def _read_prompt(task: _Task) -> str:
-    prompt = read_metadata(task.folder / (task.item.file or "")).get("prompt")
+    return read_prompt(task.folder / (task.item.file or ""))
+
+
+def read_prompt(path: Path) -> str:
+    """The prompt that latentshift wrote into a clip's metadata, in one line of text; empty if there is none."""
+    prompt = read_metadata(path).get("prompt")
     return prompt if isinstance(prompt, str) and not not_text(prompt) else ""
 
 

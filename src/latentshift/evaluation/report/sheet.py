@@ -6,15 +6,16 @@ Legend of shapes: F frames, H × W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latentshift.clip_folder import find_clips
 from latentshift.contact_sheet import GAP, INK, PAPER, chosen_frames, wrap_text
+from latentshift.data.footage.spread import Strip, read_strip
+from latentshift.evaluation.protocols.prompted_clips import PromptedClips
 from latentshift.progress import progress_bar
-from latentshift.video import read_video
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -24,18 +25,25 @@ _MARGIN = 12  # pixels around the sheet, and between prompts twice that
 _LABEL_SHARE, _LEAST_LABEL = 0.2, 96  # of the frames' width that names of systems get, and pixels they get at least
 
 
-def read_clips(systems: Mapping[str, Path], prompts: Sequence[str]) -> dict[str, list[np.ndarray]]:
-    """The clips of each system, one for each prompt, uint8 (F, H, W, 3).
+def read_clips(
+    systems: Mapping[str, Path], prompts: Sequence[str], columns: int = 8
+) -> tuple[dict[str, list[np.ndarray]], list[str]]:
+    """What a sheet of so many columns shows of each system's clips, one for each prompt, uint8 (F, H, W, 3).
+
+    Returns:
+        The clips, and sentences on what was taken for a clip and what was left out.
 
     Raises:
-        ValueError: if a folder lacks a clip of a prompt or holds several, or a clip can't be decoded.
+        ValueError: if a folder lacks a clip of a prompt or holds several, or a clip can't be used.
     """
-    paths = {name: find_clips(folder, prompts)[0] for name, folder in systems.items()}
-    wanted = [(name, path_of[prompt]) for name, path_of in paths.items() for prompt in prompts]
-    clips: dict[str, list[np.ndarray]] = {name: [] for name in systems}
-    for name, path in progress_bar(wanted, text="reading clips", unit="clip", leave=False):
-        clips[name].append(read_video(path)[0])
-    return clips
+    with PromptedClips(systems, prompts) as found:
+        wanted = [(name, path_of[prompt]) for name, path_of in found.path_of.items() for prompt in prompts]
+        strips = found.each(partial(read_strip, strip=Strip(columns)), [path for _, path in wanted])
+        clips: dict[str, list[np.ndarray]] = {name: [] for name in systems}
+        read = zip(wanted, strips, strict=True)
+        for (name, _), strip in progress_bar(read, total=len(wanted), text="reading clips", unit="clip", leave=False):
+            clips[name].append(strip.frames)
+        return clips, found.notes
 
 
 def comparison_sheet(
