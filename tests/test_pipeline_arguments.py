@@ -16,6 +16,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import with_guidance
 from tiny_models import TEXT_WIDTH, TOKENS
+from tiny_pipelines import picture
 
 Pair = tuple[LatentShiftPipeline, Any]
 FEW = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 5.0}
@@ -213,6 +214,40 @@ def test_what_does_not_fit_is_refused(pair: Pair) -> None:
     for options, words in refusals:
         with pytest.raises(ValueError, match=words):
             ours(**options)
+
+
+WRONG_TYPES: dict[str, tuple[list[Any], str]] = {
+    "guidance_scale": (["7", True, [7]], "guidance_scale must be a finite number, not"),
+    "guidance_rescale": (["a", True, None], "guidance_rescale must be a finite number, not"),
+    "guidance_interval": (["ab", (True, 900)], "guidance_interval must be two timesteps"),
+    "eta": (["a", True], "eta must be a finite number"),
+    "num_videos_per_prompt": ([True, 1.5], "num_videos_per_prompt must be a whole number"),
+    "clip_skip": ([True, "1", 1.0], "clip_skip must be a whole number"),
+    "timesteps": ([3, "321", ["a"]], "timesteps must be a list of numbers"),
+    "sigmas": ([3.0, ["a"]], "sigmas must be a list of numbers"),
+    "cross_attention_kwargs": ([3, ["scale"], {"scale": "a"}], "cross_attention_kwargs must be a dict of settings"),
+    "latents": ([3, [1.0]], "latents must be a tensor"),
+    "negative_prompt_embeds": (["a", [1.0]], "negative_prompt_embeds must be a tensor"),
+    "callback_on_step_end": ([3, "print", object], "callback_on_step_end must be a function"),
+    "callback_on_step_end_tensor_inputs": ([3, "latents", [3]], "tensor_inputs must be a list of names"),
+    "decode_chunk_size": (["2", True, 2.5], "decode_chunk_size must be a whole number"),
+    "frame_chunk": (["2", True, 2.5], "frame_chunk must be a whole number"),
+    "deep_cache_interval": (["2", True], "deep_cache_interval must be a whole number"),
+    "original_size": ([3, "ab", (8,), (True, 8)], "original_size must be two whole numbers"),
+    "return_dict": (["no", 0, None], "return_dict must be True or False"),
+    "output_type": ([3, ["np"], None], "output_type must be one of"),
+    "keyframes": ([{True: picture(1)}], "keyframes has the key True: it must be the number of a frame"),
+    "keyframe_strength": ([True, "a"], "keyframe_strength is of keyframes"),
+    "prompt": ([{True: "red star"}, 3], "prompt"),
+}
+
+
+def test_a_wrong_type_is_refused_by_name(model: Path) -> None:
+    pipe = LatentShiftPipeline.from_pretrained(model)
+    for name, (values, words) in WRONG_TYPES.items():
+        for value in values:
+            with pytest.raises(ValueError, match=words):
+                pipe(**{"prompt": "red star", **FEW, name: value})
 
 
 def test_eta_is_refused_where_a_scheduler_has_none(model: Path) -> None:

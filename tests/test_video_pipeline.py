@@ -521,6 +521,50 @@ def test_arguments_that_mean_nothing_for_a_video_are_refused(text: VideoPipeline
         text.pipe.scheduler = before
 
 
+def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:
+    one, given = {"image": picture(1)}, {**FEW, "prompt": "red star"}
+    for name, values, words in (
+        ("guidance_scale", ["7", True, float("nan")], "guidance_scale must be a finite number"),
+        ("guidance_scale", [-1], "guidance_scale must be a finite number of 0 or more"),
+        ("strength", ["0.7", True], "strength must be a finite number"),
+        ("strength", [1.5, 0 - 1], "strength must be a number from 0 to 1"),
+        ("eta", ["a", True], "eta must be a finite number"),
+        ("eta", [2], "eta must be a number from 0 to 1"),
+        ("num_inference_steps", ["7", True, 2.5], "num_inference_steps must be a whole number"),
+        ("num_inference_steps", [0], "num_inference_steps must be a whole number of 1 or more"),
+        ("num_videos_per_prompt", [True, "1"], "num_videos_per_prompt must be a whole number"),
+        ("videos_per_call", [True, 1.5], "videos_per_call must be a whole number"),
+        ("decode_frame_by_frame", ["no", 0], "decode_frame_by_frame must be True or False"),
+        ("return_dict", ["no", None], "return_dict must be True or False"),
+        ("output_type", ["mp4", 3], "output_type must be one of"),
+        ("callback_on_step_end", [3, object], "callback_on_step_end must be a function"),
+        ("callback_on_step_end_tensor_inputs", ["latents"], "must be a list of names"),
+        ("cross_attention_kwargs", [3, ["a"]], "cross_attention_kwargs must be a dict"),
+        ("timesteps", [3, "321"], "timesteps must be a list of numbers"),
+        ("prompt_embeds", [[1.0], "a"], "prompt_embeds must be a tensor"),
+    ):
+        for value in values:
+            with pytest.raises(ValueError, match=words):
+                image(**{**given, **one, name: value})
+    for name, values, words in (
+        ("guess_mode", ["no"], "guess_mode must be True or False"),
+        ("control_guidance_end", ["a", True, [], ["a"]], "control_guidance_end must be a finite number, or a list"),
+        ("controlnet_conditioning_scale", ["1", True], "controlnet_conditioning_scale must be a finite number"),
+    ):
+        for value in values:
+            with pytest.raises(ValueError, match=words):
+                control(**{**given, **one, name: value})
+    same = [control(**given, **one, controlnet_conditioning_scale=scale, generator=seeds(1)) for scale in (1, 1.0)]
+    assert np.array_equal(same[0].frames, same[1].frames)
+    for options, words in (
+        ({"untested": "yes"}, "untested must be True or False"),
+        ({"shift": 3}, "shift must be a ShiftConfig, or a dict of its settings, not a int"),
+        ({"num_frames": True}, "num_frames must be a whole number"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            latentshift.video(image.pipe, **options)
+
+
 def test_parts_of_another_base_are_refused() -> None:
     wide = tiny_unet(cross_attention_dim=24)
     with pytest.raises(ValueError, match="ControlNet is of another base: its cross_attention_dim is 24"):

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from latentshift.argument_types import checked_types
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
 from latentshift.diffusion.guidance import check_rescale
 from latentshift.diffusion.samplers import check_eta, check_linear, set_timesteps
@@ -161,6 +162,7 @@ class LatentShiftPipeline(
         return self._interrupt
 
     @torch.no_grad()
+    @checked_types
     @one_call_at_a_time
     def __call__(
         self,

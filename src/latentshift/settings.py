@@ -191,7 +191,7 @@ def check_chunk(chunk: int, num_frames: int, name: str = "frame_chunk") -> None:
     Raises:
         ValueError: with the valid range.
     """
-    if not isinstance(chunk, int) or not 1 <= chunk <= num_frames:
+    if not isinstance(chunk, int) or isinstance(chunk, bool) or not 1 <= chunk <= num_frames:
         raise ValueError(f"{name} must be a whole number from 1 to the video's {num_frames} frames, not {chunk}")
 
 
@@ -255,7 +255,7 @@ def check_strength(strength: float, name: str = "keyframe_strength") -> None:
     Raises:
         ValueError: unless it is in [0, 1].
     """
-    if not (isinstance(strength, Real) and 0 <= strength <= 1):
+    if isinstance(strength, bool) or not (isinstance(strength, Real) and 0 <= strength <= 1):
         raise ValueError(f"{name} must be a number from 0 to 1, not {strength!r}")
 
 

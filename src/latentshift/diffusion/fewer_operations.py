@@ -86,7 +86,7 @@ def check_guidance_interval(interval: tuple[float, float] | None, timesteps: Seq
 
 def _two_numbers(interval: Any) -> tuple[float, float]:
     try:
-        low, high = (float(value) for value in interval)
+        low, high = (math.nan if isinstance(value, bool) else float(value) for value in interval)
     except (TypeError, ValueError):
         low = high = math.nan
     if not low <= high or math.isinf(low) or math.isinf(high):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from latentshift.argument_types import checked_types
 from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import check_rescale, with_guidance
@@ -130,6 +131,7 @@ class ExportedPipeline(FrameDecoder):
         self._progress = kwargs
 
     @torch.no_grad()
+    @checked_types
     @one_call_at_a_time
     def __call__(
         self,

@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from latentshift.diffusion.sampling import video_generators
-from latentshift.frame_context import uncompiled
+from latentshift.frame_context import check_count, uncompiled
 from latentshift.image_pipelines.stock import accepted_arguments, check_clip_skip, is_modular
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures
 from latentshift.models.conditioning.prompts import check_sentences, one_for_each
 from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
+from latentshift.settings import check_guidance, check_strength
 
 TEXT = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -101,11 +102,11 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     accepted = accepted_arguments(pipe)
     given = {name: value for name, value in given.items() if value is not None}
     _check_names(type(pipe).__name__, given, accepted, num_frames)
+    _check_ranges(given)
     if "clip_skip" in given:
         check_clip_skip(pipe)
     num_prompts = _count_prompts(given)
-    if not isinstance(num_videos_per_prompt, int) or num_videos_per_prompt < 1:
-        raise ValueError(f"num_videos_per_prompt must be 1 or more, not {num_videos_per_prompt!r}")
+    check_count(num_videos_per_prompt, "num_videos_per_prompt")
     num_videos = num_prompts * num_videos_per_prompt
 
     def for_frames(of_videos: list[Any]) -> list[Any]:
@@ -143,6 +144,8 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
         arguments["latents"] = Argument(_latents(given["latents"], num_videos, num_frames), torch.cat)
     unchanged = {name: value for name, value in given.items() if name in UNCHANGED or name == "guidance_rescale"}
     unchanged |= _size(given, accepted, sizes)
+    if isinstance(scale := unchanged.get("controlnet_conditioning_scale"), int):
+        unchanged["controlnet_conditioning_scale"] = float(scale)  # diffusers refuses a 1
     if "num_images_per_prompt" in accepted:
         unchanged["num_images_per_prompt"] = 1
     if is_modular(pipe) and any(name in given for name in _IP_ADAPTER):
@@ -217,6 +220,19 @@ def _check_names(kind: str, given: Mapping[str, Any], accepted: frozenset[str], 
         raise ValueError(
             "guidance_rescale is not for videos: an image pipeline would rescale each frame by itself; leave it at 0"
         )
+
+
+def _check_ranges(given: Mapping[str, Any]) -> None:
+    """What not all image pipelines check: some take any number, and nothing shows it."""
+    for name in ("num_inference_steps", "original_inference_steps"):
+        if name in given:
+            check_count(given[name], name)
+    for name in ("guidance_scale", "image_guidance_scale", "pag_scale", "pag_adaptive_scale"):
+        if name in given:
+            check_guidance(given[name], name)
+    for name in ("strength", "eta", "denoising_start", "denoising_end"):
+        if name in given:
+            check_strength(given[name], name)
 
 
 def _count_prompts(given: Mapping[str, Any]) -> int:

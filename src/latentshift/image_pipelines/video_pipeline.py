@@ -10,11 +10,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from types import NoneType
 from typing import Any
 
 import torch
 from torch import nn
 
+from latentshift.argument_types import checked_types
 from latentshift.diffusion.samplers import check_sampling
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_context import check_count, default_frames
@@ -30,7 +32,7 @@ from latentshift.image_pipelines.parts import (
 )
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
-from latentshift.settings import ShiftConfig
+from latentshift.settings import ShiftConfig, check_output_type
 from latentshift.shift import remove
 
 
@@ -75,6 +77,7 @@ class VideoPipeline:
         while self._installed:
             remove(self._installed.pop())
 
+    @checked_types
     @one_call_at_a_time
     def __call__(
         self,
@@ -116,6 +119,7 @@ class VideoPipeline:
         pipe = self.pipe
         num_frames = self.num_frames if num_frames is None else num_frames
         check_count(num_frames)
+        check_output_type(output_type)
         _check_scheduler(pipe, num_frames)
         check_conditions(pipe)
         check_trained_shift(pipe, self._also)
@@ -125,8 +129,7 @@ class VideoPipeline:
         device = torch.device(pipe._execution_device)
         if videos_per_call is None:
             videos_per_call = 1 if device.type == "cpu" else call.num_videos
-        if videos_per_call < 1:
-            raise ValueError(f"videos_per_call must be 1 or more, not {videos_per_call}")
+        check_count(videos_per_call, "videos_per_call")
         videos: list[Any] = []
         flagged: list[bool] | None = None
         for start in range(0, call.num_videos, videos_per_call):
@@ -165,6 +168,7 @@ class VideoPipeline:
         return [blacken(video) if bad else video for video, bad in zip(videos, flagged, strict=True)], flagged
 
 
+@checked_types
 def video(
     pipe: Any,
     num_frames: int = 16,
@@ -193,6 +197,8 @@ def video(
             The pipeline is left as it was.
     """
     config = ShiftConfig.from_dict(shift) if isinstance(shift, dict) else shift
+    if not isinstance(config, (ShiftConfig, NoneType)):
+        raise ValueError(f"shift must be a ShiftConfig, or a dict of its settings, not a {type(config).__name__}")
     return VideoPipeline(pipe, num_frames, shift=config, also=also, untested=untested)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentshift.argument_types import checked_types
 from latentshift.diffusion.sampling import video_generators
 from latentshift.models.keyframes import check_known_frames
 from latentshift.settings import check_extension, check_output_type, default_chunk
@@ -83,6 +84,7 @@ class ExtensionMixin:
     """:meth:`extend`, for a pipeline."""
 
     @torch.no_grad()
+    @checked_types
     def extend(
         self,
         clip: Tensor,

@@ -15,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from latentshift.argument_types import is_whole
 from latentshift.diffusion.known_frames import KnownFrames, check_known
 from latentshift.models.autoencoder import encode_pictures
 from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, size_of
@@ -99,7 +100,7 @@ def read_keyframes(
     if seen not in KEYFRAME_INPUTS:
         raise ValueError(f"keyframe_input must be one of {', '.join(KEYFRAME_INPUTS)}, not {seen!r}")
     if keyframes is None or (isinstance(keyframes, Mapping) and not keyframes):
-        if strength not in (1.0, {}):
+        if isinstance(strength, bool) or strength not in (1.0, {}):
             raise ValueError(f"keyframe_strength is of {_NAME}, and there are none: give some, or leave it out")
         if seen != "clean":
             raise ValueError(f"keyframe_input is of {_NAME}, and there are none: give some, or leave it out")
@@ -151,10 +152,9 @@ def check_known_frames(pipe: Any) -> None:
 
 def _position(frame: Any, num_frames: int, named: dict[int, int], name: str = _NAME) -> int:
     """0 … F - 1, which is added to those that were named."""
-    try:
-        number = operator.index(frame)
-    except TypeError:
-        raise ValueError(f"{name} has the key {frame!r}: it must be the number of a frame, as 0 or -1") from None
+    if not is_whole(frame):
+        raise ValueError(f"{name} has the key {frame!r}: it must be the number of a frame, as 0 or -1")
+    number = operator.index(frame)
     position = frame_position(number, num_frames, name)
     if position in named:
         raise ValueError(f"{name} names one frame of the {num_frames} twice, as {named[position]} and as {number}")

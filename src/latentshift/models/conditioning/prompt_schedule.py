@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentshift.argument_types import is_whole
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.conditioning.text import TextEncoders
 from latentshift.settings import frame_position
@@ -50,10 +51,8 @@ def check_schedule(given: Mapping[Any, Any], name: str) -> None:
     if not given:
         raise ValueError(f'{name} is an empty dict: give a sentence for frame 0, as {{0: "a red star"}}')
     for frame, sentence in given.items():
-        try:
-            operator.index(frame)
-        except TypeError:
-            raise ValueError(f"{name} has the key {frame!r}: it must be the number of a frame, as 0 or -1") from None
+        if not is_whole(frame):
+            raise ValueError(f"{name} has the key {frame!r}: it must be the number of a frame, as 0 or -1")
         if not isinstance(sentence, str):
             raise ValueError(f"{name}[{frame}] must be a sentence, not a {type(sentence).__name__}")
         check_unicode(sentence, f"{name}[{frame}]")
