@@ -133,6 +133,22 @@ def test_a_killed_evaluation_ends_in_the_same_numbers(cli, clips: Path, referenc
     assert [each.prompt for each in whole.videos if each.prompt] == [PROMPTS[3]]  # from the file's own metadata
 
 
+def test_true_clips_among_the_clips_are_told_and_a_result_lies_elsewhere(cli, clips: Path, tmp_path: Path) -> None:
+    shutil.copytree(clips, tmp_path / "true")
+    shutil.rmtree(tmp_path / "true" / "deep")
+    shutil.copy(clips / "deep" / "a-star.mp4", tmp_path / "true" / "other name.mp4")
+    words = ["evaluate", "folder", clips, "--extractors", "clip", "--device", "cpu"]
+    code, _, said = cli(*words, "--reference", tmp_path / "true", "-o", "result")
+    assert code == 0 and "6 of 6 clips are the same files as true clips, such as 0003.gif" in said
+    assert "6 of 6 clips are the same files" in Path("result/report.md").read_text().partition("## <a id")[2]
+    for place in (clips / "result", tmp_path / "true"):
+        code, _, said = cli(*words, "--reference", tmp_path / "true", "-o", place)
+        assert code == 1 and "whose clips are measured" in said and not (clips / "result").exists()
+    (clips / "short.mp4").unlink()
+    code, _, said = cli(*words, "--reference", tmp_path / "true", "-o", "result")
+    assert code == 1 and "result holds a result of other videos" in said and "removed or replaced" in said
+
+
 def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
     rows = [
         "file_name,text",

@@ -122,7 +122,7 @@ def test_msrvtt(whole: Path) -> None:
     assert any("has no words" in each for each in reasons.values())
     assert report.system.kind == "video" and report.system.contents
     assert any("the papers' number with all captions is 59,794" in each for each in report.notes)
-    assert any("has 3 usable videos; the official one has 2,990" in each for each in report.notes)
+    assert any("names 3 videos with a caption; the official one has 2,990" in each for each in report.notes)
     assert {each.prompt for each in report.videos} == set(CAPTIONS)
     for each in report.videos:
         assert read_video(whole / each.file)[0].shape == (4, 16, 16, 3)
@@ -208,6 +208,15 @@ def test_ucf101(cli, data: Path, model: Path) -> None:
     assert fvd.interval_kind == "Student's t over repeats"
     assert any("10 times 2,048 or 4 times 10,000" in each for each in report.notes)
     assert "2 times 3 videos are made" in complained and "C3D-IS" in printed
+
+
+def test_true_videos_are_not_read_where_nothing_is_compared_with_them(cli, data: Path, model: Path) -> None:
+    words = ["evaluate", "ucf101", data / "ucf", "--model", model, "--steps", 2, "--frames", 16, "--device", "cpu"]
+    more = ["--videos", 1, "--repeats", 2, "--seconds", 1000, "--extractors", "c3d", "--keep", "none"]
+    code, _, complained = cli(*words, *more, "-o", "result")  # no true video is so long
+    assert code == 0, complained
+    assert [each.name for each in read_report(Path("result")).metrics] == ["C3D-IS", "amount of motion"]
+    assert not Path("result/reference").exists()
 
 
 def test_classes_are_drawn_as_often_as_in_the_training_list(data: Path) -> None:

@@ -96,6 +96,10 @@ def test_what_is_unlike_is_said(systems: dict[str, Path], tmp_path: Path) -> Non
     write_video(systems["ours"] / "another.webp", clip(6), metadata={"prompt": "something else"})
     one, two = make_study(systems, PROMPTS, tmp_path / "study", broken=0).notes
     assert "ours: 1 clips of" in one and "another.webp" in one
+    copied = {"ours": systems["ours"], "again": tmp_path / "again"}
+    shutil.copytree(systems["ours"], copied["again"])
+    *_, same = make_study(copied, PROMPTS, tmp_path / "twice", broken=0).notes
+    assert same.startswith("ours and again have the same file for 3 of 3 prompts")
     assert two == "theirs: the clips are not alike: 2 of 3 frames of 16x16 in 0.38 s, 1 of 6 frames of 16x16 in 0.75 s"
 
 

@@ -10,6 +10,10 @@ from latentshift.files import atomic_write_text
 
 FILE_NAME = "settings.json"
 _COMPARED_FIRST = ("device", "dtype")  # fingerprints of weights differ with the dtype, which is the reason to give
+_DIGESTS = {
+    "plan": "videos: prompts, seeds or files are not the same, or a file was added, removed or replaced",
+    "reference": "true videos: a file was added, removed or replaced",
+}
 
 
 def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -34,6 +38,8 @@ def check_or_write_settings(folder: Path, settings: dict[str, Any]) -> None:
                     f"{folder} holds a result with other settings: dtype was {kept} and is now {now}; add "
                     f"--dtype {kept} to go on there, or choose another output folder"
                 )
+            if key in _DIGESTS:
+                raise ValueError(f"{folder} holds a result of other {_DIGESTS[key]}; choose another output folder")
             raise ValueError(
                 f"{folder} holds a result with other settings: {key} was {before.get(key)!r} and is now "
                 f"{settings.get(key)!r}; choose another output folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 from collections import Counter
@@ -83,7 +84,7 @@ def make_study(
             system: {prompt: WRITTEN if is_rewritten(path) else path.suffix.lower() for prompt, path in path_of.items()}
             for system, path_of in paths.items()
         }
-        notes += _rewritten_notes(paths)
+        notes += [*_rewritten_notes(paths), *_same_file_notes(paths)]
         with atomic_write(output) as temporary:
             (temporary / CLIPS).mkdir(parents=True)
             database = create_database(temporary)
@@ -132,6 +133,23 @@ def _rewritten_notes(paths: Mapping[str, Mapping[str, Path]]) -> list[str]:
         f"{rewritten[0]}: they are written anew without loss, and play at {DEFAULT_FPS} frames a second where nothing "
         "in them says how fast."
     ]
+
+
+def _same_file_notes(paths: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """Sentences on systems that have one and the same file for a prompt."""
+    notes = []
+    for one, two in combinations(paths, 2):
+        same = [prompt for prompt, path in paths[one].items() if _is_same_file(path, paths[two][prompt])]
+        if same:
+            notes.append(
+                f"{one} and {two} have the same file for {len(same):,} of {len(paths[one]):,} prompts: raters would be "
+                "asked which of two equal clips is better."
+            )
+    return notes
+
+
+def _is_same_file(one: Path, two: Path) -> bool:
+    return one.is_file() and two.is_file() and filecmp.cmp(one, two, shallow=False)
 
 
 def _check_names(systems: Mapping[str, Path], prompts: Sequence[str]) -> None:

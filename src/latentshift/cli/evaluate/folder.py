@@ -57,11 +57,17 @@ def folder(
     from latentshift.cli.preflight import check_device_name
     from latentshift.evaluation.protocols.captions import captions_from_file, own_captions
     from latentshift.evaluation.protocols.choice import choose_extractors
-    from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, own_prompts
+    from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, note_of_same_files, own_prompts
 
     check_device_name(device)
     chosen_frames = FrameChoice(frames, seconds, size)
     limits = limits_of(reading_processes, time_limit, memory_limit)
+    for each in (clips, *([reference] if reference is not None else [])):
+        if output.resolve().is_relative_to(each.resolve()):
+            raise ValueError(
+                f"-o {output} lies in {each}, whose clips are measured: those that a result shows would be among them "
+                "the next time; name a folder elsewhere"
+            )
     listed = list_clips(clips, frames)
     items, notes = listed.items, listed.notes
     if captions is not None and not captions.is_file():  # before the metadata of every clip is read
@@ -69,7 +75,8 @@ def folder(
     true_clips = None
     if reference is not None:
         of_reference = list_clips(reference, frames)
-        true_clips, notes = (reference, of_reference.items), [*notes, *of_reference.notes]
+        true_clips = reference, of_reference.items
+        notes = [*notes, *of_reference.notes, *note_of_same_files(items, of_reference.items)]
     choice = choose_extractors(extractors, _STANDARD, frames)
     check_writable(output / "report.json")
     written = own_prompts(clips, items, limits)

@@ -17,6 +17,7 @@ from latentshift.evaluation.extractors.preprocess import for_torchscript
 from latentshift.out_of_memory import is_out_of_memory
 
 _TOLERANCE = 1e-3  # of a sum of probabilities
+_MOST_SAID = 200  # letters of an error, whose end is the part that tells
 
 
 class TorchScriptNetwork(CachedNetwork):
@@ -45,7 +46,8 @@ class TorchScriptNetwork(CachedNetwork):
     def _refuse(self, what: str, error: Exception) -> None:
         if is_out_of_memory(error):
             raise error
-        reason = printable(one_line(error)[-200:])
+        said = one_line(error)
+        reason = printable(said if len(said) <= _MOST_SAID else f"… {said[-_MOST_SAID:].partition(' ')[2]}")
         raise ValueError(f"the file of the extractor {self.name} {what}: it is another one ({reason})") from None
 
 

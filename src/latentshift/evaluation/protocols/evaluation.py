@@ -107,7 +107,7 @@ class Evaluation:
 
     def measure_reference(self, worker: Worker) -> None:
         """Measure this worker's share of what is left of the reference."""
-        if self.reference is None:
+        if self.reference is None or not self._is_compared():
             return
         compared = with_cached_rows(
             {info.key: self.extractors[info.key] for info in self.measurer.infos if info.compares}
@@ -117,6 +117,10 @@ class Evaluation:
         worker.barrier()
         if worker.is_first:
             check_complete(Readings(folder, len(reference.items)), reference.name)  # before hours of generation
+
+    def _is_compared(self) -> bool:
+        """Whether an extractor's rows are compared with true videos, so that those are read."""
+        return any(info.compares for info in self.measurer.infos)
 
     def _digests(self) -> dict[str, str]:
         """Of what two results must share to be compared: the prompts, and the true videos, in any order."""
@@ -143,7 +147,7 @@ class Evaluation:
         known = {each.file for each in rejected}
         rejected += [each for each in self.rejected if each.file not in known]
         reference = None
-        if self.reference is not None:
+        if self.reference is not None and self._is_compared():
             reference = Readings(self.output / REFERENCE, len(self.reference.items))
             check_complete(reference, self.reference.name)
             rejected += rejected_of(reference, f"{REFERENCE}/")

@@ -75,7 +75,9 @@ def msrvtt_plan(
     items = _with_seeds(prompts, videos, seed)
     notes = []
     if len(rows) != MSRVTT_VIDEOS:
-        notes.append(f"The test split has {len(rows):,} usable videos; the official one has {MSRVTT_VIDEOS:,}.")
+        notes.append(
+            f"The test split names {len(rows):,} videos with a caption; the official one has {MSRVTT_VIDEOS:,}."
+        )
     expected = MSRVTT_CAPTIONS if captions == "all" else MSRVTT_VIDEOS
     if len(items) != expected:
         what = "all captions" if captions == "all" else "one caption a video"
