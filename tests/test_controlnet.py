@@ -176,15 +176,20 @@ def test_settings_that_do_not_hold_are_refused(words: str, message: str, tmp_pat
         tiny("controlnet", tmp_path, *words.split())
 
 
+def test_it_is_trained_and_shown_with_the_noise_of_its_base(runs: Path, tmp_path: Path) -> None:
+    pipeline = LatentShiftPipeline.from_pretrained(runs / "video" / "model", noise_share=1.0)
+    pipeline.save_pretrained(tmp_path / "shared")
+    recipe = tiny("controlnet", runs, f"model={tmp_path}/shared", f"output={tmp_path}/run", "steps=2", "sample_every=2")
+    stage = ControlNetStage(recipe, CPU)
+    assert stage.objective.noise_share == 1
+    run(recipe, quiet=True)
+    assert list((tmp_path / "run").glob("samples/*.png"))
+
+
 def test_bases_that_can_have_none_are_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has 1, 2 layers per block, and a ControlNet of diffusers has one number"):
         new_controlnet(tiny_unet(layers_per_block=[1, 2]), 2)
     pipeline = LatentShiftPipeline.from_pretrained(runs / "video" / "model")
-    pipeline.set_noise_share(1.0)
-    pipeline.save_pretrained(tmp_path / "shared")
-    with pytest.raises(ValueError, match="noise that frames share"):
-        ControlNetStage(tiny("controlnet", runs, f"model={tmp_path}/shared"), CPU)
-    pipeline.set_noise_share(0.0)
     pipeline.set_method("latent-vdm")
     pipeline.save_pretrained(tmp_path / "attention")
     with pytest.raises(ValueError, match="has Latent-VDM's temporal layers"):

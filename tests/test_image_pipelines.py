@@ -205,6 +205,43 @@ def test_promises_of_every_pipeline(case: Case) -> None:
             assert np.array_equal(differs, expected), (name, independent)
 
 
+class EnoughError(Exception):
+    """Ends a call of which enough has been seen."""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+def test_frames_share_the_noise_of_every_pipeline(case: Case) -> None:
+    """The first latents that a network sees are β (α x_0 + σ L η), with the L of each share.
+
+    The frames' mean in L η is r times that in η, and what differs from it s times, whatever the picture x_0 is.
+    """
+    pipe = case.build()
+    seen: list[torch.Tensor] = []
+
+    def see(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append((args[0] if args else kwargs["sample"])[: 2 * F, :4].unflatten(0, (2, F)))
+        raise EnoughError
+
+    first = getattr(pipe, "controlnet", None) or pipe.unet
+    network = getattr(first, "nets", [first])[0]
+    network.register_forward_pre_hook(see, with_kwargs=True)
+    clips = [case.clips(seed, F) for seed in (2, 3)]
+    options = {"videos_per_call": 2, "num_inference_steps": 4, **case.arguments(clips)}
+    of_shares = []
+    for share in (0.0, 1.0, 3.0):
+        options["generator"] = seeds(1, 2)
+        with pytest.raises(EnoughError):
+            make(latentshift.video(pipe, F, noise_share=share), ["red star", "black background"], **options)
+        mean = seen[-1].mean(dim=1, keepdim=True)
+        own = 1 / (1 + share**2)
+        of_shares.append(((mean, (own + F * (1 - own)) ** 0.5), (seen[-1] - mean, own**0.5)))
+    for (none, least), (one, scale), (three, most) in zip(*of_shares, strict=True):
+        assert (one - none).abs().max() > 0.1
+        torch.testing.assert_close(
+            (one - none) / (scale - least), (three - none) / (most - least), atol=1e-5, rtol=1e-4
+        )
+
+
 def table() -> str:
     """What is tested, for docs/pipelines.md."""
     rows = ["| what | pipeline of diffusers | a picture for each frame |", "|---|---|---|"]

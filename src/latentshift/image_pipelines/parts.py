@@ -13,6 +13,7 @@ from torch import nn
 from latentshift.bounded_read import load_json_settings
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.controlnet import trained_shift
+from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install, remove, shift_of
 
@@ -37,11 +38,6 @@ def check_pipeline(pipe: Any) -> None:
     if unet is None:
         raise ValueError(f"{kind} has no U-Net, and the temporal shift is for U-Nets (SD 1.x, SD 2.x, SDXL, LDM)")
     check_conditions(pipe)
-    if share := saved_setting(pipe, "noise_share", 0.0):
-        raise ValueError(
-            f"this model was trained with noise that frames share (noise_share {share:g}), which image pipelines do "
-            "not make: use LatentShiftPipeline"
-        )
 
 
 def check_trained_shift(pipe: Any, shifted: Sequence[nn.Module]) -> None:
@@ -94,6 +90,17 @@ def check_conditions(pipe: Any) -> None:
                     f"the T2I-Adapter is of another base: its channels are {channels} and the U-Net's "
                     f"{tuple(ours.block_out_channels)}"
                 )
+
+
+def read_noise_share(pipe: Any, given: float | None) -> float:
+    """How much of their noise the frames of a video share: what is given, or that of the model, or 0.
+
+    Raises:
+        ValueError: if it is no number in its range.
+    """
+    share = saved_setting(pipe, "noise_share", 0.0) if given is None else given
+    check_pipeline_settings(noise_share=share)
+    return float(share)
 
 
 def saved_setting(pipe: Any, name: str, default: Any) -> Any:

@@ -29,7 +29,9 @@ from latentshift.image_pipelines.parts import (
     check_pipeline,
     check_trained_shift,
     install_where_missing,
+    read_noise_share,
 )
+from latentshift.image_pipelines.shared_noise import frames_share_noise
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
 from latentshift.settings import ShiftConfig, check_output_type
@@ -42,12 +44,13 @@ class VideoPipeline:
     Attributes:
         pipe: the image pipeline. Schedulers, LoRAs, IP-Adapters and offloading are set there, at any time.
         num_frames: F of a call that does not say.
+        noise_share: a ≥ 0 of the noise that frames share.
     """
 
     own_pipeline_hint = (  # for the refusal of concurrent calls
         "give each thread a pipeline of the same parts with a copy of the scheduler, and wrap each of them"
     )
-    __slots__ = ("_also", "_installed", "num_frames", "pipe")
+    __slots__ = ("_also", "_installed", "noise_share", "num_frames", "pipe")
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class VideoPipeline:
         num_frames: int = 16,
         *,
         shift: ShiftConfig | None = None,
+        noise_share: float | None = None,
         also: nn.Module | Sequence[nn.Module] = (),
         untested: bool = False,
     ) -> None:
@@ -64,6 +68,7 @@ class VideoPipeline:
             check_tested(pipe)
         self.pipe = pipe
         self.num_frames = num_frames
+        self.noise_share = read_noise_share(pipe, noise_share)
         self._also = as_modules(also)
         self._installed = install_where_missing(pipe, shift, self._also)
 
@@ -109,7 +114,8 @@ class VideoPipeline:
             **arguments: of the image pipeline, by its names. A picture (``image``, ``mask_image``, ``control_image``,
                 ``ip_adapter_image``) is one picture, a clip of F, or P of either; with several ControlNets or adapters,
                 a list of that for each. ``generator``: one, or one for each video (see
-                :func:`latentshift.diffusion.sampling.video_generators`). ``latents``: (B, F, C, h, w).
+                :func:`latentshift.diffusion.sampling.video_generators`). ``latents``: independent noise,
+                (B, F, C, h, w).
                 ``negative_prompt`` and embeddings: one a prompt. The rest is as in the image pipeline.
 
         Raises:
@@ -120,7 +126,7 @@ class VideoPipeline:
         num_frames = self.num_frames if num_frames is None else num_frames
         check_count(num_frames)
         check_output_type(output_type)
-        _check_scheduler(pipe, num_frames)
+        _check_scheduler(pipe, num_frames, self.noise_share)
         check_conditions(pipe)
         check_trained_shift(pipe, self._also)
         check_guider(pipe)
@@ -158,6 +164,7 @@ class VideoPipeline:
                 name, of_videos = call.ip_adapter
                 frames = [frame for video in of_videos[which] for frame in video]
                 options |= entered.enter_context(pictures_of_frames(pipe, name, frames))
+            options = entered.enter_context(frames_share_noise(pipe, options, num_frames, self.noise_share))
             pictures, unsafe = make_pictures(pipe, options, output_type)
         if len(pictures) != wanted:
             raise ValueError(f"{type(pipe).__name__} made {len(pictures)} pictures where {wanted} frames are asked for")
@@ -174,6 +181,7 @@ def video(
     num_frames: int = 16,
     *,
     shift: ShiftConfig | dict[str, Any] | None = None,
+    noise_share: float | None = None,
     also: nn.Module | Sequence[nn.Module] = (),
     untested: bool = False,
 ) -> VideoPipeline:
@@ -187,24 +195,26 @@ def video(
         pipe: one of those in the table of docs/pipelines.md, with a U-Net of SD 1.x, SD 2.x, SDXL or LDM.
         num_frames: F ≥ 1 of a call that does not say.
         shift: the shift's settings; None: those of the U-Net, or those that the model was saved with, or the paper's.
+        noise_share: a ≥ 0 of the noise that frames share (:mod:`latentshift.diffusion.shared_noise`); None: that of the
+            saved model, or 0.
         also: another module in which frames shall meet, or several, ``[pipe.controlnet]``; by default a ControlNet
             works frame by frame, and one that was trained with the shift has to be named here.
         untested: take a pipeline that is not in that table, too; it may order frames in a way of its own.
 
     Raises:
-        ValueError: if the pipeline is not in the table, has no such U-Net or a ControlNet or adapter of another base,
-            or needs noise that image pipelines do not make; or if ``also`` has what the shift can't be installed on.
-            The pipeline is left as it was.
+        ValueError: if the pipeline is not in the table, has no such U-Net or a ControlNet or adapter of another base;
+            if ``also`` has what the shift can't be installed on; or if ``noise_share`` is no number in its range. The
+            pipeline is left as it was.
     """
     config = ShiftConfig.from_dict(shift) if isinstance(shift, dict) else shift
     if not isinstance(config, (ShiftConfig, NoneType)):
         raise ValueError(f"shift must be a ShiftConfig, or a dict of its settings, not a {type(config).__name__}")
-    return VideoPipeline(pipe, num_frames, shift=config, also=also, untested=untested)
+    return VideoPipeline(pipe, num_frames, shift=config, noise_share=noise_share, also=also, untested=untested)
 
 
-def _check_scheduler(pipe: Any, num_frames: int) -> None:
+def _check_scheduler(pipe: Any, num_frames: int, noise_share: float) -> None:
     scheduler = pipe.scheduler
-    check_sampling(scheduler)
+    check_sampling(scheduler, noise_share if num_frames > 1 else 0.0)
     if _is_ldm(pipe) and float(scheduler.init_noise_sigma) != 1:  # it never calls scale_model_input
         raise ValueError(
             f"{type(pipe).__name__} does not scale its latents as {type(scheduler).__name__} needs it: take a DDPM, "

@@ -134,11 +134,6 @@ def prepare_controlnet(
     check_trainable(pipeline.components)
     if pipeline.temporal is not None:
         raise ValueError("the base has Latent-VDM's temporal layers, which pipelines with a ControlNet do not load")
-    if pipeline.config.noise_share:
-        raise ValueError(
-            f"the base was trained with noise that frames share (noise_share {pipeline.config.noise_share:g}), which "
-            "pipelines with a ControlNet do not make"
-        )
     if is_image_model:
         pipeline.set_shift(None)  # else most of what its blocks read of a single frame would be zeros
     if pipeline.config.shift is None and num_frames != 1:
