@@ -195,6 +195,11 @@ def test_no_warning_is_lost_and_numbers_bear_the_marks_of_theirs(tmp_path: Path)
     both = (tmp_path / "both" / "report.md").read_text()
     assert re.search(r"\| FID ↓ \| \[20.00\][^|]*\[1\]\(#warning-1\)[^|]*\| \[9.00\][^|]*\[1\]\(#warning-1\)", both)
     assert "**FID, KID of a**: few samples" in both and "a: a note on the whole" in both
+    many = metric("FID", 20.0, warnings=tuple(f"warning of {number}" for number in range(6)))
+    page = Page(write_result_pages(write_result(tmp_path / "many", "many", (many,))).read_text())
+    beside = [each for each in page.all("a") if "title" in each][:4]  # of the tile: three, and one for the rest
+    assert [each["href"] for each in beside] == [f"#warning-{number}" for number in range(1, 5)]
+    assert beside[0]["title"] == "warning of 0" and beside[3]["title"] == "and warnings 4, 5, 6"
     write_result_pages(write_result(tmp_path / "c", "c", OURS, rejected=()))
     assert "#warning" not in (tmp_path / "c" / "report.md").read_text()
     write_result_pages(write_result(tmp_path / "d", "d", OURS))

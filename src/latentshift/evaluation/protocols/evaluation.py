@@ -124,7 +124,7 @@ class Evaluation:
 
     def _digests(self) -> dict[str, str]:
         """Of what two results must share to be compared: the prompts, and the true videos, in any order."""
-        prompts = sorted(each.prompt for each in self.generated.items if each.prompt)
+        prompts = sorted(" ".join(each.prompt.split()) for each in self.generated.items if each.prompt)
         digests = {"prompts_sha256": plan_digest([Item(prompt) for prompt in prompts])} if prompts else {}
         if self.reference is not None:
             contents = sorted(each.content or "" for each in self.reference.items)

@@ -35,6 +35,7 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self' file:; media-src data: 'self' file:; "
     "script-src 'sha256-{digest}'"
 )
+_MOST_MARKS = 4  # beside a number; the last one stands for the rest
 
 
 def to_html(document: Document, media: MediaBudget) -> str:
@@ -98,12 +99,19 @@ def _warnings(warnings: Sequence[PageWarning]) -> Iterator[str]:
 
 
 def _marks(marks: Sequence[int], warnings: Sequence[PageWarning]) -> str:
-    """Links to the warnings of a number, each with its text for those who point at it."""
-    links = " ".join(
-        f'<a href="#warning-{mark}" title="{escape(warnings[mark - 1].text)}" aria-label="warning {mark}">{mark}</a>'
-        for mark in marks
-    )
-    return f'<sup class="marks">{links}</sup>' if marks else ""
+    """Links to the warnings of a number, each with its text for those who point at it; of many, one for the rest."""
+    if not marks:
+        return ""
+    shown = len(marks) if len(marks) <= _MOST_MARKS else _MOST_MARKS - 1
+    links = [_mark(mark, str(mark), warnings[mark - 1].text) for mark in marks[:shown]]
+    if rest := marks[shown:]:
+        links.append(_mark(rest[0], f"+{len(rest)}", f"and warnings {', '.join(map(str, rest))}"))
+    return f'<sup class="marks">{" ".join(links)}</sup>'
+
+
+def _mark(mark: int, text: str, title: str) -> str:
+    label = f"warning {mark}" if text == str(mark) else title
+    return f'<a href="#warning-{mark}" title="{escape(title)}" aria-label="{escape(label)}">{text}</a>'
 
 
 def _block(block: Block, media: MediaBudget, warnings: Sequence[PageWarning]) -> Iterator[str]:
