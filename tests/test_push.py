@@ -182,7 +182,8 @@ def test_a_recipe_that_is_none(cli: Any, run_folder: Path, text: str, message: s
 def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
     cli: Any, run_folder: Path, model: Path, tmp_path: Path
 ) -> None:
-    metric = {"name": "FVD", "value": 123.4, "interval": [100.0, 150.0], "n": 32, "samples": 32}
+    metric = {"name": "FVD", "value": 123.4, "interval": [100.0, 150.0], "n": 32, "samples": 32, "repeats": 4}
+    metric["warnings"] = ["32 samples are too few."]
     report = Report.model_validate(
         {
             "protocol": "folder",
@@ -192,6 +193,8 @@ def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
             "system": {"name": "boats", "kind": "video"},
             "settings": {},
             "metrics": [metric],
+            "notes": ["1 file in /home/jane/clips is passed over."],
+            "rejected": [{"file": "/home/jane/clips/a.mp4", "reason": "it is damaged"}],
         }
     )
     (tmp_path / "result").mkdir()
@@ -199,8 +202,11 @@ def test_a_dry_run_sends_nothing_and_figures_stand_in_the_card(
     code, out, errors = cli("push", model, "me/boats", "--report", "result", "--dry-run", "seen")
     assert code == 0 and "nothing is sent" in out, errors
     card = (tmp_path / "seen" / "README.md").read_text()
-    assert "| FVD | 123.4 | 100.0 … 150.0 | 32 |" in card and "## Recipe" not in card
+    assert "| FVD | 123.4 | 100.0 … 150.0 | 4 × 8 |" in card and "## Recipe" not in card
     assert "`latentshift evaluate folder clips --model=boats --n 8`" in card
+    said = ["FVD: 32 samples are too few.", "1 file in clips is passed over.", "1 files or captions could not be used."]
+    assert "To be read with these numbers:\n\n" + "\n".join(f"- {each}" for each in said) in card
+    assert "jane" not in card
     assert "unet/diffusion_pytorch_model.safetensors" in out.splitlines()
     assert (tmp_path / "seen" / "model_index.json").is_file() and not list(tmp_path.glob("seen/**/*.safetensors"))
 

@@ -195,6 +195,9 @@ def test_no_warning_is_lost_and_numbers_bear_the_marks_of_theirs(tmp_path: Path)
     both = (tmp_path / "both" / "report.md").read_text()
     assert re.search(r"\| FID ↓ \| \[20.00\][^|]*\[1\]\(#warning-1\)[^|]*\| \[9.00\][^|]*\[1\]\(#warning-1\)", both)
     assert "**FID, KID of a**: few samples" in both and "a: a note on the whole" in both
+    latex = (tmp_path / "both" / "tables" / "table-1.tex").read_text()
+    assert "% warning: FID, KID of a: few samples\n" in latex and "% warning: a and b: FID can't be compared" in latex
+    assert "a note on the whole" not in latex and "few samples" not in latex.partition("\\end{table}")[0]
     many = metric("FID", 20.0, warnings=tuple(f"warning of {number}" for number in range(6)))
     page = Page(write_result_pages(write_result(tmp_path / "many", "many", (many,))).read_text())
     beside = [each for each in page.all("a") if "title" in each][:4]  # of the tile: three, and one for the rest

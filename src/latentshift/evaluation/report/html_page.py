@@ -195,8 +195,9 @@ def _table(table: Table, warnings: Sequence[PageWarning]) -> Iterator[str]:
     yield "</tbody></table></div>"
     if table.notes:
         yield from ('<ul class="notes">', *(f"<li>{escape(note)}</li>" for note in table.notes), "</ul>")
+    latex = escape(to_latex(table, warnings))
     yield (
-        f'<details class="exports"><summary>as LaTeX and CSV</summary><pre tabindex="0">{escape(to_latex(table))}</pre>'
+        f'<details class="exports"><summary>as LaTeX and CSV</summary><pre tabindex="0">{latex}</pre>'
         f'<pre tabindex="0">{escape(to_csv(table))}</pre></details>'
     )
 

@@ -163,4 +163,12 @@ def _figures(report: Report) -> str:
         value = f"{format_number(each.value, each.unit)} {each.unit}".strip()
         count = format_count(each.n, each.repeats)
         lines.append(f"| {name} | {value} | {format_interval(each.value, each.interval, each.unit)} | {count} |")
-    return "\n".join(lines)
+    metrics_of: dict[str, list[str]] = {}
+    for each in report.metrics:
+        for sentence in each.warnings:
+            metrics_of.setdefault(sentence, []).append(each.name)
+    said = [f"- {', '.join(names)}: {cut_local_paths(sentence)}" for sentence, names in metrics_of.items()]
+    said += [f"- {cut_local_paths(note)}" for note in report.notes]
+    if report.rejected:
+        said.append(f"- {len(report.rejected):,} files or captions could not be used.")
+    return "\n".join([*lines, *(["", "To be read with these numbers:", "", *said] if said else [])])

@@ -56,7 +56,7 @@ def write_comparison_pages(folders: Sequence[Path], output: Path) -> Path:
 def write_pages(document: Document, folder: Path) -> Path:
     """Write a document into a folder in all its forms, ``report.html`` last; returns the path of that."""
     for table in document.tables():
-        atomic_write_text(folder / TABLES / f"{table.name}.tex", to_latex(table))
+        atomic_write_text(folder / TABLES / f"{table.name}.tex", to_latex(table, document.warnings))
         atomic_write_text(folder / TABLES / f"{table.name}.csv", to_csv(table))
     for plot in document.plots():
         atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot) + "\n")

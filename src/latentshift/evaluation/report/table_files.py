@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from latentshift.evaluation.report.document import PageWarning
 from latentshift.evaluation.report.table import Cell, Table
 
 _LATEX = {
@@ -22,8 +23,15 @@ _LATEX = {
 }
 
 
-def to_latex(table: Table) -> str:
-    """A ``table`` environment with the rules of the package booktabs; intervals in brackets behind their values."""
+def to_latex(table: Table, warnings: Sequence[PageWarning] = ()) -> str:
+    """A ``table`` environment with the rules of the package booktabs; intervals in brackets behind their values.
+
+    Args:
+        table: whose notes, and those of ``warnings`` whose marks are in it, follow as comments.
+        warnings: of the page.
+    """
+    marks = sorted({mark for row in table.rows for cell in row for mark in cell.marks if mark <= len(warnings)})
+    said = [" ".join(filter(None, (each.about and f"{each.about}:", each.text))) for each in warnings]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -38,7 +46,8 @@ def to_latex(table: Table) -> str:
         "\\end{tabular}",
         "\\end{table}",
     ]
-    return "\n".join([*lines, *(f"% {' '.join(note.split())}" for note in table.notes)]) + "\n"
+    comments = [*table.notes, *(f"warning: {said[mark - 1]}" for mark in marks)]
+    return "\n".join([*lines, *(f"% {' '.join(each.split())}" for each in comments)]) + "\n"
 
 
 def escape_latex(text: str) -> str:
