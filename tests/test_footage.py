@@ -20,6 +20,7 @@ from latentshift.data.manifest import Row
 from latentshift.data.prefetch import prefetch, prefetch_if_slow
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
+from latentshift.video import write_video
 from pool_work import act
 from timed_video import write_video_at
 
@@ -91,6 +92,15 @@ def test_every_frame_rate_moves_at_the_same_speed(tmp_path: Path, fps: float) ->
     moments = np.arange(16) / 8
     assert np.all(clip.times <= moments + 1e-6) and np.all(clip.times > moments - 1 / fps - 1e-6)
     assert np.abs(clip.frames.mean(axis=(1, 2, 3)) - (20 + 50 * clip.times)).max() < 3
+
+
+@pytest.mark.parametrize("fps", [8, 12, 24, 30])
+def test_a_gif_gives_each_frame_once_whose_times_are_hundredths(tmp_path: Path, fps: int) -> None:
+    levels = np.arange(2 * fps, dtype=np.uint8) * 4
+    write_video(tmp_path / "a.gif", np.broadcast_to(levels[:, None, None, None], (2 * fps, 16, 16, 3)).copy(), fps=fps)
+    clip = read_clip(row(tmp_path / "a.gif"), Window(2 * fps, 2.0, place="first"), Framing(16, 16), rng())
+    # Four levels apart.
+    assert np.abs(clip.frames[:, 0, 0, 0].astype(int) - levels).max() <= 1
 
 
 def test_a_varying_frame_rate(tmp_path: Path) -> None:

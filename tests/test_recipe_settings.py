@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from latentshift.data.sources import parse_source
 from latentshift.training.recipe_file import dump_recipe, load_recipe
 from tiny_runs import RECIPES
 
@@ -53,6 +54,16 @@ def test_overrides_go_down_levels() -> None:
         ),
         ("frame_curriculum={1: 9}", "is not valid: frame_curriculum: each key must be 2 or more, not 1"),
         ("frame_curriculum={four: 9}", "is not valid: frame_curriculum: each key must be a whole number, not 'four'"),
+        ("frame_curriculum={4: true}", "frame_curriculum.4: must be a whole number, not True"),
+        ("frame_curriculum={true: 4}", "frame_curriculum: each key must be a whole number, not True"),
+        ("steps=true", "is not valid: steps: must be a whole number, not True"),
+        ("seed=false", "is not valid: seed: must be a whole number, not False"),
+        ("image_share=false", "is not valid: image_share: must be a number, not False"),
+        ("optimizer.betas=[0.9, true]", "optimizer.betas.1: must be a number, not True"),
+        ("optimizer.max_grad_norm=true", "optimizer.max_grad_norm: must be a number, not True"),
+        ("data={source: sprites, views: true}", "data.0.views: must be a whole number, not True"),
+        ("lora={rank: true}", "lora.rank: must be a whole number, not True"),
+        ("train_text_encoder=1.5", "train_text_encoder: must be true or false, not 1.5"),
         ("frame_curriculum={4: 0}", "is not valid: frame_curriculum.4: must be 1 or more, not 0"),
         ("frame_curriculum=[4, 8]", "frame_curriculum: must be a group of settings, as {name: value}, not [4, 8]"),
         ("frame_curriculum={4: 9, 8: 20000}", "takes 20,009 steps of 20,000, and none is left for whole clips"),
@@ -123,3 +134,8 @@ def test_a_setting_says_whether_it_may_change_when_a_run_is_resumed(override: st
         load_recipe(path, ["train_text_encoder=false", override]),
     )
     assert before != now and (before.fixed() == now.fixed()) == may_change
+
+
+def test_the_options_of_a_source_take_no_truth_value_for_a_number() -> None:
+    with pytest.raises(ValueError, match="the options of sprites are not valid: clips: must be a whole number, not T"):
+        parse_source("sprites", {"clips": True})

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, PositiveInt, Tag, model_validator
 
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.settings import LORA_TARGETS
+from latentshift.strict_numbers import StrictNumbers
 
 
 class _MayChange:
@@ -24,7 +25,7 @@ _MAY_CHANGE = _MayChange()
 MayChange = Annotated[_T, _MAY_CHANGE]
 
 
-class Settings(BaseModel):
+class Settings(StrictNumbers):
     """Base of all settings: unknown keys are errors, and nothing changes after it was checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -14,13 +14,13 @@ import numpy as np
 
 from latentshift.data.footage.clip import MAX_PIXELS
 from latentshift.data.footage.image_file import resize_picture
+from latentshift.data.footage.timeline import GIF_ROUNDING
 from latentshift.data.footage.window import Window
 from latentshift.data.rejected import Rejected
 from latentshift.video.cut import Cut
 from latentshift.video.metadata import reason
 
 _ROUNDING = 0.1  # of a frame of the clip: durations are whole milliseconds
-_GIF_ROUNDING = 0.0051  # seconds: half a hundredth, and what binary fractions add
 _SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
 
 
@@ -64,7 +64,7 @@ def read_animation(path: Path, window: Window, start: float, cut: Cut) -> np.nda
             is_shown = start + window.seconds - of_frame < ends[-1] - _ROUNDING * of_frame
             end = max(float(ends[-1]), start + window.seconds) if is_shown else float(ends[-1])
             moments = window.moments(start, end, np.random.default_rng(0))
-            late = moments + max(_ROUNDING * of_frame, _GIF_ROUNDING if image.format == "GIF" else 0.0)
+            late = moments + max(_ROUNDING * of_frame, GIF_ROUNDING if image.format == "GIF" else 0.0)
             shown = np.minimum(np.searchsorted(ends, late, side="right"), len(ends) - 1)
             frames: dict[int, np.ndarray] = {}
             for number in sorted(set(shown.tolist())):

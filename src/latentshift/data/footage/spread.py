@@ -15,6 +15,7 @@ import numpy as np
 
 from latentshift.data.footage.clip import MAX_PIXELS
 from latentshift.data.footage.image_file import read_image, resize_picture
+from latentshift.data.footage.timeline import GIF_ROUNDING
 from latentshift.data.footage.video_file import chosen_frames
 from latentshift.data.manifest import Row
 from latentshift.data.media import IMAGES, VIDEOS, is_mac_file
@@ -25,7 +26,6 @@ STILLS = IMAGES - {".webp"}  # pictures of which a folder is a clip; a .webp may
 _SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
 Choose = Callable[[np.ndarray], np.ndarray]  # when each frame ends, (N,) s, -> indices, int (F,)
 _ROUNDING = 0.1  # of a frame: how far times may be from even ones that a file has rounded
-_TICKS = 0.0051  # seconds: half of a .gif's hundredth, the coarsest clock, and what binary fractions add
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _unit_of(ends: np.ndarray) -> tuple[float, bool]:
     """How long a frame lasts in seconds, or the shortest at a variable rate; and whether all last as long."""
     mean = float(ends[-1]) / len(ends)
     even = np.arange(1, len(ends) + 1) * mean
-    if (np.abs(ends - even) <= max(_ROUNDING * mean, min(_TICKS, mean / 4))).all():
+    if (np.abs(ends - even) <= max(_ROUNDING * mean, min(GIF_ROUNDING, mean / 4))).all():
         return mean, True
     return max(float(np.diff(ends, prepend=0.0).min()), mean / 100), False
 

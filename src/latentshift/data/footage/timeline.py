@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MISSING_SECONDS, _MISSING_SHARE = 0.25, 0.02  # how much of the duration in the header may be missing
 ROUNDING = 1e-3  # seconds: the most that rounding of timestamps may amount to, whatever the time base
+GIF_ROUNDING = 0.0051  # seconds: but in a .gif, which counts hundredths: half of one, and what binary fractions add
 _DECODING_TIMES_ONLY = ("avi", "asf")  # their presentation times from FFmpeg are a guess
 _TS_DISCONT, _NO_TIMESTAMPS = 0x200, 0x80  # AVFMT_ flags of formats without an exact seek
 _ENOUGH = 8  # packets needed to see whether presentation times differ from decoding times
@@ -100,8 +101,8 @@ def packet_time(packet: Packet, clock: Clock) -> int | None:
     return packet.dts if packet.pts is None else packet.pts
 
 
-def _tick(base: Fraction) -> float:
-    return min(float(base) / 2, ROUNDING)
+def _tick(base: Fraction, container: InputContainer) -> float:
+    return GIF_ROUNDING if container.format.name == "gif" else min(float(base) / 2, ROUNDING)
 
 
 def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, clock: Clock) -> Timeline | None:
@@ -132,7 +133,7 @@ def _measure_ends(row: Row, container: InputContainer, stream: VideoStream, cloc
         started = _first_shown(row, clock)  # what comes before the first keyframe can't be decoded
     else:
         started = float(start * base)
-    return Timeline(started, max(float(last * base), started), _tick(base), clock, None)
+    return Timeline(started, max(float(last * base), started), _tick(base, container), clock, None)
 
 
 def _lacks_reordering(stream: VideoStream, packets: list[Packet]) -> bool:
@@ -192,6 +193,7 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
         base = stream.time_base
         if base is None:
             raise Rejected("no-times", _NO_TIMES)
+        tick = _tick(base, container)
         counts_anew = bool(container.format.flags & _TS_DISCONT)
         for number, packet in enumerate(container.demux(stream)):
             if clock == "order" and not keys and not packet.is_keyframe:
@@ -237,7 +239,7 @@ def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: 
     return Timeline(
         start=float(first * base),
         end=float(max(end, first) * base),
-        tick=_tick(base),
+        tick=tick,
         clock=clock,
         keyframes=Keyframes(tuple(keys), tuple(float(when * base) for when in keys.values())),
         order=order,

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_manifest
@@ -26,6 +26,7 @@ from latentshift.data.sources.webdataset import read_webdataset
 from latentshift.data.sources.webvid import read_webvid
 from latentshift.error_text import format_validation_error
 from latentshift.files import missing_file
+from latentshift.strict_numbers import StrictNumbers
 
 Ignore = Callable[[str], object]
 
@@ -34,7 +35,7 @@ _MAX_REASONS = 3
 _Path = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-class _Source(BaseModel):
+class _Source(StrictNumbers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: _Path
