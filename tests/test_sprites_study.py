@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -306,6 +307,19 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
         rows = {row["in %"]: row for row in csv.DictReader(file)}
     assert rows["Seen combinations"]["all right"] == "75.0" and rows["Reader on true videos"]["N"] == "12"
     assert {path.stem for path in (study / "plots").iterdir()} >= {"motions", "shares-seen", "colour-drift"}
+
+
+def test_a_warning_of_a_number_stands_beside_it_also_where_no_network_made_it(study: Path, tmp_path: Path) -> None:
+    report = read_report(study)
+    drift = report.metric("colour drift (seen)").model_copy(update={"warnings": ("1 video shows no one thing.",)})
+    metrics = tuple(drift if each.name == drift.name else each for each in report.metrics)
+    write_report(tmp_path, report.model_copy(update={"metrics": metrics}))
+    text = write_result_pages(tmp_path).with_suffix(".md").read_text()
+    assert '1. <a id="warning-1"></a>**colour drift (seen)**: 1 video shows no one thing.' in text
+    assert text.count("](#warning-1)") == 1 and re.search(
+        r"\| Seen combinations \| \S+<sup>\[1\]\(#warning-1\)</sup>", text
+    )
+    assert text.count("](#warning-2)") == 2  # of few videos: both parts with the shift
 
 
 def test_studies_side_by_side_are_compared_motion_by_motion(study: Path, tmp_path: Path) -> None:

@@ -40,4 +40,5 @@ def settings_blocks(results: Sequence[Result]) -> Iterator[Block]:
     yield Heading("Settings")
     for result in results:
         yield result.settings()
-        yield Code(result.report.command)
+        if result.report.command:
+            yield Code(result.report.command)

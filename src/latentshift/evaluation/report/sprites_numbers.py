@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from latentshift.evaluation.report.document import Block, Heading, Paragraph
+from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
+from latentshift.evaluation.report.schema import name_in_part
 from latentshift.evaluation.report.sprites_parts import MeanScore, PartScores, StudyPart
 from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS, TRUE_CLIPS, part_title, videos_of
 from latentshift.evaluation.report.table import Cell, Table, number_cell
@@ -73,8 +75,8 @@ def _names(parts: Sequence[StudyPart]) -> list[str]:
     return [part.part.name for part in parts]
 
 
-def steadiness(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
-    """Colour drift and frame flicker beside those of true clips; ``anchor`` is that of the settings."""
+def steadiness(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:
+    """Colour drift and frame flicker beside those of true clips."""
     lines = list(_steadiness_lines(parts))
     if not lines:
         return
@@ -88,7 +90,9 @@ def steadiness(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
         if plotted:
             yield Plot(key.replace("_", "-"), f"{name.capitalize()} (green: true clips)", plotted, "levels")
     columns = ("in levels of 0 … 255", *(f"{name} ↓" for name in STEADINESS.values()), "N", "nothing to measure in")
-    rows = tuple(_steadiness_row(title, scores, anchor if kind == "own" else "") for title, scores, kind in lines)
+    rows = tuple(
+        _steadiness_row(title, scores, result if kind == "own" else None, warnings) for title, scores, kind in lines
+    )
     yield Table("steadiness", "Colour drift and frame flicker", columns, rows)
 
 
@@ -128,12 +132,19 @@ def _mean_rows(title: str, mean: MeanScore | None, kind: Literal["own", "referen
         yield PlotRow(title, mean.mean, mean.interval, kind=kind)
 
 
-def _steadiness_row(title: str, scores: PartScores, anchor: str) -> tuple[Cell, ...]:
-    means: list[MeanScore | None] = [getattr(scores, key) for key in STEADINESS]
-    cells = [
-        Cell() if each is None else number_cell(each.mean, each.interval, "levels", anchor=anchor) for each in means
-    ]
-    drift = means[0]
+def _steadiness_row(title: str, scores: PartScores, result: Result | None, warnings: PageWarnings) -> tuple[Cell, ...]:
+    """``result`` is whose part it is; None of true clips, which have no settings and no warnings."""
+    cells = []
+    for key, name in STEADINESS.items():
+        mean: MeanScore | None = getattr(scores, key)
+        anchor, marks = "", tuple[int, ...]()
+        if result is not None and isinstance(scores, StudyPart):
+            anchor = result.anchor
+            marks = warnings.marks(result.label, name_in_part(name, scores.part.name))
+        cells.append(
+            Cell() if mean is None else number_cell(mean.mean, mean.interval, "levels", anchor=anchor, marks=marks)
+        )
+    drift = scores.colour_drift
     return Cell(title), *cells, *((Cell(), Cell()) if drift is None else (_count(drift.n), _count(drift.missing)))
 
 

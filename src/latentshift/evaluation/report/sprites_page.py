@@ -56,7 +56,7 @@ def sprites_page(result: Result) -> Document:
             *_drawings(parts, result),
             *(shares(parts, result.anchor) if parts else ()),
             *motions(parts),
-            *steadiness(parts, result.anchor),
+            *steadiness(parts, result, warnings),
             *distances(parts, result, warnings),
             Heading("What the numbers mean"),
             Facts("Each in a sentence", (*MEANINGS, *meanings([metric.name for metric in result.report.metrics]))),
