@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from latentshift.benchmarks import train
 from latentshift.benchmarks.length_settings import LengthSettings
-from latentshift.benchmarks.report import report, table
-from latentshift.benchmarks.timing import interleaved_timing
+from latentshift.benchmarks.report import Estimate, report, table
+from latentshift.benchmarks.timing import interleaved_timing, median_interval
 from latentshift.models.precision import fast_dtype
 
 
@@ -131,14 +133,37 @@ def test_each_switch_is_timed_with_and_without_it(cli, model: Path, tmp_path: Pa
     code, _, err = cli("bench", "speed", model, "--quick", "--json", tmp_path / "speed.json")
     assert code == 0, err
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    switches = [(row["switch"].split(",")[0], row["of"]) for row in rows]
+    shift_rows = [row for row in rows if "the_shift" in row]
+    switches = [row for row in rows if "switch" in row]
     others = [("text projected once", "a step"), ("channels last", "a step"), ("channels last", "decoding")]
     fast = "bfloat16 in place of float32"
-    both = [(fast, "a step"), (fast, "decoding")] if fast_dtype("cpu") == torch.bfloat16 else []
-    shift = [("the shift", "a step")] * (2 if both else 1) + [("the shift", "a training step")]
-    assert switches == [*both, *others, ("together", "a step"), *shift]
-    for row in rows:
+    has_fast = fast_dtype("cpu") == torch.bfloat16
+    both = [(fast, "a step"), (fast, "decoding")] if has_fast else []
+    assert [(row["switch"].split(",")[0], row["of"]) for row in switches] == [*both, *others, ("together", "a step")]
+    for row in switches:
         assert row["off_to_on"]["value"] == pytest.approx(row["off_s"]["value"] / row["on_s"]["value"])
+    _check_shift_rows(shift_rows, has_fast)
+
+
+def _check_shift_rows(rows: list[dict[str, Any]], has_fast: bool) -> None:
+    steps = ["a step, bfloat16", "a step, float32"] if has_fast else ["a step, float32"]
+    training = "a training step, bfloat16 autocast" if has_fast else "a training step, float32"
+    assert [row["the_shift"] for row in rows] == [*steps, training]
+    for row in rows:  # one turn
+        assert (row["turns"], row["threads"], row["clock"]) == (1, 1, "processor")
+        assert row["cost_percent"]["value"] == pytest.approx(100 * row["with_s"] / row["without_s"] - 100)
+
+
+def test_the_shift_can_be_timed_alone(cli, model: Path, tmp_path: Path) -> None:
+    code, _, err = cli("bench", "speed", model, "--shift-only", "--quick", "--json", tmp_path / "speed.json")
+    assert code == 0, err
+    _check_shift_rows(json.loads((tmp_path / "speed.json").read_text())["rows"], fast_dtype("cpu") == torch.bfloat16)
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (9, 1, 7), (20, 5, 14), (100, 39, 60)])
+def test_the_interval_of_a_median_is_that_of_published_tables(n: int, low: int, high: int) -> None:
+    values = random.Random(n).sample(range(n), n)
+    assert median_interval(values) == Estimate((n - 1) / 2, low, high)
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(cli, tmp_path: Path) -> None:

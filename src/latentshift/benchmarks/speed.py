@@ -6,24 +6,19 @@ Knows no GPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import copy
 
 import torch
-from torch import Tensor
 
+from latentshift.benchmarks.model_parts import ModelParts
 from latentshift.benchmarks.report import Result
+from latentshift.benchmarks.shift_cost import shift_costs
 from latentshift.benchmarks.timing import interleaved_seconds, spread
-from latentshift.diffusion.condition import TextCondition
-from latentshift.models.autoencoder import decode_videos
-from latentshift.models.compiled_calls import CompiledCalls
 from latentshift.models.conditioning.text_projection import project_text_once
-from latentshift.models.denoiser import denoise, wants_sizes
 from latentshift.models.precision import fast_dtype
-from latentshift.models.storage.shared_weights import share_weights
-from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.shift import remove, shift_of
+from latentshift.pipeline import open_pipeline
 
 _ROUNDS, _QUICK_ROUNDS = 15, 1
+_SHIFT_SECONDS, _SHIFT_ALONE_SECONDS = 10.0, 50.0
 
 Call = Callable[[], object]
 
@@ -33,7 +28,7 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
     """A row for each switch: seconds of a step with guidance, or of decoding a video, without and with it.
 
     After the switches one by one, all of them that make a step faster together, beside float32; and the shift, which
-    is no switch: a step, and a training step, without it and with it.
+    is no switch: a step, and a training step, with it and without it (:mod:`latentshift.benchmarks.shift_cost`).
 
     Args:
         model: as for :func:`latentshift.model_paths.resolve_model`; without pooled embeddings.
@@ -44,7 +39,7 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
     """
     rounds = _QUICK_ROUNDS if quick else _ROUNDS
     dtype = fast_dtype("cpu")
-    plain, fast = (_Parts(open_pipeline(model, dtype=each)) for each in (torch.float32, dtype))
+    plain, fast = (ModelParts(open_pipeline(model, dtype=each)) for each in (torch.float32, dtype))
     name = str(dtype).removeprefix("torch.")
     # As --dtype auto does; where that is float32, there is nothing to switch.
     if dtype != torch.float32:
@@ -53,85 +48,49 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
     with project_text_once():
         fast.pass_()
         yield _row(f"text projected once, {name}", "a step", fast.step, fast.pass_, rounds)
-    last = _Parts(open_pipeline(model, dtype=dtype), torch.channels_last)
+    last = ModelParts(open_pipeline(model, dtype=dtype), torch.channels_last)
     yield _row(f"channels last, {name}", "a step", fast.step, last.step, rounds)
     yield _row(f"channels last, {name}", "decoding", fast.decode, last.decode, rounds)
     best = fast
     if not quick:
-        compiled = _Parts(open_pipeline(model, dtype=dtype))
+        compiled = ModelParts(open_pipeline(model, dtype=dtype))
         compiled.compile()
         yield _row(f"compiled, {name}", "a step", fast.step, compiled.step, rounds)
         best = compiled
     with project_text_once():  # which compiled code does not
         best.pass_()
         yield _row("together" if quick else "together, compiled", "a step", plain.step, best.pass_, rounds)
-    if fast.has_shift:
-        for parts, kind in ((fast, name), (plain, "float32"))[: 1 if dtype == torch.float32 else 2]:
-            without = parts.without_shift()
-            yield _row(f"the shift, {kind}", "a step", without.step, parts.step, rounds)
-        without = plain.without_shift()
-        kind = "float32" if dtype == torch.float32 else f"{name} autocast"
-        yield _row(f"the shift, {kind}", "a training step", without.train, plain.train, rounds)
+    yield from _shift_rows(plain, fast, 0 if quick else _SHIFT_SECONDS)
 
 
-class _Parts:
-    """The U-Net and the autoencoder of a model, on latents and a text of random numbers."""
+@torch.no_grad()
+def bench_shift(model: str, quick: bool = False) -> Iterator[Result]:
+    """What the shift alone costs, each row measured for longer than by :func:`bench_speed`.
 
-    def __init__(self, pipeline: LatentShiftPipeline, memory_format: torch.memory_format | None = None) -> None:
-        if wants_sizes(pipeline.unet):
-            raise ValueError("bench speed measures models with one text embedding, and SDXL's takes a pooled one too")
-        self._unet, self._vae = pipeline.unet, pipeline.vae
-        if memory_format is not None:
-            self._unet.to(memory_format=memory_format)
-            self._vae.to(memory_format=memory_format)
-        generator = torch.Generator().manual_seed(0)
-        side, channels = pipeline.unet.config.sample_size, pipeline.unet.config.in_channels
-        shape = (2, pipeline.config.num_frames, channels, side, side)
-        self._latents = torch.randn(shape, generator=generator).to(pipeline.dtype)
-        encoders = pipeline.text_encoders
-        tokens = torch.randn(2, encoders.length, encoders.width, generator=generator)
-        self._text = TextCondition(tokens.to(pipeline.dtype))
+    Args:
+        model: as for :func:`bench_speed`.
+        quick: one turn, on one thread.
 
-    @property
-    def has_shift(self) -> bool:
-        """Whether the U-Net shifts."""
-        return shift_of(self._unet) is not None
+    Raises:
+        ValueError: for a model that can't be loaded, SDXL, or a model without the shift.
+    """
+    plain, fast = (ModelParts(open_pipeline(model, dtype=each)) for each in (torch.float32, fast_dtype("cpu")))
+    if not plain.has_shift:
+        raise ValueError(f"{model} has no temporal shift, so there is no cost of it to measure")
+    yield from _shift_rows(plain, fast, 0 if quick else _SHIFT_ALONE_SECONDS)
 
-    def without_shift(self) -> _Parts:
-        """The same, and the same weights, without the shift."""
-        other = copy(self)
-        other._unet = share_weights(self._unet)
-        remove(other._unet)
-        return other
 
-    def compile(self) -> None:
-        """Compile the U-Net for its step, as ``pipe.accelerate`` does."""
-        calls = CompiledCalls(self._unet)
-        self._unet._compiled_call_impl = calls
-        with calls.trial(compiling=True) as trial:
-            self.pass_()
-        calls.kinds |= trial.kinds
-
-    def pass_(self) -> Tensor:
-        """The U-Net's pass of a step with guidance."""
-        return denoise(self._unet, self._latents, torch.tensor(500), self._text, 1.0)
-
-    def step(self) -> Tensor:
-        """The same, with the text's keys and values projected anew."""
-        with project_text_once():
-            return self.pass_()
-
-    def train(self) -> None:
-        """A forward and backward pass, in the dtype that is fast here, without an optimizer."""
-        dtype = fast_dtype("cpu")
-        with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = self.pass_().float().square().mean()
-        loss.backward()
-        self._unet.zero_grad(set_to_none=True)
-
-    def decode(self) -> Tensor:
-        """One video."""
-        return decode_videos(self._vae, self._latents[:1])
+def _shift_rows(plain: ModelParts, fast: ModelParts, seconds: float) -> Iterator[Result]:
+    """Rows of the two dtypes, or of one where that is the fast one; none for a model without the shift."""
+    if not plain.has_shift:
+        return
+    dtype = fast_dtype("cpu")
+    name = str(dtype).removeprefix("torch.")
+    if dtype != torch.float32:
+        yield from shift_costs(f"a step, {name}", ModelParts.step, fast, seconds)
+    yield from shift_costs("a step, float32", ModelParts.step, plain, seconds)
+    kind = "float32" if dtype == torch.float32 else f"{name} autocast"
+    yield from shift_costs(f"a training step, {kind}", ModelParts.train, plain, seconds)
 
 
 def _row(switch: str, of: str, without: Call, with_it: Call, rounds: int) -> Result:

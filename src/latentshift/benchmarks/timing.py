@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -63,3 +64,16 @@ def interleaved_seconds(
 def spread(seconds: Sequence[float]) -> Estimate:
     """The median, with the lowest and the highest as bounds."""
     return Estimate(statistics.median(seconds), min(seconds), max(seconds))
+
+
+def median_interval(values: Sequence[float]) -> Estimate:
+    """The median with its 95 % interval, whatever the distribution: between two of the values, by their order.
+
+    Fewer than six values have no such interval: their lowest and highest are the bounds.
+    """
+    ordered, n = sorted(values), len(values)
+    outside = 0  # how many values lie below the interval, and as many above
+    while 2 * sum(math.comb(n, k) for k in range(outside + 1)) <= 0.05 * 2**n:
+        outside += 1
+    outside = max(outside - 1, 0)
+    return Estimate(statistics.median(ordered), ordered[outside], ordered[n - 1 - outside])
