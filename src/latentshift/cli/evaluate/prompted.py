@@ -221,6 +221,7 @@ class PromptedJob:
             repeats=self.repeats,
             rejected=self.plan.rejected,
             notes=[*self.plan.notes, *self.choice.notes],
+            number_notes=self.plan.number_notes,
         )
 
     def _reference(self, made: GenerationSettings) -> VideoSet:
@@ -299,7 +300,7 @@ def run_job(job: PromptedJob, *, engine: str, actors: int, seed: int) -> None:
         return
     with workers(job.model.device) as (worker, device):
         if worker.is_first:
-            print_notes([*job.plan.notes, *job.choice.notes])
+            print_notes([*job.plan.number_notes, *job.plan.notes, *job.choice.notes])
             print(
                 f"{len(job.plan.items):,} videos to make, less those in {printable(job.output, MAX_PATH)} already; the "
                 "same command resumes",

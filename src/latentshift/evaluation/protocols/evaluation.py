@@ -13,6 +13,7 @@ from typing import Any
 
 from latentshift.evaluation.extractors.cached_rows import with_cached_rows
 from latentshift.evaluation.extractors.extractor import Extractor
+from latentshift.evaluation.metrics.result import is_biased
 from latentshift.evaluation.protocols.examples import example_indices
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item, plan_digest
@@ -61,6 +62,7 @@ class Evaluation:
         repeats: see :func:`.summary.summarize`.
         rejected: of captions and the like, before any video was looked at.
         notes: sentences for the report.
+        number_notes: sentences for the metrics that are biased by the number of videos.
     """
 
     output: Path
@@ -74,6 +76,7 @@ class Evaluation:
     repeats: int = 1
     rejected: Sequence[schema.Rejected] = ()
     notes: list[str] = field(default_factory=list)
+    number_notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.measurer = Measurer(self.extractors)
@@ -153,6 +156,10 @@ class Evaluation:
             rejected += rejected_of(reference, f"{REFERENCE}/")
         summary = summarize(readings, self.measurer.infos, reference, repeats=self.repeats, seed=seed)
         summary.notes[:0] = [*self.notes, *self.measurer.cut_prompts(self.generated.items)]
+        summary.metrics = [
+            each.model_copy(update={"warnings": (*each.warnings, *self.number_notes)}) if is_biased(each.name) else each
+            for each in summary.metrics
+        ]
         shown = [readings.reading(index) for index in example_indices(readings)]
         settings = {"n": len(readings.measured), **self.settings, **self._digests()}
         examples = list(zip(shown, self.examples(shown, readings), strict=True))

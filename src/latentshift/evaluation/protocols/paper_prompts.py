@@ -40,12 +40,14 @@ class PaperPlan:
         rows: the true videos.
         rejected: entries that could not be used.
         notes: sentences on what is unlike the paper's.
+        number_notes: sentences on a number of videos unlike the papers', for the metrics that are biased by it.
     """
 
     items: list[Item]
     rows: list[Row]
     rejected: list[Rejected]
     notes: list[str] = field(default_factory=list)
+    number_notes: list[str] = field(default_factory=list)
 
 
 def msrvtt_plan(
@@ -73,7 +75,8 @@ def msrvtt_plan(
             of_video = (of_video[int(rng_for(seed, number).integers(len(of_video)))],)
         prompts += of_video
     items = _with_seeds(prompts, videos, seed)
-    notes = []
+    notes: list[str] = []
+    number_notes: list[str] = []
     if len(rows) != MSRVTT_VIDEOS:
         notes.append(
             f"The test split names {len(rows):,} videos with a caption; the official one has {MSRVTT_VIDEOS:,}."
@@ -81,11 +84,11 @@ def msrvtt_plan(
     expected = MSRVTT_CAPTIONS if captions == "all" else MSRVTT_VIDEOS
     if len(items) != expected:
         what = "all captions" if captions == "all" else "one caption a video"
-        notes.append(
-            f"{len(items):,} videos are made, and the papers' number with {what} is {expected:,}: FID depends on the "
-            "number, so that it can't be compared with theirs as it stands."
+        number_notes.append(
+            f"{len(items):,} videos are made, and the papers' number with {what} is {expected:,}: FID and CMMD "
+            "depend on the number, so that they can't be compared with theirs as they stand."
         )
-    return PaperPlan(items, rows, rejected, notes)
+    return PaperPlan(items, rows, rejected, notes, number_notes)
 
 
 def ucf101_plan(
@@ -128,16 +131,17 @@ def ucf101_plan(
     for repeat in range(repeats):
         drawn = rng_for(seed, repeat).choice(len(names), size=videos, p=share)
         items += [Item(names[each], seed + repeat * videos + number) for number, each in enumerate(drawn.tolist())]
-    notes = []
+    notes: list[str] = []
+    number_notes: list[str] = []
     if (videos, repeats) not in ((UCF101_VIDEOS, UCF101_REPEATS), UCF101_OTHER):
-        notes.append(
+        number_notes.append(
             f"{repeats:,} times {videos:,} videos are made, and papers use {UCF101_REPEATS} times {UCF101_VIDEOS:,} or "
             f"{UCF101_OTHER[1]} times {UCF101_OTHER[0]:,}: IS and FVD depend on the number, so that they can't be "
             "compared with theirs as they stand."
         )
     if len(names) != UCF101_CLASSES:
         notes.append(f"The training list has {len(names)} classes; the official one has {UCF101_CLASSES}.")
-    return PaperPlan(items, rows, rejected, notes)
+    return PaperPlan(items, rows, rejected, notes, number_notes)
 
 
 def _sorted_out(entries: Iterable[Row | RejectedRow]) -> tuple[list[Row], list[Rejected]]:
