@@ -147,6 +147,28 @@ def test_diffusers_own_callbacks_serve_or_are_refused_by_name(pipeline: LatentSh
         pipeline("red", callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=0.5), **options)
 
 
+def test_a_callback_changes_weights_in_place_and_does_not_replace_the_unet() -> None:
+    pipe, other = make(), make().unet
+    seen: list[int] = []
+
+    def zero_output(pipe: LatentShiftPipeline, step: int, timestep: torch.Tensor, tensors: dict) -> None:
+        torch.nn.init.zeros_(pipe.unet.conv_out.weight)
+        torch.nn.init.zeros_(pipe.unet.conv_out.bias)
+
+    def replace(pipe: LatentShiftPipeline, step: int, timestep: torch.Tensor, tensors: dict) -> None:
+        seen.append(step)
+        pipe.unet = other
+
+    options = {"num_inference_steps": 3, "output_type": "latent", "num_frames": 2}
+    plain = pipe("red", generator=seeded(0), **options).frames
+    with pytest.raises(ValueError, match=r"a callback has replaced pipe\.unet"):
+        pipe("red", callback_on_step_end=replace, **options)
+    assert seen == [0]
+    pipe = make()
+    changed = pipe("red", callback_on_step_end=zero_output, generator=seeded(0), **options).frames
+    assert not torch.allclose(changed, plain)
+
+
 def test_one_hundred_steps_run_evenly_from_the_last_to_the_first() -> None:
     scheduler = paper_scheduler()
     scheduler.set_timesteps(100)

@@ -21,6 +21,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.callbacks import PipelineCallback
 from diffusers.models.attention_processor import FusedAttnProcessor2_0
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from peft import LoraConfig
@@ -689,6 +690,29 @@ def test_an_adapter_that_joint_projections_pass_by_is_refused() -> None:
     refused("an IP-Adapter is loaded, and fuse_qkv_projections or", **given)
     pipe.unload_ip_adapter()
     np.testing.assert_allclose(frames(), merged, atol=1e-5)
+
+
+def test_a_callback_that_replaces_the_unet_is_refused() -> None:
+    pipe = tiny_pipeline("StableDiffusionPipeline")
+    video, before = latentshift.video(pipe, F), pipe.unet
+    seen: list[tuple[int, ...]] = []
+
+    def replace(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipe.unet = copy.deepcopy(before)
+        return {}
+
+    class Blank(PipelineCallback):
+        tensor_inputs = ["latents"]  # noqa: RUF012
+
+        def callback_fn(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            seen.append(tuple(tensors["latents"].shape))
+            return {"latents": tensors["latents"] * 0}
+
+    with pytest.raises(ValueError, match=r"a callback has replaced pipe\.unet"):
+        video("red star", callback_on_step_end=replace, **FEW)
+    pipe.unet = before
+    assert not video("red star", callback_on_step_end=Blank(), **{**FEW, "output_type": "latent"}).frames.any()
+    assert [each[0] for each in seen] == [F, F]
 
 
 def test_textual_inversion() -> None:

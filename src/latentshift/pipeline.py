@@ -279,7 +279,7 @@ class LatentShiftPipeline(
                 its last, 0 … the number of layers of a level.
 
         Raises:
-            ValueError: for an invalid argument; the message names it.
+            ValueError: for an invalid argument; the message names it. Or if a callback replaces the U-Net.
             NotFiniteError: if the model's output is not finite.
             RuntimeError: if another call of this pipeline, or of one with the same scheduler, is running.
         """

@@ -21,6 +21,7 @@ from latentshift.diffusion.samplers import check_sampling
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call
+from latentshift.image_pipelines.callbacks import with_watched_callbacks
 from latentshift.image_pipelines.ip_adapter import pictures_of_frames
 from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, regroup, stack
 from latentshift.image_pipelines.parts import (
@@ -119,7 +120,7 @@ class VideoPipeline:
                 ``negative_prompt`` and embeddings: one a prompt. The rest is as in the image pipeline.
 
         Raises:
-            ValueError: for an argument that does not fit; the message names it.
+            ValueError: for an argument that does not fit; the message names it. Or if a callback replaces the U-Net.
             RuntimeError: if another call of this pipeline, or of one with the same scheduler, is running.
         """
         pipe = self.pipe
@@ -165,6 +166,7 @@ class VideoPipeline:
                 frames = [frame for video in of_videos[which] for frame in video]
                 options |= entered.enter_context(pictures_of_frames(pipe, name, frames))
             options = entered.enter_context(frames_share_noise(pipe, options, num_frames, self.noise_share))
+            options = with_watched_callbacks(pipe, options)
             pictures, unsafe = make_pictures(pipe, options, output_type)
         if len(pictures) != wanted:
             raise ValueError(f"{type(pipe).__name__} made {len(pictures)} pictures where {wanted} frames are asked for")

@@ -1,0 +1,40 @@
+"""The callbacks of an image pipeline's call, watched: what they may not do where a video is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from latentshift.frame_context import uncompiled
+from latentshift.models.step_end_callback import check_unet_kept
+
+_NAMES = ("callback_on_step_end", "callback")
+
+
+def with_watched_callbacks(pipe: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, whose callbacks raise a ValueError once they have replaced the U-Net.
+
+    The image pipeline would go on with one that was not told how many frames a video has.
+
+    Args:
+        pipe: the image pipeline.
+        options: arguments of its call.
+    """
+    unet = uncompiled(pipe.unet)
+
+    def watched(callback: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(callback, updated=())
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made = callback(*args, **kwargs)
+            check_unet_kept(pipe, unet)
+            return made
+
+        return call
+
+    found = {name: options[name] for name in _NAMES if name in options}
+    changed = {name: watched(callback) for name, callback in found.items()}
+    wanted = getattr(found.get("callback_on_step_end"), "tensor_inputs", None)
+    if wanted is not None:  # it is one of diffusers' own, and says so itself
+        changed["callback_on_step_end_tensor_inputs"] = wanted
+    return {**options, **changed}
