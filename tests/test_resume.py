@@ -40,10 +40,15 @@ def test_a_run_that_is_broken_off_on_few_frames_ends_in_the_same_bits(runs: Path
     same_weights(whole, broken)
 
 
-def test_a_run_may_be_calmed(runs: Path, tmp_path: Path) -> None:
+def test_a_run_may_be_calmed_and_says_from_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("autoencoder", tmp_path)
     run(tiny(*words, "steps=2"), quiet=True)
-    run(tiny(*words, "optimizer.learning_rate=1e-4"), quiet=True)
+    assert "learning_rate" not in capsys.readouterr().err
+    calmed = tiny(*words, "optimizer.learning_rate=1e-4")
+    for _ in range(2):
+        run(calmed, quiet=True)
+    said = f"optimizer.learning_rate was 0.001 up to step 2 of {tmp_path}/autoencoder, and is 0.0001 from there on"
+    assert capsys.readouterr().err.count(f"warning: {said}\n") == 1
     assert checkpoint_step(list_checkpoints(tmp_path / "autoencoder" / "checkpoints")[-1]) == 4
 
 

@@ -47,7 +47,7 @@ def logger_of(recipe: AutoencoderRecipe, accelerator: Accelerator) -> MetricLogg
         accelerator,
         name="tiny",
         steps=recipe.steps,
-        batch_size=recipe.batch_size,
+        samples_until=lambda step: step * recipe.batch_size,
         log_every=recipe.log_every,
         quiet=True,
     )

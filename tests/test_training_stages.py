@@ -32,7 +32,7 @@ from latentshift.training.settings import OptimizerSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
-from latentshift.training.video_batches import video_batches
+from latentshift.training.video_batches import clips_until, video_batches
 from tiny_models import tiny_unet, tiny_vae
 from tiny_runs import CPU, batch_of, same_weights, tiny
 
@@ -188,6 +188,9 @@ def test_a_network_that_is_cut_in_two_is_not_trained(tmp_path: Path) -> None:
             while True:
                 yield Numbers(torch.ones(2, 4))
 
+        def samples_until(self, step: int) -> int:
+            return 2 * step
+
         def describe_data(self) -> dict[str, str]:
             return {}
 
@@ -282,6 +285,9 @@ def test_a_curriculum_of_frames_begins_with_few_of_more_clips_and_leaves_none_ou
     assert starts == [sum(each.samples for _, each in clips[:index]) for index in range(len(clips))]
     images = [each for each in specs if each.num_frames == 1]
     assert [each.start for each in images] == list(range(0, 48 * 60, 48)) and len(images) == 60
+    for step in (0, 1, 40, 41, 50, 51, 90, 91, 200):
+        counted = [3 if each.num_frames == 1 else each.samples for each in specs[:step]]
+        assert clips_until(step, 3, 16, 0.3, {8: 50, 3: 40}) == sum(counted)
 
 
 def test_few_frames_are_spread_over_the_clip_that_the_whole_run_would_see(runs: Path) -> None:

@@ -26,13 +26,17 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     Raises:
         ValueError: if the run could not start, or its base model can't be read.
     """
-    from latentshift.training.preflight import validate_run
+    from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+    from latentshift.training.preflight import rate_change, validate_run
     from latentshift.training.recipe_file import dump_recipe
 
     print(dump_recipe(recipe), end="", flush=True)
     name = recipe.compute.device
     elsewhere = memory is not None and name.startswith("cuda")
     validate_run(recipe, processes, elsewhere=elsewhere)
+    steps = [checkpoint_step(each) for each in list_checkpoints(recipe.output / "checkpoints")]
+    if steps and (change := rate_change(recipe, steps[-1])) is not None:
+        print(f"warning: {printable(change)}", file=sys.stderr)
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()

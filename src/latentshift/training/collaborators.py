@@ -64,7 +64,7 @@ def build_collaborators(
             accelerator,
             name=recipe.stage,
             steps=recipe.steps,
-            batch_size=recipe.batch_size,
+            samples_until=stage.samples_until,
             log_every=recipe.log_every,
             project=recipe.project,
             unit=recipe.unit,

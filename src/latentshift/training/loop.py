@@ -6,6 +6,7 @@ sample is repeated or left out.
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from latentshift.error_text import printable
 from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
@@ -22,6 +24,7 @@ from latentshift.training.distributed import any_process, complete_last_collecti
 from latentshift.training.main_process import main_process_alone
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
+from latentshift.training.preflight import rate_change
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.recipe_file import dump_recipe
 from latentshift.training.run_folder import write_run_info
@@ -52,6 +55,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
     step = checkpointer.resume(state, logger)
     if step > steps:
         raise ValueError(f"{output} has been trained for {step} steps already, more than the {steps} asked for")
+    if accelerator.is_main_process and step < steps and (change := rate_change(recipe, step)) is not None:
+        print(f"warning: {printable(change)}", file=sys.stderr)
     write_run_info(output, dump_recipe(recipe), accelerator)
     report.write()
     with sigterm, report.written_at_exit(), logger.opened(step), closing(stage.batches(step + 1)) as batches:

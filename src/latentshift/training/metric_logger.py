@@ -31,7 +31,7 @@ class MetricLogger:
         accelerator: of the run; it holds the trackers.
         name: of the progress bar.
         steps: of the whole run.
-        batch_size: samples a step, over all processes.
+        samples_until: step -> samples in the steps up to it, over all processes.
         log_every: steps.
         project: under which trackers file the run.
         unit: of samples: ``clips`` or ``images``.
@@ -45,7 +45,7 @@ class MetricLogger:
         *,
         name: str,
         steps: int,
-        batch_size: int,
+        samples_until: Callable[[int], int],
         log_every: int,
         project: str = "latentshift",
         unit: str = "images",
@@ -55,7 +55,7 @@ class MetricLogger:
         self.accelerator = accelerator
         self.name = name
         self.steps = steps
-        self.batch_size = batch_size
+        self.samples_until = samples_until
         self.log_every = log_every
         self.project = project
         self.unit = unit
@@ -97,9 +97,10 @@ class MetricLogger:
             return
         means = {name: total / count for name, (total, count) in sums["sums"].items()}
         means["dropped_steps"] = sums["dropped"]
-        means["samples_per_second"] = round(sums["steps"] * self.batch_size / sums["seconds"], 2)
+        samples = self.samples_until(step)
+        means["samples_per_second"] = round((samples - self.samples_until(step - sums["steps"])) / sums["seconds"], 2)
         self._sums = _no_sums()
-        self._append(METRICS, step, {"samples": step * self.batch_size, **means})
+        self._append(METRICS, step, {"samples": samples, **means})
         self._to_trackers(lambda tracker: tracker.log(means, step=step))
         loss = f"{means['loss']:.4f}" if "loss" in means else "not finite"
         self.bar.set_postfix({"loss": loss, f"{self.unit}/s": f"{means['samples_per_second']:.1f}"})

@@ -46,6 +46,22 @@ def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) 
         raise ValueError("optimizer.kind adamw_8bit needs bitsandbytes: pip install 'latentshift[8bit]'")
 
 
+def rate_change(recipe: AnyRecipe, step: int) -> str | None:
+    """What is to be said of a run that goes on with another learning rate; None: it has the same, or is new.
+
+    Args:
+        recipe: of the run, before it is written to its folder.
+        step: of the checkpoint that the run goes on from; 0: there is none.
+
+    Returns:
+        One sentence.
+    """
+    path, rate = recipe.output / "recipe.yaml", recipe.optimizer.learning_rate
+    if step == 0 or not path.exists() or (before := load_recipe(path).optimizer.learning_rate) == rate:
+        return None
+    return f"optimizer.learning_rate was {before:g} up to step {step} of {recipe.output}, and is {rate:g} from there on"
+
+
 def check_folder(output: Path, bases: Sequence[str | Path]) -> None:
     """Check that a run's folder can be written to, and holds nothing that a run would overwrite.
 

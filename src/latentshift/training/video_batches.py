@@ -47,3 +47,25 @@ def video_batches(
         return BatchSpec(clips, num_frames, seen + (step - 1 - begin - images + images_until(begin)) * clips)
 
     return batch_spec
+
+
+def clips_until(
+    step: int, clips: int, num_frames: int, image_share: float = 0.0, frame_curriculum: Mapping[int, int] | None = None
+) -> int:
+    """How many clips the steps up to this one have had; one on single frames counts as whole clips of as many frames.
+
+    Args:
+        step: 0, 1, ….
+        clips: as for :func:`video_batches`.
+        num_frames: likewise.
+        image_share: likewise.
+        frame_curriculum: likewise.
+    """
+    share = Fraction(str(image_share))
+    total, begin = step * clips, 0
+    for frames, steps in sorted((frame_curriculum or {}).items()):
+        last = min(begin + steps, step)
+        images = floor(last * share) - floor(begin * share)
+        total += (last - begin - images) * clips * (num_frames // frames - 1)
+        begin = last
+    return total

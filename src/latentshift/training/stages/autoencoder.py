@@ -41,6 +41,7 @@ class AutoencoderStage:
         self.autoencoder = new_autoencoder(recipe.model, recipe.data.size)
         self.objective = AutoencoderLoss(self.autoencoder, recipe.kl_weight, recipe.edge_weight, recipe.mse_weight)
         self.latent_shape = recipe.latent_shape
+        self._batch_size = recipe.batch_size
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -55,6 +56,9 @@ class AutoencoderStage:
                     for place in batch.places
                 ]
                 yield FrameBatch(_to_tensor(batch.pixels), torch.from_numpy(np.stack(noise)), batch.names)
+
+    def samples_until(self, step: int) -> int:
+        return step * self._batch_size
 
     def describe_data(self) -> dict[str, Any]:
         return self.frames.describe()

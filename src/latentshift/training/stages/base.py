@@ -26,6 +26,10 @@ class Stage(Protocol):
         Dataclasses of tensors on the CPU, each with the samples first, and with ``names()`` of the samples.
         """
 
+    def samples_until(self, step: int) -> int:
+        """Samples of all processes in the steps up to this one, 0 for step 0; a step on single frames of a video stage
+        counts as the whole clips that have as many."""
+
     def describe_data(self) -> dict[str, Any]:
         """Which data is used and which is not, as JSON values; the same throughout the run."""
 

@@ -100,6 +100,7 @@ class DenoisingStage:
         if recipe.validation is not None:
             self.validation = open_validation(recipe.validation, self.data, output, context)
         self.fingerprint = {"base": base_fingerprint, **self.data.digests, **(pipeline_settings or {})}
+        self._batch_size = recipe.batch_size
         self.caption_dropout = recipe.caption_dropout
         self.sample_prompts = recipe.sample_prompts
 
@@ -144,6 +145,9 @@ class DenoisingStage:
         with closing(self.data.loader.batches(step)) as batches:
             for batch in batches:
                 yield self.collate(batch, self.caption_dropout)
+
+    def samples_until(self, step: int) -> int:
+        return step * self._batch_size
 
     def describe_data(self) -> dict[str, Any]:
         held_out = {} if self.validation is None else self.validation.describe()

@@ -18,7 +18,7 @@ from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage
-from latentshift.training.video_batches import video_batches
+from latentshift.training.video_batches import clips_until, video_batches
 
 PIPELINE_SETTINGS = ("shift", "num_frames", "noise_share")  # that a checkpoint belongs to
 
@@ -52,7 +52,9 @@ class VideoStage(DenoisingStage):
             return load_part(resolve_model(model), name, kind, variant)
 
         num_frames = pipeline.config.num_frames
-        self.batch_spec = video_batches(recipe.batch_size, num_frames, recipe.image_share, recipe.frame_curriculum)
+        batches = recipe.batch_size, num_frames, recipe.image_share, recipe.frame_curriculum
+        self.batch_spec = video_batches(*batches)
+        self._batches = batches
         super().__init__(
             recipe,
             pipeline,
@@ -68,6 +70,9 @@ class VideoStage(DenoisingStage):
         self.model, self.variant = model, variant
         self.lora, self.exported_files = recipe.lora, recipe.exported_files
         self.weights, self.guidance_scale = recipe.weights, recipe.guidance_scale
+
+    def samples_until(self, step: int) -> int:
+        return clips_until(step, *self._batches)
 
     def export(self, output: Path) -> None:
         with self.offloaded.loaded():
