@@ -243,4 +243,5 @@ def test_repeats_are_parts_of_the_plan(whole: Path, reference: Readings) -> None
     assert made["FVD"].n == COUNT - 1 and made["FVD"].interval_kind == summary_module.REPEATS
     score = made["C3D-IS"]
     assert score.interval_kind == summary_module.REPEATS and (score.repeats, made["FVD"].repeats) == (2, 2)
+    assert score.interval[0] == 1 < score.value < score.interval[1]  # Student's of two would begin below any score
     assert score.deviation >= 0 and made["FVD"].deviation == pytest.approx(np.std(values), rel=1e-9)

@@ -149,7 +149,7 @@ class _Summarizer:
             sum(part.videos for part in parts),
             sum(part.count for part in parts),
             variant=f"covariance over {covariance}, mean over repeats",
-            interval=_not_negative(repeats_interval(values)),
+            interval=_not_below(0.0, repeats_interval(values)),
             n_reference=theirs.videos,
             repeats=len(parts),
             deviation=float(np.std(values)),
@@ -178,7 +178,7 @@ class _Summarizer:
             merged.videos,
             merged.count,
             variant=f"covariance over {covariance}",
-            interval=_not_negative(jackknife_interval(value, left_out)),
+            interval=_not_below(0.0, jackknife_interval(value, left_out)),
             n_reference=theirs.videos,
             warnings=(
                 *self._repeated(info),
@@ -232,7 +232,7 @@ class _Summarizer:
                 len(indices),
                 self.readings.row_count(info.key),
                 variant="mean over repeats",
-                interval=repeats_interval(values),
+                interval=_not_below(1.0, repeats_interval(values)),
                 repeats=len(parts),
                 deviation=float(np.std(values)),
                 warnings=self._of_classes(info, len(parts), "repeat"),
@@ -257,7 +257,7 @@ class _Summarizer:
             len(indices),
             self.readings.row_count(info.key),
             variant=f"{splits} splits, shuffled with seed {_SPLIT_SEED}",
-            interval=jackknife_interval(value, left_out),
+            interval=_not_below(1.0, jackknife_interval(value, left_out)),
             deviation=score.deviation if splits > 1 else None,
             warnings=self._of_classes(info, splits, "split"),
         )
@@ -366,5 +366,6 @@ class _Summarizer:
         return video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
 
 
-def _not_negative(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (max(interval[0], 0.0), max(interval[1], 0.0))
+def _not_below(least: float, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """An interval that was moved, within what the metric can be."""
+    return None if interval is None else (max(interval[0], least), max(interval[1], least))
