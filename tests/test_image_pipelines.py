@@ -19,6 +19,7 @@ from latentshift.image_pipelines.stock import TESTED, make_pictures
 from tiny_models import tiny_unet
 from tiny_pipelines import (
     clip,
+    face,
     mask,
     picture,
     tiny_adapter,
@@ -62,6 +63,8 @@ class Case:
         for number, (name, conditions) in enumerate(self.pictures.items()):
             if name == "mask_image":
                 made[name] = [[mask(10 * seed + index) for index in range(count)]]
+            elif name == "ip_adapter_image_embeds":
+                made[name] = [[face(10 * seed + index) for index in range(count)]]
             else:
                 made[name] = [clip(10 * seed + number + 5 * each, count) for each in range(max(conditions, 1))]
         return made
@@ -130,6 +133,10 @@ CASES = [
     Case("IP-Adapter, SD", "StableDiffusionPipeline", {"ip_adapter_image": 0}, change=with_ip_adapter),
     Case("two IP-Adapters, SD", "StableDiffusionPipeline", {"ip_adapter_image": 2},
          change=lambda pipe: with_ip_adapter(pipe, 2)),
+    Case("IP-Adapter Plus, SD", "StableDiffusionPipeline", {"ip_adapter_image": 0},
+         change=lambda pipe: with_ip_adapter(pipe, kind="plus")),
+    Case("IP-Adapter FaceID, SD", "StableDiffusionPipeline", {"ip_adapter_image_embeds": 1},
+         change=lambda pipe: with_ip_adapter(pipe, kind="faceid")),
     Case("IP-Adapter and ControlNet, SDXL", "StableDiffusionXLControlNetPipeline", {**ONE, "ip_adapter_image": 0},
          change=with_ip_adapter),
     Case("PAG, SD", "StableDiffusionPAGPipeline", options={"pag_scale": 2.0}),
@@ -153,6 +160,9 @@ CASES = [
     Case("image to video, SDXL, modular", "StableDiffusionXLModularPipeline", ONE, {"strength": 0.7}),
     Case("inpainting, SDXL, modular", "StableDiffusionXLModularPipeline", STARTS, {"strength": 0.7}),
 ]  # fmt: skip
+
+
+OTHERS: dict[str, Callable[[int], Any]] = {"mask_image": mask, "ip_adapter_image_embeds": face}
 
 
 def seeds(*numbers: int) -> list[torch.Generator]:
@@ -189,7 +199,7 @@ def test_promises_of_every_pipeline(case: Case) -> None:
     # A picture of one frame acts on that frame, and through the shift on its neighbours
     for name in case.pictures:
         changed = [{key: [list(clip) for clip in value] for key, value in each.items()} for each in clips]
-        changed[1][name][-1][1] = mask(77) if name == "mask_image" else picture(77)
+        changed[1][name][-1][1] = OTHERS.get(name, picture)(77)
         for independent in (True, False) if name == next(iter(case.pictures)) else (True,):
             options = {"generator": seeds(1, 2), "videos_per_call": 2}
             if independent:

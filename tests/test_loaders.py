@@ -19,7 +19,7 @@ from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapt
 from latentshift.video import read_metadata
 from tiny_loras import STYLES, add_to_all, write_lora
 from tiny_models import TEXT_WIDTH, base_scheduler
-from tiny_pipelines import clip, ip_adapter_state, picture, tiny_image_encoder
+from tiny_pipelines import clip, face, ip_adapter_state, picture, tiny_image_encoder
 
 FEW: dict[str, Any] = {"num_inference_steps": 2, "output_type": "np", "guidance_scale": 5.0}
 FAMILIES = ("sd1", "sdxl")
@@ -192,10 +192,11 @@ def test_learned_words(family: str, request: pytest.FixtureRequest, tmp_path: Pa
         ours.save_pretrained(tmp_path / "again")
 
 
-def write_ip_adapter(unet: Any, folder: Path, seed: int = 0) -> dict[str, Any]:
+def write_ip_adapter(unet: Any, folder: Path, seed: int = 0, kind: str = "plain") -> dict[str, Any]:
     """As on the hub; what ``load_ip_adapter`` is to be called with."""
     torch.manual_seed(seed)
-    tensors = {f"{part}.{key}": value for part, own in ip_adapter_state(unet).items() for key, value in own.items()}
+    state = ip_adapter_state(unet, kind)
+    tensors = {f"{part}.{key}": value for part, own in state.items() for key, value in own.items()}
     (folder / "models").mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "models" / f"adapter{seed}.safetensors")
     tiny_image_encoder().save_pretrained(folder / "models" / "image_encoder")
@@ -254,6 +255,42 @@ def test_each_frame_has_its_own_picture_of_an_ip_adapter(
     with pytest.raises(ValueError, match="no IP-Adapter is loaded"):
         ours("red star", ip_adapter_image=pictures[0], **FEW)
     ours.save_pretrained(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("kind", ["plus", "full", "faceid"])
+def test_other_kinds_of_ip_adapters(kind: str, sd1_folder: Path, tmp_path: Path) -> None:
+    ours, stock = load_ours(sd1_folder), load_stock(sd1_folder)
+    plain = frame_of(ours)
+    where = write_ip_adapter(ours.unet, tmp_path, kind=kind)
+    for each in (ours, stock):
+        each.load_ip_adapter(tmp_path, **where)
+    if kind == "faceid":
+        embeds = [face(seed) for seed in (1, 2, 3)]
+    else:
+        pictures = clip(1, 3)
+        assert same(frame_of(ours, ip_adapter_image=pictures[0]), image_of(stock, ip_adapter_image=pictures[0]))
+        embeds = [stock.prepare_ip_adapter_image_embeds(each, None, "cpu", 1, True)[0] for each in pictures]
+        assert embeds[0].shape == (2, 1, 5, 16)
+    image = image_of(stock, ip_adapter_image_embeds=embeds[:1])
+    assert same(frame_of(ours, ip_adapter_image_embeds=embeds[:1]), image) and not same(image, plain)
+    # Frames that do not meet are the images of their own embeddings.
+    ours.set_shift(None)
+    noise = torch.randn(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    for given in ([torch.stack(embeds)], [embeds]):
+        frames = ours("red star", ip_adapter_image_embeds=given, latents=noise, num_frames=3, **FEW).frames
+        for index, own in enumerate(embeds):
+            image = stock("red star", latents=noise[:, index], ip_adapter_image_embeds=[own], **FEW).images[0]
+            np.testing.assert_allclose(frames[0, index], image, atol=1e-4)
+        assert not np.allclose(frames[0, 0], plain, atol=1e-2)
+    if kind == "faceid":  # as diffusers' guide has it
+        guide = ours("red star", ip_adapter_image_embeds=[embeds[0][:, :, None]], latents=noise, num_frames=3, **FEW)
+        np.testing.assert_allclose(guide.frames[0, 0], frames[0, 0], atol=1e-4)
+        assert not np.allclose(guide.frames[0, 1], frames[0, 1], atol=1e-3)
+    ours.unload_ip_adapter()
+    if kind == "faceid":
+        ours.unload_lora_weights()
+    ours.set_shift({"padding": "replicate"})
+    assert same(frame_of(ours), plain)
 
 
 def test_two_ip_adapters_beside_a_lora(sd1_folder: Path, lora: Path, tmp_path: Path) -> None:

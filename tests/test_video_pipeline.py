@@ -35,7 +35,17 @@ from latentshift.frame_context import default_frames, frame_context
 from latentshift.settings import ShiftConfig
 from latentshift.shift import shift_of
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
-from tiny_pipelines import SIDE, clip, mask, picture, tiny_adapter, tiny_controlnet, tiny_pipeline, with_ip_adapter
+from tiny_pipelines import (
+    FACE,
+    SIDE,
+    clip,
+    mask,
+    picture,
+    tiny_adapter,
+    tiny_controlnet,
+    tiny_pipeline,
+    with_ip_adapter,
+)
 
 F = 3
 REPLICATE = {"padding": "replicate"}
@@ -467,9 +477,10 @@ def test_pictures_that_no_pipeline_should_be_given_are_refused(image: VideoPipel
     assert np.array_equal(image("red star", image=grey, generator=seeds(1), **FEW).frames, expected)
 
 
-def test_pictures_of_ip_adapters() -> None:
+@pytest.mark.parametrize("kind", ["plain", "plus"])
+def test_pictures_of_ip_adapters(kind: str) -> None:
     pipe = tiny_pipeline("StableDiffusionPipeline")
-    with_ip_adapter(pipe, 2)
+    with_ip_adapter(pipe, 2, kind)
     video = latentshift.video(pipe, F)
     pictures = [[picture(1), picture(2, 20), picture(3)], clip(2, F)]  # which may differ in size
     given = [
@@ -489,6 +500,37 @@ def test_pictures_of_ip_adapters() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             video("red star", ip_adapter_image=value, **FEW)
+
+
+def test_embeddings_that_an_ip_adapter_does_not_take_are_refused() -> None:
+    def refused(video: Any, words: str, **given: Any) -> None:
+        with pytest.raises(ValueError, match=words):
+            video("red star", num_frames=F, **given, **FEW)
+
+    for kind, shape in (("plain", (2, 1, 16)), ("plus", (2, 1, 5, 16)), ("faceid", (2, 1, 1, FACE))):
+        pipe = tiny_pipeline("StableDiffusionPipeline")
+        ours = LatentShiftPipeline.from_pipe(pipe)
+        video = latentshift.video(pipe, F)
+        for each in (pipe, ours):
+            with_ip_adapter(each, kind=kind)
+        for make in (video, ours):
+            refused(make, "an IP-Adapter is loaded: give ip_adapter_image")
+            refused(make, "has 1 rows: it needs two rows", ip_adapter_image_embeds=[torch.zeros(1, *shape[1:])])
+            one = [torch.zeros(1, *shape[1:])]
+            assert make("red star", ip_adapter_image_embeds=one, num_frames=2, guidance_scale=1.0, **FEW)
+            refused(make, "has 2 rows: it needs one", ip_adapter_image_embeds=[torch.zeros(shape)], guidance_scale=1.0)
+            wide = [torch.zeros(*shape[:-1], 9)]
+            refused(make, r"has the shape .*9\): this IP-Adapter takes", ip_adapter_image_embeds=wide)
+            refused(make, "has a str: it takes tensors", ip_adapter_image_embeds=["a"])
+            if kind == "plus":
+                flat = [torch.zeros(2, 5, 16)]
+                refused(make, r"takes \(2, n, tokens, 16\), or with frames", ip_adapter_image_embeds=flat)
+            if kind == "faceid":
+                refused(make, "an IP-Adapter FaceID does not look at pictures", ip_adapter_image=picture(1))
+                with pytest.raises(ValueError, match="which may be of all frames or of each of 2"):
+                    make("red star", num_frames=2, ip_adapter_image_embeds=[torch.zeros(2, 2, 1, FACE)], **FEW)
+    with_ip_adapter(pipe, kind="faceid-plus")
+    refused(video, "an IP-Adapter FaceID Plus is not for videos", ip_adapter_image_embeds=[torch.zeros(2, 1, FACE)])
 
 
 def test_sizes_that_disagree_are_refused() -> None:

@@ -32,6 +32,9 @@ from tiny_models import TEXT_WIDTH, TINY_BERT, base_scheduler, stock_vae, tiny_c
 SIDE = 16
 """Of pictures, in pixels: latents of 8 × 8."""
 
+FACE = 6
+"""Width of a face's embedding, for IP-Adapter FaceID."""
+
 SDXL_UNET: dict[str, object] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 4,
@@ -55,6 +58,12 @@ def clip(seed: int, count: int) -> list[Image.Image]:
 def mask(seed: int = 0) -> Image.Image:
     values = np.random.default_rng(seed).integers(0, 2, (SIDE, SIDE), dtype=np.uint8)
     return Image.fromarray(255 * values)
+
+
+def face(seed: int) -> torch.Tensor:
+    """(2, 1, D) for IP-Adapter FaceID: of no face, and of one."""
+    embedding = torch.randn(1, 1, FACE, generator=torch.Generator().manual_seed(seed))
+    return torch.cat([torch.zeros_like(embedding), embedding])
 
 
 def tiny_controlnet(unet: UNet2DConditionModel, seed: int = 0) -> ControlNetModel:
@@ -126,34 +135,92 @@ def tiny_adapter(unet: UNet2DConditionModel, seed: int = 0) -> T2IAdapter:
     return T2IAdapter(in_channels=3, channels=channels, num_res_blocks=1, downscale_factor=2).eval()
 
 
-def with_ip_adapter(pipe: DiffusionPipeline, count: int = 1) -> None:
+def with_ip_adapter(pipe: DiffusionPipeline, count: int = 1, kind: str = "plain") -> None:
     """Load one or several IP-Adapters of random weights, as ``load_ip_adapter`` would from files."""
     torch.manual_seed(0)
+    if kind.startswith("faceid"):  # with its LoRAs
+        pipe.load_ip_adapter(ip_adapter_state(pipe.unet, kind), "", "", image_encoder_folder=None)
+        return
     pipe.register_modules(
         image_encoder=tiny_image_encoder(),
         feature_extractor=CLIPImageProcessorPil(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}),
     )
-    pipe.unet._load_ip_adapter_weights([ip_adapter_state(pipe.unet) for _ in range(count)])
+    pipe.unet._load_ip_adapter_weights([ip_adapter_state(pipe.unet, kind) for _ in range(count)])
 
 
-def ip_adapter_state(unet: UNet2DConditionModel) -> dict[str, dict[str, torch.Tensor]]:
-    """Random weights of an IP-Adapter for a U-Net and :func:`tiny_image_encoder`, as its file has them."""
+def ip_adapter_state(unet: UNet2DConditionModel, kind: str = "plain") -> dict[str, dict[str, torch.Tensor]]:
+    """Random weights of an IP-Adapter for a U-Net and :func:`tiny_image_encoder`, as its file has them.
+
+    Args:
+        unet: that it is for.
+        kind: as on the hub: ``"plain"``, ``"plus"``, ``"full"``, ``"faceid"`` (with LoRAs) or ``"faceid-plus"``.
+    """
     width = unet.config.cross_attention_dim
     layers: dict[str, torch.Tensor] = {}
-    number = 1
-    for name in unet.attn_processors:
+    for number, name in enumerate(unet.attn_processors):
+        attention = unet.get_submodule(name.removesuffix(".processor"))
         if not name.endswith("attn1.processor"):
-            inner = unet.get_submodule(name.removesuffix(".processor")).inner_dim
             for part in ("to_k_ip", "to_v_ip"):
-                layers[f"{number}.{part}.weight"] = torch.randn(inner, width)
-            number += 2
-    projection = {
-        "proj.weight": torch.randn(4 * width, 16),
-        "proj.bias": torch.randn(4 * width),
-        "norm.weight": torch.ones(width),
-        "norm.bias": torch.zeros(width),
-    }
-    return {"image_proj": projection, "ip_adapter": layers}
+                layers[f"{number}.{part}.weight"] = torch.randn(attention.inner_dim, width)
+        if kind.startswith("faceid"):
+            for part, layer in {
+                "q": attention.to_q,
+                "k": attention.to_k,
+                "v": attention.to_v,
+                "out": attention.to_out[0],
+            }.items():
+                layers[f"{number}.to_{part}_lora.down.weight"] = torch.randn(2, layer.in_features)
+                layers[f"{number}.to_{part}_lora.up.weight"] = torch.randn(layer.out_features, 2) / 8
+    return {"image_proj": _PROJECTIONS[kind](width), "ip_adapter": layers}
+
+
+def _linear(name: str, inputs: int, outputs: int) -> dict[str, torch.Tensor]:
+    return {f"{name}.weight": torch.randn(outputs, inputs) / inputs**0.5, f"{name}.bias": torch.randn(outputs)}
+
+
+def _norm(name: str, width: int) -> dict[str, torch.Tensor]:
+    return {f"{name}.weight": torch.ones(width), f"{name}.bias": torch.zeros(width)}
+
+
+def _resampler(width: int, hidden: int = 8) -> dict[str, torch.Tensor]:
+    """Four layers of one head, whose width is 64."""
+    state = _linear("proj_in", 16, hidden) | _linear("proj_out", hidden, width) | _norm("norm_out", width)
+    for layer in range(4):
+        state |= _norm(f"layers.{layer}.0.norm1", hidden) | _norm(f"layers.{layer}.0.norm2", hidden)
+        state |= _norm(f"layers.{layer}.1.0", hidden)
+        for name, shape in (
+            ("0.to_q", (64, hidden)),
+            ("0.to_kv", (128, hidden)),
+            ("0.to_out", (hidden, 64)),
+            ("1.1", (4 * hidden, hidden)),
+            ("1.3", (hidden, 4 * hidden)),
+        ):
+            state[f"layers.{layer}.{name}.weight"] = torch.randn(shape) / shape[1] ** 0.5
+    return state
+
+
+def _plain(width: int) -> dict[str, torch.Tensor]:
+    return _linear("proj", 16, 4 * width) | _norm("norm", width)
+
+
+def _plus(width: int) -> dict[str, torch.Tensor]:
+    return _resampler(width) | {"latents": torch.randn(1, 4, 8)}
+
+
+def _full(width: int) -> dict[str, torch.Tensor]:
+    return _linear("proj.0", 16, 16) | _linear("proj.2", 16, width) | _norm("proj.3", width)
+
+
+def _faceid(width: int) -> dict[str, torch.Tensor]:
+    return _linear("proj.0", FACE, 2 * FACE) | _linear("proj.2", 2 * FACE, 4 * width) | _norm("norm", width)
+
+
+def _faceid_plus(width: int) -> dict[str, torch.Tensor]:
+    resampler = {f"perceiver_resampler.{name}": value for name, value in _resampler(width).items()}
+    return resampler | _linear("proj.0", FACE, 2 * FACE) | _linear("proj.2", 2 * FACE, 4 * 8) | _norm("norm", 8)
+
+
+_PROJECTIONS = {"plain": _plain, "plus": _plus, "full": _full, "faceid": _faceid, "faceid-plus": _faceid_plus}
 
 
 def tiny_controlnet_union(unet: UNet2DConditionModel) -> ControlNetUnionModel:

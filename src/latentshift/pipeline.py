@@ -318,7 +318,7 @@ class LatentShiftPipeline(
         check_eta(self.scheduler, eta)
         check_adapters_act(self.unet)  # a pipeline of the same parts may have fused them
         given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
-        pictures = read_adapter_pictures(self, given, len(prompts), num_frames, required=True)
+        pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
         counts = len(prompts), num_videos_per_prompt, num_frames
         keys = read_keyframes(self, keyframes, keyframe_strength, keyframe_input, *counts, height, width)
         source = read_source_video(self, video, strength, *counts, height, width)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentshift.models.adapters.ip_adapter import EMBEDDINGS, PICTURES
+from latentshift.models.adapters.ip_adapter import EMBEDDINGS, PICTURES, check_rows
 
 _METHOD = "prepare_ip_adapter_image_embeds"
 
@@ -38,6 +39,9 @@ def pictures_of_frames(pipe: Any, name: str, frames: Sequence[list[Any]]) -> Ite
 
     def of_frames(*args: Any, **kwargs: Any) -> list[Tensor]:
         bound = signature.bind(*args, **kwargs)
+        if name == EMBEDDINGS:
+            for embeds in chain.from_iterable(frames):
+                check_rows(embeds, bool(bound.arguments.get("do_classifier_free_guidance")))
         made: dict[tuple[int, ...], list[Tensor]] = {}  # a picture that many frames share is encoded once
         for pictures in frames:
             key = tuple(map(id, pictures))

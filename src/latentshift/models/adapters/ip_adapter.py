@@ -11,11 +11,16 @@ from typing import Any
 
 import torch
 from diffusers.models import ImageProjection
+from diffusers.models.embeddings import (
+    IPAdapterFaceIDImageProjection,
+    IPAdapterFaceIDPlusImageProjection,
+    IPAdapterPlusImageProjection,
+)
 from torch import Tensor
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import uncompiled
-from latentshift.models.pictures import Kind, clips_for_prompts
+from latentshift.models.pictures import clips_for_prompts
 
 PICTURES, EMBEDDINGS = "ip_adapter_image", "ip_adapter_image_embeds"
 
@@ -27,28 +32,29 @@ def adapter_layers(unet: Any) -> list[Any] | None:
 
 
 def read_adapter_pictures(
-    pipe: Any, given: Mapping[str, Any], num_prompts: int, num_frames: int, *, required: bool = False
+    pipe: Any, given: Mapping[str, Any], num_prompts: int, num_frames: int
 ) -> tuple[str, list[list[Any]]] | None:
     """What the IP-Adapters are given for each frame of each prompt's videos.
 
     Args:
         pipe: the image pipeline.
         given: the arguments of a call. ``ip_adapter_image``: one picture, a clip or P of either, or with several
-            adapters a list of that for each; ``ip_adapter_image_embeds``: likewise of tensors (k, n, D), always in a
-            list with one entry for each adapter, as diffusers takes them.
+            adapters a list of that for each; ``ip_adapter_image_embeds``: likewise of tensors, always in a list with
+            one entry for each adapter, as diffusers takes them: (k, n, D), of an adapter that looks at an encoder's
+            hidden states (Plus) (k, n, tokens, D), and of FaceID (k, n, D) or (k, n, 1, D).
         num_prompts: P.
         num_frames: F.
-        required: whether a loaded adapter has to be given something.
 
     Returns:
         The name of the argument, and P lists of F lists of A pictures; None if there is none.
 
     Raises:
-        ValueError: if no adapter is loaded, or one is and there is nothing for it, or for another number of pictures.
+        ValueError: if no adapter is loaded, or one is and there is nothing for it, or for another number of pictures,
+            embeddings of another shape, or an adapter of a kind that can't be given them.
     """
     names = [name for name in (PICTURES, EMBEDDINGS) if given.get(name) is not None]
     if not names:
-        if required and adapter_layers(pipe.unet) is not None:
+        if adapter_layers(pipe.unet) is not None:
             raise ValueError(f"an IP-Adapter is loaded: give {PICTURES}, or call unload_ip_adapter")
         return None
     if len(names) > 1:
@@ -57,6 +63,7 @@ def read_adapter_pictures(
     layers = adapter_layers(pipe.unet)
     if layers is None:
         raise ValueError(f"{name} was given and no IP-Adapter is loaded: call load_ip_adapter of the pipeline first")
+    _check_kinds(layers, name)
     count, value = len(layers), given[name]
     listed = isinstance(value, (list, tuple))
     if name == PICTURES and count == 1:
@@ -64,8 +71,13 @@ def read_adapter_pictures(
     elif not listed or len(value) != count:
         shown = f"{len(value)} entries" if listed else f"a {type(value).__name__}"
         raise ValueError(f"{name} has {shown}: give a list with one for each of {count} loaded IP-Adapters")
-    kind: Kind = "reference" if name == PICTURES else "latents"
-    of_adapters = [clips_for_prompts(each, name, num_prompts, num_frames, kind) for each in value]
+    if name == PICTURES:
+        of_adapters = [clips_for_prompts(each, name, num_prompts, num_frames, "reference") for each in value]
+    else:
+        of_adapters = [
+            _embeddings_for_prompts(each, layer, num_prompts, num_frames)
+            for each, layer in zip(value, layers, strict=True)
+        ]
     prompts = range(num_prompts)
     return name, [
         [[clips[prompt][frame] for clips in of_adapters] for frame in range(num_frames)] for prompt in prompts
@@ -149,8 +161,74 @@ def _encode(pipe: Any, picture: Any, device: torch.device, *, hidden: bool) -> t
 
 
 def _given(embeds: Any, guided: bool) -> tuple[Tensor, Tensor]:
-    blocks = 2 if guided else 1
-    if len(embeds) != blocks:
+    check_rows(embeds, guided)
+    return embeds[-1], embeds[0]
+
+
+def check_rows(embeds: Tensor, guided: bool) -> None:
+    """Refuse embeddings (k, n, …) of another k than guidance needs.
+
+    Raises:
+        ValueError: saying which rows are needed.
+    """
+    if len(embeds) != (2 if guided else 1):
         needed = "two rows, what to avoid and the picture, with guidance" if guided else "one row, without guidance"
         raise ValueError(f"{EMBEDDINGS} has {len(embeds)} rows: it needs {needed}")
-    return embeds[-1], embeds[0]
+
+
+def _check_kinds(layers: list[Any], name: str) -> None:
+    for layer in layers:
+        if isinstance(layer, IPAdapterFaceIDPlusImageProjection):
+            raise ValueError(
+                "an IP-Adapter FaceID Plus is not for videos: it has its picture in the U-Net (clip_embeds), and not "
+                "from the call; take FaceID, or Plus"
+            )
+        if name == PICTURES and isinstance(layer, IPAdapterFaceIDImageProjection):
+            raise ValueError(
+                f"an IP-Adapter FaceID does not look at pictures: give {EMBEDDINGS}, tensors (2, n, {_width(layer)}) "
+                "of a face recogniser, of which the first row is zeros"
+            )
+
+
+def _embeddings_for_prompts(value: Any, layer: Any, num_prompts: int, num_frames: int) -> list[list[Tensor]]:
+    """P lists of F embeddings of one adapter, (k, n, D) or (k, n, tokens, D)."""
+    has_tokens = not isinstance(layer, (ImageProjection, IPAdapterFaceIDImageProjection))
+    counted = _as_three_dimensions(value, layer, num_frames, has_tokens=has_tokens)
+    clips = clips_for_prompts(counted, EMBEDDINGS, num_prompts, num_frames, "latents")
+    if not has_tokens:
+        return clips
+    whole = {id(each): each.unflatten(-1, (-1, _width(layer))) for clip in clips for each in clip}
+    return [[whole[id(each)] for each in clip] for clip in clips]
+
+
+def _as_three_dimensions(value: Any, layer: Any, num_frames: int, *, has_tokens: bool) -> Any:
+    """Embeddings of three dimensions each, as pictures have, by which those of frames are counted."""
+    if isinstance(value, (list, tuple)):
+        return [_as_three_dimensions(each, layer, num_frames, has_tokens=has_tokens) for each in value]
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{EMBEDDINGS} has a {type(value).__name__}: it takes tensors")
+    shape, width = tuple(value.shape), _width(layer)
+    each = f"(2, n, tokens, {width})" if has_tokens else f"(2, n, {width})"
+    if value.ndim < (4 if has_tokens else 3) or shape[-1] != width:
+        raise ValueError(f"{EMBEDDINGS} has the shape {shape}: this IP-Adapter takes {each}, or with frames (F, …)")
+    if has_tokens:
+        return value.flatten(-2)
+    if isinstance(layer, IPAdapterFaceIDImageProjection) and value.ndim == 4 and shape[2] == 1:
+        # As diffusers' guide makes it for all frames, (k, n, 1, D); or one picture for each frame, (F, k, 1, D).
+        of_all, of_frames = shape[0] in (1, 2), shape[0] == num_frames and shape[1] in (1, 2)
+        if of_all and of_frames and shape[:2] != (1, 1):
+            raise ValueError(
+                f"{EMBEDDINGS} has the shape {shape}, which may be of all frames or of each of {num_frames}: give "
+                f"{each}, or a list of that for each frame"
+            )
+        return value.squeeze(2) if of_all else value
+    return value
+
+
+def _width(layer: Any) -> int:
+    """D of the embeddings that an adapter takes."""
+    if isinstance(layer, ImageProjection):
+        return int(layer.image_embeds.in_features)
+    if isinstance(layer, IPAdapterPlusImageProjection):
+        return int(layer.proj_in.in_features)
+    return int(layer.ff.net[0].proj.in_features)
