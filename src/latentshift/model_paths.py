@@ -55,6 +55,15 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def is_run_without_model(name: str) -> bool:
+    """Whether this is the folder of a training run that has made nothing yet, and has checkpoints."""
+    run = Path(name)
+    if not (run / "recipe.yaml").is_file() or not any((run / "checkpoints").glob("step-*")):
+        return False
+    made = (_INDEX, "model", "controlnet", "lora.safetensors", "delta.safetensors")
+    return not any((run / each).exists() for each in made)
+
+
 def check_model(name: str) -> Path | None:
     """Refuse a model that can't be loaded, as far as possible without loading it.
 

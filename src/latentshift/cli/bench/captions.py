@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ import typer
 
 from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.shared_options import DEVICE, DTYPE
-from latentshift.model_paths import BUNDLED, read_video_size
+from latentshift.error_text import printable
+from latentshift.model_paths import BUNDLED, is_run_without_model, read_video_size
 
 _CLIPS, _QUICK_CLIPS = 48, 4
 
 
 def captions(
-    model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
+    model: str = typer.Argument(
+        BUNDLED,
+        help="The bundled model, or the folder of a model trained on sprites or of its run. A video run that has made "
+        "no model yet is measured at its newest checkpoint.",
+    ),
     exchange: str = typer.Option(
         "motion",
         "--exchange",
@@ -40,25 +46,40 @@ def captions(
     with its 95 % interval over clips. A gap says that the word acts; whether a video is right, evaluate sprites says.
     """
     from latentshift.benchmarks.caption_exchange import check_exchange, check_frames, check_motions  # which needs numpy
-    from latentshift.cli.preflight import check_generation
+    from latentshift.cli.preflight import check_device_name, check_dtype_name, check_generation
 
     check_exchange(exchange)
     options: dict[str, Any] = {"exchange": exchange}
     if motions is not None:
         options["motions"] = [" ".join(each.split()) for each in motions.split(",") if each.strip()]
         check_motions(options["motions"])
-    folder = check_generation(model, device, dtype, None, None, None)
-    if folder is None:
-        raise ValueError(f"bench captions is for models of the sprites world, and {model} is no folder")
-    frames, _ = read_video_size(folder)
-    if frames is not None:
-        check_frames(frames)
+    is_unfinished = is_run_without_model(model)
+    if is_unfinished:
+        check_device_name(device)
+        check_dtype_name(dtype)
+    else:
+        folder = check_generation(model, device, dtype, None, None, None)
+        if folder is None:
+            raise ValueError(f"bench captions is for models of the sprites world, and {model} is no folder")
+        frames, _ = read_video_size(folder)
+        if frames is not None:
+            check_frames(frames)
     count = clips or (_QUICK_CLIPS if quick else _CLIPS)
 
     def rows() -> Iterable[dict[str, Any]]:
         from latentshift.benchmarks.captions import bench_captions
-        from latentshift.cli.models import load_pipeline, pick_device
+        from latentshift.cli.models import load_dtype, load_pipeline, pick_device
 
-        return bench_captions(load_pipeline(model, pick_device(device), dtype), count, **options)
+        on = pick_device(device)
+        if not is_unfinished:
+            return bench_captions(load_pipeline(model, on, dtype), count, **options)
+        from latentshift.training.video_model import open_checkpoint
+
+        pipeline, step = open_checkpoint(Path(model))
+        print(
+            f"measuring the averaged weights of step {step} of {printable(model)}, its newest checkpoint",
+            file=sys.stderr,
+        )
+        return bench_captions(pipeline.to(on, load_dtype(dtype, on)), count, **options)
 
     report_rows("captions", rows, json_file)

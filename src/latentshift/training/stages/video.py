@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from latentshift.files import atomic_write
-from latentshift.model_paths import BUNDLED, resolve_model
-from latentshift.models.adapters.video_adapter import add_lora, merge_lora, save_delta, save_lora
-from latentshift.models.storage.fingerprint import model_fingerprint
+from latentshift.model_paths import resolve_model
+from latentshift.models.adapters.video_adapter import merge_lora, save_delta, save_lora
 from latentshift.models.storage.load_pipeline import load_part
 from latentshift.models.storage.source_paths import without_source_paths
-from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.training.build import lora_of, prepare_video_model
+from latentshift.pipeline import open_pipeline
+from latentshift.training.build import lora_of
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage
 from latentshift.training.video_batches import clips_until, video_batches
+from latentshift.training.video_model import open_video_model
 
 PIPELINE_SETTINGS = ("shift", "num_frames", "noise_share")  # that a checkpoint belongs to
 
@@ -37,16 +37,9 @@ class VideoStage(DenoisingStage):
     """
 
     def __init__(self, recipe: VideoRecipe, device: torch.device, rank: int = 0, ranks: int = 1) -> None:
-        torch.manual_seed(recipe.seed)
+        opened = open_video_model(recipe)
+        pipeline, self.base_prediction_type = opened.pipeline, opened.base_prediction_type
         model, variant = recipe.model, recipe.variant
-        pipeline = _open_base(model, variant)
-        own_temporal, self.base_prediction_type = pipeline.temporal, pipeline.scheduler.config.prediction_type
-        prepare_video_model(recipe, pipeline)
-        # New layers are this run's own: another library may draw them differently, and a checkpoint holds them.
-        temporal = own_temporal if pipeline.temporal is own_temporal else None
-        base = model_fingerprint(*{**pipeline.components, "temporal": temporal}.values())
-        if recipe.lora is not None:
-            add_lora(pipeline.unet, lora_of(recipe.lora))  # after the fingerprint, which is of the base alone
 
         def load(name: str, kind: type[nn.Module]) -> nn.Module:
             return load_part(resolve_model(model), name, kind, variant)
@@ -61,7 +54,7 @@ class VideoStage(DenoisingStage):
             num_frames,
             self.batch_spec,
             load,
-            base_fingerprint=base,
+            base_fingerprint=opened.base_fingerprint,
             pipeline_settings={name: json.dumps(pipeline.config[name], sort_keys=True) for name in PIPELINE_SETTINGS},
             device=device,
             rank=rank,
@@ -95,12 +88,3 @@ class VideoStage(DenoisingStage):
         with atomic_write(output / "model") as folder, without_source_paths(pipeline):
             pipeline.save_pretrained(folder)
         pipeline.to(torch.float32)
-
-
-def _open_base(model: str, variant: str | None) -> LatentShiftPipeline:
-    try:
-        return open_pipeline(model, variant=variant)
-    except ValueError as error:
-        is_there = model == BUNDLED or Path(model).exists()
-        hint = "" if is_there else "; train stage (b) first if it is a run"
-        raise ValueError(f"{error}{hint}") from error
