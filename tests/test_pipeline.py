@@ -11,7 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from diffusers.callbacks import PipelineCallback, SDCFGCutoffCallback
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file, save_file
@@ -167,6 +167,28 @@ def test_a_callback_changes_weights_in_place_and_does_not_replace_the_unet() -> 
     pipe = make()
     changed = pipe("red", callback_on_step_end=zero_output, generator=seeded(0), **options).frames
     assert not torch.allclose(changed, plain)
+
+
+def test_what_a_callback_can_not_do_is_refused(pipeline: LatentShiftPipeline) -> None:
+    def guide_less(pipe: LatentShiftPipeline, *given: object) -> None:
+        pipe._guidance_scale = 0.0
+
+    before = pipeline.scheduler
+
+    def other_scheduler(pipe: LatentShiftPipeline, *given: object) -> None:
+        pipe.scheduler = DDIMScheduler()
+
+    for callback, words in (
+        (guide_less, "give guidance_interval"),
+        (other_scheduler, r"a callback has replaced pipe\.scheduler"),
+        (lambda *given: torch.zeros(2), "a callback must return a dict of tensors by name, .* not a Tensor"),
+        (lambda *given: {"latents": torch.zeros(1, 2, 4, 1, 1)}, r"latents of the shape \(1, 2, 4, 8, 8\), not"),
+        (lambda *given: {"latents": 3}, "not a int"),
+        (lambda *given: {"prompt_embeds": torch.zeros(2)}, "a callback can replace latents, not prompt_embeds"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pipeline("red", callback_on_step_end=callback, num_frames=2, num_inference_steps=2)
+        pipeline.scheduler = before
 
 
 def test_one_hundred_steps_run_evenly_from_the_last_to_the_first() -> None:

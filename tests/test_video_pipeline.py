@@ -753,6 +753,11 @@ def test_a_callback_that_replaces_the_unet_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a callback has replaced pipe\.unet"):
         video("red star", callback_on_step_end=replace, **FEW)
     pipe.unet = before
+    with pytest.raises(ValueError, match="a callback must return a dict of tensors by name"):
+        video("red star", callback_on_step_end=lambda *given: 3, **FEW)
+    plain = video("red star", generator=seeds(1), **FEW).frames
+    silent = video("red star", generator=seeds(1), callback_on_step_end=lambda *given: None, **FEW).frames
+    assert np.array_equal(plain, silent)
     assert not video("red star", callback_on_step_end=Blank(), **{**FEW, "output_type": "latent"}).frames.any()
     assert [each[0] for each in seen] == [F, F]
 

@@ -7,15 +7,16 @@ from functools import wraps
 from typing import Any
 
 from latentshift.frame_context import uncompiled
-from latentshift.models.step_end_callback import check_unet_kept
+from latentshift.models.step_end_callback import check_unet_kept, read_replaced
 
-_NAMES = ("callback_on_step_end", "callback")
+_STEP_END, _OLD = "callback_on_step_end", "callback"
 
 
 def with_watched_callbacks(pipe: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call, whose callbacks raise a ValueError once they have replaced the U-Net.
 
-    The image pipeline would go on with one that was not told how many frames a video has.
+    The image pipeline would go on with one that was not told how many frames a video has. A callback may return nothing
+    here, where image pipelines need a dict.
 
     Args:
         pipe: the image pipeline.
@@ -23,18 +24,18 @@ def with_watched_callbacks(pipe: Any, options: dict[str, Any]) -> dict[str, Any]
     """
     unet = uncompiled(pipe.unet)
 
-    def watched(callback: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(name: str, callback: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(callback, updated=())
         def call(*args: Any, **kwargs: Any) -> Any:
             made = callback(*args, **kwargs)
             check_unet_kept(pipe, unet)
-            return made
+            return dict(read_replaced(made)) if name == _STEP_END else made
 
         return call
 
-    found = {name: options[name] for name in _NAMES if name in options}
-    changed = {name: watched(callback) for name, callback in found.items()}
-    wanted = getattr(found.get("callback_on_step_end"), "tensor_inputs", None)
+    found = {name: options[name] for name in (_STEP_END, _OLD) if name in options}
+    changed = {name: watched(name, callback) for name, callback in found.items()}
+    wanted = getattr(found.get(_STEP_END), "tensor_inputs", None)
     if wanted is not None:  # it is one of diffusers' own, and says so itself
-        changed["callback_on_step_end_tensor_inputs"] = wanted
+        changed[f"{_STEP_END}_tensor_inputs"] = wanted
     return {**options, **changed}

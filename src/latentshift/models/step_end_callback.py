@@ -33,9 +33,11 @@ class StepEndCallback:
     wanted: Sequence[str]
     available: Sequence[str]
     _unet: nn.Module = field(init=False)
+    _scheduler: Any = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_unet", uncompiled(self.pipe.unet))
+        object.__setattr__(self, "_scheduler", self.pipe.scheduler)
         if isinstance(self.callback, (PipelineCallback, MultiPipelineCallbacks)):
             object.__setattr__(self, "wanted", self.callback.tensor_inputs)
         if unknown := sorted(set(self.wanted) - set(self.available)):
@@ -45,14 +47,42 @@ class StepEndCallback:
         """The latents to go on with.
 
         Raises:
-            ValueError: if the callback has replaced the U-Net.
+            ValueError: if the callback returns anything but latents of their shape, or has changed what this call does
+                not look at any more: its U-Net, scheduler or guidance scale.
         """
         if self.callback is None:
             return latents
-        replaced = self.callback(self.pipe, step, timestep, dict.fromkeys(self.wanted, latents)) or {}
+        replaced = read_replaced(self.callback(self.pipe, step, timestep, dict.fromkeys(self.wanted, latents)))
         check_unet_kept(self.pipe, self._unet)
+        if self.pipe.scheduler is not self._scheduler:
+            raise ValueError("a callback has replaced pipe.scheduler: a call keeps the one that it began with")
+        if vars(self.pipe).pop("_guidance_scale", None) is not None:
+            raise ValueError(
+                "a callback has set pipe._guidance_scale, which this pipeline does not look at: give guidance_interval"
+            )
         drop_projected_text()  # a callback may have changed weights
-        return replaced.get("latents", latents)
+        if unknown := sorted(set(replaced) - set(self.available)):
+            raise ValueError(f"a callback can replace {', '.join(self.available)}, not {', '.join(unknown)}")
+        changed = replaced.get("latents", latents)
+        if not isinstance(changed, Tensor) or changed.shape != latents.shape:
+            shape = tuple(changed.shape) if isinstance(changed, Tensor) else f"a {type(changed).__name__}"
+            raise ValueError(f"a callback must return latents of the shape {tuple(latents.shape)}, not {shape}")
+        return changed
+
+
+def read_replaced(returned: Any) -> Mapping[str, Any]:
+    """What a callback returned: tensors by name, or None for none.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if returned is None:
+        return {}
+    if not isinstance(returned, Mapping):
+        raise ValueError(
+            f"a callback must return a dict of tensors by name, as {{'latents': …}}, not a {type(returned).__name__}"
+        )
+    return returned
 
 
 def check_unet_kept(pipe: Any, unet: nn.Module) -> None:
