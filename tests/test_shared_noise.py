@@ -73,6 +73,13 @@ def test_the_largest_share_holds_in_single_precision() -> None:
     torch.testing.assert_close(mix_noise(back, MAX_NOISE_SHARE), mixed, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
+    noise = torch.randn(2, 16, 3, 4, 4, generator=seeded(0)[0]).to(dtype)
+    for change in (mix_noise, unmix_noise):
+        assert torch.equal(change(noise, 4.0), change(noise.float(), 4.0).to(dtype))
+
+
 def test_one_frame_and_independent_noise_are_left_as_they_are() -> None:
     video, image = torch.randn(2, 4, 3, 2, 2), torch.randn(2, 1, 3, 2, 2)
     for change in (mix_noise, unmix_noise):

@@ -396,6 +396,8 @@ def test_a_class_made_from_ldms_is_ldm() -> None:
     first, again = (video("red star", generator=seeds(1), **options).frames for _ in range(2))
     assert np.array_equal(first, again)  # the noise of the steps is the generator's
     pipe.scheduler = make_sampler("euler", pipe.scheduler)
+    with pytest.raises(ValueError, match="Mine decodes its latents in every case"):
+        latentshift.video(pipe, F)("red star", output_type="latent")
     with pytest.raises(ValueError, match="Mine does not scale its latents"):
         video("red star", **options)
 

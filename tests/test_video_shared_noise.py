@@ -19,6 +19,8 @@ from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.image_pipelines.shared_noise import frames_share_noise
+from latentshift.image_pipelines.stock import make_pictures
+from test_image_pipelines import CASES, Case
 from test_shared_noise import COVARIANCE, FRAMES, MEAN, SAMPLERS, covariance, exact_denoiser, schedule
 from test_video_pipeline import seeds
 from tiny_pipelines import clip, mask, tiny_controlnet, tiny_pipeline
@@ -168,6 +170,35 @@ def test_around_masks_that_differ_the_clip_has_the_noise_that_frames_share(stren
         wanted = mix_noise(own[None], SHARE)[0]
         torch.testing.assert_close(mixed[everywhere], wanted[everywhere], atol=1e-4, rtol=1e-4)
         assert not torch.allclose(mixed[everywhere], own[everywhere], atol=0.1)
+
+
+WHOLE_CALLS = (  # one of each way from noise to pictures, with a start that ``latents`` gives
+    *("text, SDXL", "text, LDM", "text, SDXL, modular", "inpainting, SD", "inpainting, SDXL, 9 channels"),
+    *("ControlNet, SD, guess mode", "two conditions of a ControlNet union, SDXL", "T2I-Adapter, SDXL"),
+    *("IP-Adapter and ControlNet, SDXL", "PAG and ControlNet, SD", "InstructPix2Pix, SD", "InstructPix2Pix, SDXL"),
+)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.label in WHOLE_CALLS], ids=lambda case: case.label)
+def test_alike_frames_of_alike_noise_are_the_image_pipelines_picture(case: Case) -> None:
+    """Independent latents n / r are latents n in all frames, and DDIM, which draws no more, keeps them alike."""
+    pipe = case.build()
+    vae = getattr(pipe, "vae", None) or pipe.vqvae
+    with torch.no_grad():  # nor does the autoencoder draw
+        vae.quant_conv.weight[4:].zero_()
+        vae.quant_conv.bias[4:].fill_(-30.0)
+    noise = torch.randn(1, 4, 8, 8, generator=seeds(0)[0])
+    r = mix_noise(torch.ones(1, F, 1, 1, 1), SHARE)[0, 0].item()
+    options: dict[str, Any] = {**case.options, "num_inference_steps": 3}
+    for name, count in case.pictures.items():
+        pictures = [mask() if name == "mask_image" else clip(1 + each, 1)[0] for each in range(max(count, 1))]
+        options[name] = pictures if count else pictures[0]
+    picture = make_pictures(pipe, {"prompt": "red star", "latents": noise, **options}, "np")[0]
+    options |= {"latents": noise.expand(F, -1, -1, -1)[None] / r, "output_type": "np"}
+    frames = latentshift.video(pipe, F, shift={"padding": "replicate"}, noise_share=SHARE)("red star", **options).frames
+    np.testing.assert_allclose(frames[0], np.repeat(picture, F, axis=0), atol=2e-5, rtol=0)
+    independent = latentshift.video(pipe, F)("red star", **options).frames
+    assert np.abs(independent - frames).max() > 1e-3
 
 
 def test_a_second_pipeline_goes_on_from_the_latents_of_the_first() -> None:

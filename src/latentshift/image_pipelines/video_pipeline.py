@@ -127,6 +127,8 @@ class VideoPipeline:
         num_frames = self.num_frames if num_frames is None else num_frames
         check_count(num_frames)
         check_output_type(output_type)
+        if output_type == "latent" and _is_ldm(pipe):
+            raise ValueError(f"{type(pipe).__name__} decodes its latents in every case: take another output_type")
         _check_scheduler(pipe, num_frames, self.noise_share)
         check_conditions(pipe)
         check_trained_shift(pipe, self._also)
