@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -239,6 +240,34 @@ def test_a_scheduler_that_clips_is_refused_and_serves_for_images(setting: str) -
     with pytest.raises(ValueError, match=f"clips the predicted latents \\({setting}\\).*noise_share 2"):
         video("red star", **FEW)
     assert video("red star", num_frames=1, **FEW).frames.shape == (1, 1, 4, 8, 8)
+
+
+def test_calls_in_two_threads_have_each_their_own_noise() -> None:
+    """At the same time: each waits for the other before its first step and in a callback."""
+    shares = (SHARE, 0.0)
+    videos = [latentshift.video(tiny_pipeline("StableDiffusionPipeline"), F, noise_share=share) for share in shares]
+    alone = [video("red star", generator=seeds(1), **FEW).frames for video in videos]
+    barrier = threading.Barrier(2, timeout=60)
+    made: dict[int, Tensor] = {}
+
+    def wait(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        barrier.wait()
+        return {}
+
+    def before_noise(encoder: Any, inputs: Any) -> None:
+        barrier.wait()
+
+    def call(number: int) -> None:
+        videos[number].pipe.text_encoder.register_forward_pre_hook(before_noise)
+        options = {"generator": seeds(1), "callback_on_step_end": wait}
+        made[number] = videos[number]("red star", **options, **FEW).frames
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(made[number], alone[number]) for number in range(2)) and not torch.equal(*alone)
 
 
 def test_noise_that_is_drawn_in_another_way_is_refused() -> None:
