@@ -604,6 +604,12 @@ def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control:
         for value in values:
             with pytest.raises(ValueError, match=words):
                 control(**{**given, **one, name: value})
+    xl = latentshift.video(tiny_pipeline("StableDiffusionXLPipeline"), F)
+    for skipped in (-1, 2):
+        with pytest.raises(ValueError, match="clip_skip must be 0 to 1 for this model"):
+            xl("red star", clip_skip=skipped, **FEW)
+    with pytest.raises(ValueError, match="guidance_rescale must be a number from 0 to 1"):
+        xl("red star", guidance_rescale=3, num_frames=1, **FEW)
     same = [control(**given, **one, controlnet_conditioning_scale=scale, generator=seeds(1)) for scale in (1, 1.0)]
     assert np.array_equal(same[0].frames, same[1].frames)
     for options, words in (

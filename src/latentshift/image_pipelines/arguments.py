@@ -104,7 +104,7 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     _check_names(type(pipe).__name__, given, accepted, num_frames)
     _check_ranges(given)
     if "clip_skip" in given:
-        check_clip_skip(pipe)
+        check_clip_skip(pipe, given["clip_skip"])
     num_prompts = _count_prompts(given)
     check_count(num_videos_per_prompt, "num_videos_per_prompt")
     num_videos = num_prompts * num_videos_per_prompt
@@ -230,7 +230,7 @@ def _check_ranges(given: Mapping[str, Any]) -> None:
     for name in ("guidance_scale", "image_guidance_scale", "pag_scale", "pag_adaptive_scale"):
         if name in given:
             check_guidance(given[name], name)
-    for name in ("strength", "eta", "denoising_start", "denoising_end"):
+    for name in ("strength", "eta", "guidance_rescale", "denoising_start", "denoising_end"):
         if name in given:
             check_strength(given[name], name)
 

@@ -107,11 +107,11 @@ def check_guider(pipe: Any) -> None:
         raise ValueError(f"guidance_rescale of {kind} is not for videos: it would rescale each frame by itself")
 
 
-def check_clip_skip(pipe: Any) -> None:
+def check_clip_skip(pipe: Any, clip_skip: int) -> None:
     """Refuse ``clip_skip`` where diffusers looks for a part of CLIP that newer versions of transformers call otherwise.
 
     Raises:
-        ValueError: for the pipelines of SD 1.x and 2.x with such a CLIP.
+        ValueError: for the pipelines of SD 1.x and 2.x with such a CLIP, or for a layer that there is not.
     """
     encoder = getattr(pipe, "text_encoder", None)
     if getattr(pipe, "text_encoder_2", None) is None and not hasattr(encoder, "text_model"):
@@ -119,3 +119,7 @@ def check_clip_skip(pipe: Any) -> None:
             f"clip_skip does not work in {type(pipe).__name__} with this version of transformers, whose "
             f"{type(encoder).__name__} has no text_model: pass prompt_embeds, or take LatentShiftPipeline"
         )
+    encoders = (encoder, getattr(pipe, "text_encoder_2", None))
+    layers = [each.config.num_hidden_layers for each in encoders if each is not None]
+    if layers and not 0 <= clip_skip < min(layers):
+        raise ValueError(f"clip_skip must be 0 to {min(layers) - 1} for this model, not {clip_skip}")
