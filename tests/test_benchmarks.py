@@ -13,9 +13,12 @@ import torch
 
 from latentshift.benchmarks import train
 from latentshift.benchmarks.length_settings import LengthSettings
+from latentshift.benchmarks.model_parts import ModelParts
 from latentshift.benchmarks.report import Estimate, report, table
+from latentshift.benchmarks.shift_cost import shift_costs
 from latentshift.benchmarks.timing import interleaved_timing, median_interval
 from latentshift.models.precision import fast_dtype
+from latentshift.pipeline import open_pipeline
 
 
 def cells(line: str) -> list[str]:
@@ -158,6 +161,29 @@ def test_the_shift_can_be_timed_alone(cli, model: Path, tmp_path: Path) -> None:
     code, _, err = cli("bench", "speed", model, "--shift-only", "--quick", "--json", tmp_path / "speed.json")
     assert code == 0, err
     _check_shift_rows(json.loads((tmp_path / "speed.json").read_text())["rows"], fast_dtype("cpu") == torch.bfloat16)
+
+
+def test_several_threads_have_a_row_in_time_of_the_wall_and_stay_as_many(model: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        parts = ModelParts(open_pipeline(str(model)))
+        with torch.no_grad():
+            rows = list(shift_costs("a pass", ModelParts.pass_, parts, seconds=1e-9))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [(row["threads"], row["clock"], row["turns"]) for row in rows] == [(1, "processor", 15), (2, "wall", 15)]
+    for row in rows:
+        assert row["cost_percent"].low <= row["cost_percent"].value <= row["cost_percent"].high
+
+
+def test_a_model_without_the_shift_has_no_cost_of_it(cli, model: Path, tmp_path: Path) -> None:
+    pipeline = open_pipeline(str(model))
+    pipeline.set_method("latent-vdm")
+    pipeline.save_pretrained(tmp_path / "vdm")
+    code, out, err = cli("bench", "speed", tmp_path / "vdm", "--shift-only", "--quick")
+    assert code != 0 and "has no temporal shift" in err and "Traceback" not in err and not out
 
 
 @pytest.mark.parametrize(("n", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (9, 1, 7), (20, 5, 14), (100, 39, 60)])
