@@ -8,7 +8,9 @@ import typer
 
 from latentshift.cli.data.common import MEMORY_LIMIT, SHORT, TIME_LIMIT, VARIANT, WORKERS
 from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
-from latentshift.cli.evaluate.prompted import (
+from latentshift.cli.evaluate.prompted import check_and_choose, run_job
+from latentshift.cli.evaluate.prompted_job import PromptedJob
+from latentshift.cli.evaluate.prompted_options import (
     ACTORS,
     DELTA,
     ENGINE,
@@ -22,9 +24,6 @@ from latentshift.cli.evaluate.prompted import (
     STEPS,
     SYSTEM,
     ModelOptions,
-    PromptedJob,
-    check_and_choose,
-    run_job,
 )
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE

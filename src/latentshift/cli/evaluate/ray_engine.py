@@ -13,7 +13,7 @@ from latentshift.models.adapters.lora_file import parse_lora
 from latentshift.progress import progress_bar
 
 if TYPE_CHECKING:
-    from latentshift.cli.evaluate.prompted import PromptedJob
+    from latentshift.cli.evaluate.prompted_job import PromptedJob
     from latentshift.evaluation.protocols.evaluation import Evaluation
 
 _POLL_SECONDS = 1.0
