@@ -13,7 +13,7 @@ import pytest
 from latentshift.data.rejected import Rejected
 from latentshift.evaluation.metrics.frechet import frechet_distance
 from latentshift.evaluation.metrics.moments import Moments
-from latentshift.evaluation.protocols import summary as summary_module
+from latentshift.evaluation.protocols import interval_kinds, streamed_rows
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Readings
@@ -192,12 +192,12 @@ def test_counting_follows_what_is_written(tmp_path: Path) -> None:
 def test_too_many_to_resample_have_the_same_values(whole: Path, reference: Readings, monkeypatch) -> None:
     """Beyond the bounds on memory only the intervals are found in another way, and kernels see a sample."""
     few = {each.name: each for each in metrics(whole, reference)}
-    monkeypatch.setattr(summary_module, "_MOST_NUMBERS", 10)
-    monkeypatch.setattr(summary_module, "_MOST_KERNEL_ROWS", 40)
+    monkeypatch.setattr(streamed_rows, "_MOST_NUMBERS", 10)
+    monkeypatch.setattr(streamed_rows, "_MOST_KERNEL_ROWS", 40)
     many = {each.name: each for each in metrics(whole, reference)}
     for name in ("FID", "FVD", "C3D-IS"):
-        assert many[name].interval_kind == summary_module.JACKKNIFE
-        assert few[name].interval_kind == summary_module.BOOTSTRAP
+        assert many[name].interval_kind == interval_kinds.JACKKNIFE
+        assert few[name].interval_kind == interval_kinds.BOOTSTRAP
         assert many[name].value == pytest.approx(few[name].value, rel=1e-9)
         low, high = many[name].interval
         assert low < many[name].value < high
@@ -216,7 +216,7 @@ def test_videos_that_repeat_one_another_are_told_of_also_where_rows_are_streamed
     readings = Readings(tmp_path, len(items))
     said = "2 of 20 generated videos repeat another one."
     for most, repeats in ((2**23, 1), (10, 1), (2**23, 2)):
-        monkeypatch.setattr(summary_module, "_MOST_NUMBERS", most)
+        monkeypatch.setattr(streamed_rows, "_MOST_NUMBERS", most)
         made = {each.name: each for each in summarize(readings, MEASURER.infos, readings, repeats=repeats).metrics}
         for name in ("FID", "FVD", "C3D-IS"):
             assert made[name].warnings.count(said) == 1, (name, most, repeats)
@@ -240,8 +240,8 @@ def test_repeats_are_parts_of_the_plan(whole: Path, reference: Readings) -> None
     theirs = moments(reference, reference.measured)
     values = [frechet_distance(moments(readings, half), theirs, covariance="N") for half in halves]
     assert made["FVD"].value == pytest.approx(np.mean(values), rel=1e-9)
-    assert made["FVD"].n == COUNT - 1 and made["FVD"].interval_kind == summary_module.REPEATS
+    assert made["FVD"].n == COUNT - 1 and made["FVD"].interval_kind == interval_kinds.REPEATS
     score = made["C3D-IS"]
-    assert score.interval_kind == summary_module.REPEATS and (score.repeats, made["FVD"].repeats) == (2, 2)
+    assert score.interval_kind == interval_kinds.REPEATS and (score.repeats, made["FVD"].repeats) == (2, 2)
     assert score.interval[0] == 1 < score.value < score.interval[1]  # Student's of two would begin below any score
     assert score.deviation >= 0 and made["FVD"].deviation == pytest.approx(np.std(values), rel=1e-9)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentshift.evaluation.protocols import summary
+from latentshift.evaluation.protocols import interval_kinds, streamed_rows
 from latentshift.evaluation.protocols.measure import Measurer
 from latentshift.evaluation.protocols.paper_prompts import MSRVTT_CAPTIONS
 from latentshift.evaluation.protocols.plan import Item
@@ -50,7 +50,7 @@ def run(folder: Path, count: int) -> None:
     readings, reference = Readings(folder / "readings", count), Readings(folder / "reference", 100)
     made = summarize(readings, measurer.infos, reference)
     assert {each.name: each.n for each in made.metrics}["CLIPSIM"] == count
-    assert {each.interval_kind for each in made.metrics} == {summary.JACKKNIFE, summary.BOOTSTRAP}
+    assert {each.interval_kind for each in made.metrics} == {interval_kinds.JACKKNIFE, interval_kinds.BOOTSTRAP}
 
 
 def traced_peak(folder: Path, count: int) -> int:
@@ -64,8 +64,8 @@ def traced_peak(folder: Path, count: int) -> int:
 
 
 def test_memory_does_not_grow_with_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "_MOST_NUMBERS", 2**14)
-    monkeypatch.setattr(summary, "_MOST_KERNEL_ROWS", 2**9)
+    monkeypatch.setattr(streamed_rows, "_MOST_NUMBERS", 2**14)
+    monkeypatch.setattr(streamed_rows, "_MOST_KERNEL_ROWS", 2**9)
     few, many = traced_peak(tmp_path / "few", 200), traced_peak(tmp_path / "many", 800)
     assert many - few < 600 * BYTES_A_VIDEO
 

@@ -45,3 +45,8 @@ def repeats_interval(values: Sequence[float]) -> tuple[float, float] | None:
 def _around(value: float, error: float, count: int) -> tuple[float, float]:
     reach = float(students_t.ppf(0.975, count - 1)) * error
     return value - reach, value + reach
+
+
+def not_below(least: float, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """An interval that was moved, within what the metric can be."""
+    return None if interval is None else (max(interval[0], least), max(interval[1], least))

@@ -1,6 +1,8 @@
 """Rows of features as metrics take them, streamed from readings: memory does not grow with the number of videos.
 
 Rows are those of some videos, by their indices, that one extractor has made.
+
+Legend of shapes: N videos, R rows of a video, D features.
 """
 
 from __future__ import annotations
@@ -16,6 +18,27 @@ from latentshift.evaluation.protocols.measure import ExtractorInfo
 from latentshift.evaluation.protocols.readings import Readings
 
 _BLOCK_ROWS = 1024
+_MOST_NUMBERS = 2**23  # N · R · D that are resampled: 64 MB in float64
+_MOST_KERNEL_ROWS = 4096  # N · R of a kernel matrix, which is 128 MB then
+
+
+def fits_resampling(readings: Readings, info: ExtractorInfo) -> bool:
+    """Whether all rows are held in memory, to be resampled."""
+    return readings.row_count(info.key) * info.width <= _MOST_NUMBERS
+
+
+def of_repeats(readings: Readings, info: ExtractorInfo, repeats: int) -> list[np.ndarray]:
+    """The indices of each of the equal parts of the plan that has any."""
+    indices = readings.with_rows(info.key)
+    part = indices * repeats // readings.total
+    return [each for number in range(repeats) if len(each := indices[part == number])]
+
+
+def kernel_rows(readings: Readings, info: ExtractorInfo, seed: int) -> VideoRows:
+    """The rows for a kernel matrix: of too many videos a uniform sample."""
+    indices = readings.with_rows(info.key)
+    each = -(-readings.row_count(info.key) // len(indices))
+    return video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=seed)
 
 
 def video_rows(

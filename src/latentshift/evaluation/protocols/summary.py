@@ -1,59 +1,32 @@
-"""The metrics of what was measured, streamed from the files in order of the videos' indices.
+"""The metrics of what was measured: which there are, and what is said with each.
 
-So they are the same, bit by bit, for any number of workers and however often those were stopped, and memory does not
-grow with the number of videos: what is resampled is bounded. Beyond the bound an interval comes from leaving out one
-tenth of the videos at a time, and a kernel distance from a uniform sample of them.
+They are the same, bit by bit, for any number of workers and however often those were stopped: each is computed from the
+files, in order of the videos' indices (:mod:`.streamed_distances`, :mod:`.streamed_scores`).
 
 Which metrics there are follows from the extractors: features of frames give FID and KID, features of clips FVD and KVD,
 class outputs IS, embeddings CLIPSIM, CMMD and the consistency of frames. With other networks than the field's they have
 the network's name in front, as ``sprites-FVD``, since they can't be compared with published ones: so has CMMD, which
 is published by another CLIP than CLIPSIM.
-
-Legend of shapes: N videos, R rows of a video, D features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import numpy as np
 
-from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_result
-from latentshift.evaluation.metrics.inception_score import (
-    InceptionScore,
-    InceptionSums,
-    Outputs,
-    few_samples_warning,
-    inception_result,
-)
-from latentshift.evaluation.metrics.jackknife import GROUPS, jackknife_interval, repeats_interval
-from latentshift.evaluation.metrics.kernel import CMMD_SCALE, GaussianKernel, PolynomialKernel, kernel_result
 from latentshift.evaluation.metrics.moments import Covariance
-from latentshift.evaluation.metrics.result import MetricResult, covariance_warning
+from latentshift.evaluation.metrics.result import MetricResult
 from latentshift.evaluation.metrics.video_means import mean_over_videos
-from latentshift.evaluation.metrics.video_rows import VideoRows
+from latentshift.evaluation.protocols.interval_kinds import BOOTSTRAP
 from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, ExtractorInfo
 from latentshift.evaluation.protocols.metric_names import CMMD, full_name, other_clip_warning
 from latentshift.evaluation.protocols.readings import Readings
-from latentshift.evaluation.protocols.streamed_rows import (
-    merged_moments,
-    moments,
-    repeat_warning,
-    row_blocks,
-    video_rows,
-)
+from latentshift.evaluation.protocols.streamed_distances import streamed_cmmd, streamed_frechet, streamed_kernel
+from latentshift.evaluation.protocols.streamed_scores import streamed_inception
 from latentshift.evaluation.report.schema import Better, Metric
 
-BOOTSTRAP = "bootstrap over videos"
-JACKKNIFE = "jackknife of ten groups of videos"
-REPEATS = "Student's t over repeats"
-
-_MOST_NUMBERS = 2**23  # N · R · D that are resampled: 64 MB in float64
-_MOST_WIDTH = 512  # D of a covariance that is resampled: each takes two decompositions of (D, D)
-_MOST_KERNEL_ROWS = 4096  # N · R of a kernel matrix, which is 128 MB then
-_SPLITS, _SPLIT_SEED = 10, 42  # of the inception score, as in StyleGAN-V's code
 _BETTER: dict[str, Better] = {"FID": "lower", "KID": "lower", "FVD": "lower", "KVD": "lower", CMMD: "lower"}
 
 
@@ -121,99 +94,18 @@ class _Summarizer:
         name, least = full_name(info, kind), 1 + (covariance == "N-1")
         if self.reference is None or not self._enough(name, info, least):
             return
-        generated, theirs = self.readings.with_rows(info.key), self.reference.with_rows(info.key)
-        if self.repeats > 1:
-            result, how = self._frechet_of_repeats(info, name, covariance), REPEATS
-        elif info.width <= _MOST_WIDTH and self._fits(self.readings, info):
-            reference = (
-                video_rows(self.reference, info, theirs)
-                if self._fits(self.reference, info)
-                else moments(self.reference, info, theirs)
-            )
-            rows = video_rows(self.readings, info, generated)
-            result = frechet_result(name, rows, reference, covariance=covariance, seed=self.seed)
-            how = BOOTSTRAP
-        else:
-            result, how = self._frechet_of_groups(info, name, covariance), JACKKNIFE
+        result, how = streamed_frechet(
+            name, info, self.readings, self.reference, covariance=covariance, repeats=self.repeats, seed=self.seed
+        )
         self._add(result, info, how, _BETTER[kind])
-
-    def _frechet_of_repeats(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
-        assert self.reference is not None
-        theirs = moments(self.reference, info, self.reference.with_rows(info.key))
-        parts = [moments(self.readings, info, part) for part in self._parts(info)]
-        values = [frechet_distance(part, theirs, covariance=covariance) for part in parts]
-        fewest = min(parts, key=lambda part: part.count)
-        return MetricResult(
-            name,
-            float(np.mean(values)),
-            sum(part.videos for part in parts),
-            sum(part.count for part in parts),
-            variant=f"covariance over {covariance}, mean over repeats",
-            interval=_not_below(0.0, repeats_interval(values)),
-            n_reference=theirs.videos,
-            repeats=len(parts),
-            deviation=float(np.std(values)),
-            warnings=(
-                *self._repeated(info),
-                *self._repeated(info, reference=True),
-                *covariance_warning(fewest.count, info.width, "generated", videos=fewest.videos),
-                *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
-            ),
-        )
-
-    def _frechet_of_groups(self, info: ExtractorInfo, name: str, covariance: Covariance) -> MetricResult:
-        assert self.reference is not None
-        theirs = moments(self.reference, info, self.reference.with_rows(info.key))
-        indices = self.readings.with_rows(info.key)
-        groups = [moments(self.readings, info, indices[number::GROUPS]) for number in range(GROUPS)]
-        merged = merged_moments(groups)
-        value = frechet_distance(merged, theirs, covariance=covariance)
-        left_out = [
-            frechet_distance(merged_moments(groups[:number] + groups[number + 1 :]), theirs, covariance=covariance)
-            for number in range(GROUPS)
-        ]
-        return MetricResult(
-            name,
-            value,
-            merged.videos,
-            merged.count,
-            variant=f"covariance over {covariance}",
-            interval=_not_below(0.0, jackknife_interval(value, left_out)),
-            n_reference=theirs.videos,
-            warnings=(
-                *self._repeated(info),
-                *self._repeated(info, reference=True),
-                *covariance_warning(merged.count, info.width, "generated", videos=merged.videos),
-                *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
-            ),
-        )
 
     def _kernel(self, info: ExtractorInfo, kind: str) -> None:
         name = full_name(info, kind)
         if self.reference is None or not self._enough(name, info, 1 + (kind != CMMD), of="videos"):
             return
-        generated, theirs = (self._sample(each, info) for each in (self.readings, self.reference))
-        if kind == CMMD:
-            result = kernel_result(
-                name,
-                generated,
-                theirs,
-                kernel=GaussianKernel(),
-                estimator="biased",
-                scale=CMMD_SCALE,
-                unit=True,
-                seed=self.seed,
-            )
-        else:
-            result = kernel_result(
-                name, generated, theirs, kernel=PolynomialKernel(), estimator="unbiased", seed=self.seed
-            )
-        sampled = tuple(
-            f"Computed on a uniform sample of {len(rows):,} of {rows.seen:,} {what} videos."
-            for rows, what in ((generated, "generated"), (theirs, "reference"))
-            if len(rows) < rows.seen
-        )
-        self._add(replace(result, warnings=result.warnings + sampled), info, BOOTSTRAP, _BETTER[kind])
+        compute = streamed_cmmd if kind == CMMD else streamed_kernel
+        result = compute(name, info, self.readings, self.reference, seed=self.seed)
+        self._add(result, info, BOOTSTRAP, _BETTER[kind])
 
     # Metrics without a reference
 
@@ -221,63 +113,8 @@ class _Summarizer:
         name = full_name(info, kind)
         if not self._enough(name, info, 2, reference=False):
             return
-        outputs = cast(Outputs, info.output)
-        indices = self.readings.with_rows(info.key)
-        if self.repeats > 1:
-            parts = self._parts(info)
-            values = [self._score(info, part, splits=1, seed=None).mean for part in parts]
-            result = MetricResult(
-                name,
-                float(np.mean(values)),
-                len(indices),
-                self.readings.row_count(info.key),
-                variant="mean over repeats",
-                interval=_not_below(1.0, repeats_interval(values)),
-                repeats=len(parts),
-                deviation=float(np.std(values)),
-                warnings=self._of_classes(info, len(parts), "repeat"),
-            )
-            self._add(result, info, REPEATS, "higher")
-            return
-        splits = min(_SPLITS, len(indices))
-        if self._fits(self.readings, info):
-            rows = video_rows(self.readings, info, indices)
-            result = inception_result(name, rows, outputs, splits=splits, seed=_SPLIT_SEED, bootstrap_seed=self.seed)
-            self._add(result, info, BOOTSTRAP, "higher")
-            return
-        score = self._score(info, indices, splits=splits, seed=_SPLIT_SEED)
-        value = score.mean
-        left_out = [
-            self._score(info, np.delete(indices, np.s_[number::GROUPS]), splits=splits, seed=_SPLIT_SEED).mean
-            for number in range(GROUPS)
-        ]
-        result = MetricResult(
-            name,
-            value,
-            len(indices),
-            self.readings.row_count(info.key),
-            variant=f"{splits} splits, shuffled with seed {_SPLIT_SEED}",
-            interval=_not_below(1.0, jackknife_interval(value, left_out)),
-            deviation=score.deviation if splits > 1 else None,
-            warnings=self._of_classes(info, splits, "split"),
-        )
-        self._add(result, info, JACKKNIFE, "higher")
-
-    def _of_classes(self, info: ExtractorInfo, parts: int, what: str) -> tuple[str, ...]:
-        """Warnings of an inception score."""
-        samples, videos = self.readings.row_count(info.key), len(self.readings.with_rows(info.key))
-        return (
-            *self._repeated(info),
-            *few_samples_warning(samples, info.width, parts, videos=videos, what=what),
-        )
-
-    def _score(self, info: ExtractorInfo, indices: np.ndarray, *, splits: int, seed: int | None) -> InceptionScore:
-        sums = InceptionSums(self.readings.row_count(info.key, indices), splits=splits, seed=seed)
-        first = 0
-        for rows, _ in row_blocks(self.readings, info, indices):
-            sums.add(np.arange(first, first + len(rows)), rows, cast(Outputs, info.output))
-            first += len(rows)
-        return sums.score()
+        result, how = streamed_inception(name, info, self.readings, repeats=self.repeats, seed=self.seed)
+        self._add(result, info, how, "higher")
 
     def _means(self, info: ExtractorInfo | None, kind: str, better: Better, variant: str, *, unit: str = "") -> None:
         values = self.readings.values(kind)
@@ -346,26 +183,3 @@ class _Summarizer:
                 self.made.notes.append(f"{name} is left out: it needs {least} {what} {of} or more, not {count}.")
                 return False
         return True
-
-    def _repeated(self, info: ExtractorInfo, *, reference: bool = False) -> tuple[str, ...]:
-        side = self.reference if reference else self.readings
-        return () if side is None else repeat_warning(side, info, "reference" if reference else "generated")
-
-    def _parts(self, info: ExtractorInfo) -> list[np.ndarray]:
-        """The indices of each repeat that has any."""
-        indices = self.readings.with_rows(info.key)
-        part = indices * self.repeats // self.readings.total
-        return [each for number in range(self.repeats) if len(each := indices[part == number])]
-
-    def _fits(self, readings: Readings, info: ExtractorInfo) -> bool:
-        return readings.row_count(info.key) * info.width <= _MOST_NUMBERS
-
-    def _sample(self, readings: Readings, info: ExtractorInfo) -> VideoRows:
-        indices = readings.with_rows(info.key)
-        each = -(-readings.row_count(info.key) // len(indices))
-        return video_rows(readings, info, indices, limit=max(2, _MOST_KERNEL_ROWS // each), seed=self.seed)
-
-
-def _not_below(least: float, interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    """An interval that was moved, within what the metric can be."""
-    return None if interval is None else (max(interval[0], least), max(interval[1], least))
