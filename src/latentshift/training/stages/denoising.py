@@ -24,7 +24,7 @@ from latentshift.training.losses import LatentBatch
 from latentshift.training.offload import OffloadedParts, PartLoader
 from latentshift.training.precision import encoding_dtype
 from latentshift.training.previews import Previews
-from latentshift.training.recipe import DiffusionSettings
+from latentshift.training.recipes.diffusion import DiffusionSettings
 from latentshift.training.validation import Validation, open_validation
 
 PREVIEW_PROMPTS = 8
