@@ -19,7 +19,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
-from latentshift.image_pipelines.shared_noise import frames_share_noise
+from latentshift.image_pipelines.shared_noise import _modules, frames_share_noise
 from latentshift.image_pipelines.stock import make_pictures
 from test_image_pipelines import CASES, Case
 from test_shared_noise import COVARIANCE, FRAMES, MEAN, SAMPLERS, covariance, exact_denoiser, schedule
@@ -173,16 +173,25 @@ def test_around_masks_that_differ_the_clip_has_the_noise_that_frames_share(stren
         assert not torch.allclose(mixed[everywhere], own[everywhere], atol=0.1)
 
 
-WHOLE_CALLS = (  # one of each way from noise to pictures, with a start that ``latents`` gives
+WHOLE_CALLS = (  # one of each way from noise to pictures
     *("text, SDXL", "text, LDM", "text, SDXL, modular", "inpainting, SD", "inpainting, SDXL, 9 channels"),
     *("ControlNet, SD, guess mode", "two conditions of a ControlNet union, SDXL", "T2I-Adapter, SDXL"),
     *("IP-Adapter and ControlNet, SDXL", "PAG and ControlNet, SD", "InstructPix2Pix, SD", "InstructPix2Pix, SDXL"),
 )
+FROM_PICTURES = (  # and of each that puts noise on a picture, which ``latents`` do not stand for
+    *("image to video, SD", "image to video, SDXL, modular", "inpainting, SDXL, modular"),
+    *("ControlNet and image, SD", "ControlNet and inpainting, SDXL", "PAG and image, SD", "PAG and inpainting, SDXL"),
+    *("PAG, ControlNet and image, SDXL", "PAG, ControlNet and inpainting, SD"),
+)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.label in WHOLE_CALLS], ids=lambda case: case.label)
-def test_alike_frames_of_alike_noise_are_the_image_pipelines_picture(case: Case) -> None:
-    """Independent latents n / r are latents n in all frames, and DDIM, which draws no more, keeps them alike."""
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.label in WHOLE_CALLS + FROM_PICTURES], ids=lambda case: case.label
+)
+def test_alike_frames_of_alike_noise_are_the_image_pipelines_picture(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Independent noise n / r is noise n in all frames, and DDIM, which draws no more, keeps them alike."""
     pipe = case.build()
     vae = getattr(pipe, "vae", None) or pipe.vqvae
     with torch.no_grad():  # nor does the autoencoder draw
@@ -194,8 +203,19 @@ def test_alike_frames_of_alike_noise_are_the_image_pipelines_picture(case: Case)
     for name, count in case.pictures.items():
         pictures = [mask() if name == "mask_image" else clip(1 + each, 1)[0] for each in range(max(count, 1))]
         options[name] = pictures if count else pictures[0]
-    picture = make_pictures(pipe, {"prompt": "red star", "latents": noise, **options}, "np")[0]
-    options |= {"latents": noise.expand(F, -1, -1, -1)[None] / r, "output_type": "np"}
+    starts: tuple[dict[str, Any], ...] = ({}, {})
+    if case.label in WHOLE_CALLS:
+        starts = {"latents": noise}, {"latents": noise.expand(F, -1, -1, -1)[None] / r}
+    else:
+
+        def draw(shape: Any, *args: Any, dtype: Any = None, **others: Any) -> Tensor:
+            assert tuple(shape[1:]) == noise.shape[1:]
+            return noise.expand(shape) / (r if shape[0] == F else 1.0)
+
+        for module in _modules(pipe):
+            monkeypatch.setattr(module, "randn_tensor", draw, raising=False)
+    picture = make_pictures(pipe, {"prompt": "red star", **starts[0], **options}, "np")[0]
+    options |= {**starts[1], "output_type": "np"}
     frames = latentshift.video(pipe, F, shift={"padding": "replicate"}, noise_share=SHARE)("red star", **options).frames
     np.testing.assert_allclose(frames[0], np.repeat(picture, F, axis=0), atol=2e-5, rtol=0)
     independent = latentshift.video(pipe, F)("red star", **options).frames

@@ -71,7 +71,7 @@ _NUMBER = is_number, "a finite number"
 _NUMBERS = _one_or_list(is_number), "a finite number, or a list of them"
 _BOOLEAN = (lambda value: isinstance(value, (bool, np.bool_))), "True or False"
 _FUNCTION = _is_function, "a function"
-_TENSOR = (lambda value: isinstance(value, Tensor)), "a tensor"
+_TENSOR = (lambda value: isinstance(value, Tensor) and bool(value.isfinite().all())), "a tensor of finite numbers"
 _SIZE = _is_pair, "two whole numbers, as (512, 512)"
 _SCHEDULE = _is_schedule, "a list of numbers"
 _KINDS: dict[str, tuple[_Check, str]] = {
@@ -122,6 +122,8 @@ def checked_types(call: Callable[P, R]) -> Callable[P, R]:
 
 def _shown(value: Any) -> str:
     """A value in a message: itself if that is short."""
+    if isinstance(value, Tensor):
+        return "one with NaN or infinity"
     if isinstance(value, (str, int, float, list, tuple, dict)) and len(shown := repr(value)) <= 80:
         return shown
     return f"a {type(value).__name__}"

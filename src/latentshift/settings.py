@@ -272,9 +272,14 @@ def steps_kept(steps: int, strength: float, name: str = "strength") -> int:
     """
     kept = min(int(steps * strength), steps)
     if kept == 0 and strength > 0:
-        least = math.ceil(1000 / steps) / 1000
+        least = least_strength(steps)
         raise ValueError(f"{name} {strength:g} leaves none of {steps} steps: give 0, or {least:g} or more")
     return kept
+
+
+def least_strength(steps: int) -> float:
+    """The smallest strength, to three decimals, that leaves one of n steps."""
+    return math.ceil(1000 / steps) / 1000
 
 
 def check_noise_share(share: float, name: str = "noise_share") -> None:

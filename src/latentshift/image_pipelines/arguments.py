@@ -20,7 +20,13 @@ from torch import Tensor
 
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import check_count, uncompiled
-from latentshift.image_pipelines.stock import accepted_arguments, check_clip_skip, is_modular
+from latentshift.image_pipelines.stock import (
+    accepted_arguments,
+    check_clip_skip,
+    check_pictures_given,
+    check_steps_left,
+    is_modular,
+)
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures
 from latentshift.models.conditioning.prompts import check_sentences, one_for_each
 from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
@@ -103,6 +109,8 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     given = {name: value for name, value in given.items() if value is not None}
     _check_names(type(pipe).__name__, given, accepted, num_frames)
     _check_ranges(given)
+    check_pictures_given(pipe, given, num_frames)
+    check_steps_left(pipe, given)
     if "clip_skip" in given:
         check_clip_skip(pipe, given["clip_skip"])
     num_prompts = _count_prompts(given)

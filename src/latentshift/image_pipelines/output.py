@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
+from torch import Tensor, nn
+
+from latentshift.models.decoded_frames import check_finite
 
 
 @dataclass
@@ -25,6 +29,29 @@ class VideoPipelineOutput(BaseOutput):
 
     frames: Any
     nsfw_content_detected: list[bool] | None = None
+
+
+@contextmanager
+def finite_when_decoded(vae: Any) -> Iterator[None]:
+    """Inside, an autoencoder that decodes what is not finite, or makes it so, raises a NotFiniteError: as pictures such
+    values are black, and nothing would show it."""
+    decoder = getattr(vae, "decoder", None)
+    if not isinstance(decoder, nn.Module):
+        yield
+        return
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        check_finite(inputs[0], "U-Net")
+
+    def after(module: nn.Module, inputs: tuple[Any, ...], made: Tensor) -> None:
+        check_finite(made, "autoencoder")
+
+    handles = decoder.register_forward_pre_hook(before), decoder.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def regroup(pictures: Any, num_frames: int) -> list[Any]:

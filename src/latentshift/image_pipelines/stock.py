@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
+
+from latentshift.settings import least_strength
 
 # Guiders whose prediction is a sum of predictions; the others' depends on norms, of each frame by itself here.
 _LINEAR_GUIDERS = {
@@ -60,11 +63,15 @@ def check_tested(pipe: Any) -> None:
     Raises:
         ValueError: naming its class.
     """
-    if not any(base.__name__ in TESTED for base in type(pipe).__mro__):
+    if not _is_tested(pipe):
         raise ValueError(
             f"in which order {type(pipe).__name__} keeps the frames of a video is not tested; docs/pipelines.md lists "
             "the pipelines for which it is, and untested=True takes any other at your own risk"
         )
+
+
+def _is_tested(pipe: Any) -> bool:
+    return any(base.__name__ in TESTED for base in type(pipe).__mro__)
 
 
 def is_modular(pipe: Any) -> bool:
@@ -89,6 +96,46 @@ def make_pictures(pipe: Any, options: dict[str, Any], output_type: str) -> tuple
         return pipe(**options, output_type=output_type, output="images"), None
     made = pipe(**options, output_type=output_type, return_dict=True)
     return made.images, getattr(made, "nsfw_content_detected", None)
+
+
+def check_pictures_given(pipe: Any, given: Mapping[str, Any], num_frames: int) -> None:
+    """Refuse a call without a picture that the pipeline can't do without; diffusers says so far inside.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if is_modular(pipe) or not _is_tested(pipe):  # a modular pipeline chooses its blocks by what there is
+        return
+    accepted = accepted_arguments(pipe)
+    for name in ("image", "mask_image", "control_image"):
+        if name in accepted and given.get(name) is None:
+            raise ValueError(f"{type(pipe).__name__} needs {name}: give one picture, or a clip of {num_frames}")
+
+
+def check_steps_left(pipe: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a ``strength`` that leaves none of the steps, which pipelines meet with errors of all kinds, far inside.
+
+    Raises:
+        ValueError: saying which strength leaves one.
+    """
+    if "image" not in given or "denoising_start" in given:
+        return
+    if "original_inference_steps" in accepted_arguments(pipe):  # LCM's says so itself
+        return
+    strength = given.get("strength", _default(pipe, "strength"))
+    schedule = given.get("timesteps", given.get("sigmas"))
+    steps = given.get("num_inference_steps", _default(pipe, "num_inference_steps"))
+    steps = steps if schedule is None else len(schedule)
+    if strength is not None and steps is not None and int(steps * strength) == 0:
+        raise ValueError(f"strength {strength:g} leaves none of {steps} steps: give {least_strength(steps):g} or more")
+
+
+def _default(pipe: Any, name: str) -> Any:
+    """Of an argument; None if the pipeline does not have it."""
+    if is_modular(pipe):
+        return next((each.default for each in pipe.blocks.inputs if each.name == name), None)
+    parameter = inspect.signature(type(pipe).__call__).parameters.get(name)
+    return None if parameter is None else parameter.default
 
 
 def check_guider(pipe: Any) -> None:

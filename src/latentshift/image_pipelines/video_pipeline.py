@@ -23,7 +23,7 @@ from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call
 from latentshift.image_pipelines.callbacks import with_watched_callbacks
 from latentshift.image_pipelines.ip_adapter import pictures_of_frames
-from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, regroup, stack
+from latentshift.image_pipelines.output import VideoPipelineOutput, blacken, finite_when_decoded, regroup, stack
 from latentshift.image_pipelines.parts import (
     as_modules,
     check_conditions,
@@ -35,6 +35,7 @@ from latentshift.image_pipelines.parts import (
 from latentshift.image_pipelines.shared_noise import frames_share_noise
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
+from latentshift.models.decoded_frames import check_finite
 from latentshift.settings import ShiftConfig, check_output_type
 from latentshift.shift import remove
 
@@ -121,6 +122,7 @@ class VideoPipeline:
 
         Raises:
             ValueError: for an argument that does not fit; the message names it. Or if a callback replaces the U-Net.
+            NotFiniteError: if the model's output is not finite.
             RuntimeError: if another call of this pipeline, or of one with the same scheduler, is running.
         """
         pipe = self.pipe
@@ -162,6 +164,7 @@ class VideoPipeline:
                 entered.enter_context(default_frames(module, num_frames, wanted // num_frames))
             if decode_frame_by_frame:
                 entered.enter_context(_one_at_a_time(_autoencoder(pipe)))
+            entered.enter_context(finite_when_decoded(_autoencoder(pipe)))
             entered.enter_context(_seeded_steps(pipe, options["generator"]))
             if call.ip_adapter is not None:
                 name, of_videos = call.ip_adapter
@@ -170,6 +173,8 @@ class VideoPipeline:
             options = entered.enter_context(frames_share_noise(pipe, options, num_frames, self.noise_share))
             options = with_watched_callbacks(pipe, options)
             pictures, unsafe = make_pictures(pipe, options, output_type)
+        if output_type == "latent":
+            check_finite(pictures, "U-Net")
         if len(pictures) != wanted:
             raise ValueError(f"{type(pipe).__name__} made {len(pictures)} pictures where {wanted} frames are asked for")
         videos = regroup(pictures, num_frames)

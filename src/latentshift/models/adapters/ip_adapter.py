@@ -5,7 +5,7 @@ Legend of shapes: P prompts, F frames, A adapters, k blocks of guidance, n pictu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,46 @@ def adapter_layers(unet: Any) -> list[Any] | None:
     """The projections of the IP-Adapters in a U-Net, one each; None if none is loaded."""
     layers = getattr(getattr(uncompiled(unet), "encoder_hid_proj", None), "image_projection_layers", None)
     return None if layers is None else list(layers)
+
+
+def adapter_tensors(unet: Any) -> dict[str, Tensor]:
+    """The weights of all IP-Adapters in a U-Net, by name."""
+    own = (".processor.", "encoder_hid_proj.")
+    return {name: value for name, value in unet.named_parameters() if any(part in f".{name}" for part in own)}
+
+
+def check_adapter_fits(tensors: Mapping[str, Any], unet: Any, where: str) -> None:
+    """Refuse a file that is no IP-Adapter, or one for another U-Net, by the names and shapes of its tensors.
+
+    Args:
+        tensors: names -> shapes, or ``image_proj`` and ``ip_adapter`` -> names -> tensors.
+        unet: that it is to be loaded into.
+        where: the file, for messages.
+
+    Raises:
+        ValueError: saying which it is.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in tensors.items():
+        if isinstance(value, Mapping):
+            shapes |= {f"{name}.{key}": tuple(each.shape) for key, each in value.items()}
+        else:
+            shapes[name] = tuple(getattr(value, "shape", value))
+    for part in ("image_proj", "ip_adapter"):
+        if not any(name.startswith(f"{part}.") for name in shapes):
+            raise ValueError(f"{where} is no IP-Adapter: it has no tensors whose names begin with {part}")
+    layers = [attention for name, attention in uncompiled(unet).named_modules() if name.endswith(".attn2")]
+    given = [shape for name, shape in shapes.items() if name.endswith(".to_k_ip.weight")]
+    wanted = [(each.inner_dim, each.cross_attention_dim) for each in layers]
+    if sorted(given) != sorted(wanted):
+        raise ValueError(
+            f"{where} is an IP-Adapter of another model than this one: it is for {len(given)} layers of the shapes "
+            f"{_shapes(given)}, and this U-Net has {len(wanted)} of {_shapes(wanted)}"
+        )
+
+
+def _shapes(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, sorted(set(shapes)))) or "none"
 
 
 def read_adapter_pictures(

@@ -1,4 +1,5 @@
-"""diffusers' loaders and helpers for ``LatentShiftPipeline``: LoRAs, textual inversions, IP-Adapters, FreeU.
+"""diffusers' loaders and helpers for ``LatentShiftPipeline``: textual inversions, IP-Adapters, FreeU; and LoRAs
+(:mod:`latentshift.models.adapters.lora_loader`).
 
 The work is done by diffusers' own mixins. What is added here: files are safetensors only; an adapter of another model
 is refused, with the pipeline as it was; and a pipeline that shares its weights with another one (``from_pipe``) does
@@ -8,23 +9,22 @@ not change the other.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusers.loaders import StableDiffusionXLLoraLoaderMixin, TextualInversionLoaderMixin
+from diffusers.loaders import TextualInversionLoaderMixin
 from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 from diffusers.pipelines.pipeline_utils import StableDiffusionMixin
-from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
 from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
-from latentshift.error_text import one_line
+from latentshift.files import missing_file
+from latentshift.models.adapters.ip_adapter import adapter_tensors, check_adapter_fits
 from latentshift.models.adapters.joint_projections import JOINT, check_can_be_fused, check_not_fused
-from latentshift.models.adapters.lora_file import refuse_pickle
-from latentshift.models.adapters.lora_weights import check_own_settings, find_lora_file, read_lora
+from latentshift.models.adapters.library_errors import as_one_sentence
+from latentshift.models.adapters.lora_file import refuse_pickle, tensor_shapes
+from latentshift.models.adapters.lora_loader import LoraMixin, active_adapters, check_finite_numbers
+from latentshift.models.adapters.lora_weights import check_tensors_finite, is_hub_id
 from latentshift.models.denoiser import share_text
 
 _verbosity = transformers_logging.get_verbosity()
@@ -33,98 +33,12 @@ from diffusers.loaders import IPAdapterMixin  # noqa: E402
 
 transformers_logging.set_verbosity(_verbosity)
 
-_MAX_REASON = 300  # characters of a library's message
-_LIBRARY_ERRORS = (
-    AttributeError,
-    ImportError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-)
 
-
-class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffusionXLLoraLoaderMixin, IPAdapterMixin):
+class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, IPAdapterMixin):
     """Loaders of a pipeline with ``unet``, ``vae``, one or two text encoders, ``image_encoder`` and
     ``feature_extractor``."""
 
     _own_tokenizers: tuple[int, ...] = ()  # ids of tokenizers that no other pipeline has
-
-    def load_lora_weights(
-        self, pretrained_model_name_or_path_or_dict: Any, adapter_name: str | None = None, **kwargs: Any
-    ) -> None:
-        """Add a LoRA to the U-Net and the text encoders, as diffusers' pipelines do.
-
-        ``set_adapters`` weighs several, ``fuse_lora`` merges them into the weights, ``unload_lora_weights`` removes
-        them.
-
-        Args:
-            pretrained_model_name_or_path_or_dict: a file with the names of diffusers, kohya's trainers or peft, or of
-                latentshift's training; a folder or hub id; or tensors by name.
-            adapter_name: a name of your own; None: ``default_0``, ``default_1``, …
-            **kwargs: ``weight_name``: of the file in a folder; options of the hub; ``low_cpu_mem_usage`` and
-                ``hotswap`` of diffusers.
-
-        Raises:
-            ValueError: if it can't be read, is a pickle or no LoRA, was made for another model, or was trained by
-                latentshift with other settings than the pipeline's, or projections are joint; nothing is changed then.
-        """
-        source: Any = pretrained_model_name_or_path_or_dict
-        check_not_fused(self.unet, "a LoRA")
-        pipeline: Any = self
-        parts = {name: getattr(self, name) for name in self._lora_loadable_modules}
-        loading: dict[str, Any] = {
-            name: kwargs.pop(name) for name in ("low_cpu_mem_usage", "hotswap") if name in kwargs
-        }
-        if kwargs.pop("use_safetensors", True) is False:
-            raise ValueError("latentshift supports safetensors only: leave use_safetensors at its default")
-        if not isinstance(source, dict):
-            source = find_lora_file(source, kwargs)
-            check_own_settings(source, pipeline)
-        config = self.unet.config if self.text_encoder_2 is not None else None  # SDXL's layers have two names
-        lora = read_lora(source, parts, lambda given: self.lora_state_dict(given, unet_config=config)[0], kwargs)
-        used = {name for names in self.get_list_adapters().values() for name in names}
-        if adapter_name in used and not loading.get("hotswap"):
-            raise ValueError(f"there is an adapter {adapter_name} already: choose another adapter_name")
-        if adapter_name is None:  # one name for all parts, which diffusers would count each by itself
-            adapter_name = next(name for number in range(len(used) + 1) if (name := f"default_{number}") not in used)
-        options: dict[str, Any] = {
-            "adapter_name": adapter_name,
-            "metadata": lora.metadata,
-            "_pipeline": self,
-            **loading,
-        }
-        active = _active_adapters(parts)
-        try:
-            with _as_one_sentence("the LoRA can't be loaded"):
-                if any(key.startswith("unet.") for key in lora.tensors):
-                    self.load_lora_into_unet(lora.tensors, None, self.unet, **options)
-                for name in ("text_encoder", "text_encoder_2"):
-                    if any(key.startswith(f"{name}.") for key in lora.tensors):
-                        self.load_lora_into_text_encoder(lora.tensors, None, parts[name], prefix=name, **options)
-        except BaseException:
-            if adapter_name not in used:
-                self._remove_adapters([adapter_name], active)
-            raise
-
-    def _remove_adapters(self, names: list[str], active: dict[Any, list[str]]) -> None:
-        """Remove what a failed call has added, and make the adapters active again that were before it."""
-        if not active:
-            self.unload_lora_weights()
-            return
-        self.delete_adapters(names)
-        for part in (getattr(self, name) for name in self._lora_loadable_modules):
-            for name in names:  # of a text encoder, diffusers leaves them
-                getattr(part, "peft_config", {}).pop(name, None)
-        for layer, adapters in active.items():
-            layer.set_adapter(adapters)
-
-    def fuse_lora(self, *args: Any, **kwargs: Any) -> None:
-        """Merge LoRAs into the weights, as diffusers' pipelines do; weights shared with another pipeline are copied."""
-        self.own_weights()
-        super().fuse_lora(*args, **kwargs)
 
     def load_textual_inversion(
         self, pretrained_model_name_or_path: Any, token: str | list[str] | None = None, **kwargs: Any
@@ -139,8 +53,8 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
                 hub.
 
         Raises:
-            ValueError: for a pickle, an embedding of another width, a word that is known already, or a file that can't
-                be read; nothing is changed then.
+            ValueError: for a pickle, an embedding of another width or that is not finite, a word that is known already,
+                or a file that can't be read; nothing is changed then.
         """
         sources = pretrained_model_name_or_path
         sources = sources if isinstance(sources, list) else [sources]
@@ -149,16 +63,17 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
         for each in sources:
             if isinstance(each, (str, Path)):
                 refuse_pickle(each)
+                _check_there(each)
         if kwargs.get("weight_name") is not None:
             kwargs["weight_name"] = _safetensors_name(kwargs["weight_name"], "the textual inversion")
-        with _as_one_sentence("the textual inversion can't be loaded"):
+        with as_one_sentence("the textual inversion can't be loaded"):
             states = load_textual_inversion_state_dicts(
                 [str(each) if isinstance(each, Path) else each for each in sources],
                 **{**kwargs, "use_safetensors": True},
             )
         _check_words(states, tokens, places["text_encoder"])
         places["tokenizer"] = self._own_tokenizer(places["tokenizer"])
-        with _as_one_sentence("the textual inversion can't be loaded"):
+        with as_one_sentence("the textual inversion can't be loaded"):
             super().load_textual_inversion(states, token, **places)
 
     def unload_textual_inversion(
@@ -218,23 +133,31 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
         source: Any = pretrained_model_name_or_path_or_dict
         check_not_fused(self.unet, "an IP-Adapter")
         sources = source if isinstance(source, list) else [source]
+        names = weight_name if isinstance(weight_name, list) else [weight_name] * len(sources)
+        folders = subfolder if isinstance(subfolder, list) else [subfolder] * len(names)
         for each in sources:
             if isinstance(each, dict):
+                check_adapter_fits(each, self.unet, "the IP-Adapter")
                 continue
-            for name in weight_name if isinstance(weight_name, list) else [weight_name]:
-                _safetensors_name(name, "the IP-Adapter")
+            _check_there(each)
+            for name, folder in zip(names, folders, strict=False):
+                file = Path(each, folder or "", _safetensors_name(name, "the IP-Adapter"))
+                refuse_pickle(file)
+                if file.is_file() and len(sources) == 1:
+                    check_adapter_fits(tensor_shapes(file), self.unet, str(file))
         paths = [str(each) if isinstance(each, Path) else each for each in sources]
         before = {name: getattr(self, name) for name in ("image_encoder", "feature_extractor")}
         unet, processors = self.unet, self.unet.attn_processors
         projection, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
         adapters = {name for names in self.get_list_adapters().values() for name in names}
-        active = _active_adapters({name: getattr(self, name) for name in self._lora_loadable_modules})
+        active = active_adapters({name: getattr(self, name) for name in self._lora_loadable_modules})
         try:
             if image_encoder_folder is not None and self.image_encoder is None:
                 below = subfolder[0] if isinstance(subfolder, list) else subfolder
                 self._load_image_encoder(paths[0], below, image_encoder_folder, kwargs)
-            with _as_one_sentence("the IP-Adapter can't be loaded, or is for another model"):
+            with as_one_sentence("the IP-Adapter can't be loaded, or is for another model"):
                 super().load_ip_adapter(paths, subfolder, weight_name, None, **kwargs)
+            check_tensors_finite(adapter_tensors(unet), "the IP-Adapter")
         except BaseException:
             unet.set_attn_processor(processors)
             unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = projection, kind
@@ -257,7 +180,7 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
             raise ValueError("the IP-Adapter's tensors by name have no image encoder: give image_encoder_folder=None")
         place = folder if "/" in folder else Path(subfolder or "", folder).as_posix()
         hub = ("cache_dir", "force_download", "local_files_only", "token", "revision")
-        with _as_one_sentence(f"the IP-Adapter's image encoder {place} can't be loaded as safetensors"):
+        with as_one_sentence(f"the IP-Adapter's image encoder {place} can't be loaded as safetensors"):
             encoder: Any = CLIPVisionModelWithProjection.from_pretrained(
                 source,
                 subfolder=place,
@@ -266,6 +189,28 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
                 **{name: options[name] for name in hub if options.get(name) is not None},
             )
         self.register_modules(image_encoder=encoder.to(self.device))
+
+    def set_ip_adapter_scale(self, scale: Any) -> None:
+        """Weigh IP-Adapters, as diffusers' pipelines do.
+
+        Args:
+            scale: a finite number, or numbers by block as in diffusers; with several adapters a list of these.
+
+        Raises:
+            ValueError: for anything else; nothing is changed then.
+        """
+        check_finite_numbers(scale, "the scale of an IP-Adapter")
+        super().set_ip_adapter_scale(scale)
+
+    def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
+        """Let the U-Net's skip connections count less and its backbone more, as diffusers' pipelines do (FreeU).
+
+        Raises:
+            ValueError: for a factor that is no finite number.
+        """
+        for name, value in {"s1": s1, "s2": s2, "b1": b1, "b2": b2}.items():
+            check_finite_numbers(value, f"FreeU's {name}")
+        super().enable_freeu(s1, s2, b1, b2)
 
     def unload_ip_adapter(self) -> None:
         """Remove all IP-Adapters, as diffusers' pipelines do."""
@@ -308,15 +253,6 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, StableDiffu
         self.vae.disable_tiling()
 
 
-@contextmanager
-def _as_one_sentence(what: str) -> Iterator[None]:
-    """Convert what a library raises for a wrong file to a ValueError of one line."""
-    try:
-        yield
-    except _LIBRARY_ERRORS as error:
-        raise ValueError(f"{what}: {one_line(error)[:_MAX_REASON]}") from None
-
-
 def _check_words(states: list[Any], tokens: list[str | None], encoder: Any) -> None:
     """Refuse embeddings of another width than the text encoder's, and files that do not name their word."""
     width = encoder.get_input_embeddings().weight.shape[-1]
@@ -340,6 +276,7 @@ def _check_words(states: list[Any], tokens: list[str | None], encoder: Any) -> N
                     f"the textual inversion is for another text encoder: it is {value.shape[-1]} wide, and the "
                     f"encoder's embeddings are {width}"
                 )
+        check_tensors_finite({str(number): value for number, value in enumerate(values)}, "the textual inversion")
 
 
 def _safetensors_name(name: str | Path, what: str) -> str:
@@ -350,12 +287,7 @@ def _safetensors_name(name: str | Path, what: str) -> str:
     return str(name)
 
 
-def _active_adapters(parts: Mapping[str, Any]) -> dict[Any, list[str]]:
-    """The active adapters of each layer that has any."""
-    return {
-        layer: list(layer.active_adapters)
-        for part in parts.values()
-        if part is not None
-        for layer in part.modules()
-        if isinstance(layer, BaseTunerLayer)
-    }
+def _check_there(source: str | Path) -> None:
+    """Refuse a file or folder that is not there, which diffusers would look for on the hub."""
+    if not Path(source).exists() and not is_hub_id(source):
+        raise ValueError(missing_file(Path(source)))

@@ -123,7 +123,7 @@ def read_lora_layers(path: Path) -> list[LoraLayer]:
     with open_safetensors(path) as file:
         metadata = file.metadata() or {}
     layers = lora_layers(shapes, str(path))
-    settings_of_parts(shapes, metadata, path.parent, str(path))
+    settings_of_parts(layers, shapes, metadata, path.parent, str(path))
     return layers
 
 
@@ -139,11 +139,12 @@ def read_own_layers(path: Path) -> list[LoraLayer]:
 
 
 def settings_of_parts(
-    keys: Iterable[str], metadata: Mapping[str, str], folder: Path | None, where: str
+    layers: Iterable[LoraLayer], keys: Iterable[str], metadata: Mapping[str, str], folder: Path | None, where: str
 ) -> dict[str, dict[str, Any]] | None:
     """peft's settings of each part that a LoRA changes; None if it has none.
 
     Args:
+        layers: of the LoRA.
         keys: names of its tensors.
         metadata: of its safetensors file.
         folder: of the file; None for tensors in memory.
@@ -151,7 +152,7 @@ def settings_of_parts(
 
     Raises:
         ValueError: as :func:`latentshift.models.adapters.lora_settings.read_lora_settings`, or if it has alphas
-            besides.
+            besides, or layers of a rank that is not in its settings.
     """
     keys = list(keys)
     parts = {split_part(key)[0] for key in keys}
@@ -159,6 +160,14 @@ def settings_of_parts(
     alphas = [key for key in keys if key.endswith(".alpha")]
     if alphas and settings is not None:
         raise ValueError(f"{where} says twice how strong it is: by its tensor {alphas[0]}, and by its settings")
+    if settings is None:
+        return None
+    for each in layers:
+        own = settings[each.part]
+        ranks = {own["r"], *own.get("rank_pattern", {}).values()}
+        if each.down[0] not in ranks:
+            said = " or ".join(map(str, sorted(ranks)))
+            raise ValueError(f"{where} is of rank {said} by its settings, and its tensor {each.key} of {each.down[0]}")
     return settings
 
 

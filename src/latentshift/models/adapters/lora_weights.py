@@ -78,7 +78,7 @@ def find_lora_file(source: str | Path, options: Mapping[str, Any]) -> Path:
             raise ValueError(f"{folder} has {there}: name the LoRA's file with weight_name")
         refuse_pickle(files[0])
         return files[0]
-    if str(source).count("/") != 1 or str(source).startswith((".", "/", "~")):
+    if not is_hub_id(source):
         raise ValueError(missing_file(path))
     passed_on = {key: value for key, value in options.items() if key in _HUB_OPTIONS and value is not None}
     reasons = []
@@ -129,8 +129,9 @@ def read_lora(
         with open_safetensors(file) as opened:
             metadata = opened.metadata() or {}
         tensors = load_file(file)
-    lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)  # before it is converted
-    settings = settings_of_parts(tensors, metadata, folder, where)
+    check_tensors_finite(tensors, where)
+    layers = lora_layers({key: tuple(value.shape) for key, value in tensors.items()}, where)  # before it is converted
+    settings = settings_of_parts(layers, tensors, metadata, folder, where)
     tensors = _fold_alphas(tensors, where)
     if style_of(tensors) == "kohya":
         try:
@@ -141,6 +142,26 @@ def read_lora(
     check_lora_fits(layers, loaded_layers(parts), where)
     tensors = {to_diffusers_key(key): value for key, value in tensors.items()}
     return LoraWeights(tensors, None if settings is None else _with_targets(settings, tensors))
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether a name that is no file or folder may be one of the hub, OWNER/NAME."""
+    return str(source).count("/") == 1 and not str(source).startswith((".", "/", "~"))
+
+
+def check_tensors_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that are not finite, which would make nothing but black videos.
+
+    Args:
+        tensors: by name.
+        where: they are from, for messages.
+
+    Raises:
+        ValueError: naming the first tensor.
+    """
+    for name, value in tensors.items():
+        if not value.float().isfinite().all():
+            raise ValueError(f"{where} is damaged: its tensor {name} has values that are not finite")
 
 
 def check_own_settings(path: Path, pipeline: Any) -> None:

@@ -19,9 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from latentshift.argument_types import is_number
 from latentshift.diffusion.samplers import check_linear
 from latentshift.files import atomic_write
 from latentshift.models.adapters.joint_projections import check_not_fused
+from latentshift.models.adapters.lora_weights import check_tensors_finite
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.storage.fingerprint import weights_fingerprint
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
@@ -117,15 +119,18 @@ def load_adapter(
 
     Raises:
         ValueError: if the file can't be read, is of another kind, was made from a base of other layers or that predicts
-            something else, or is a delta of other weights without ``other_base``, or the U-Net's projections are joint.
-            The pipeline's weights are as they were then.
+            something else, or is a delta of other weights without ``other_base``, the weight or a tensor is not
+            finite, or the U-Net's projections are joint. The pipeline's weights are as they were then.
     """
     metadata = read_adapter_metadata(path, kind)
+    if not is_number(weight):
+        raise ValueError(f"the weight of {path} must be a finite number, not {weight!r}")
     check_not_fused(pipeline.unet, str(path))
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} can't be read: {error}") from None
+    check_tensors_finite(tensors, str(path))
     _check_prediction(pipeline, metadata, path, other_base=other_base)
     noise_share = metadata["settings"].pop("noise_share", 0.0)  # missing in files from before there was one
     check_linear(pipeline.scheduler, noise_share)
