@@ -30,7 +30,8 @@ def test_overrides_go_down_levels() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lerning_rate=1", "lerning_rate: unknown setting"),
+        ("lerning_rate=1", "is not valid: lerning_rate: unknown setting; did you mean learning_rate?"),
+        ("zebra=1", "is not valid: zebra: unknown setting"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: must be more than 0.0, not -1"),
         ("steps=many", "steps: must be a whole number, not 'many'"),
         ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', 'controlnet', not 'sound'"),
@@ -41,7 +42,7 @@ def test_overrides_go_down_levels() -> None:
         ("seed=9223372036854775808", "seed: must be less than 9223372036854775808"),
         ("data=[]", "data: must hold 1 or more, not 0"),
         ("validation={data: []}", "validation.data: must hold 1 or more, not 0"),
-        ("data={weight: 2}", "is not valid: data.0.source: is required"),
+        ("data={weight: 2}", "is not valid: data.source: is required"),
         ("steps", "not of the form key=value"),
         ("steps.more=1", "steps is a single value"),
         ("data=[", "is not YAML"),
@@ -61,7 +62,9 @@ def test_overrides_go_down_levels() -> None:
         ("image_share=false", "is not valid: image_share: must be a number, not False"),
         ("optimizer.betas=[0.9, true]", "optimizer.betas.1: must be a number, not True"),
         ("optimizer.max_grad_norm=true", "optimizer.max_grad_norm: must be a number, not True"),
-        ("data={source: sprites, views: true}", "data.0.views: must be a whole number, not True"),
+        ("data={source: sprites, views: true}", "is not valid: data.views: must be a whole number, not True"),
+        ("data=[sprites, {source: sprites, views: 0}]", "is not valid: data.1.views: must be 1 or more, not 0"),
+        ("validation={data: {source: sprites, views: 0}}", "is not valid: validation.data.views: must be 1 or more"),
         ("lora={rank: true}", "lora.rank: must be a whole number, not True"),
         ("train_text_encoder=1.5", "train_text_encoder: must be true or false, not 1.5"),
         ("frame_curriculum={4: 0}", "is not valid: frame_curriculum.4: must be 1 or more, not 0"),
@@ -72,7 +75,7 @@ def test_overrides_go_down_levels() -> None:
         ("noise_share=.inf", "noise_share: must be"),
         ("sample_steps=2000", "sample_steps: must be 1000 or less, not 2000"),
         ("model=null", "model: must be a word or a sentence, not nothing"),
-        ("data.sorce=x", "data.0.sorce: unknown setting"),
+        ("data.sorce=x", "is not valid: data.sorce: unknown setting; did you mean source?"),
     ],
 )
 def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:

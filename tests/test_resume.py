@@ -24,6 +24,11 @@ def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(stage: str, runs: Pa
     run(tiny(stage, runs, f"output={broken}"), quiet=True)
     assert list_checkpoints(broken / "checkpoints")[-1].name == "step-00000004"
     same_weights(runs / stage, broken)
+    shutil.rmtree(broken / "model")  # as if killed after the last step
+    run(tiny(stage, runs, f"output={broken}"), quiet=True)
+    whole = runs / stage / "model"
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    assert [name for name in files if (whole / name).read_bytes() != (broken / "model" / name).read_bytes()] == []
 
 
 def test_a_run_that_is_broken_off_on_few_frames_ends_in_the_same_bits(runs: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ Knows no settings. Imports nothing else of the package.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,12 +51,16 @@ _MESSAGES = {
 }
 
 
-def format_validation_error(error: ValidationError, *, leave_out: int = 0) -> str:
+def format_validation_error(
+    error: ValidationError, *, leave_out: int = 0, given: object = None, known: Collection[str] = ()
+) -> str:
     """All errors in one line: the setting, what it must be, and the value given.
 
     Args:
         error: as pydantic raises it.
         leave_out: number of leading parts of each location to omit: for a union, the name of its member.
+        given: what was validated; a single value that was given where there could be a list then has no number.
+        known: names of settings, of which the one most like an unknown one is suggested.
     """
     errors = error.errors(include_url=False)
     locations = [each["loc"] for each in errors]
@@ -64,8 +70,10 @@ def format_validation_error(error: ValidationError, *, leave_out: int = 0) -> st
         if each["type"] == "too_short" and any(other[: len(location)] == location != other for other in locations):
             continue  # its missing item is reported by another error
         is_key = location[-1:] == (_KEY,)  # of a dictionary; the part before is the key itself
-        name = ".".join(str(part) for part in location[leave_out : -2 if is_key else None])
+        name = ".".join(_as_given(location[leave_out : -2 if is_key else None], given))
         message = f"each key {_message(each)}" if is_key else _message(each)
+        if each["type"] == "extra_forbidden" and (alike := get_close_matches(str(location[-1]), known, 1)):
+            message += f"; did you mean {alike[0]}?"
         messages.append(f"{name}: {message}" if name else message)
     return "; ".join(dict.fromkeys(messages))
 
@@ -92,6 +100,23 @@ def printable(text: object, most: int = 500) -> str:
 def one_line(error: BaseException) -> str:
     """The message of an error in one line without full stop; its type if it has no message."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _as_given(location: tuple[int | str, ...], given: object) -> list[str]:
+    parts = []
+    for part in location:
+        holder: Any = given
+        if part == 0 and holder is not None and not isinstance(holder, list | tuple) and not _has(holder, part):
+            continue  # the first of a list of one
+        given = holder[part] if _has(holder, part) else None
+        parts.append(str(part))
+    return parts
+
+
+def _has(holder: Any, part: int | str) -> bool:
+    if isinstance(holder, list | tuple):
+        return isinstance(part, int) and part < len(holder)
+    return isinstance(holder, Mapping) and part in holder
 
 
 def _message(error: Any) -> str:

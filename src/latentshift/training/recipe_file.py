@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.error_text import format_validation_error
 from latentshift.training.recipe import AnyRecipe
+from latentshift.training.settings import Settings
 
 _ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Annotated[AnyRecipe, Field(discriminator="stage")])
 
@@ -37,12 +38,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        raise ValueError(f"the recipe {path} is not valid: {format_validation_error(error, leave_out=1)}") from None
+        wrong = format_validation_error(error, leave_out=1, given=values, known=_names(Settings))
+        raise ValueError(f"the recipe {path} is not valid: {wrong}") from None
 
 
 def dump_recipe(recipe: AnyRecipe) -> str:
     """The recipe with every default spelled out, as YAML that :func:`load_recipe` reads back."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _names(settings: type[Settings]) -> set[str]:
+    """The names of all settings below a class."""
+    return set(settings.model_fields).union(*map(_names, settings.__subclasses__()))
 
 
 def _override(values: dict[str, Any], word: str) -> None:

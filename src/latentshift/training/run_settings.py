@@ -211,7 +211,8 @@ class RunSettings(Settings):
         if optimizer.warmup_steps + optimizer.decay_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps {optimizer.warmup_steps} and optimizer.decay_steps {optimizer.decay_steps} "
-                f"are more than the {self.steps} steps: the learning rate would never reach its height"
+                f"are more than the {self.steps} steps: the learning rate would never reach its height; lower "
+                "them, or raise steps"
             )
         return self
 

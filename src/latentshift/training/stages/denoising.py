@@ -99,6 +99,8 @@ class DenoisingStage:
         self.validation: Validation | None = None
         if recipe.validation is not None:
             self.validation = open_validation(recipe.validation, self.data, output, context)
+        # A tokenizer is saved with its last call's padding: the export does not depend on what a run had left to do.
+        pipeline.text_encoders.tokenize([""])
         self.fingerprint = {"base": base_fingerprint, **self.data.digests, **(pipeline_settings or {})}
         self._batch_size = recipe.batch_size
         self.caption_dropout = recipe.caption_dropout
