@@ -297,7 +297,7 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
         "sprites-KID (images)",
         *(f"sprites-{kind} (shift_off)" for kind in ("FID", "FVD")),
     ]
-    assert any(note.startswith("held_out: sprites-KVD is left out: it needs 2") for note in report["notes"])
+    assert any(note.startswith("New combinations: sprites-KVD is left out: it needs 2") for note in report["notes"])
     assert "  sprites-FVD (seen) " in out and "Distances to true clips" in Path("study/report.html").read_text()
     log = Path("study/readings/seen/worker-000.jsonl")
     first = log.read_text()

@@ -149,6 +149,9 @@ def test_too_few_samples_for_the_covariance_are_a_warning_with_the_number_needed
         "20 generated samples are too few: the covariance of 20 features needs at least 21, and the distance is biased "
         "upwards.",
     )
+    (both,) = frechet_result("FID", few, few, covariance="N", resamples=5).warnings  # one sentence for equal counts
+    assert both.startswith("20 generated and as many reference samples are too few")
+    assert len(frechet_result("FID", few, videos(rng.normal(size=(19, 20))), covariance="N", resamples=5).warnings) == 2
     assert frechet_result("FID", enough, enough, covariance="N").warnings == ()
 
 

@@ -198,6 +198,14 @@ def test_no_warning_is_lost_and_numbers_bear_the_marks_of_theirs(tmp_path: Path)
     latex = (tmp_path / "both" / "tables" / "table-1.tex").read_text()
     assert "% warning: FID, KID of a: few samples\n" in latex and "% warning: a and b: FID can't be compared" in latex
     assert "a note on the whole" not in latex and "few samples" not in latex.partition("\\end{table}")[0]
+    with (tmp_path / "both" / "tables" / "table-1.csv").open() as file:
+        rows = {row["Method"]: row["warnings"] for row in csv.DictReader(file)}
+    assert "FID, KID of a: few samples | " in rows["a"] and "of b alone" in rows["b"] and rows["GODIVA"] == ""
+    assert rows["b"].startswith("1. a and b: FID can't be compared")
+    svg = (tmp_path / "both" / "plots" / "table-1-fid.svg").read_text()
+    assert re.search(r'>a <tspan class="mark" dy="-4">1 2 3</tspan>', svg) and escape(HOSTILE) in svg
+    ElementTree.fromstring(svg)
+    assert re.search(r"FID ↓, Table 1 \(grey: cited\)<sup>\[1\]\(#warning-1\) \[2\]", both)
     many = metric("FID", 20.0, warnings=tuple(f"warning of {number}" for number in range(6)))
     page = Page(write_result_pages(write_result(tmp_path / "many", "many", (many,))).read_text())
     beside = [each for each in page.all("a") if "title" in each][:4]  # of the tile: three, and one for the rest
@@ -277,7 +285,7 @@ def test_clips_beyond_the_budget_are_links_and_none_leads_out_of_the_folder(tmp_
 
 
 def test_plots_are_to_scale() -> None:
-    rows = (PlotRow("a <b>", 50.0, (25.0, 75.0)), PlotRow("b", 0.0, kind="cited"))
+    rows = (PlotRow("a <b>", 50.0, (25.0, 75.0), marks=(1, 2, 3, 4, 5)), PlotRow("b", 0.0, kind="cited"))
     svg = ElementTree.fromstring(to_svg(Plot("p", 'p & "q"', rows, "%", end=100.0)))
     name = "{http://www.w3.org/2000/svg}"
     bar, none = svg.findall(f"{name}rect")
@@ -288,7 +296,16 @@ def test_plots_are_to_scale() -> None:
     assert [float(whisker.get(end).rstrip("%")) for end in ("x1", "x2")] == pytest.approx([25.5, 74.5])
     ticks = [text.text for text in svg.findall(f"{name}text") if text.get("class") == "faint"]
     assert ticks == ["0", "20", "40", "60", "80", "100"]
+    values = [each.text for each in svg.iter(f"{name}tspan") if each.get("font-weight")]
+    marks = [each.text for each in svg.iter(f"{name}tspan") if each.get("class") == "mark"]
+    assert values == ["50.0", "0.0"] and marks == ["1 2 3 +2"]
     assert svg.get("aria-label") == 'p & "q": a <b> 50.0 %, b 0.0 %'
+
+
+def test_a_long_label_of_a_plot_keeps_both_ends() -> None:
+    rows = [PlotRow(f"autoencoded true clips, motions that may last, {count} frames", 1.0) for count in (32, 64)]
+    svg = to_svg(Plot("p", "p", tuple(rows)))
+    assert all(re.search(rf">autoencoded true clips?.{{0,2}}…[^<]* {count} frames<", svg) for count in (32, 64))
 
 
 @pytest.mark.parametrize("values", [(0.2402, 0.3049), (81.25, 700.0), (5.0, 5.0), (0.0, 0.0), (-3.0, 2.0)])

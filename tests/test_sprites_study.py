@@ -294,7 +294,8 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
     assert "How well <model> draws sprites" in said and "<model>" not in page
     for heading in ("What was asked", "What the model drew", "Motion by motion", "What the numbers mean"):
         assert f"{heading}</h2>" in page
-    assert "Few videos (seen combinations 12, single frames 12)" in said
+    assert "Few videos (seen combinations 12, single frames 12, temporal shift switched off 12)" in said
+    assert "held_out" not in said and "(shift_off)" not in said and "(seen)" not in said  # parts have one name
     assert "without: " in said and "with the shift: " in said  # the same prompt and seed
     assert page.count("<video ") == 12 + 2 * 4 and page.count('src="data:image/png') == 12
     folds = page.split('<details class="more">')[1:]  # the best and the worst of two parts, away at first
@@ -306,6 +307,14 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
     with (study / "tables" / "shares.csv").open() as file:
         rows = {row["in %"]: row for row in csv.DictReader(file)}
     assert rows["Seen combinations"]["all right"] == "75.0" and rows["Reader on true videos"]["N"] == "12"
+    assert rows["Temporal shift switched off"]["warnings"].startswith("1. Few videos (seen combinations 12")
+    assert rows["Reader on true videos"]["warnings"] == ""
+    tiles = page[page.index('class="tiles"') : page.index("What was asked</h2>")]
+    assert tiles.count('href="#warning-1"') == tiles.count("<strong>") == 3
+    for plot in ("shares-seen", "shares-images", "motions"):
+        svg = (study / "plots" / f"{plot}.svg").read_text()
+        assert svg.count('class="mark" dy="-4">1<') == svg.count('font-weight="600"') > 1
+        assert "<desc>Warning 1: Few videos (seen combinations 12" in svg
     assert {path.stem for path in (study / "plots").iterdir()} >= {"motions", "shares-seen", "colour-drift"}
 
 
@@ -315,11 +324,10 @@ def test_a_warning_of_a_number_stands_beside_it_also_where_no_network_made_it(st
     metrics = tuple(drift if each.name == drift.name else each for each in report.metrics)
     write_report(tmp_path, report.model_copy(update={"metrics": metrics}))
     text = write_result_pages(tmp_path).with_suffix(".md").read_text()
-    assert '1. <a id="warning-1"></a>**colour drift (seen)**: 1 video shows no one thing.' in text
-    assert text.count("](#warning-1)") == 1 and re.search(
-        r"\| Seen combinations \| \S+<sup>\[1\]\(#warning-1\)</sup>", text
-    )
-    assert text.count("](#warning-2)") == 2  # of few videos: both parts with the shift
+    assert '2. <a id="warning-2"></a>**colour drift (seen combinations)**: 1 video shows no one thing.' in text
+    assert re.search(r"\| Seen combinations \| \S+<sup>\[2\]\(#warning-2\)</sup>", text)
+    assert text.count("](#warning-2)") == 2  # in the table, and under the title of the plot
+    assert "in levels<sup>[2](#warning-2)</sup>:\n" in text
 
 
 def test_studies_side_by_side_are_compared_motion_by_motion(study: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_study_stands_in_the_papers_table_beside_other_results(cli: Any, tmp_p
         assert cli("study", "result", tmp_path / "study", "-o", name)[0] == 0
     assert cli("evaluate", "report", "one", "two", "-o", "same")[0] == 0
     plot = Path("same/plots/share-1.svg").read_text()
-    assert all(plot.count(f">Study {place}, A over B<") == 1 for place in (1, 2))
+    assert all(plot.count(f">Study {place}, A over B <tspan") == 1 for place in (1, 2))
     assert "study one</tspan>" in plot and "study two</tspan>" in plot
     assert "Study 1" not in Path("alone/plots/share-1.svg").read_text()
     assert "is given twice" in cli("evaluate", "report", results[0], results[0], "-o", "twice")[2]

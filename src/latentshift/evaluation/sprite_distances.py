@@ -18,6 +18,7 @@ from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.protocols.summary import Summary, summarize
+from latentshift.evaluation.report.part_names import title_of_part
 from latentshift.evaluation.report.schema import name_in_part
 from latentshift.evaluation.sprites_study import Part, plan_of, true_clip
 
@@ -94,4 +95,4 @@ def summarize_distances(
         for each in summary.metrics
         if each.n_reference is not None
     ]
-    return replace(summary, metrics=metrics, notes=[f"{part.name}: {each}" for each in summary.notes])
+    return replace(summary, metrics=metrics, notes=[f"{title_of_part(part.name)}: {each}" for each in summary.notes])

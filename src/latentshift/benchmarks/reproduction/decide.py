@@ -88,6 +88,7 @@ _MEASURES = {
     "temporal_parameters": "parameters added to the image model",
     "seconds_a_video": "seconds a video",
 }
+TO_TRUE_CLIPS = " to true clips"  # behind the name of a distance, in what is measured
 _PARTS = {
     "seen": "videos",
     "shift_off": "videos, frames independent",
@@ -157,7 +158,7 @@ def _decide_distances(statement: Distances, ladder: Ladder) -> Decided:
     sides = [distance_of(ladder, *each, statement.distance) for each in (statement.first, statement.second)]
     first, second = (each for each in sides if each is not None)  # a study of two videos has a distance
     interval = far_ratio_interval(first.interval, second.interval)
-    measure = f"{statement.distance} to true clips"
+    measure = f"{statement.distance}{TO_TRUE_CLIPS}"
     ratio, verdict = first.value / second.value, smaller_ratio(interval)
     return Decided(statement.says, statement.source, measure, first, second, ratio, interval, 0.0, verdict)
 

@@ -8,19 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.benchmarks.reproduction.claims import CLAIMS, IMAGE_STAGE, SETTINGS_CLAIM
-from latentshift.benchmarks.reproduction.decide import Number, distance_of, label_of, seconds_of, share_of
+from latentshift.benchmarks.reproduction.decide import (
+    TO_TRUE_CLIPS,
+    Number,
+    distance_of,
+    label_of,
+    seconds_of,
+    share_of,
+)
 from latentshift.evaluation.report.document import (
     Block,
     Code,
     Document,
     Facts,
     Heading,
-    PageWarning,
     Paragraph,
     Picture,
 )
-from latentshift.evaluation.report.markdown import PLOTS, to_markdown
-from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
+from latentshift.evaluation.report.markdown import to_markdown
+from latentshift.evaluation.report.page_warnings import Name, PageWarnings
+from latentshift.evaluation.report.pages import write_plots
+from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.files import atomic_write_text
 
@@ -40,8 +48,7 @@ _SCORES = ("joint", "background", "colour", "thing", "motion")
 def write_page(result: Mapping[str, Any], folder: Path) -> Path:
     """Write the page and its plots into the folder of a reproduction; returns the page's path."""
     document = reproduction_document(result, folder)
-    for plot in document.plots():
-        atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot) + "\n")
+    write_plots(document, folder)
     atomic_write_text(folder / PAGE, to_markdown(document, folder))
     return folder / PAGE
 
@@ -55,31 +62,59 @@ def reproduction_document(result: Mapping[str, Any], folder: Path) -> Document:
     """
     claims = result["claims"]
     lead = "; ".join(f"claim {each['number']}: {each['verdict']}" for each in claims)
+    warnings = _warnings(result)
     blocks: list[Block] = [Paragraph(_INTERVALS)]
     for claim in claims:
-        tables = list(_method_tables(result, claim)) if claim["number"] in _METHODS_CLAIMS else []
-        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], tables)
+        tables = list(_method_tables(result, claim, warnings)) if claim["number"] in _METHODS_CLAIMS else []
+        blocks += _claim_blocks(claim, folder / result["pictures"][str(claim["number"])], tables, warnings)
     blocks += [Heading("All numbers"), *_score_tables(result["ladder"]), *_how(result)]
     return Document(
-        "The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks), _warnings(result)
+        "The paper's claims on the sprites world", f"{lead[0].upper()}{lead[1:]}.", tuple(blocks), warnings.all()
     )
 
 
-def _warnings(result: Mapping[str, Any]) -> tuple[PageWarning, ...]:
-    sentences = []
+def _warnings(result: Mapping[str, Any]) -> PageWarnings:
+    """Of the whole, then of distances; what they are about is named as by :func:`label_of`."""
+    warnings = PageWarnings()
     if result["video_recipe"]["image_share"] > 0:
-        sentences.append(
+        warnings.add(
             f"image_share is {result['video_recipe']['image_share']}: the video models were trained on single images "
             "too, and the paper's claim is of training on videos alone."
         )
     if few := _curriculum(result["video_recipe"]):
-        sentences.append(
+        warnings.add(
             f"frame_curriculum: the video models were trained on few frames of each clip first ({few}), and the "
             "paper's on whole clips from the first step."
         )
     if len(result["ladder"]["seeds"]) < 2:
-        sentences.append("One training seed: how much runs differ by chance is not known.")
-    return tuple(map(PageWarning, sentences))
+        warnings.add("One training seed: how much runs differ by chance is not known.")
+    about: dict[str, dict[Name, None]] = {}
+    shown = _shown_distances(result)
+    for rung in result["ladder"]["rungs"]:
+        for part, scores in rung["scores"].items():
+            for distance, each in scores.get("distances", {}).items():
+                name = label_of(rung["rung"], part), distance
+                if name in shown:
+                    for sentence in each["warnings"]:
+                        about.setdefault(sentence, {})[name] = None
+    for sentence, names in about.items():
+        labels: dict[str, list[str]] = {}
+        for label, distance in names:
+            labels.setdefault(distance, []).append(label)
+        said = (f"{distance} ({'; '.join(each)})" for distance, each in labels.items())
+        warnings.add(sentence, ", ".join(said), names)
+    return warnings
+
+
+def _shown_distances(result: Mapping[str, Any]) -> set[Name]:
+    """Those in the tables of methods, and those that a statement is about."""
+    shown = {(label_of(rung["rung"], "seen"), each) for rung in result["ladder"]["rungs"] for each in _DISTANCES}
+    for claim in result["claims"]:
+        for each in claim["statements"]:
+            if each["measure"].endswith(TO_TRUE_CLIPS):
+                distance = each["measure"].removesuffix(TO_TRUE_CLIPS)
+                shown |= {(each[side]["label"], distance) for side in ("first", "second")}
+    return shown
 
 
 def _curriculum(video: Mapping[str, Any]) -> str:
@@ -88,7 +123,9 @@ def _curriculum(video: Mapping[str, Any]) -> str:
     return ", then ".join(f"{steps:,} steps on {frames} frames" for frames, steps in phases)
 
 
-def _claim_blocks(claim: Mapping[str, Any], picture: Path, tables: Sequence[Table]) -> Iterator[Block]:
+def _claim_blocks(
+    claim: Mapping[str, Any], picture: Path, tables: Sequence[Table], warnings: PageWarnings
+) -> Iterator[Block]:
     number = claim["number"]
     yield Heading(f"{number}. {claim['title']}: {claim['verdict']}")
     yield Paragraph(f"The paper: {claim['paper']}")
@@ -106,8 +143,8 @@ def _claim_blocks(claim: Mapping[str, Any], picture: Path, tables: Sequence[Tabl
             Cell(each["says"]),
             Cell(each["source"]),
             Cell(each["measure"]),
-            _side(each, each["first"]),
-            _side(each, each["second"]),
+            _side(each, each["first"], warnings),
+            _side(each, each["second"], warnings),
             _compared(each),
             Cell(_verdict(each), strong=True),
         )
@@ -115,7 +152,7 @@ def _claim_blocks(claim: Mapping[str, Any], picture: Path, tables: Sequence[Tabl
     )
     yield Table(f"claim-{number}", "Statements and what decides them", columns, rows)
     yield from tables
-    yield from _plots(claim)
+    yield from _plots(claim, warnings)
     yield Paragraph("The first prompts of each study, with the first training seed; not chosen by their looks.")
     yield Picture(picture, f"Frames of the systems of claim {number}, prompt by prompt")
 
@@ -132,14 +169,21 @@ def _unit(statement: Mapping[str, Any]) -> str:
     return "%" if statement["measure"].startswith("share") else ""
 
 
-def _side(statement: Mapping[str, Any], side: Mapping[str, Any]) -> Cell:
+def _marks(statement: Mapping[str, Any], side: Mapping[str, Any], warnings: PageWarnings) -> tuple[int, ...]:
+    return warnings.marks(side["label"], statement["measure"].removesuffix(TO_TRUE_CLIPS))
+
+
+def _side(statement: Mapping[str, Any], side: Mapping[str, Any], warnings: PageWarnings) -> Cell:
     if statement["measure"].startswith("parameters"):
         return Cell(f"{side['label']}: {side['value']:,}", side["value"])
     unit = _unit(statement)
     cell = _scaled(side["value"], side["interval"], unit)
     what = "rounds" if statement["measure"].startswith("seconds") else "N"
     return Cell(
-        f"{side['label']}: {cell.text}{' %' if unit else ''}", cell.value, detail=f"{cell.detail}; {what} {side['n']}"
+        f"{side['label']}: {cell.text}{' %' if unit else ''}",
+        cell.value,
+        detail=f"{cell.detail}; {what} {side['n']}",
+        marks=_marks(statement, side, warnings),
     )
 
 
@@ -155,7 +199,7 @@ def _scaled(value: float, interval: Sequence[float] | None, unit: str) -> Cell:
     return number_cell(factor * value, bounds, unit)
 
 
-def _plots(claim: Mapping[str, Any]) -> Iterator[Plot]:
+def _plots(claim: Mapping[str, Any], warnings: PageWarnings) -> Iterator[Plot]:
     """One for each measure with intervals; a system that several statements name stands in it once."""
     rows: dict[str, dict[str, PlotRow]] = {}
     for each in claim["statements"]:
@@ -164,7 +208,8 @@ def _plots(claim: Mapping[str, Any]) -> Iterator[Plot]:
         factor = 100 if _unit(each) else 1
         for side in (each["first"], each["second"]):
             bounds = side["interval"] and (factor * side["interval"][0], factor * side["interval"][1])
-            row = PlotRow(side["label"], factor * side["value"], bounds, note=f"N {side['n']}")
+            marks = _marks(each, side, warnings)
+            row = PlotRow(side["label"], factor * side["value"], bounds, note=f"N {side['n']}", marks=marks)
             rows.setdefault(each["measure"], {})[side["label"]] = row
     for index, (measure, of_systems) in enumerate(rows.items(), 1):
         share = measure.startswith("share")
@@ -200,7 +245,7 @@ def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
     yield Table("seeds", "The same for each training seed", columns, tuple(alone))
 
 
-def _method_tables(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Iterator[Table]:
+def _method_tables(result: Mapping[str, Any], claim: Mapping[str, Any], warnings: PageWarnings) -> Iterator[Table]:
     """What each system of a claim comes to, and, where that is compared, what it costs."""
     ladder, number = result["ladder"], claim["number"]
     systems = {system for each in CLAIMS if each.number == number for system, _ in each.sheet}
@@ -212,13 +257,16 @@ def _method_tables(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
     for rung in rungs:
         name, count = rung["rung"], rung["temporal_parameters"]
         shares = [share_of(ladder, name, "seen", score) for score in ("joint", "motion")]
-        distances = [distance_of(ladder, name, "seen", each) for each in _DISTANCES]
+        distances = [
+            (distance_of(ladder, name, "seen", each), warnings.marks(label_of(name, "seen"), each))
+            for each in _DISTANCES
+        ]
         costs = [seconds_of(result["seconds"], name, what) for what in ("step", "video")] if timed else []
         rows.append(
             (
                 Cell(name),
                 *(_scaled(each.value, each.interval, "%") for each in shares),
-                *(Cell() if each is None else _counted_cell(each) for each in distances),
+                *(Cell() if each is None else _counted_cell(each, marks) for each, marks in distances),
                 Cell(f"{count:,}", count),
                 *(number_cell(each.value, each.interval) for each in costs),
             )
@@ -235,8 +283,8 @@ def _method_tables(result: Mapping[str, Any], claim: Mapping[str, Any]) -> Itera
     yield Table(f"methods-{number}", title, columns, tuple(rows), _method_notes(result, rungs, timed))
 
 
-def _counted_cell(number: Number) -> Cell:
-    cell = number_cell(number.value, number.interval)
+def _counted_cell(number: Number, marks: tuple[int, ...]) -> Cell:
+    cell = number_cell(number.value, number.interval, marks=marks)
     return replace(cell, detail=f"{cell.detail}; N {number.n}".removeprefix("; "))
 
 
@@ -250,13 +298,6 @@ def _method_notes(result: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]],
         for name, each in distances.items()
         if name in _DISTANCES
     }
-    warnings = dict.fromkeys(
-        f"{name}: {warning}"
-        for distances in of_rungs
-        for name, each in distances.items()
-        if name in _DISTANCES
-        for warning in each["warnings"]
-    )
     time = (
         f"Wall-clock time of {size['rounds']} rounds in turns after one of warm-up; a video takes {size['steps']} "
         "sampling steps."
@@ -264,7 +305,6 @@ def _method_notes(result: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]],
     return (
         "Distances are of N videos of each seed, of the seed with the fewest, to the rendered true clips of the same "
         f"prompts; their interval is {over}. Extractors: {'; '.join(sorted(known)) or 'none'}.",
-        *warnings,
         *([time] if timed else []),
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from latentshift.evaluation.metrics.bootstrap import bootstrap_interval
 from latentshift.evaluation.metrics.moments import Covariance, Moments
-from latentshift.evaluation.metrics.result import MetricResult, covariance_warning, few_videos_warning
+from latentshift.evaluation.metrics.result import MetricResult, covariance_warnings, few_videos_warning
 from latentshift.evaluation.metrics.video_rows import VideoRows
 
 RESAMPLES = 200  # of an interval; each takes an eigendecomposition
@@ -62,10 +62,8 @@ def frechet_result(
     fixed = _fit(theirs, covariance)
     value = _distance(_fit(ours, covariance), fixed)
     interval = None
-    warnings = [
-        *covariance_warning(ours.count, len(ours.mean), "generated", videos=ours.videos),
-        *covariance_warning(theirs.count, len(theirs.mean), "reference", videos=theirs.videos),
-    ]
+    counts = (ours.count, ours.videos), (theirs.count, theirs.videos)
+    warnings = list(covariance_warnings(*counts, len(ours.mean)))
     if isinstance(generated, VideoRows):
         rows = generated.by_video()
 

@@ -86,25 +86,36 @@ def _of_a_repeat(result: MetricResult) -> tuple[str, str]:
     return f"{result.n // result.repeats:,}{each}", f"{result.samples // result.repeats:,}{each}"
 
 
-def covariance_warning(samples: int, features: int, what: str, *, videos: int | None = None) -> tuple[str, ...]:
-    """A warning if rows are too few for a covariance of full rank, or come from too few videos to count on it.
+def covariance_warnings(generated: tuple[int, int], reference: tuple[int, int], features: int) -> tuple[str, ...]:
+    """Warnings if rows are too few for a covariance of full rank, or come from too few videos to count on it.
+
+    Where both sides have the same counts, one sentence is about both.
 
     Args:
-        samples: rows.
+        generated: rows, and videos that they are of.
+        reference: the same.
         features: columns.
-        what: which set this is.
-        videos: that the rows are of; None: as many as rows.
     """
+    if generated == reference:
+        return _covariance_warning(*generated, features, "generated and as many reference", each=" each")
+    return (
+        *_covariance_warning(*generated, features, "generated"),
+        *_covariance_warning(*reference, features, "reference"),
+    )
+
+
+def _covariance_warning(samples: int, videos: int, features: int, what: str, each: str = "") -> tuple[str, ...]:
+    """``what`` says which set this is, or with ``each`` that it is both."""
     if samples > features:
-        if videos is None or videos > features:
+        if videos > features:
             return ()
         return (
-            f"{samples:,} {what} samples are of {videos:,} videos, and frames of one video are alike: for the "
+            f"{samples:,} {what} samples are of {videos:,} videos{each}, and frames of one video are alike: for the "
             f"covariance of {features:,} features take {features + 1:,} videos or more, or the distance may be biased "
             "upwards.",
         )
     return (
-        f"{samples} {what} samples are too few: the covariance of {features} features needs at least {features + 1}, "
+        f"{samples:,} {what} samples are too few: the covariance of {features} features needs at least {features + 1}, "
         "and the distance is biased upwards.",
     )
 

@@ -16,7 +16,7 @@ from latentshift.evaluation.metrics.frechet import frechet_distance, frechet_res
 from latentshift.evaluation.metrics.jackknife import GROUPS, jackknife_interval, not_below, repeats_interval
 from latentshift.evaluation.metrics.kernel import CMMD_SCALE, GaussianKernel, PolynomialKernel, kernel_result
 from latentshift.evaluation.metrics.moments import Covariance, Moments
-from latentshift.evaluation.metrics.result import MetricResult, covariance_warning
+from latentshift.evaluation.metrics.result import MetricResult, covariance_warnings
 from latentshift.evaluation.metrics.video_rows import VideoRows
 from latentshift.evaluation.protocols.interval_kinds import BOOTSTRAP, JACKKNIFE, REPEATS
 from latentshift.evaluation.protocols.measure import ExtractorInfo
@@ -132,6 +132,5 @@ def _warnings(
     return (
         *repeat_warning(generated, info, "generated"),
         *repeat_warning(reference, info, "reference"),
-        *covariance_warning(ours.count, info.width, "generated", videos=ours.videos),
-        *covariance_warning(theirs.count, info.width, "reference", videos=theirs.videos),
+        *covariance_warnings((ours.count, ours.videos), (theirs.count, theirs.videos), info.width),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from latentshift.evaluation.report.document import Block, Code, Facts, Heading, KeyNumber
 from latentshift.evaluation.report.numbers import ARROWS, format_count, format_interval, format_number
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Metric
 
@@ -17,7 +18,7 @@ def key_number(metric: Metric, result: Result, marks: tuple[int, ...] = ()) -> K
     interval = format_interval(metric.value, metric.interval, metric.unit)
     note = ", ".join(each for each in (interval, f"N = {format_count(metric.n, metric.repeats)}") if each)
     unit = f" {metric.unit}" if metric.unit else ""
-    name = f"{metric.name}{ARROWS[metric.better]}"
+    name = f"{shown_name(metric.name)}{ARROWS[metric.better]}"
     return KeyNumber(f"{format_number(metric.value, metric.unit)}{unit}", name, note, result.anchor, marks)
 
 

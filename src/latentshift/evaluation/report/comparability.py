@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from latentshift.evaluation.metrics.result import MetricResult, comparison_differences
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Metric, name_without_part
 
@@ -41,7 +42,7 @@ class Difference:
     @property
     def sentence(self) -> str:
         """For a page."""
-        *first, last = self.metrics
+        *first, last = map(shown_name, self.metrics)
         names = f"{', '.join(first)} and {last}" if first else last
         return f"{' and '.join(self.labels)}: {names} can't be compared: {self.what}."
 

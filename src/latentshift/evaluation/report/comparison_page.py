@@ -8,12 +8,14 @@ from dataclasses import replace
 from latentshift.evaluation.report.common_blocks import key_number, rejected_blocks, settings_blocks
 from latentshift.evaluation.report.document import Block, Document, Facts, Heading, KeyNumbers
 from latentshift.evaluation.report.example_clips import best_and_worst, side_by_side_clips
+from latentshift.evaluation.report.few_videos import add_few_videos
 from latentshift.evaluation.report.glossary import INTERVAL, meanings
 from latentshift.evaluation.report.own_numbers import own_numbers
 from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.paper_comparison import paper_plots, paper_table, paper_tables_for
 from latentshift.evaluation.report.paper_tables import TABLE_3
 from latentshift.evaluation.report.results import PROTOCOLS, Result
+from latentshift.evaluation.report.sprites_parts import has_parts, study_parts
 from latentshift.evaluation.report.sprites_words import MEANINGS as SPRITES_MEANINGS
 from latentshift.evaluation.report.user_study import UserStudy, share_plots, share_table
 
@@ -24,10 +26,14 @@ def comparison_page(results: Sequence[Result], studies: Sequence[UserStudy] = ()
     """One page for all results, which may be of different protocols, and for user studies; one of them at least."""
     labels = [*(result.label for result in results), *(str(study.folder) for study in studies)]
     warnings = PageWarnings()
-    add_results(warnings, results, named=len(labels) > 1)
+    named = len(labels) > 1
+    for result in results:
+        if has_parts(result):
+            add_few_videos(warnings, result, study_parts(result), named=named)
+    add_results(warnings, results, named=named)
     studies = [_marked(study, warnings) for study in studies]
     kinds = [*(PROTOCOLS[result.report.protocol] for result in results), *("User study" for _ in studies)]
-    lead = f"{len(labels)} results side by side." if len(labels) > 1 else f"One result: {labels[0]}."
+    lead = f"{len(labels)} results side by side." if named else f"One result: {labels[0]}."
     return Document(
         f"{', '.join(dict.fromkeys(kinds))}: {', '.join(labels)}",
         lead,
@@ -64,7 +70,7 @@ def _paper(results: Sequence[Result], studies: Sequence[UserStudy], warnings: Pa
         yield Heading("Beside the paper")
     for table in tables:
         yield paper_table(table, results, warnings)
-        yield from paper_plots(table, results)
+        yield from paper_plots(table, results, warnings)
     if studies:
         shares = [study.shares for study in studies]
         yield share_table(shares, f"table-{TABLE_3.number}", f"Table {TABLE_3.number}: {TABLE_3.title}")

@@ -140,6 +140,11 @@ class PageWarning:
     text: str
     about: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """The sentence, with what it is about before it."""
+        return f"{self.about}: {self.text}" if self.about else self.text
+
 
 @dataclass(frozen=True)
 class Document:
@@ -161,9 +166,8 @@ class Document:
 
     def is_marked(self) -> bool:
         """Whether a number bears a mark."""
-        cells = [cell for table in self.tables() for row in table.rows for cell in row]
         tiles = [each for block in self.blocks if isinstance(block, KeyNumbers) for each in block.numbers]
-        return any(cell.marks for cell in cells) or any(tile.marks for tile in tiles)
+        return any(each.marks for each in (*tiles, *self.tables(), *self.plots()))
 
     def tables(self) -> list[Table]:
         """All tables."""

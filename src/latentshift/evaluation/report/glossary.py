@@ -6,10 +6,15 @@ from collections.abc import Iterable
 
 from latentshift.evaluation.report.schema import name_without_part
 
+_BELOW_ZERO = (
+    "An estimate that is right on average falls as often below the true distance as above it: where that is 0 or near "
+    "it, it comes out below 0. Read such a number, or an interval that reaches below 0, as no difference found."
+)
 _MEANINGS = {
     "FID": "Distance between the frames and those of real videos, by features of a network that knows photographs; 0 "
     "is no difference. It looks at single frames, and it is larger for fewer frames.",
-    "KID": "Like FID, but right on average for any number of frames: trust it more than FID where there are few.",
+    "KID": "Like FID, but right on average for any number of frames: trust it more than FID where there are few. "
+    f"{_BELOW_ZERO}",
     "IS": "How sure a classifier is of each frame, and how many different classes there are; it never sees a real one.",
     "C3D-IS": "How sure a classifier of actions is of each clip, and how many different actions there are; it never "
     "sees a real one.",
@@ -17,7 +22,7 @@ _MEANINGS = {
     "one.",
     "FVD": "Distance between the clips and real ones, by features of a network that knows actions; 0 is no "
     "difference. It sees motion, and it is larger for fewer clips: compare it at equal N only.",
-    "KVD": "Like FVD, but right on average for any number of clips.",
+    "KVD": f"Like FVD, but right on average for any number of clips. {_BELOW_ZERO}",
     "CLIPSIM": "How well the frames fit their prompt by CLIP: the cosine between the two, averaged over frames and "
     "videos. It sees no motion.",
     "CMMD": "Distance between the frames and real ones by CLIP's features, without the assumption that they are "

@@ -25,6 +25,7 @@ from latentshift.evaluation.report.document import (
     Picture,
 )
 from latentshift.evaluation.report.markdown import counted_warnings
+from latentshift.evaluation.report.marks import shown_marks
 from latentshift.evaluation.report.media import MediaBudget, is_video
 from latentshift.evaluation.report.plot import Plot, to_svg
 from latentshift.evaluation.report.table import Cell, Table
@@ -35,7 +36,6 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data: 'self' file:; media-src data: 'self' file:; "
     "script-src 'sha256-{digest}'"
 )
-_MOST_MARKS = 4  # beside a number; the last one stands for the rest
 
 
 def to_html(document: Document, media: MediaBudget) -> str:
@@ -102,9 +102,9 @@ def _marks(marks: Sequence[int], warnings: Sequence[PageWarning]) -> str:
     """Links to the warnings of a number, each with its text for those who point at it; of many, one for the rest."""
     if not marks:
         return ""
-    shown = len(marks) if len(marks) <= _MOST_MARKS else _MOST_MARKS - 1
-    links = [_mark(mark, str(mark), warnings[mark - 1].text) for mark in marks[:shown]]
-    if rest := marks[shown:]:
+    shown, rest = shown_marks(marks)
+    links = [_mark(mark, str(mark), warnings[mark - 1].text) for mark in shown]
+    if rest:
         links.append(_mark(rest[0], f"+{len(rest)}", f"and warnings {', '.join(map(str, rest))}"))
     return f'<sup class="marks">{" ".join(links)}</sup>'
 
@@ -143,7 +143,8 @@ def _block(block: Block, media: MediaBudget, warnings: Sequence[PageWarning]) ->
         case Code(text):
             yield f"<pre>{escape(text)}</pre>"
         case Plot():
-            yield f"<figure><figcaption>{escape(block.heading)}</figcaption>{to_svg(block)}</figure>"
+            caption = escape(block.heading) + _marks(block.marks, warnings)
+            yield f"<figure><figcaption>{caption}</figcaption>{to_svg(block)}</figure>"
         case Table():
             yield from _table(block, warnings)
 
@@ -198,7 +199,7 @@ def _table(table: Table, warnings: Sequence[PageWarning]) -> Iterator[str]:
     latex = escape(to_latex(table, warnings))
     yield (
         f'<details class="exports"><summary>as LaTeX and CSV</summary><pre tabindex="0">{latex}</pre>'
-        f'<pre tabindex="0">{escape(to_csv(table))}</pre></details>'
+        f'<pre tabindex="0">{escape(to_csv(table, warnings))}</pre></details>'
     )
 
 

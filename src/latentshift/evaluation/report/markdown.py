@@ -85,7 +85,7 @@ def _block(block: Block, folder: Path) -> Iterator[str]:
         case Code(text):
             yield "    " + " ".join(text.split())
         case Plot():
-            yield f"{escape_markdown(block.heading)}:"
+            yield f"{escape_markdown(block.heading)}{_marks(block.marks)}:"
             yield f"![{escape_markdown(block.title)}]({PLOTS}/{block.name}.svg)"
         case Table():
             yield f"**{escape_markdown(block.title)}**"

@@ -11,6 +11,7 @@ from latentshift.evaluation.report.document import Block, Facts, Heading
 from latentshift.evaluation.report.glossary import INTERVAL
 from latentshift.evaluation.report.numbers import ARROWS, format_count, format_number
 from latentshift.evaluation.report.page_warnings import PageWarnings
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import PROTOCOLS, Result
 from latentshift.evaluation.report.schema import Metric
@@ -36,9 +37,9 @@ def own_numbers(results: Sequence[Result], warnings: PageWarnings) -> Iterator[B
         notes = (*([] if protocol == "cost" else [INTERVAL]), *([_BOLD] if len(members) > 1 else []))
         yield Table(f"{protocol}-all", PROTOCOLS[protocol], columns, rows, notes)
         if len(members) > 1:
-            yield from _metric_plots(protocol, metrics, members)
+            yield from _metric_plots(protocol, metrics, members, warnings)
         if protocol == "sprites" and len(members) > 1:
-            yield from motions_compared([(each, study_parts(each)) for each in members])
+            yield from motions_compared([(each, study_parts(each)) for each in members], warnings)
         if protocol == "cost":
             yield from pass_tables(members)
         yield Facts(
@@ -73,7 +74,7 @@ def _metric_row(name: str, members: Sequence[Result], warnings: PageWarnings) ->
     counts = dict.fromkeys(
         format_count(metric.n, metric.repeats) for metric in sorted(measured, key=lambda each: each.n)
     )
-    return Cell(f"{name}{unit}{ARROWS[measured[0].better]}"), *cells, Cell(" / ".join(counts))
+    return Cell(f"{shown_name(name)}{unit}{ARROWS[measured[0].better]}"), *cells, Cell(" / ".join(counts))
 
 
 def _best(metrics: Sequence[Metric]) -> Metric | None:
@@ -87,7 +88,9 @@ def _best(metrics: Sequence[Metric]) -> Metric | None:
     return ranked[0] if apart else None
 
 
-def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Result]) -> Iterator[Plot]:
+def _metric_plots(
+    protocol: str, metrics: Sequence[str], members: Sequence[Result], warnings: PageWarnings
+) -> Iterator[Plot]:
     for name in metrics:
         if not name.startswith(_PLOTTED.get(protocol, "")):
             continue
@@ -97,11 +100,17 @@ def _metric_plots(protocol: str, metrics: Sequence[str], members: Sequence[Resul
         unit = measured[0][1].unit
         slug = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
         rows = tuple(
-            PlotRow(each.label, metric.value, metric.interval, note=f"N = {format_count(metric.n, metric.repeats)}")
+            PlotRow(
+                each.label,
+                metric.value,
+                metric.interval,
+                note=f"N = {format_count(metric.n, metric.repeats)}",
+                marks=warnings.marks(each.label, name),
+            )
             for each, metric in measured
         )
         share = unit == "%"
-        title = f"{name}{ARROWS[measured[0][1].better]}"
+        title = f"{shown_name(name)}{ARROWS[measured[0][1].better]}"
         yield Plot(f"{protocol}-{slug}", title, rows, unit, bars=share, end=100.0 if share else None)
 
 
@@ -124,5 +133,5 @@ def how_made(metric: Metric) -> str:
 
 
 def _how(metric: Metric, result: Result, members: Sequence[Result]) -> tuple[str, str]:
-    name = f"{metric.name}, {result.label}" if len(members) > 1 else metric.name
-    return name, how_made(metric)
+    name = shown_name(metric.name)
+    return f"{name}, {result.label}" if len(members) > 1 else name, how_made(metric)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from latentshift.evaluation.report.comparability import BIAS, counts_differ, differences
 from latentshift.evaluation.report.document import PageWarning
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.results import Result
 
 Name = tuple[str, str]  # of a number: the label of its result, and what it is called there
@@ -56,7 +57,8 @@ def add_results(warnings: PageWarnings, results: Sequence[Result], *, named: boo
             for sentence in metric.warnings:
                 metrics_of.setdefault(sentence, []).append(metric.name)
         for sentence, metrics in metrics_of.items():
-            warnings.add(sentence, f"{', '.join(metrics)}{behind}", [(result.label, name) for name in metrics])
+            names = ", ".join(map(shown_name, metrics))
+            warnings.add(sentence, f"{names}{behind}", [(result.label, name) for name in metrics])
         for note in result.report.notes:
             warnings.add(f"{before}{note}")
         if count := len(result.report.rejected):

@@ -57,10 +57,16 @@ def write_pages(document: Document, folder: Path) -> Path:
     """Write a document into a folder in all its forms, ``report.html`` last; returns the path of that."""
     for table in document.tables():
         atomic_write_text(folder / TABLES / f"{table.name}.tex", to_latex(table, document.warnings))
-        atomic_write_text(folder / TABLES / f"{table.name}.csv", to_csv(table))
-    for plot in document.plots():
-        atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot) + "\n")
+        atomic_write_text(folder / TABLES / f"{table.name}.csv", to_csv(table, document.warnings))
+    write_plots(document, folder)
     atomic_write_text(folder / MARKDOWN, to_markdown(document, folder))
     page = folder / HTML
     atomic_write_text(page, to_html(document, MediaBudget(folder)))
     return page
+
+
+def write_plots(document: Document, folder: Path) -> None:
+    """Write each plot of a document as a file, where its Markdown looks for them."""
+    sentences = [each.sentence for each in document.warnings]
+    for plot in document.plots():
+        atomic_write_text(folder / PLOTS / f"{plot.name}.svg", to_svg(plot, sentences) + "\n")

@@ -59,7 +59,7 @@ def paper_table(table: PaperTable, results: Sequence[Result], warnings: PageWarn
     return Table(f"table-{table.number}", title, columns, tuple(rows), (*table.notes, _LANDMARK))
 
 
-def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
+def paper_plots(table: PaperTable, results: Sequence[Result], warnings: PageWarnings) -> Iterator[Plot]:
     """A plot of each column in which more is better or worse, and one of the results has a number.
 
     What depends on the machine is plotted without the cited numbers.
@@ -76,7 +76,16 @@ def paper_plots(table: PaperTable, results: Sequence[Result]) -> Iterator[Plot]:
             f"{column.name}{ARROWS[column.better]}, Table {table.number}{' (grey: cited)' if cited else ''}",
             (
                 *(PlotRow(row.method, value.value, kind="cited") for row, value in cited),
-                *(PlotRow(row.label, value.value, value.interval, note=value.note) for row, value in measured),
+                *(
+                    PlotRow(
+                        row.label,
+                        value.value,
+                        value.interval,
+                        note=value.note,
+                        marks=warnings.marks(row.label, value.metric),
+                    )
+                    for row, value in measured
+                ),
             ),
             column.unit,
             bars=False,

@@ -6,11 +6,12 @@ Lengths across are percentages of the width, and text has a fixed size: a plot i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from latentshift.evaluation.report.marks import shown_marks
 from latentshift.evaluation.report.numbers import format_interval, format_number
 
 _ROW, _TOP, _BOTTOM = 44, 4, 26  # pixels
@@ -22,6 +23,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { .plot { color: #e4e8ee; --own: #79a9ff; --cited: #8f98a6; --reference: #58c08d } }
 @media (max-width: 34rem) { .plot .detail { display: none } }
 .plot text { fill: currentColor } .plot .faint { opacity: .7 } .plot .grid { stroke: currentColor; opacity: .15 }
+.plot .mark { font-size: 10px; opacity: .75 }
 .plot rect { opacity: .65 }
 .plot .whisker { stroke: currentColor; stroke-width: 1.5 }
 .plot .own { fill: var(--own) } .plot .cited { fill: var(--cited) } .plot .reference { fill: var(--reference) }
@@ -38,6 +40,7 @@ class PlotRow:
         interval: bounds of the 95 % interval.
         kind: what it is of: a result here, one cited from the paper, or something to compare with.
         note: behind the value.
+        marks: as of a :class:`.table.Cell`.
     """
 
     label: str
@@ -45,6 +48,7 @@ class PlotRow:
     interval: tuple[float, float] | None = None
     kind: Literal["own", "cited", "reference"] = "own"
     note: str = ""
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,19 +83,32 @@ class Plot:
         """The title with the unit."""
         return f"{self.title}, in {self.unit}" if self.unit else self.title
 
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Those of all rows, in order."""
+        return tuple(sorted({mark for row in self.rows for mark in row.marks}))
 
-def to_svg(plot: Plot) -> str:
-    """The plot as an ``svg`` element that is also a file of its own."""
-    return "".join(_parts(plot))
+
+def to_svg(plot: Plot, sentences: Sequence[str] = ()) -> str:
+    """The plot as an ``svg`` element that is also a file of its own.
+
+    Args:
+        plot: what it shows.
+        sentences: of the page's warnings, in the order of their marks; those that are marked here go along as its
+            description.
+    """
+    return "".join(_parts(plot, sentences))
 
 
-def _parts(plot: Plot) -> Iterator[str]:
+def _parts(plot: Plot, sentences: Sequence[str]) -> Iterator[str]:
     ticks = _axis(plot)
     bottom = _TOP + _ROW * len(plot.rows)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="plot" role="img" width="640" height="{bottom + _BOTTOM}" '
         f'aria-label="{escape(_in_words(plot))}"><style>{_STYLE}</style>'
     )
+    if said := " ".join(f"Warning {mark}: {sentences[mark - 1]}" for mark in plot.marks if mark <= len(sentences)):
+        yield f"<desc>{escape(said)}</desc>"
 
     def x(value: float) -> float:
         return _LEFT + (_RIGHT - _LEFT) * (value - ticks[0]) / (ticks[-1] - ticks[0])
@@ -110,9 +127,12 @@ def _row(plot: Plot, row: PlotRow, top: float, x: Callable[[float], float]) -> I
     shown = format_number(row.value, plot.unit)
     interval = format_interval(row.value, row.interval, plot.unit)
     behind = "".join(f" · {each}" for each in (interval, row.note) if each)
-    label = row.label if len(row.label) <= _LONGEST else f"{row.label[: _LONGEST - 1]}…"
+    label = _shortened(row.label)
+    first, rest = shown_marks(row.marks)
+    marks = " ".join([*map(str, first), *([f"+{len(rest)}"] if rest else [])])
+    marked = f' <tspan class="mark" dy="-4">{marks}</tspan>' if marks else ""
     yield f'<line class="grid" x1="{_LEFT}%" x2="{_RIGHT}%" y1="{middle}" y2="{middle}"/>'
-    yield f'<text x="{_LEFT}%" y="{top + 15}">{escape(label)}</text>'
+    yield f'<text x="{_LEFT}%" y="{top + 15}">{escape(label)}{marked}</text>'
     yield (
         f'<text x="{_RIGHT}%" y="{top + 15}" text-anchor="end"><tspan font-weight="600">{shown}</tspan>'
         f'<tspan class="faint detail">{escape(behind)}</tspan></text>'
@@ -127,6 +147,12 @@ def _row(plot: Plot, row: PlotRow, top: float, x: Callable[[float], float]) -> I
             yield f'<line class="whisker" x1="{end:.2f}%" x2="{end:.2f}%" y1="{middle - 4}" y2="{middle + 4}"/>'
     if not plot.bars:
         yield f'<circle class="{row.kind}" cx="{x(row.value):.2f}%" cy="{middle}" r="5"/>'
+
+
+def _shortened(label: str) -> str:
+    """Without its middle where it is too long: what tells labels apart stands at either end."""
+    half = _LONGEST // 2
+    return label if len(label) <= _LONGEST else f"{label[: half - 1]}…{label[-half:]}"
 
 
 def _axis(plot: Plot) -> list[float]:

@@ -8,6 +8,7 @@ from latentshift.evaluation.report.document import Block, Facts, Heading, Paragr
 from latentshift.evaluation.report.numbers import ARROWS
 from latentshift.evaluation.report.own_numbers import how_made
 from latentshift.evaluation.report.page_warnings import PageWarnings
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part, name_without_part
@@ -50,12 +51,20 @@ def distances(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings
     )
     yield Table("distances", "Distances to the true clips of the same prompts", columns, tuple(rows), notes)
     plotted = tuple(
-        PlotRow(part_title(part), metric.value, metric.interval, note=f"N = {metric.n:,}")
+        PlotRow(
+            part_title(part),
+            metric.value,
+            metric.interval,
+            note=f"N = {metric.n:,}",
+            marks=warnings.marks(result.label, metric.name),
+        )
         for part in parts
         if (metric := result.report.metric(name_in_part(_PLOTTED, part.part.name))) is not None
     )
     if plotted:
         yield Plot("distances", f"{_PLOTTED}{ARROWS['lower']}", plotted)
     yield Facts(
-        "How these distances were made", tuple((metric.name, how_made(metric)) for metric in metrics), folded=True
+        "How these distances were made",
+        tuple((shown_name(metric.name), how_made(metric)) for metric in metrics),
+        folded=True,
     )

@@ -15,28 +15,28 @@ from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS, TRUE
 from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 
-def shares(parts: Sequence[StudyPart], anchor: str) -> Iterator[Block]:
-    """How often each attribute was right; ``anchor`` is that of the settings."""
+def shares(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:
+    """How often each attribute was right."""
     yield Heading("How often it was right")
-    rows = [_share_row(part_title(part), part, anchor) for part in parts]
+    rows = [_share_row(part_title(part), part, result, warnings) for part in parts]
     for part in parts:
         if part.part.name in ("seen", "images"):
             what = videos_of(part)
-            rows.append(_share_row(f"Reader on true {what}", part.reader_on_true_clips, ""))
+            rows.append(_share_row(f"Reader on true {what}", part.reader_on_true_clips, None, warnings))
             if "through_autoencoder" in part.true_clips:
                 through = part.true_clips["through_autoencoder"]
-                rows.append(_share_row(f"Reader on true {what} through the autoencoder", through, ""))
+                rows.append(_share_row(f"Reader on autoencoded true {what}", through, None, warnings))
     yield Table("shares", "Shares that are right", ("in %", *SHARES.values(), "N"), tuple(rows))
     for part in parts[:2]:
         plotted = tuple(
-            PlotRow(name, 100 * share, percent(part.interval(key)))
+            PlotRow(name, 100 * share, percent(part.interval(key)), marks=_marks(result, warnings, name, part))
             for key, name in SHARES.items()
             if (share := part.share(key)) is not None
         )
         yield Plot(f"shares-{part.part.name}", f"{part_title(part)}: share right", plotted, "%", end=100.0)
 
 
-def motions(parts: Sequence[StudyPart]) -> Iterator[Block]:
+def motions(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:
     """How often the motion was right, for each motion that was asked for."""
     with_motions = [part for part in parts if part.motions and part.part.shift]
     if not with_motions:
@@ -44,19 +44,23 @@ def motions(parts: Sequence[StudyPart]) -> Iterator[Block]:
     yield Heading("Motion by motion")
     yield Paragraph("How often the motion was right, among the videos that were asked to move so.")
     first = with_motions[0]
+    marks = _marks(result, warnings, SHARES["motion"], first)
     plotted = tuple(
-        PlotRow(name, 100 * scores.motion, percent(scores.interval("motion")), note=f"N = {scores.n:,}")
+        PlotRow(name, 100 * scores.motion, percent(scores.interval("motion")), note=f"N = {scores.n:,}", marks=marks)
         for name, scores in first.motions.items()
         if scores.motion is not None
     )
     yield Plot("motions", f"{part_title(first)}: motion right", plotted, "%", end=100.0)
     names = dict.fromkeys(name for part in with_motions for name in part.motions)
     columns = [words for part in with_motions for words in (f"{part_title(part)}: % right", "N")]
-    rows = tuple((Cell(name), *(cell for part in with_motions for cell in _motion_cells(part, name))) for name in names)
+    rows = tuple(
+        (Cell(name), *(cell for part in with_motions for cell in _motion_cells(part, name, result, warnings)))
+        for name in names
+    )
     yield Table("motions", "Motions", ("Motion", *columns), rows)
 
 
-def motions_compared(studies: Sequence[tuple[Result, Sequence[StudyPart]]]) -> Iterator[Block]:
+def motions_compared(studies: Sequence[tuple[Result, Sequence[StudyPart]]], warnings: PageWarnings) -> Iterator[Block]:
     """A row for each motion, and a column for each study, of the part that all of them have first."""
     moving = [(result, [part for part in parts if part.motions and part.part.shift]) for result, parts in studies]
     common = [
@@ -67,7 +71,10 @@ def motions_compared(studies: Sequence[tuple[Result, Sequence[StudyPart]]]) -> I
     chosen = [(result, parts[_names(parts).index(common[0])]) for result, parts in moving]
     columns = [words for result, _ in chosen for words in (f"{result.label}: % right", "N")]
     names = dict.fromkeys(name for _, part in chosen for name in part.motions)
-    rows = tuple((Cell(name), *(cell for _, part in chosen for cell in _motion_cells(part, name))) for name in names)
+    rows = tuple(
+        (Cell(name), *(cell for result, part in chosen for cell in _motion_cells(part, name, result, warnings)))
+        for name in names
+    )
     yield Table("motions", f"Motions, {part_title(chosen[0][1]).lower()}", ("Motion", *columns), rows)
 
 
@@ -83,10 +90,14 @@ def steadiness(parts: Sequence[StudyPart], result: Result, warnings: PageWarning
     yield Heading("How steady the colours are")
     yield Paragraph(
         "A thing of one colour should keep it. The true clips do. What the autoencoder adds no model can be expected "
-        "to take away, so compare the model with the true clips through the autoencoder."
+        "to take away, so compare the model with the autoencoded true clips."
     )
     for key, name in STEADINESS.items():
-        plotted = tuple(row for title, scores, kind in lines for row in _mean_rows(title, getattr(scores, key), kind))
+        plotted = tuple(
+            PlotRow(title, mean.mean, mean.interval, kind, marks=_anchor_and_marks(name, scores, result, warnings)[1])
+            for title, scores, kind in lines
+            if (mean := getattr(scores, key)) is not None and mean.mean is not None
+        )
         if plotted:
             yield Plot(key.replace("_", "-"), f"{name.capitalize()} (green: true clips)", plotted, "levels")
     columns = ("in levels of 0 … 255", *(f"{name} ↓" for name in STEADINESS.values()), "N", "nothing to measure in")
@@ -101,20 +112,35 @@ def percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if interval is None else (100 * interval[0], 100 * interval[1])
 
 
-def _share_row(title: str, scores: PartScores, anchor: str) -> tuple[Cell, ...]:
+def _share_row(title: str, scores: PartScores, result: Result | None, warnings: PageWarnings) -> tuple[Cell, ...]:
+    """``result`` is as for :func:`_steadiness_row`."""
     cells = []
-    for key in SHARES:
+    for key, name in SHARES.items():
         share = scores.share(key)
         value = None if share is None else 100 * share
-        cells.append(number_cell(value, percent(scores.interval(key)), "%", anchor=anchor))
+        anchor, marks = _anchor_and_marks(name, scores, result, warnings)
+        cells.append(number_cell(value, percent(scores.interval(key)), "%", anchor=anchor, marks=marks))
     return Cell(title), *cells, _count(scores.n)
 
 
-def _motion_cells(part: StudyPart, name: str) -> tuple[Cell, Cell]:
+def _motion_cells(part: StudyPart, name: str, result: Result, warnings: PageWarnings) -> tuple[Cell, Cell]:
     scores = part.motions.get(name)
     if scores is None or scores.motion is None:
         return Cell(), Cell()
-    return number_cell(100 * scores.motion, percent(scores.interval("motion")), "%"), _count(scores.n)
+    marks = _marks(result, warnings, SHARES["motion"], part)
+    return number_cell(100 * scores.motion, percent(scores.interval("motion")), "%", marks=marks), _count(scores.n)
+
+
+def _marks(result: Result, warnings: PageWarnings, name: str, part: StudyPart) -> tuple[int, ...]:
+    return warnings.marks(result.label, name_in_part(name, part.part.name))
+
+
+def _anchor_and_marks(
+    name: str, scores: PartScores, result: Result | None, warnings: PageWarnings
+) -> tuple[str, tuple[int, ...]]:
+    if result is None or not isinstance(scores, StudyPart):
+        return "", ()
+    return result.anchor, _marks(result, warnings, name, scores)
 
 
 def _steadiness_lines(parts: Sequence[StudyPart]) -> Iterator[tuple[str, PartScores, Literal["own", "reference"]]]:
@@ -124,12 +150,7 @@ def _steadiness_lines(parts: Sequence[StudyPart]) -> Iterator[tuple[str, PartSco
         yield part_title(part), part, "own"
         if part.part.shift:
             for kind, scores in part.true_clips.items():
-                yield f"{TRUE_CLIPS[kind]}, {part.part.name.replace('_', ' ')}", scores, "reference"
-
-
-def _mean_rows(title: str, mean: MeanScore | None, kind: Literal["own", "reference"]) -> Iterator[PlotRow]:
-    if mean is not None and mean.mean is not None:
-        yield PlotRow(title, mean.mean, mean.interval, kind=kind)
+                yield f"{TRUE_CLIPS[kind]}, {part_title(part).lower()}", scores, "reference"
 
 
 def _steadiness_row(title: str, scores: PartScores, result: Result | None, warnings: PageWarnings) -> tuple[Cell, ...]:
@@ -137,10 +158,7 @@ def _steadiness_row(title: str, scores: PartScores, result: Result | None, warni
     cells = []
     for key, name in STEADINESS.items():
         mean: MeanScore | None = getattr(scores, key)
-        anchor, marks = "", tuple[int, ...]()
-        if result is not None and isinstance(scores, StudyPart):
-            anchor = result.anchor
-            marks = warnings.marks(result.label, name_in_part(name, scores.part.name))
+        anchor, marks = _anchor_and_marks(name, scores, result, warnings)
         cells.append(
             Cell() if mean is None else number_cell(mean.mean, mean.interval, "levels", anchor=anchor, marks=marks)
         )

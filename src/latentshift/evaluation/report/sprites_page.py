@@ -18,18 +18,26 @@ from latentshift.evaluation.report.document import (
     Paragraph,
     Picture,
 )
+from latentshift.evaluation.report.few_videos import add_few_videos
 from latentshift.evaluation.report.glossary import meanings
 from latentshift.evaluation.report.numbers import format_interval
 from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.results import Result
+from latentshift.evaluation.report.schema import name_in_part
 from latentshift.evaluation.report.sprites_distances import distances
 from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
 from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
-from latentshift.evaluation.report.sprites_words import MEANINGS, QUESTION, part_explained, part_title, videos_of
+from latentshift.evaluation.report.sprites_words import (
+    MEANINGS,
+    QUESTION,
+    SHARES,
+    part_explained,
+    part_title,
+    videos_of,
+)
 from latentshift.model_paths import BUNDLED
 
-_FEW = 100  # videos of a part; fewer are enough for a look, and for no more
-_FEW_OF_A_MOTION = 10  # the same, of one motion
+_FEW_OF_A_MOTION = 10  # videos; fewer don't say that one motion is the best or the worst
 _KINDS = {
     "first": "The first ones, chosen by nobody",
     "best": "The best: most of the sentence right, with the steadiest colours",
@@ -45,17 +53,18 @@ def sprites_page(result: Result) -> Document:
     """
     parts = study_parts(result)
     warnings = PageWarnings()
+    add_few_videos(warnings, result, parts, named=False)
     add_results(warnings, [result], named=False)
     return Document(
         f"How well {'the bundled model' if result.label == BUNDLED else result.label} draws sprites",
         _lead(parts),
         (
-            *_key_numbers(parts, result, _few(parts, warnings)),
+            *_key_numbers(parts, result, warnings),
             Heading("What was asked"),
             Paragraph(QUESTION),
             *_drawings(parts, result),
-            *(shares(parts, result.anchor) if parts else ()),
-            *motions(parts),
+            *(shares(parts, result, warnings) if parts else ()),
+            *motions(parts, result, warnings),
             *steadiness(parts, result, warnings),
             *distances(parts, result, warnings),
             Heading("What the numbers mean"),
@@ -85,29 +94,16 @@ def _lead(parts: Sequence[StudyPart]) -> str:
     return lead
 
 
-def _key_numbers(parts: Sequence[StudyPart], result: Result, few: dict[str, tuple[int, ...]]) -> Iterator[Block]:
+def _key_numbers(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:
     numbers = []
     for part in parts:
         interval = format_interval(100 * part.joint, percent(part.interval("joint")), "%")
         label = f"all right: {part_title(part).lower()}"
         note = f"{interval}, N = {part.n:,}"
-        marks = few.get(part.part.name, ())
+        marks = warnings.marks(result.label, name_in_part(SHARES["joint"], part.part.name))
         numbers.append(KeyNumber(f"{100 * part.joint:.1f} %", label, note, result.anchor, marks))
     if numbers:
         yield KeyNumbers(tuple(numbers))
-
-
-def _few(parts: Sequence[StudyPart], warnings: PageWarnings) -> dict[str, tuple[int, ...]]:
-    """Warn of parts of few videos; returns their marks by name."""
-    few = [part for part in parts if part.part.shift and part.n < _FEW]
-    if not few:
-        return {}
-    counted = ", ".join(f"{part_title(part).lower()} {part.n:,}" for part in few)
-    mark = warnings.add(
-        f"Few videos ({counted}): the intervals are wide, and single motions rest on a handful. That is enough to see "
-        "whether a model works; for numbers to report take the default, 512 of each."
-    )
-    return {part.part.name: mark for part in few}
 
 
 def _drawings(parts: Sequence[StudyPart], result: Result) -> Iterator[Block]:

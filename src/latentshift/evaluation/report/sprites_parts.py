@@ -101,6 +101,11 @@ class StudyPart(PartScores):
 _PARTS = TypeAdapter(list[StudyPart])
 
 
+def has_parts(result: Result) -> bool:
+    """Whether it is of a sprites study that scored any part."""
+    return bool((result.report.model_extra or {}).get("parts"))
+
+
 def study_parts(result: Result) -> list[StudyPart]:
     """The parts of a sprites study.
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from latentshift.evaluation.report.glossary import INTERVAL
+from latentshift.evaluation.report.part_names import title_of_part
 from latentshift.evaluation.report.sprites_parts import StudyPart
 
 # Shares in the order of tables, and means, by the name that a page gives them.
 SHARES = {"joint": "all right", "background": "background", "colour": "colour", "thing": "thing", "motion": "motion"}
 STEADINESS = {"colour_drift": "colour drift", "frame_flicker": "frame flicker"}
-TRUE_CLIPS = {"rendered": "true clips", "through_autoencoder": "true clips through the autoencoder"}
+TRUE_CLIPS = {"rendered": "true clips", "through_autoencoder": "autoencoded true clips"}
 
-_TITLES = {
-    "seen": "Seen combinations",
-    "held_out": "New combinations",
-    "images": "Single frames",
-    "shift_off": "Temporal shift switched off",
-    "images_shift_off": "Single frames without the temporal shift",
-    "lasting": "Motions that may last",
-    "lasting_32": "Motions that may last, 32 frames",
-    "lasting_64": "Motions that may last, 64 frames",
-}
 _EXPLAINED = {
     "seen": "Colour, thing and motion come together as in clips of the training set.",
     "held_out": "Each word was in the training set, but never these three together: does the model understand the "
-    "words, or does it repeat whole sentences?",
+    "words, or does it repeat whole sentences? (The part held_out of report.json and of folders.)",
     "images": "The same model draws one frame, without a motion in the sentence.",
     "shift_off": "The first prompts and seeds again, but no frame hears of its neighbours: if the motion is still "
     "right, the shift does nothing.",
@@ -61,8 +52,8 @@ MEANINGS = (
     ),
     ("true clips", "Clips drawn by the program that made the training set: what a perfect model would draw."),
     (
-        "true clips through the autoencoder",
-        "The same, packed and unpacked by the model's autoencoder: no model on top of it can be expected to be "
+        "autoencoded true clips",
+        "True clips, packed and unpacked by the model's autoencoder: no model on top of it can be expected to be "
         "steadier.",
     ),
     ("interval", INTERVAL),
@@ -71,7 +62,7 @@ MEANINGS = (
 
 def part_title(part: StudyPart) -> str:
     """The part's name for readers."""
-    return _TITLES.get(part.part.name, part.part.name)
+    return title_of_part(part.part.name)
 
 
 def part_explained(part: StudyPart) -> str:

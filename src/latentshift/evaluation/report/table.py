@@ -56,6 +56,11 @@ class Table:
             if len(row) != len(self.columns):
                 raise ValueError(f"a row of {self.name} has {len(row)} cells for {len(self.columns)} columns")
 
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Those of all cells, in order."""
+        return tuple(sorted({mark for row in self.rows for cell in row for mark in cell.marks}))
+
 
 def number_cell(
     value: float | None,

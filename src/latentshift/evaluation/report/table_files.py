@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from latentshift.evaluation.report.document import PageWarning
 from latentshift.evaluation.report.table import Cell, Table
 
+WARNINGS = "warnings"  # the column of CSV files
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{each: f"\\{each}" for each in "&%$#_{}"},
@@ -30,8 +31,6 @@ def to_latex(table: Table, warnings: Sequence[PageWarning] = ()) -> str:
         table: whose notes, and those of ``warnings`` whose marks are in it, follow as comments.
         warnings: of the page.
     """
-    marks = sorted({mark for row in table.rows for cell in row for mark in cell.marks if mark <= len(warnings)})
-    said = [" ".join(filter(None, (each.about and f"{each.about}:", each.text))) for each in warnings]
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -46,7 +45,10 @@ def to_latex(table: Table, warnings: Sequence[PageWarning] = ()) -> str:
         "\\end{tabular}",
         "\\end{table}",
     ]
-    comments = [*table.notes, *(f"warning: {said[mark - 1]}" for mark in marks)]
+    comments = [
+        *table.notes,
+        *(f"warning: {warnings[mark - 1].sentence}" for mark in table.marks if mark <= len(warnings)),
+    ]
     return "\n".join([*lines, *(f"% {' '.join(each.split())}" for each in comments)]) + "\n"
 
 
@@ -65,16 +67,30 @@ def _latex_cell(cell: Cell) -> str:
     return f"{text} [{low}, {high}]"
 
 
-def to_csv(table: Table) -> str:
-    """Numbers in full precision, and two columns more for the bounds where a column has intervals."""
+def to_csv(table: Table, warnings: Sequence[PageWarning] = ()) -> str:
+    """Numbers in full precision, and two columns more for the bounds where a column has intervals.
+
+    Args:
+        table: with a last column ``warnings`` if a cell has a mark.
+        warnings: of the page.
+    """
     bounded = [any(row[place].interval for row in table.rows) for place in range(len(table.columns))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_wide(table.columns, [(f"{name} low", f"{name} high") for name in table.columns], bounded))
+    marked = [WARNINGS] if table.marks else []
+    names = [(f"{name} low", f"{name} high") for name in table.columns]
+    writer.writerow([*_wide(table.columns, names, bounded), *marked])
     for row in table.rows:
         bounds = [tuple(map(repr, cell.interval)) if cell.interval else ("", "") for cell in row]
-        writer.writerow(_wide([_csv_cell(cell) for cell in row], bounds, bounded))
+        said = [_said(row, warnings)] if marked else []
+        writer.writerow([*_wide([_csv_cell(cell) for cell in row], bounds, bounded), *said])
     return text.getvalue()
+
+
+def _said(row: Sequence[Cell], warnings: Sequence[PageWarning]) -> str:
+    """The warnings of a row's cells, each with its number on the page."""
+    marks = sorted({mark for cell in row for mark in cell.marks if mark <= len(warnings)})
+    return " | ".join(f"{mark}. {warnings[mark - 1].sentence}" for mark in marks)
 
 
 def _wide(cells: tuple[str, ...] | list[str], bounds: list[tuple[str, ...]], bounded: list[bool]) -> Iterator[str]:

@@ -105,6 +105,7 @@ def share_plots(studies: Sequence[StudyShares]) -> Iterator[Plot]:
                 100 * row.share,
                 _percent(row.interval),
                 note=study.source if several else "",
+                marks=study.marks,
             )
             for place, study in enumerate(studies, 1)
             for row in study.majority
