@@ -91,6 +91,13 @@ def test_what_must_not_be_compared_is_said_and_nothing_is_called_the_best(compar
     assert re.search(r"\| FID ↓ \| \[20.50\]", text)
 
 
+def test_a_number_without_an_interval_is_not_called_the_best(tmp_path: Path) -> None:
+    few, many = metric("KID", 0.1, interval=None, n=4), metric("KID", 9.0)
+    folders = [write_result(tmp_path / name, name, (each,)) for name, each in (("few", few), ("many", many))]
+    text = write_comparison_pages(folders, tmp_path / "page").with_suffix(".md").read_text()
+    assert "| KID ↓ | [0.1000](#settings-1) |" in text and "**[" not in text
+
+
 def test_shares_at_another_number_of_videos_may_be_compared(tmp_path: Path) -> None:
     share = metric("motion (seen)", 50.0, unit="%", interval_kind="Wilson", extractor=None, n_reference=None)
     folders = [

@@ -295,6 +295,7 @@ def test_the_page_of_a_study_tells_a_newcomer_what_was_asked_and_how_often_it_wa
     for heading in ("What was asked", "What the model drew", "Motion by motion", "What the numbers mean"):
         assert f"{heading}</h2>" in page
     assert "Few videos (seen combinations 12, single frames 12, temporal shift switched off 12)" in said
+    assert "seen combinations 12, single frames 12, temporal shift switched off 12</dd>" in said
     assert "held_out" not in said and "(shift_off)" not in said and "(seen)" not in said  # parts have one name
     assert "without: " in said and "with the shift: " in said  # the same prompt and seed
     assert page.count("<video ") == 12 + 2 * 4 and page.count('src="data:image/png') == 12

@@ -166,8 +166,9 @@ class Document:
 
     def is_marked(self) -> bool:
         """Whether a number bears a mark."""
-        tiles = [each for block in self.blocks if isinstance(block, KeyNumbers) for each in block.numbers]
-        return any(each.marks for each in (*tiles, *self.tables(), *self.plots()))
+        marks = [each.marks for block in self.blocks if isinstance(block, KeyNumbers) for each in block.numbers]
+        marks += [each.marks for each in self.tables()] + [each.marks for each in self.plots()]
+        return any(marks)
 
     def tables(self) -> list[Table]:
         """All tables."""

@@ -78,14 +78,14 @@ def _metric_row(name: str, members: Sequence[Result], warnings: PageWarnings) ->
 
 
 def _best(metrics: Sequence[Metric]) -> Metric | None:
-    """The best of several, if no other's interval reaches into its own; else None."""
-    if len(metrics) < 2 or metrics[0].better == "neither":
+    """The best of several, if each has an interval and no other's reaches into its own; else None."""
+    if len(metrics) < 2 or metrics[0].better == "neither" or not all(metric.interval for metric in metrics):
         return None
     lower = metrics[0].better == "lower"
-    ranked = sorted(metrics, key=lambda metric: metric.value if lower else -metric.value)
-    bounds = [metric.interval or (metric.value, metric.value) for metric in ranked]
-    apart = all(bounds[0][1] < each[0] if lower else bounds[0][0] > each[1] for each in bounds[1:])
-    return ranked[0] if apart else None
+    best = min(metrics, key=lambda metric: metric.value if lower else -metric.value)
+    low, high = best.interval or (best.value, best.value)
+    others = [metric.interval for metric in metrics if metric is not best and metric.interval]
+    return best if all(high < other[0] if lower else low > other[1] for other in others) else None
 
 
 def _metric_plots(

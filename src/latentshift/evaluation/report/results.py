@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.evaluation.report.document import Facts
+from latentshift.evaluation.report.part_names import title_of_part
 from latentshift.evaluation.report.schema import Example, Report, read_report
 
 PROTOCOLS = {
@@ -71,12 +72,23 @@ class Result:
             ("model", system.model or ""),
             ("contents", system.contents or ""),
             ("protocol", report.protocol),
-            *((name.replace("_", " "), _text(value)) for name, value in report.settings.items() if name != "contents"),
+            *((name.replace("_", " "), _text(value)) for name, value in self._own_settings().items()),
             ("date", report.date),
             ("latentshift", report.latentshift),
             ("folder", str(self.folder)),
         ]
         return Facts(f"Settings of {self.label}", tuple((name, text) for name, text in items if text), self.anchor)
+
+    def _own_settings(self) -> dict[str, Any]:
+        """Those of the report, with the names that pages have for parts of a study."""
+        settings: dict[str, Any] = {name: each for name, each in self.report.settings.items() if name != "contents"}
+        if self.report.protocol != "sprites":
+            return settings
+        by_part = {name: each for name in ("n", "seeds") if isinstance(each := settings.get(name), dict)}
+        renamed = {
+            name: {title_of_part(part).lower(): value for part, value in each.items()} for name, each in by_part.items()
+        }
+        return settings | renamed
 
 
 def load_results(folders: Sequence[Path]) -> list[Result]:

@@ -93,7 +93,7 @@ def _said(row: Sequence[Cell], warnings: Sequence[PageWarning]) -> str:
     return " | ".join(f"{mark}. {warnings[mark - 1].sentence}" for mark in marks)
 
 
-def _wide(cells: tuple[str, ...] | list[str], bounds: list[tuple[str, ...]], bounded: list[bool]) -> Iterator[str]:
+def _wide(cells: Sequence[str], bounds: Sequence[tuple[str, ...]], bounded: Sequence[bool]) -> Iterator[str]:
     for cell, pair, wanted in zip(cells, bounds, bounded, strict=True):
         yield cell
         if wanted:
