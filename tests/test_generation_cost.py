@@ -274,6 +274,31 @@ def test_exports_take_turns_with_the_other_video_models(cli, ldm_folder: Path, t
     assert "and exports (Latent-Shift, OpenVINO; Latent-Shift, ONNX Runtime), in turns" in text
 
 
+@pytest.mark.slow
+def test_compiled_models_take_turns_with_the_others(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
+    options = ("--models", "stock-2d,stock-2d-compiled,latent-shift-compiled", "--quick", "--frames", FRAMES)
+    code, _, err = cli(
+        "bench", "generate", ldm_folder, *options, "--steps", 2, "--videos", 2, "--json", tmp_path / "rows.json"
+    )
+    assert code == 0 and "Dynamo" not in err, err
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    names = ["stock 2-D U-Net a frame", "stock 2-D U-Net a frame, compiled", "Latent-Shift, compiled"]
+    for table in ("parameters", "one_pass", "whole_video"):
+        assert [row[table] for row in rows if table in row] == names
+    assert [row["share_of_a_pass"] for row in rows if "share_of_a_pass" in row] == names[:1]
+    for row in (row for row in rows if "whole_video" in row):
+        assert row["videos_at_once"] == 2 and row["seconds_a_video"] == pytest.approx(row["seconds"]["value"] / 2)
+
+
+def test_several_videos_at_once_have_several_times_the_operations(ldm_folder: Path) -> None:
+    one = replace(ON_CPU, base=str(ldm_folder), models=("latent-shift", "latent-shift-compiled"))
+    flops = [
+        {name: each.flops for name, each in count_all(settings).items()} for settings in (one, replace(one, videos=3))
+    ]
+    assert flops[0] == {"latent-shift": flops[0]["latent-shift"], "latent-shift-compiled": flops[0]["latent-shift"]}
+    assert flops[1] == {name: 3 * value for name, value in flops[0].items()}
+
+
 def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
     options = ("--quick", "--extrapolate", "--frames", FRAMES, "--steps", 50)
     code, out, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")

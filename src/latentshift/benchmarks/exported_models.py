@@ -197,11 +197,11 @@ def time_exported_video(settings: GenerationSettings, export: ExportedModel) -> 
 
     def make(steps: int) -> None:
         pipeline(
-            PROMPT,
+            [PROMPT] * settings.videos,
             num_frames=settings.num_frames,
             num_inference_steps=max(steps, 2),  # the least of a call, where `time_video` makes one for the first time
             guidance_scale=settings.guidance,
-            generator=torch.Generator().manual_seed(0),
+            generator=[torch.Generator().manual_seed(seed) for seed in range(settings.videos)],
             output_type="pt",
         )
 

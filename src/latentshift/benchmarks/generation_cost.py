@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class VideoSeconds:
-    """Seconds of a whole video.
+    """Seconds of the videos that are made at once, one unless the settings say more.
 
     Attributes:
         seconds: with the lowest and the highest as bounds.
@@ -100,7 +100,7 @@ class GenerationCost:
         return max(*self.product.values(), *self.convolution.values())
 
     def video(self, name: str) -> VideoSeconds:
-        """Seconds of a whole video: measured, or text + steps × pass + decoding."""
+        """Seconds of a whole video, or of those at once: measured, or text + steps × pass + decoding."""
         if name in self.videos:
             return VideoSeconds(self.videos[name].seconds, "measured")
         one, steps = self.passes[name], self.settings.steps
@@ -125,6 +125,7 @@ def complete_settings(
     dtype: str,
     rounds: int,
     whole: bool | None,
+    videos: int = 1,
 ) -> GenerationSettings:
     """Fill in what was left open.
 
@@ -138,13 +139,14 @@ def complete_settings(
         dtype: likewise.
         rounds: likewise.
         whole: None: if the base is a saved model, and no family at its published size.
+        videos: made at once.
 
     Raises:
         ValueError: for a base that can't be read, or frames that a model does not support.
     """
     image = open_base(base)
     num_frames = image.num_frames if num_frames is None else num_frames
-    check_comparison(models, num_frames, steps, guidance, rounds)
+    check_comparison(models, num_frames, steps, guidance, rounds, videos)
     return GenerationSettings(
         base=base,
         models=tuple(models),
@@ -156,6 +158,7 @@ def complete_settings(
         threads=torch.get_num_threads(),
         rounds=rounds,
         whole=base not in BASES if whole is None else whole,
+        videos=videos,
         peak_dtypes=tuple(dict.fromkeys((dtype, str(fast_dtype(device)).removeprefix("torch.")))),
     )
 

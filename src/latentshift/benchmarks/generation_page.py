@@ -28,10 +28,12 @@ def write_generation_pages(folder: Path, settings: GenerationSettings, rows: Seq
     """
     exported = "; ".join(str(row["export"]) for row in rows if "export" in row)
     also = f", and exports ({exported})" if exported else ""
+    at_once = "" if settings.videos == 1 else f"{settings.videos} videos at once of "
     lead = (
         f"{len(settings.models)} video models as wide as {settings.base}, with random weights{also}, in turns: "
-        f"{settings.num_frames} frames, guidance {settings.guidance:g}, {settings.dtype} on {settings.device}, "
-        f"{settings.threads} thread{'' if settings.threads == 1 else 's'}, rounds: {settings.rounds}."
+        f"{at_once}{settings.num_frames} frames, guidance {settings.guidance:g}, {settings.dtype} on "
+        f"{settings.device}, {settings.threads} thread{'' if settings.threads == 1 else 's'}, "
+        f"rounds: {settings.rounds}."
     )
     title = f"What a video of {settings.base} costs"
     return write_benchmark_pages(folder, title, lead, rows, list(_plots(settings, rows)), command)

@@ -57,7 +57,9 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
         yield {
             "whole_video": title(settings, name),
             "steps": settings.steps,
+            **({} if settings.videos == 1 else {"videos_at_once": settings.videos}),
             "seconds": video.seconds,
+            **({} if settings.videos == 1 else {"seconds_a_video": video.seconds.value / settings.videos}),
             "to_first_row": video.seconds.value / cost.video(reference).seconds.value,
             "how": video.how,
             "memory_gib": _gib(cost.videos.get(name)),

@@ -16,7 +16,12 @@ VIDEO_MODELS = {
     "latent-vdm": "Latent-VDM",
     "animatediff": "AnimateDiff's motion U-Net",
     "modelscope": "ModelScope's 3-D U-Net",
+    "stock-2d-compiled": "stock 2-D U-Net a frame, compiled",
+    "latent-shift-compiled": "Latent-Shift, compiled",
 }
+# Those that run through torch.compile with its defaults -> what is compiled.
+COMPILED = {"stock-2d-compiled": "stock-2d", "latent-shift-compiled": "latent-shift"}
+EAGER = tuple(name for name in VIDEO_MODELS if name not in COMPILED)
 # What exports of Latent-Shift are run by, by their names on the command line -> in tables.
 RUNTIMES = {"onnx": "Latent-Shift, ONNX Runtime", "openvino": "Latent-Shift, OpenVINO"}
 OF_TABLE_4 = ("latent-shift", "latent-vdm", "animatediff", "modelscope")
@@ -40,6 +45,7 @@ class GenerationSettings:
         threads: of torch on the CPU.
         rounds: in which all take turns.
         whole: whether whole videos are made, beside single passes.
+        videos: made at once, B.
         repeat_seconds: how long, in each turn, what takes less is repeated.
         profile: whether one more pass in each turn is profiled by kind of operator.
         peak_dtypes: names of the dtypes in which the device is measured at its best.
@@ -60,13 +66,14 @@ class GenerationSettings:
     repeat_seconds: float = 1.0
     profile: bool = False
     peak_dtypes: tuple[str, ...] = ("float32",)
+    videos: int = 1
     runtimes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> int:
-        """Videos in a pass: with guidance also that of the empty sentence."""
-        return 1 if self.guidance == 1.0 else 2
+        """Texts in a pass: with guidance also the empty sentence for each video."""
+        return self.videos * (1 if self.guidance == 1.0 else 2)
 
 
 def parse_video_models(names: str) -> tuple[str, ...]:
@@ -131,7 +138,7 @@ def check_base(name: str) -> None:
 
 
 def check_comparison(
-    models: Sequence[str], num_frames: int | None, steps: int, guidance: float | None, rounds: int
+    models: Sequence[str], num_frames: int | None, steps: int, guidance: float | None, rounds: int, videos: int = 1
 ) -> None:
     """Refuse settings that can't be measured; None is for a model's own.
 
@@ -150,3 +157,5 @@ def check_comparison(
         check_guidance(guidance, "--guidance")
     if rounds < 1:
         raise ValueError(f"--rounds must be 1 or more, not {rounds}")
+    if videos < 1:
+        raise ValueError(f"--videos must be 1 or more, not {videos}")

@@ -7,6 +7,7 @@ the device has finished. Legend of shapes: B videos, F frames, C latent channels
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 import transformers
 from diffusers import AutoencoderKL
 
-from latentshift.benchmarks.generation_settings import GenerationSettings
+from latentshift.benchmarks.generation_settings import COMPILED, GenerationSettings
 from latentshift.benchmarks.image_base import ImageBase, open_base
 from latentshift.benchmarks.pass_profile import profile_kinds
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
@@ -83,8 +84,8 @@ def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
     """
     device = prepare(settings)
     base = open_base(settings.base)
+    model = _build_to_run(settings, base, name)
     with building(settings):
-        model = build_video_model(name, base.unet, settings.num_frames)
         latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
         text = torch.randn(settings.texts, base.num_tokens, base.unet.config.cross_attention_dim)
     timestep = torch.tensor(500, device=device)
@@ -92,38 +93,39 @@ def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
     def predict() -> torch.Tensor:
         return model(latents, timestep, text)
 
-    return PassTiming(repeat(predict, settings), profile_kinds(predict, device) if settings.profile else None)
+    timing = repeat(predict, settings)
+    # In compiled code several kinds of operators are one.
+    profiled = settings.profile and name not in COMPILED
+    return PassTiming(timing, profile_kinds(predict, device) if profiled else None)
 
 
 @torch.no_grad()
 def time_text(settings: GenerationSettings) -> Timing:
-    """The text encoder on the prompt and, with guidance, the empty sentence."""
+    """The text encoder on the prompts and, with guidance, the empty sentences."""
     device = prepare(settings)
     encoders = build_text(settings, open_base(settings.base))
-    prompts = [PROMPT, ""][: settings.texts]
+    prompts = [PROMPT, *[""][: settings.texts - settings.videos]] * settings.videos
     return repeat(lambda: encoders.encode(prompts, device), settings)
 
 
 @torch.no_grad()
 def time_decoding(settings: GenerationSettings) -> Timing:
-    """The autoencoder's decoder on one video, as the pipeline calls it."""
+    """The autoencoder's decoder on the videos of a call, as the pipeline calls it."""
     prepare(settings)
     base = open_base(settings.base)
     autoencoder = build_autoencoder(settings, base)
     with building(settings):
-        latents = torch.randn(1, *base.latent_shape(settings.num_frames))
+        latents = torch.randn(settings.videos, *base.latent_shape(settings.num_frames))
     return repeat(lambda: decode_videos(autoencoder, latents), settings)
 
 
 @torch.no_grad()
 def time_video(settings: GenerationSettings, name: str) -> Timing:
-    """A whole video, from text to pixels, after one of a single step, which counts as the first time."""
+    """Whole videos, from text to pixels, after those of a single step, which count as the first time."""
     prepare(settings)
     base = open_base(settings.base)
     encoders, autoencoder = build_text(settings, base), build_autoencoder(settings, base)
-    with building(settings):
-        model = build_video_model(name, base.unet, settings.num_frames)
-
+    model = _build_to_run(settings, base, name)
     return time_steps(lambda steps: _make_video(settings, base, encoders, model, autoencoder, steps), settings)
 
 
@@ -168,8 +170,8 @@ def _make_video(
 ) -> None:
     """As ``LatentShiftPipeline`` does, with another U-Net in its place."""
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
-    text, negative = (encoders.encode([prompt], device).to(device, dtype) for prompt in (PROMPT, ""))
-    generators = [torch.Generator().manual_seed(0)]
+    text, negative = (encoders.encode([prompt] * settings.videos, device).to(device, dtype) for prompt in (PROMPT, ""))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(settings.videos)]
     latents = initial_noise(base.latent_shape(settings.num_frames), generators, device)
     base.scheduler.set_timesteps(steps, device=device)
     denoiser = with_guidance(
@@ -181,6 +183,14 @@ def _make_video(
     with project_text_once():
         latents = sample(denoiser, base.scheduler, latents, generators)
     decode_videos(autoencoder, latents).clamp(-1, 1).float().cpu()
+
+
+def _build_to_run(settings: GenerationSettings, base: ImageBase, name: str) -> VideoModel:
+    with building(settings):
+        model = build_video_model(name, base.unet, settings.num_frames)
+    if name in COMPILED:
+        model.unet.compile(dynamic=False)  # in its first call
+    return model
 
 
 def build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:
@@ -200,6 +210,7 @@ def prepare(settings: GenerationSettings) -> torch.device:
     """The device to calculate on, with the settings' threads, a fixed seed of the weights, and quiet libraries."""
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")  # in diffusers
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     return torch.device(settings.device)

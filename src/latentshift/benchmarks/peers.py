@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS
+from latentshift.benchmarks.generation_settings import COMPILED, VIDEO_MODELS
 from latentshift.benchmarks.naive_shift import install_naive_shift
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.denoiser import denoise, share_text
@@ -56,7 +56,7 @@ class VideoModel:
 
 
 def build_video_model(name: str, image: UNet2DConditionModel, num_frames: int) -> VideoModel:
-    """Build one on torch's current device, in its current default dtype.
+    """Build one on torch's current device, in its current default dtype; not compiled yet, if it is one that is.
 
     Args:
         name: of :data:`latentshift.benchmarks.generation_settings.VIDEO_MODELS`.
@@ -66,7 +66,7 @@ def build_video_model(name: str, image: UNet2DConditionModel, num_frames: int) -
     Raises:
         ValueError: if it can't have this configuration.
     """
-    kind = _KINDS[name]
+    kind = _KINDS[COMPILED.get(name, name)]
     try:
         unet = kind.build(image, num_frames).eval()
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:

@@ -57,6 +57,7 @@ def check_settings(
     device: str,
     dtype: str,
     quick: bool,
+    videos: int = 1,
 ) -> Callable[[], GenerationSettings]:
     """Check all options; the function that is returned imports libraries, and gives the settings.
 
@@ -65,7 +66,7 @@ def check_settings(
     """
     chosen = defaults if models is None else parse_video_models(models)
     check_base(base)
-    check_comparison(chosen, frames, steps, guidance, rounds)
+    check_comparison(chosen, frames, steps, guidance, rounds, videos)
     check_device_name(device)
     check_dtype_name(dtype)
 
@@ -86,6 +87,7 @@ def check_settings(
             dtype=str(load_dtype(dtype, picked)).removeprefix("torch."),
             rounds=1 if quick else rounds,
             whole=whole,
+            videos=videos,
         )
         if not quick:
             return settings

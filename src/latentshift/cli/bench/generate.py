@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, check_runtimes_device, parse_runtimes
+from latentshift.benchmarks.generation_settings import EAGER, RUNTIMES, check_runtimes_device, parse_runtimes
 from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, report_rows
 from latentshift.cli.own_command import own_command
@@ -27,6 +27,7 @@ def generate(
     frames: int | None = comparison.FRAMES,
     steps: int = comparison.STEPS,
     guidance: float | None = comparison.GUIDANCE,
+    videos: int = typer.Option(1, "--videos", help="Videos made at once, by one call."),
     rounds: int = comparison.ROUNDS,
     whole: bool | None = comparison.WHOLE,
     device: str = DEVICE,
@@ -51,7 +52,7 @@ def generate(
     settings = comparison.check_settings(
         base,
         models,
-        tuple(VIDEO_MODELS),
+        EAGER,
         frames=frames,
         steps=steps,
         guidance=guidance,
@@ -60,6 +61,7 @@ def generate(
         device=device,
         dtype=dtype,
         quick=quick,
+        videos=videos,
     )
 
     asked = None if runtimes is None else parse_runtimes(runtimes)
