@@ -17,10 +17,9 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline, ShiftConfig
-from latentshift.cli.models import default_steps
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
-from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.diffusion.samplers import SAMPLERS, default_steps, make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.conditioning.text import TextEncoders, unknown_words, vocabulary_words

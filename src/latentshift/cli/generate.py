@@ -53,13 +53,16 @@ def generate(
         None, "--frames", help="Number of frames; 1 makes an image. Default: the model's."
     ),
     steps: int | None = typer.Option(
-        None, "--steps", help=f"Sampling steps. Default: the model's, with --sampler {STEPS}."
+        None, "--steps", help=f"Sampling steps. Default: the model's, with --sampler {STEPS}, with lcm and tcd 4."
     ),
     guidance: float | None = GUIDANCE,
     guidance_interval: str | None = fewer_operations_option.INTERVAL,
     negative: str | None = typer.Option(None, "--negative", help="Negative prompt: what to avoid."),
     sampler: str | None = typer.Option(
-        None, "--sampler", help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc. Default: the model's."
+        None,
+        "--sampler",
+        help="ddpm, ddim, dpm++, euler, euler-a, heun or unipc; lcm or tcd with a --lora that was distilled for it. "
+        "Default: the model's.",
     ),
     seed: int | None = typer.Option(
         None, "--seed", help="Seed of the first video; video k uses seed + k. Default: random."

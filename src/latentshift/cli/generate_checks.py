@@ -19,6 +19,7 @@ from latentshift.cli.ranks import Ranks
 from latentshift.cli.size_option import parse_size
 from latentshift.cli.video_option import VideoOption, read_video_option
 from latentshift.diffusion.fewer_operations import FewerOperations
+from latentshift.diffusion.samplers import DISTILLED_SAMPLERS
 from latentshift.model_paths import read_frame_rate, read_video_size
 from latentshift.unicode_text import check_unicode
 from latentshift.video import DEFAULT_FPS, check_output
@@ -67,6 +68,10 @@ def check_generate(options: GenerateOptions, ranks: Ranks) -> GeneratePlan:
     check_unicode(options.negative or "", "--negative", REMEDY)
     if options.negative and options.guidance == 1:
         raise ValueError("--negative has no effect without guidance, with --guidance 1: leave one of them out")
+    if options.negative and options.guidance is None and options.sampler in DISTILLED_SAMPLERS:
+        raise ValueError(
+            f"--negative has no effect without guidance: --sampler {options.sampler} needs --guidance for it"
+        )
     width, height = parse_size(options.size)
     fewer = read_fewer_operations(
         options.guidance_interval, options.deep_cache, options.deep_cache_branch, options.speed
@@ -148,6 +153,7 @@ def _check_for_torch(
         **size,
         extension=extension,
         speed=options.speed,
+        adapted=bool(options.lora) or options.delta is not None,
     )
     refused = {"--extend": options.extend, "--deep-cache": options.deep_cache}
     ranks.check(folder, frames, guidance=options.guidance, device=options.device, refused=refused)

@@ -15,13 +15,14 @@ from latentshift.cli.fewer_operations_option import metadata_of
 from latentshift.cli.generate_checks import GeneratePlan, check_writable_files
 from latentshift.cli.generate_options import TORCH, GenerateOptions
 from latentshift.cli.lost_text import warn_of_lost_text
-from latentshift.cli.models import default_steps, load_sampling_pipeline
+from latentshift.cli.models import load_sampling_pipeline
 from latentshift.cli.output_files import write_contact_sheet
 from latentshift.cli.ranks import Ranks
 from latentshift.cli.sample_video import sample_video
 from latentshift.cli.speed_option import print_acceleration
 from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
 from latentshift.diffusion.fewer_operations import FewerOperations
+from latentshift.diffusion.samplers import default_guidance, default_steps
 from latentshift.error_text import printable
 from latentshift.progress import is_shown, status
 from latentshift.video import write_chunks
@@ -147,7 +148,8 @@ def _read_work(
     if ranks.is_first:
         avoided = [options.negative] if options.negative else []
         warn_of_lost_text(pipeline, [*plan.sentences, *plan.prompts_at.values(), *avoided])
-    guidance = options.guidance if options.guidance is not None else float(config.guidance_scale)
+    guidance = options.guidance
+    guidance = default_guidance(options.sampler, float(config.guidance_scale)) if guidance is None else guidance
     fewer = plan.fewer
     if options.speed is not None and ranks.is_first:
         chosen = print_acceleration(

@@ -12,7 +12,6 @@ from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
 from latentshift.fast_import import collector_paused
 from latentshift.progress import status
-from latentshift.settings import STEPS
 
 if TYPE_CHECKING:
     import torch
@@ -68,16 +67,6 @@ def load_dtype(dtype: str, device: str) -> torch.dtype:
     from latentshift.models.precision import fast_dtype
 
     return fast_dtype(device) if dtype == "auto" else cast("torch.dtype", getattr(torch, dtype))
-
-
-def default_steps(sampler: str | None, own: int) -> int:
-    """Steps of a sampler where ``--steps`` is not given: the model's with its own sampler, the paper's with another.
-
-    Args:
-        sampler: from ``--sampler``.
-        own: the model's ``num_inference_steps``.
-    """
-    return own if sampler is None else STEPS
 
 
 def load_pipeline(
@@ -171,7 +160,7 @@ def load_sampling_pipeline(
         model: as there.
         device: as for :func:`pick_device`.
         dtype: as there.
-        sampler: one of :data:`latentshift.diffusion.samplers.SAMPLERS`, or None.
+        sampler: as for :func:`latentshift.diffusion.samplers.make_sampler`.
         loop: whether videos are loops.
         loras: as there.
         delta: as there.

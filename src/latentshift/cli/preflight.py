@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentshift.cli.extension_option import ExtensionOption
+from latentshift.diffusion.samplers import DISTILLED_SAMPLERS, SAMPLERS, check_distilled, timestep_spacing
 from latentshift.files import check_writable, missing_file
 from latentshift.machine_memory import machine_memory
 from latentshift.model_paths import (
@@ -46,16 +47,19 @@ def check_dtype_name(name: str, *, auto: bool = True) -> None:
         raise ValueError(f"unknown dtype {name!r}: choose from {', '.join(known)}")
 
 
-def check_sampler_name(name: str | None) -> None:
+def check_sampler_name(name: str | None, *, distilled: bool = False) -> None:
     """Refuse an unknown sampler; None is the model's.
+
+    Args:
+        name: of the sampler.
+        distilled: whether those for distilled weights are known, too.
 
     Raises:
         ValueError: with the known names.
     """
-    from latentshift.diffusion.samplers import SAMPLERS
-
-    if name is not None and name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
+    known = SAMPLERS | DISTILLED_SAMPLERS if distilled else SAMPLERS
+    if name is not None and name not in known:
+        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(known)}")
 
 
 def check_frame_count(frames: int) -> None:
@@ -237,10 +241,12 @@ def check_generation(
     frame_chunk: int | None = None,
     extension: ExtensionOption = ExtensionOption(),
     speed: str | None = None,
+    adapted: bool | None = None,
 ) -> Path | None:
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
-    ``steps``, ``frames``, ``height`` and ``width`` are the model's where they are None.
+    ``steps``, ``frames``, ``height`` and ``width`` are the model's where they are None. ``adapted`` says whether
+    there are adapters, of a command that takes samplers for distilled weights.
 
     Returns:
         The model's folder; None for a hub id.
@@ -250,14 +256,13 @@ def check_generation(
     """
     check_device_name(device)
     check_dtype_name(dtype)
-    check_sampler_name(sampler)
+    check_sampler_name(sampler, distilled=adapted is not None)
+    check_distilled(sampler, steps, adapted=bool(adapted))
     check_speed(speed, "--speed")
     if guidance is not None:
         check_guidance(guidance, "--guidance")
     folder = check_model_files(model, variant)
     if folder is not None:
-        from latentshift.diffusion.samplers import timestep_spacing
-
         check_steps_and_size(folder, steps, height, width, None if sampler is None else timestep_spacing(sampler))
     own_frames, own_side = (None, None) if folder is None else read_video_size(folder)
     if frame_chunk is not None:

@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from latentshift.settings import STEPS
+
 SAMPLERS = {
     "ddpm": "DDPMScheduler",
     "ddim": "DDIMScheduler",
@@ -24,6 +26,8 @@ SAMPLERS = {
     "heun": "HeunDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
 }
+DISTILLED_SAMPLERS = {"lcm": "LCMScheduler", "tcd": "TCDScheduler"}
+"""For weights that were distilled for them, as those of an LCM- or Hyper-LoRA on a model of another scheduler."""
 
 # Samplers of a schedule of T steps given by betas: any of them can take another's place.
 _INTERCHANGEABLE = {
@@ -60,7 +64,9 @@ _CLIPPING_RANGE = ("clip_sample_range", "dynamic_thresholding_ratio", "sample_ma
 _CARRIED = (*_SCHEDULE, *_CLIPPING, *_CLIPPING_RANGE)
 _NO_SAMPLE_PREDICTION = {"EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"}
 # DDIM takes its steps T // n apart whatever the spacing: "trailing" timesteps lie so where n divides T.
-_SPACING = {"ddim": "trailing"}
+_SPACING = {"ddim": "trailing", "lcm": "leading", "tcd": "leading"}
+_DISTILLED_STEPS = 4  # where none are asked for; the more, the nearer to those they were distilled with
+_MAX_DISTILLED_STEPS = 50  # of which theirs are taken: original_inference_steps of both classes
 _FORMER_SETTINGS = {"tensor_format", "timestep_values"}  # of early versions of diffusers, without effect
 # The schedulers that know zero terminal SNR put ᾱ_T = 2^-24 in its place where they divide by it.
 _MIN_ALPHA = 2.0**-24
@@ -87,6 +93,43 @@ def timestep_spacing(name: str) -> str:
     return _SPACING.get(name, "linspace")
 
 
+def check_distilled(name: str | None, steps: int | None, *, adapted: bool) -> None:
+    """Refuse a sampler for distilled weights where there can be none, or with more steps than it has.
+
+    Args:
+        name: of a sampler; None: the model's.
+        steps: that were asked for; None: none were.
+        adapted: whether adapters are added to the model.
+
+    Raises:
+        ValueError: in the words of the command line.
+    """
+    if name not in DISTILLED_SAMPLERS:
+        return
+    if not adapted:
+        raise ValueError(
+            f"--sampler {name} is for weights that were distilled for it: give their LoRA by --lora; a model whose own "
+            f"scheduler is {DISTILLED_SAMPLERS[name]} needs no --sampler"
+        )
+    if steps is not None and steps > _MAX_DISTILLED_STEPS:
+        raise ValueError(f"--steps must be 1 to {_MAX_DISTILLED_STEPS} with --sampler {name}, not {steps}")
+
+
+def default_steps(sampler: str | None, own: int) -> int:
+    """Steps where none are asked for: the model's with its own sampler, the paper's with another, few of a distilled.
+
+    Args:
+        sampler: one of ``SAMPLERS`` or ``DISTILLED_SAMPLERS``, or None.
+        own: the model's ``num_inference_steps``.
+    """
+    return own if sampler is None else _DISTILLED_STEPS if sampler in DISTILLED_SAMPLERS else STEPS
+
+
+def default_guidance(sampler: str | None, own: float) -> float:
+    """Guidance scale where none is asked for: the model's, or none for distilled weights, which have it in them."""
+    return 1.0 if sampler in DISTILLED_SAMPLERS else own
+
+
 def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
     """The sampler of that name with ``scheduler``'s noise schedule and prediction type; None is ``scheduler`` itself.
 
@@ -94,7 +137,7 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
     last in steps of T // n. A schedule that the sampler's class can't express is handed to it as betas.
 
     Args:
-        name: one of ``SAMPLERS``.
+        name: one of ``SAMPLERS`` or ``DISTILLED_SAMPLERS``.
         scheduler: the model's.
         **settings: of the sampler, beside the schedule.
 
@@ -106,9 +149,12 @@ def make_sampler(name: str | None, scheduler: Any, **settings: Any) -> Any:
 
     if name is None:
         return scheduler
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
-    kind, wanted = getattr(diffusers, SAMPLERS[name]), {"timestep_spacing": timestep_spacing(name), **settings}
+    if name not in SAMPLERS | DISTILLED_SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS | DISTILLED_SAMPLERS)}")
+    kind, wanted = (
+        getattr(diffusers, (SAMPLERS | DISTILLED_SAMPLERS)[name]),
+        {"timestep_spacing": timestep_spacing(name), **settings},
+    )
     if type(scheduler) is kind and all(scheduler.config.get(key) == value for key, value in wanted.items()):
         return scheduler
     if reason := bound_to_weights(type(scheduler).__name__, scheduler.config):

@@ -90,7 +90,7 @@ def sprites(
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     with workers(device) as (worker, own_device):
-        from latentshift.cli.models import default_steps, load_pipeline
+        from latentshift.cli.models import load_pipeline
 
         if worker.is_first:
             parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
@@ -100,7 +100,7 @@ def sprites(
                 flush=True,
             )
         pipeline = load_pipeline(model, own_device, dtype, variant)
-        from latentshift.diffusion.samplers import make_sampler
+        from latentshift.diffusion.samplers import default_steps, make_sampler
         from latentshift.evaluation.study import Study
 
         if steps is None:
