@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
 
 from latentshift.argument_types import checked_types
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
 from latentshift.diffusion.guidance import check_rescale
-from latentshift.diffusion.samplers import check_eta, check_linear, set_timesteps
+from latentshift.diffusion.samplers import check_eta, set_timesteps
 from latentshift.diffusion.sampling import sample, video_generators
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
@@ -28,10 +26,14 @@ from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures, with_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
 from latentshift.models.adapters.loaders import LoaderMixin
-from latentshift.models.call_arguments import check_sampling_arguments, read_decode_chunk, read_noise
+from latentshift.models.call_arguments import (
+    check_sampling_arguments,
+    read_decode_chunk,
+    read_noise,
+    whole_numbers,
+)
 from latentshift.models.conditioning.image_sizes import read_image_sizes
 from latentshift.models.conditioning.prompts import Prompts, scaled_lora
-from latentshift.models.conditioning.text import check_token_ids
 from latentshift.models.conditioning.text_projection import project_text_once
 from latentshift.models.decoded_frames import FrameDecoder
 from latentshift.models.decoded_frames import LatentShiftPipelineOutput as LatentShiftPipelineOutput
@@ -42,20 +44,16 @@ from latentshift.models.denoiser import (
     default_frame_chunk,
     denoise,
     is_guidance_distilled,
-    share_text,
 )
 from latentshift.models.extension import ExtensionMixin
 from latentshift.models.guided_denoiser import guided_denoiser
 from latentshift.models.keyframes import read_keyframes
-from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.sampling_start import start_sampling
 from latentshift.models.source_video import read_source_video, source_length
 from latentshift.models.step_end_callback import StepEndCallback
-from latentshift.models.storage.base_settings import check_components
-from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
-from latentshift.settings import STEPS, ShiftConfig, check_frame_size, whole_number
+from latentshift.settings import check_frame_size
 
 if TYPE_CHECKING:
     from latentshift.frame_parallel.share import FrameShare
@@ -66,87 +64,12 @@ class LatentShiftPipeline(
 ):
     """Text-to-video generation with an image latent diffusion model and the temporal shift (Latent-Shift, Sec. 3.3).
 
-    Args:
-        vae: the frame-wise autoencoder.
-        text_encoder: LDM-BERT (the paper's) or CLIP.
-        tokenizer: of the text encoder.
-        text_encoder_2: SDXL's second one, a CLIP with projection.
-        tokenizer_2: of the second text encoder.
-        unet: a stock U-Net; the shift is installed on it here.
-        scheduler: a diffusers scheduler (:data:`latentshift.diffusion.samplers.KNOWN_SCHEDULERS`); ``from_pretrained``
-            of an image pipeline gives it the paper's DDPM.
-        temporal: layers of the paper's baseline, Latent-VDM, also installed on the U-Net; usually with
-            ``shift=None``.
-        image_encoder: a CLIP for IP-Adapters' pictures (:meth:`load_ip_adapter` loads one).
-        feature_extractor: its image processor.
-        shift: settings of the temporal shift, :class:`latentshift.settings.ShiftConfig` as a dict, the paper's by
-            default; None for no shift: without temporal layers, frames are then independent images.
-        num_frames: default number of frames of a video.
-        fps: frame rate that the model was trained at, used when writing videos.
-        guidance_scale: default scale of classifier-free guidance; 7.5 in the paper (Table 6).
-        num_inference_steps: default number of steps, chosen with the scheduler; 100 of DDPM in the paper (Table 6).
-        noise_share: a ≥ 0 of the noise that frames share (:mod:`latentshift.diffusion.shared_noise`), as the model was
-            trained; 0, the paper's: each frame has its own.
-        force_zeros_for_empty_prompt: use all zeros instead of the empty sentence's embedding if there is no negative
-            prompt, as SDXL was trained.
-
-    Raises:
-        ValueError: for a component with an unsupported setting (:mod:`latentshift.models.storage.base_settings`).
+    Its components and settings are those of :class:`latentshift.models.video_components.VideoComponents`.
     """
 
-    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
-    _optional_components = [  # noqa: RUF012  (as diffusers declares it)
-        *("text_encoder_2", "tokenizer_2", "temporal", "image_encoder", "feature_extractor")
-    ]
-    _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called individually by the U-Net)
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012  (as diffusers declares it)
     _num_timesteps = 0
     _interrupt = False
-
-    def __init__(
-        self,
-        vae: AutoencoderKL,
-        text_encoder: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
-        unet: UNet2DConditionModel,
-        scheduler: Any,
-        text_encoder_2: nn.Module | None = None,
-        tokenizer_2: PreTrainedTokenizerBase | None = None,
-        temporal: TemporalAttention | None = None,
-        image_encoder: Any | None = None,
-        feature_extractor: Any | None = None,
-        shift: dict[str, Any] | None = ShiftConfig().to_dict(),
-        num_frames: int = 16,
-        fps: int = 8,
-        guidance_scale: float = 7.5,
-        num_inference_steps: int = STEPS,
-        noise_share: float = 0.0,
-        force_zeros_for_empty_prompt: bool = False,
-    ) -> None:
-        super().__init__()
-        encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
-        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer_2}
-        settings = {
-            "num_frames": num_frames,
-            "fps": fps,
-            "guidance_scale": guidance_scale,
-            "num_inference_steps": num_inference_steps,
-            "force_zeros_for_empty_prompt": force_zeros_for_empty_prompt,
-        }
-        check_components({"vae": vae, "unet": unet, "scheduler": scheduler, **encoders})
-        check_pipeline_settings(**settings, noise_share=noise_share, shift=shift)
-        check_linear(scheduler, noise_share)
-        for (name, each), encoder in zip(tokenizers.items(), encoders.values(), strict=True):
-            if each is not None and encoder is not None:
-                check_token_ids(each, encoder, name)
-        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
-        self.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
-        self.register_to_config(**settings)
-        share_text(unet)
-        self.set_temporal(temporal)
-        self.set_shift(shift)
-        self.set_noise_share(noise_share)
 
     @property
     def num_timesteps(self) -> int:
@@ -289,21 +212,14 @@ class LatentShiftPipeline(
         prompts = Prompts.of(prompt, negative_prompt, *embeds)
         if num_frames is None:
             num_frames = source_length(video, len(prompts), self.unet.config.in_channels)
-        num_frames = self.config.num_frames if num_frames is None else num_frames
-        height = self.sample_size if height is None else height
-        width = self.sample_size if width is None else width
-        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        num_inference_steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        num_frames, num_inference_steps, height, width, num_videos_per_prompt = (
-            whole_number(value, name)
-            for name, value in (
-                ("num_frames", num_frames),
-                ("num_inference_steps", num_inference_steps),
-                ("height", height),
-                ("width", width),
-                ("num_videos_per_prompt", num_videos_per_prompt),
-            )
+        num_frames, height, width, num_inference_steps, num_videos_per_prompt = whole_numbers(
+            num_frames=self.config.num_frames if num_frames is None else num_frames,
+            height=self.sample_size if height is None else height,
+            width=self.sample_size if width is None else width,
+            num_inference_steps=self.config.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            num_videos_per_prompt=num_videos_per_prompt,
         )
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self.check_inputs(
             num_frames, height, width, num_inference_steps, guidance_scale, num_videos_per_prompt, output_type
         )

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from latentshift.diffusion.samplers import check_sampling, check_scheduler
 from latentshift.diffusion.sampling import initial_noise
-from latentshift.settings import check_guidance, check_output_type, check_steps, default_chunk
+from latentshift.settings import check_guidance, check_output_type, check_steps, default_chunk, whole_number
+
+
+def whole_numbers(**values: Any) -> list[int]:
+    """Arguments of a call, by their names, that must be whole numbers, of Python or of another library.
+
+    Raises:
+        ValueError: for the first that is none; the message names it.
+    """
+    return [whole_number(value, name) for name, value in values.items()]
 
 
 def check_sampling_arguments(

@@ -1,4 +1,4 @@
-"""What a video pipeline is made of, beyond an image pipeline: its temporal method, text encoders as one, and frames.
+"""What a video pipeline is made of: its components and settings, the temporal method, and text encoders as one.
 
 Knows nothing of a call, nor of how components are loaded and saved.
 """
@@ -8,23 +8,106 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
-from torch import Tensor
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.samplers import check_linear
 from latentshift.models.autoencoder import decode_videos
-from latentshift.models.conditioning.text import TextEncoders
+from latentshift.models.conditioning.text import TextEncoders, check_token_ids
 from latentshift.models.decoded_frames import check_finite
-from latentshift.models.denoiser import wants_sizes
+from latentshift.models.denoiser import share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
+from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.renamed import warn_renamed
-from latentshift.settings import METHODS, ShiftConfig, method_name
+from latentshift.settings import METHODS, STEPS, ShiftConfig, method_name
 from latentshift.shift import install, remove, shift_of
 
 
 class VideoComponents(DiffusionPipeline):
-    """Components of ``LatentShiftPipeline``, whose ``__init__`` names them, and settings that change between calls."""
+    """Components of ``LatentShiftPipeline``, and its settings, some of which change between calls."""
+
+    model_cpu_offload_seq = "text_encoder->text_encoder_2->image_encoder->unet->vae"
+    _optional_components = [  # noqa: RUF012  (as diffusers declares it)
+        *("text_encoder_2", "tokenizer_2", "temporal", "image_encoder", "feature_extractor")
+    ]
+    _exclude_from_cpu_offload = ["temporal"]  # noqa: RUF012  (its layers are called individually by the U-Net)
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        text_encoder_2: nn.Module | None = None,
+        tokenizer_2: PreTrainedTokenizerBase | None = None,
+        temporal: TemporalAttention | None = None,
+        image_encoder: Any | None = None,
+        feature_extractor: Any | None = None,
+        shift: dict[str, Any] | None = ShiftConfig().to_dict(),
+        num_frames: int = 16,
+        fps: int = 8,
+        guidance_scale: float = 7.5,
+        num_inference_steps: int = STEPS,
+        noise_share: float = 0.0,
+        force_zeros_for_empty_prompt: bool = False,
+    ) -> None:
+        """Put a pipeline together; ``from_pretrained`` and its like do that with what they load.
+
+        Args:
+            vae: the frame-wise autoencoder.
+            text_encoder: LDM-BERT (the paper's) or CLIP.
+            tokenizer: of the text encoder.
+            text_encoder_2: SDXL's second one, a CLIP with projection.
+            tokenizer_2: of the second text encoder.
+            unet: a stock U-Net; the shift is installed on it here.
+            scheduler: a diffusers scheduler (:data:`latentshift.diffusion.samplers.KNOWN_SCHEDULERS`);
+                ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
+            temporal: layers of the paper's baseline, Latent-VDM, also installed on the U-Net; usually with
+                ``shift=None``.
+            image_encoder: a CLIP for IP-Adapters' pictures (:meth:`load_ip_adapter` loads one).
+            feature_extractor: its image processor.
+            shift: settings of the temporal shift, :class:`latentshift.settings.ShiftConfig` as a dict, the paper's by
+                default; None for no shift: without temporal layers, frames are then independent images.
+            num_frames: default number of frames of a video.
+            fps: frame rate that the model was trained at, used when writing videos.
+            guidance_scale: default scale of classifier-free guidance; 7.5 in the paper (Table 6).
+            num_inference_steps: default number of steps, chosen with the scheduler; 100 of DDPM in the paper
+                (Table 6).
+            noise_share: a ≥ 0 of the noise that frames share (:mod:`latentshift.diffusion.shared_noise`), as the model
+                was trained; 0, the paper's: each frame has its own.
+            force_zeros_for_empty_prompt: use all zeros instead of the empty sentence's embedding if there is no
+                negative prompt, as SDXL was trained.
+
+        Raises:
+            ValueError: for a component with an unsupported setting (:mod:`latentshift.models.storage.base_settings`).
+        """
+        super().__init__()
+        encoders = {"text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
+        tokenizers = {"tokenizer": tokenizer, "tokenizer_2": tokenizer_2}
+        settings = {
+            "num_frames": num_frames,
+            "fps": fps,
+            "guidance_scale": guidance_scale,
+            "num_inference_steps": num_inference_steps,
+            "force_zeros_for_empty_prompt": force_zeros_for_empty_prompt,
+        }
+        check_components({"vae": vae, "unet": unet, "scheduler": scheduler, **encoders})
+        check_pipeline_settings(**settings, noise_share=noise_share, shift=shift)
+        check_linear(scheduler, noise_share)
+        for (name, each), encoder in zip(tokenizers.items(), encoders.values(), strict=True):
+            if each is not None and encoder is not None:
+                check_token_ids(each, encoder, name)
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_modules(text_encoder_2=text_encoder_2, tokenizer_2=tokenizer_2)
+        self.register_modules(image_encoder=image_encoder, feature_extractor=feature_extractor)
+        self.register_to_config(**settings)
+        share_text(unet)
+        self.set_temporal(temporal)
+        self.set_shift(shift)
+        self.set_noise_share(noise_share)
 
     @property
     def method(self) -> str:
