@@ -257,10 +257,14 @@ def dry_run_words(model: Path) -> list[str]:
 
 
 def test_a_dry_run_prints_a_recipe_and_what_it_takes(dry_run, model: Path) -> None:
-    code, out, err = dry_run()
+    replicate = "shift.padding=replicate"
+    code, out, err = dry_run(replicate)
     assert code == 0 and "warning" not in err
     Path("resolved.yaml").write_text(out)
-    assert load_recipe(Path("resolved.yaml")) == load_recipe(FOLDER, dry_run_words(model))
+    assert load_recipe(Path("resolved.yaml")) == load_recipe(FOLDER, [*dry_run_words(model), replicate])
+    shown = dict(line[1:].split(maxsplit=1) for line in out.splitlines() if line.startswith("#   "))
+    assert shown["shift"].startswith("fold 3, padding replicate, ")
+    assert shown["noise_share"] == "0.0" and shown["num_frames"] == "4"  # the base's
     assert "# peak memory of a process" in out and "# FLOPs a step" in out
     assert "2.5  10 samples" in out
 

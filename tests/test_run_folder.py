@@ -37,7 +37,7 @@ def test_a_folder_with_another_recipes_run_is_refused(runs: Path) -> None:
     [
         ("optimizer.weight_decay=0.5", r"optimizer\.weight_decay was 0\.0 and is now 0\.5;"),
         ("data.flip=true", "data.flip was False and is now True;"),
-        ("lora.rank=4", r"lora was None and is now \{'rank': 4"),
+        ("lora.rank=4", r"lora was not set and is now \{'rank': 4"),
     ],
 )
 def test_the_setting_that_differs_is_named_and_not_all_of_its_group(tmp_path: Path, word: str, what: str) -> None:

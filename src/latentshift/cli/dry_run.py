@@ -62,7 +62,11 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
 
 def _table(needs: Estimate) -> list[str]:
-    lines = ["", f"{'parameters':26}{'all':>15}{'trained':>15}"]
+    lines = [""]
+    if needs.video:
+        lines.append("the video model, with what it has of its base")
+        lines += [f"  {name:24}{_in_words(value):>15}" for name, value in needs.video.items()]
+    lines.append(f"{'parameters':26}{'all':>15}{'trained':>15}")
     for part in needs.parts:
         note = "" if part.at_work else "  not needed in training"
         lines.append(f"  {part.name:24}{part.parameters:>15,}{part.trained:>15,}{note}")
@@ -72,6 +76,10 @@ def _table(needs: Estimate) -> list[str]:
         lines.append(f"  {name:24}{size / 2**30:>11.2f} GiB")
     lines.append(f"{'FLOPs a step':26}{needs.flops:>15.3g}")
     return lines
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _epoch(count_samples: Callable[[], int | None], samples_a_step: float, *, elsewhere: bool) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -37,11 +37,13 @@ class Estimate:
         moments: memory of one process on its device at its peak, in each phase: ``STEP`` (of the largest kind of step),
             ``ENCODING`` and ``SAMPLES`` (of the main process).
         flops: floating-point operations of a step, of all processes together; the mean over the kinds of steps.
+        video: settings of the video model, those that are the base's too.
     """
 
     parts: tuple[Part, ...]
     moments: dict[str, Memory]
     flops: int
+    video: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def fullest(self) -> str:
@@ -126,7 +128,7 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
         if device.type == "cpu":  # averaged weights replace the trained ones
             moments[SAMPLES]["weights put aside"] = _FLOAT * count
     flops = sum(share_of_steps * each.flops for share_of_steps, each in steps)
-    return Estimate(work.parts, moments, round(flops * (share // micro) * processes))
+    return Estimate(work.parts, moments, round(flops * (share // micro) * processes), work.video)
 
 
 def process_size() -> int:

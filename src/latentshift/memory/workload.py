@@ -7,7 +7,7 @@ Legend of shapes: F frames, C latent channels, L tokens, D width of the text enc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from latentshift.models.denoiser import default_frame_chunk, denoise
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.settings import ShiftConfig
 from latentshift.training.build import (
     build_objective,
     lora_of,
@@ -70,6 +71,7 @@ class Workload:
         encoding: calls that encode clips between two steps.
         sampling: calls that generate samples, in order, in float32.
         modules: all modules used.
+        video: the settings of the video model, those that are the base's too; empty where there is no base.
     """
 
     parts: tuple[Part, ...]
@@ -78,6 +80,7 @@ class Workload:
     encoding: Sequence[Work]
     sampling: Sequence[Work]
     modules: Sequence[nn.Module]
+    video: Mapping[str, object] = field(default_factory=dict)
 
 
 def workload_of(recipe: AnyRecipe, count: int) -> Workload:
@@ -113,7 +116,7 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         gradient_checkpointing=recipe.compute.gradient_checkpointing,
         controlnet=controlnet,
     )
-    return _of_denoiser(
+    work = _of_denoiser(
         pipeline,
         objective,
         controlnet,
@@ -125,6 +128,19 @@ def workload_of(recipe: AnyRecipe, count: int) -> Workload:
         images=recipe.share_of_images,
         few_frames={frames: steps / recipe.steps for frames, steps in recipe.steps_on_few_frames.items()},
     )
+    return work if recipe.base_model is None else replace(work, video=_video_settings(pipeline, num_frames))
+
+
+def _video_settings(pipeline: LatentShiftPipeline, num_frames: int) -> dict[str, object]:
+    shift = pipeline.config.shift
+    return {
+        "method": pipeline.method,
+        **({} if shift is None else {"shift": asdict(ShiftConfig.from_dict(shift))}),
+        "noise_share": pipeline.config.noise_share,
+        "prediction_type": pipeline.scheduler.config.prediction_type,
+        "num_frames": num_frames,
+        "size": pipeline.sample_size,
+    }
 
 
 def _of_autoencoder(objective: AutoencoderLoss, side: int, latent_shape: tuple[int, int, int], count: int) -> Workload:

@@ -226,7 +226,14 @@ def _encode(folder: Path, settings: DataSettings, window: Window, framing: Frami
         seed=settings.seed,
     )
     source = parse_source(settings.source, settings.options)
-    manifest = resolve_source(folder, source, spec, retry=context.loading.retry and first)
+    manifest = resolve_source(
+        folder,
+        source,
+        spec,
+        retry=context.loading.retry and first,
+        otherwise=f"choose another {'output' if settings.latents is None else 'data.latents'}",
+        with_retry="set loading.retry=true",
+    )
     if first:
         _warn_of_cut_captions(settings, manifest, context.pipeline)
     encoder = frame_encoder(autoencoder, context.device, getattr(torch, precision))

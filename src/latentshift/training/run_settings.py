@@ -178,8 +178,8 @@ class RunSettings(Settings):
             if before.get(key) != now.get(key):
                 name, was, is_now = _innermost_difference(key, before.get(key), now.get(key))
                 raise ValueError(
-                    f"{self.output} holds a run of another recipe: {name} was {was} and is now {is_now}; choose "
-                    "another output, or delete this one"
+                    f"{self.output} holds a run of another recipe: {name} was {_said(was)} and is now {_said(is_now)}; "
+                    "choose another output, or delete this one"
                 )
         if previous.steps != self.steps and (full is None or newest > full):
             raise ValueError(
@@ -228,6 +228,10 @@ def fsdp_conflicts(recipe: RunSettings) -> list[str]:
         "compile": recipe.is_compiled,
     }
     return [name for name, is_set in settings.items() if is_set]
+
+
+def _said(value: Any) -> Any:
+    return "not set" if value is None else value
 
 
 def _innermost_difference(name: str, before: Any, now: Any) -> tuple[str, Any, Any]:

@@ -25,7 +25,15 @@ from latentshift.data.sources import Source, list_source
 from latentshift.files import atomic_write, explain_full_disk
 
 
-def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: bool = False) -> Manifest:
+def resolve_source(
+    folder: Path,
+    source: Source,
+    spec: LatentSpec,
+    *,
+    retry: bool = False,
+    otherwise: str = "choose another folder",
+    with_retry: str = "encode with --retry",
+) -> Manifest:
     """Write the manifest and spec of a folder of shards, or check that those in it are the same.
 
     Args:
@@ -33,6 +41,8 @@ def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: boo
         source: of the clips.
         spec: settings of the shards; its ``manifest`` is filled in here.
         retry: remake shards with rejected clips; the files of those clips may have changed.
+        otherwise: what to do where the folder holds others, for the message.
+        with_retry: how to say ``retry``, for the message.
 
     Raises:
         ValueError: if the source has no clip, or the folder holds clips of another source or spec; the message names
@@ -48,9 +58,9 @@ def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: boo
         before = LatentSpec.read(folder) if index_path(folder).exists() else None
         if before is not None:
             if difference := replace(now, manifest=before.manifest).difference(before):
-                raise ValueError(f"{folder} holds clips of other settings: {difference}; choose another folder")
+                raise ValueError(f"{folder} holds clips of other settings: {difference}; {otherwise}")
             if now != before:
-                _check_rows(folder, listed, before, retry)
+                _check_rows(folder, listed, before, retry, otherwise, with_retry)
         with explain_full_disk(folder, "nothing in it has changed, and the same command starts over"):
             for path, target in ((listed.path, manifest_path(folder)), (rejected.path, rejected_path(folder))):
                 with atomic_write(target) as temporary:
@@ -62,7 +72,9 @@ def resolve_source(folder: Path, source: Source, spec: LatentSpec, *, retry: boo
     return Manifest(manifest_path(folder))
 
 
-def _check_rows(folder: Path, listed: Manifest, before: LatentSpec, retry: bool) -> None:
+def _check_rows(
+    folder: Path, listed: Manifest, before: LatentSpec, retry: bool, otherwise: str, with_retry: str
+) -> None:
     """Check that the rows are unchanged, apart from the files of rejected clips if ``retry``."""
     known = Manifest(manifest_path(folder))
     numbers = _shard_numbers(folder, before) if retry else ()
@@ -73,13 +85,13 @@ def _check_rows(folder: Path, listed: Manifest, before: LatentSpec, retry: bool)
             continue
         what = "another file than it was" if same_but_file else "another row than it was"
         raise ValueError(
-            f"{folder} holds clips of other settings: {other.name} is {what}; choose another folder"
-            + (", or, if it had been refused, encode with --retry" if same_but_file and not retry else "")
+            f"{folder} holds clips of other settings: {other.name} is {what}; {otherwise}"
+            + (f", or, if it had been refused, {with_retry}" if same_but_file and not retry else "")
         )
     if len(known) != len(listed):
         raise ValueError(
-            f"{folder} holds clips of other settings: of {len(known)} rows, where there are {len(listed)} now; choose "
-            "another folder"
+            f"{folder} holds clips of other settings: of {len(known)} rows, where there are {len(listed)} now; "
+            f"{otherwise}"
         )
 
 
