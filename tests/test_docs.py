@@ -80,7 +80,7 @@ def test_commands_are_understood() -> None:
         while isinstance(command, TyperGroup) and rest and rest[0] in command.commands:
             command, rest = command.commands[rest[0]], rest[1:]
         if isinstance(command, TyperGroup):
-            assert rest[:1] in (["VERB"], ["--help"], ["--version"], []), words
+            assert rest[:1] in (["COMMAND"], ["--help"], ["--version"], []), words
         elif rest and "--help" not in rest:
             command.make_context(words[1], rest)  # raises for what it lacks
 
