@@ -15,6 +15,7 @@ from peft import LoraConfig
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from latentshift import shift
 from latentshift.frame_context import default_frames, frame_context, frames_independent
 from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.settings import BLOCKS, DIRECTIONS, PADDINGS, PLACES, Blocks, Padding, Place
@@ -71,6 +72,27 @@ def test_any_dtype_and_memory_format(dtype: torch.dtype, memory_format: torch.me
     assert shifted.dtype == dtype and shifted.is_contiguous(memory_format=memory_format)
     assert torch.equal(shifted, torch.cat([eq3(video, config) for video in before.split(4)]))
     assert torch.equal(x, before)
+
+
+def test_a_shift_leaves_nothing_behind_for_the_next_one() -> None:
+    """The memory that a small shift goes through is kept in its thread."""
+    x, config = torch.randn(6, 7, 2, 2), ShiftConfig()
+    expected = torch.cat([eq3(video, config) for video in x.split(3)])
+    with torch.inference_mode():
+        assert torch.equal(temporal_shift(x, 3), expected)
+    for repetition in range(2):
+        with torch.no_grad():
+            edge = torch.full((2, 2, 2, 2), 1.0 + repetition)
+            parts = [temporal_shift(x, 3, config, *edges) for edges in ((edge, None), (None, edge), (edge, edge))]
+        assert [int((part != expected).sum()) for part in parts] == [16, 16, 32]
+        assert torch.equal(temporal_shift(x, 3), expected)
+        assert torch.equal(temporal_shift(x.double(), 3), expected.double())
+        leaf = x.clone().requires_grad_()
+        temporal_shift(leaf, 3).backward(expected)
+        wanted = torch.func.vjp(lambda x: temporal_shift(x, 3), x)[1](expected)[0]
+        assert torch.equal(leaf.grad, wanted)
+        for num_frames in range(1, 40):  # more kinds of tensors than are kept
+            assert temporal_shift(torch.ones(num_frames, 3, 1, 1), num_frames).sum() == 3 * num_frames - 2
 
 
 def test_320_channels_are_106_108_106() -> None:
@@ -376,10 +398,12 @@ WATCHERS: dict[str, Callable[[Any, Callable[[torch.Tensor], object]], Any]] = {
 
 
 @torch.no_grad()
-def test_silu_works_in_place_of_the_norms_output() -> None:
+def test_silu_works_in_place_of_a_large_output_of_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = install(tiny_unet(**ONE_LEVEL))
     block, x = unet.down_blocks[0].resnets[0], torch.randn(4, 8, 4, 4)
     with frame_context(unet).with_num_frames(2):
+        assert type(block.norm1(x)) is torch.Tensor
+        monkeypatch.setattr(shift, "SMALL", x.nbytes)
         normed = block.norm1(x)
     plain = normed.as_subclass(torch.Tensor).clone()
     assert torch.equal(normed + 0, plain) and type(normed + 0) is torch.Tensor  # other operations leave it alone
@@ -390,7 +414,10 @@ def test_silu_works_in_place_of_the_norms_output() -> None:
 @pytest.mark.parametrize("watcher", WATCHERS)
 @pytest.mark.parametrize("copied", [False, True])
 @torch.no_grad()
-def test_what_somebody_keeps_of_a_block_is_not_overwritten(watcher: str, copied: bool) -> None:
+def test_what_somebody_keeps_of_a_block_is_not_overwritten(
+    watcher: str, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "SMALL", 0)
     unet = install(tiny_unet(**ONE_LEVEL))
     unet = copy.deepcopy(unet) if copied else unet
     block, x, time, seen = unet.down_blocks[0].resnets[0], torch.randn(4, 8, 4, 4), torch.randn(4, 32), []

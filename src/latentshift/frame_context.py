@@ -57,7 +57,8 @@ class FrameContext:
         self._per_thread = _PerThread()
 
     @property
-    def _thread(self) -> _ThreadState:
+    def thread(self) -> _ThreadState:
+        """This thread's state, for who needs several of its values: each look-up takes as long as a small copy."""
         return self._per_thread.state
 
     @property
@@ -67,7 +68,7 @@ class FrameContext:
         Raises:
             RuntimeError: outside a call of the U-Net, where the frame count is unknown.
         """
-        num_frames = self._thread.num_frames
+        num_frames = self.thread.num_frames
         if num_frames is None:
             raise RuntimeError(
                 "a layer of this U-Net runs outside a call of the U-Net, so its number of frames is not known; for "
@@ -79,7 +80,7 @@ class FrameContext:
     @property
     def frames_independent(self) -> bool:
         """Whether frames are independent in this thread now, as if nothing were installed."""
-        return self._thread.frames_independent
+        return self.thread.frames_independent
 
     @property
     def apart(self) -> bool:
@@ -90,16 +91,16 @@ class FrameContext:
     @property
     def residual(self) -> Tensor | None:
         """What a layer keeps for the next one of the same block, in this thread."""
-        return self._thread.residual
+        return self.thread.residual
 
     @residual.setter
     def residual(self, value: Tensor | None) -> None:
-        self._thread.residual = value
+        self.thread.residual = value
 
     @property
     def exchange(self) -> Exchange | None:
         """How a layer gets at the frames before and after those of this call; None: there are none."""
-        return self._thread.exchange
+        return self.thread.exchange
 
     def state_of_a_part(self, exchange: Exchange) -> _ThreadState:
         """A state for a call with a part of each video's frames, one of several calls that take turns in this thread.
@@ -107,7 +108,7 @@ class FrameContext:
         It has the thread's settings and the call's own frame count; :meth:`switched_to` puts it in place.
         """
         state = _ThreadState()
-        state.frames_independent = self._thread.frames_independent
+        state.frames_independent = self.thread.frames_independent
         state.exchange = exchange
         return state
 
@@ -123,7 +124,7 @@ class FrameContext:
     @contextmanager
     def with_num_frames(self, num_frames: int, frames_independent: bool = False) -> Iterator[None]:
         """Inside, layers work in this thread as in a call of the U-Net with ``num_frames``."""
-        thread = self._thread
+        thread = self.thread
         before = thread.num_frames, thread.frames_independent
         thread.num_frames, thread.frames_independent = num_frames, frames_independent
         try:
@@ -214,7 +215,7 @@ def default_frames(unet: nn.Module, num_frames: int, num_videos: int = 1) -> Ite
         raise ValueError("the temporal shift is not installed on this U-Net")
     check_count(num_frames)
     check_count(num_videos, "num_videos")
-    thread = context._thread
+    thread = context.thread
     before = thread.default_num_frames, thread.default_num_videos
     thread.default_num_frames, thread.default_num_videos = num_frames, num_videos
     try:
@@ -230,7 +231,7 @@ def frames_independent(unet: nn.Module) -> Iterator[None]:
     if context is None:  # they are independent anyway
         yield
         return
-    thread = context._thread
+    thread = context.thread
     before, thread.frames_independent = thread.frames_independent, True
     try:
         yield
@@ -298,7 +299,7 @@ def _begin_call(
     num_frames = kwargs.pop("num_frames", None)
     if num_frames is not None:
         check_count(num_frames)
-    thread = context._thread
+    thread = context.thread
     if num_frames is None:
         sample = args[0] if args else kwargs["sample"]
         _check_batch(sample.shape[0], thread.default_num_frames, thread.default_num_videos)
@@ -329,4 +330,4 @@ def _check_batch(batch: int, num_frames: int, num_videos: int) -> None:
 
 
 def _end_call(unet: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    cast(FrameContext, frame_context(unet))._thread.num_frames = None
+    cast(FrameContext, frame_context(unet)).thread.num_frames = None

@@ -24,7 +24,15 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from latentshift.frame_context import FrameContext, frame_context, register, unregister
 from latentshift.settings import Padding, ShiftConfig
-from latentshift.shift_copy import OverwritableTensor, ShiftLayout, is_channels_last, shift_, shifted_copy
+from latentshift.shift_copy import (
+    SMALL,
+    OverwritableTensor,
+    ShiftLayout,
+    is_channels_last,
+    is_transformed,
+    shift_,
+    shifted_copy,
+)
 
 _NAME = "the temporal shift"
 _NORMS = {"conv1": "norm1", "conv2": "norm2"}  # place -> the layer whose output goes there
@@ -55,7 +63,7 @@ def temporal_shift(
         ValueError: if the batch does not divide into videos of ``num_frames``, or there are fewer channels than folds.
     """
     _check(x, num_frames, config)
-    if _in_a_graph() or (torch.is_grad_enabled() and before is not None):
+    if _is_recorded() or (torch.is_grad_enabled() and before is not None):
         return _joined_parts(x, num_frames, config, before, after)
     return shifted_copy(x, num_frames, ShiftLayout.of(x.shape[1], config), before, after)
 
@@ -117,9 +125,11 @@ def _shift_of_call(
     x: Tensor, context: FrameContext, config: ShiftConfig, in_place: ShiftLayout | None = None
 ) -> Tensor:
     """The shift of ``x`` by the frame count of the U-Net's call, and by the edges of its neighbours if it is a part."""
-    if context.frames_independent:
+    thread = context.thread
+    if thread.frames_independent:
         return x
-    num_frames, exchange = context.num_frames, context.exchange
+    num_frames = thread.num_frames or context.num_frames  # which says what is wrong outside a call
+    exchange = thread.exchange
     around = () if exchange is None else exchange(*edges(x, num_frames, config))
     if in_place is None:
         return temporal_shift(x, num_frames, config, *around)
@@ -127,9 +137,9 @@ def _shift_of_call(
     return shift_(x, num_frames, in_place, *around)
 
 
-def _in_a_graph() -> bool:
-    """Whether what is called is recorded, to be compiled or exported."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+def _is_recorded() -> bool:
+    """Whether what is called is recorded, to be compiled or exported, or transformed, as by ``torch.func``."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()  # type: ignore[attr-defined]
 
 
 def _check(x: Tensor, num_frames: int, config: ShiftConfig) -> None:
@@ -156,11 +166,14 @@ class ShiftedGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         normed = super().forward(input)
-        if torch.is_grad_enabled() or type(normed) is not Tensor or _in_a_graph():
+        if torch.is_grad_enabled() or type(normed) is not Tensor or _is_recorded():
             return _shift_of_call(normed, self._context, self._config)
-        # The shift works in place of the norm's output, which nobody has seen yet; SiLU too, if only SiLU sees it.
+        # The shift works in place of the norm's output, which nobody has seen yet; SiLU too, if only SiLU sees it
+        # and there is enough of it.
         shifted = _shift_of_call(normed, self._context, self._config, self._layout)
-        return shifted if self._is_watched() else shifted.as_subclass(OverwritableTensor)
+        if shifted.nbytes < SMALL or self._is_watched():
+            return shifted
+        return shifted.as_subclass(OverwritableTensor)
 
     def _is_watched(self) -> bool:
         """Whether somebody else may keep what goes from here to the nonlinearity."""

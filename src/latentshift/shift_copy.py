@@ -5,18 +5,23 @@ Knows no layer and no call. Legend of shapes: B videos, F frames, C channels, H 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import threading
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.functional import silu
 
 from latentshift.settings import Padding, ShiftConfig
 
+SMALL = 2**21
+"""Bytes of a tensor below which an operation's own time counts, and memory for another one is not dear."""
 
-@dataclass(frozen=True)
-class ShiftLayout:
+_MOST_KEPT = 32
+
+
+class ShiftLayout(NamedTuple):
     """What a shift with some settings does to tensors of some width.
 
     Attributes:
@@ -38,6 +43,11 @@ class ShiftLayout:
         return ShiftLayout((share, channels - share - other, other), past, config.padding)
 
 
+def is_transformed() -> bool:
+    """Whether ``torch.func`` or forward-mode differentiation is at work, to which a tensor is more than its values."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether the channels of a pixel lie side by side in memory."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
@@ -50,9 +60,8 @@ def shifted_copy(
 
     Where a gradient is wanted, ``before`` and ``after`` must be None.
     """
-    if torch.is_grad_enabled() and x.requires_grad:
-        shifted: Tensor = _Shift.apply(x, num_frames, layout, False)
-        return shifted
+    if before is None and after is None:
+        return _shifted(x, num_frames, layout, transposed=False)
     return shift_(x.clone(), num_frames, layout, before, after)
 
 
@@ -78,59 +87,127 @@ def shift_(
     Returns:
         ``x``.
     """
-    # Work in the order of memory. Few operations: in a small model each costs as much as what it moves.
-    if is_channels_last(x):
-        z, channels = x.permute(0, 2, 3, 1), 4
-        before, after = (None if edge is None else edge.permute(0, 2, 3, 1) for edge in (before, after))
-    else:
-        z, channels = x, 2
-    parts = z.view(-1, num_frames, *z.shape[1:]).split(layout.sizes, channels)
-    _move(parts[layout.past], 1, layout.padding, before, transposed)
-    if layout.sizes[2]:
-        _move(parts[2 - layout.past], -1, layout.padding, after, transposed)
+    padded = layout.padding != "zeros" or before is not None or after is not None
+    passage = (_new_passage if padded else _passage)(x, num_frames, layout, transposed)
+    parts = x.as_strided(passage.size, passage.stride)
+    passage.written.copy_(parts)
+    if padded:
+        _pad(passage.read, parts, layout, before, after, transposed)
+    parts.copy_(passage.read)
     return x
 
 
-def _move(part: Tensor, offset: int, padding: Padding, edge: Tensor | None, transposed: bool) -> None:
-    """Move frames (B, F, …) by one, onwards for 1 and back for -1; ``edge`` is what comes in at the end, (B, …)."""
-    if transposed:
-        offset = -offset
-    moved = torch.constant_pad_nd(part, (0, 0, 0, 0, 0, 0, offset, -offset))  # zeros come in
-    if edge is not None or padding != "zeros":
-        near, far = (0, -1) if offset > 0 else (-1, 0)  # the ends where a frame comes in, and where one goes out
+class _Passage(NamedTuple):
+    """How the parts that move go through a buffer that has one more frame at each end of each video.
+
+    One view of it has the parts of a frame side by side, in the other they are two frames apart. Written by the one and
+    read by the other, one part goes a frame onwards and the other a frame back. What is read and never written is zero.
+
+    Attributes:
+        size: B, F, parts that move (1 or 2), their channels, H, W.
+        stride: of the parts, in the tensor that is shifted.
+        written: a view of the buffer, of this size.
+        read: the other one.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    written: Tensor
+    read: Tensor
+
+
+class _Kept(threading.local):
+    """The passages that a thread keeps: for a small tensor, to make one takes longer than to go through it."""
+
+    def __init__(self) -> None:
+        self.passages: dict[Any, _Passage] = {}
+
+
+_kept = _Kept()
+
+
+def _passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> _Passage:
+    # Not on a GPU, where calls of one thread may overlap, in several streams; nor for what vmap goes over.
+    plain = x.is_cpu and type(x) is Tensor and torch._C._has_storage(x) and not is_transformed()
+    if not plain or x.nbytes >= SMALL:
+        return _new_passage(x, num_frames, layout, transposed)
+    key = x.shape, x.stride(), x.dtype, num_frames, layout, transposed
+    passage = _kept.passages.get(key)
+    if passage is None:
+        if len(_kept.passages) == _MOST_KEPT:
+            _kept.passages.clear()
+        with torch.inference_mode(False):  # to be written outside such a mode, too
+            passage = _kept.passages[key] = _new_passage(x, num_frames, layout, transposed)
+    return passage
+
+
+def _new_passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> _Passage:
+    batch, channels, height, width = x.shape
+    share, _, other = layout.sizes
+    videos, count, pixels = batch // num_frames, 2 if other else 1, height * width
+    size = (videos, num_frames, count, share, height, width)
+    per_frame, per_channel, *per_pixel = x.stride()
+    stride = (num_frames * per_frame, per_frame, (channels - share) * per_channel, per_channel, *per_pixel)
+    per_part = share * pixels
+    row = count * per_part  # of the buffer: a frame
+    per_video = (num_frames + 2) * row
+    # In the order of the tensor's memory.
+    inner = (1, width * share, share) if per_channel < per_pixel[1] else (pixels, width, 1)
+    buffer = x.new_empty(videos * per_video)
+    together = buffer.as_strided(size, (per_video, row, per_part, *inner), row)
+    apart = buffer.as_strided(size, (per_video, row, 2 * row + per_part, *inner), 0)
+    onwards = _first_goes_on(layout, transposed)
+    first, last = (0, num_frames + 1) if onwards else (1, num_frames)
+    buffer.as_strided((videos, 2, row), (per_video, (last - first) * row, 1), first * row).zero_()
+    return _Passage(size, stride, together, apart) if onwards else _Passage(size, stride, apart, together)
+
+
+def _first_goes_on(layout: ShiftLayout, transposed: bool) -> bool:
+    """Whether the first part goes to later frames, and the other one, if there is one, to earlier ones."""
+    return (layout.past == 0) != transposed
+
+
+def _pad(
+    read: Tensor, parts: Tensor, layout: ShiftLayout, before: Tensor | None, after: Tensor | None, transposed: bool
+) -> None:
+    """Put into ``read``, which is to become ``parts``, what is not zero beyond the ends."""
+    for part in range(parts.shape[2]):
+        from_past = _first_goes_on(layout, transposed) == (part == 0)
+        edge = before if from_past else after
+        near, far = (0, -1) if from_past else (-1, 0)  # the ends where a frame comes in, and where one goes out
         if edge is not None:
-            moved[:, near].copy_(edge)
-        elif padding == "circular":
-            moved[:, near].copy_(part[:, far])
-        elif transposed:  # the end frame was taken twice
-            moved[:, far].add_(part[:, far])
-        else:
-            moved[:, near].copy_(part[:, near])
-    part.copy_(moved)
+            read[:, near, part].copy_(edge)
+        elif layout.padding == "circular":
+            read[:, near, part].copy_(parts[:, far, part])
+        elif layout.padding == "replicate" and transposed:  # the end frame was taken twice
+            read[:, far, part].add_(parts[:, far, part])
+        elif layout.padding == "replicate":
+            read[:, near, part].copy_(parts[:, near, part])
 
 
 class _Shift(torch.autograd.Function):
-    """Linear: its gradient is its transpose, and that one's is itself. Autograd by parts copies a tensor for each."""
+    """Linear: its gradient is its transpose, and that one's is itself. Autograd by parts copies a tensor for each.
 
-    generate_vmap_rule = True
+    Of the older kind, without ``setup_context``: the newer one, which torch.func could transform, looks at the
+    signature in each call, which takes longer than a small shift.
+    """
 
     @staticmethod
-    def forward(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Tensor:
+        ctx.settings = num_frames, layout, transposed
         return shift_(x.clone(), num_frames, layout, transposed=transposed)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.settings = inputs[1:]
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         num_frames, layout, transposed = ctx.settings
-        return _Shift.apply(grad, num_frames, layout, not transposed), None, None, None
+        return _shifted(grad, num_frames, layout, not transposed), None, None, None
 
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *others: None) -> Tensor:
-        shifted: Tensor = _Shift.apply(tangent, *ctx.settings)
+
+def _shifted(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Tensor:
+    if torch.is_grad_enabled() and x.requires_grad:
+        shifted: Tensor = _Shift.apply(x, num_frames, layout, transposed)
         return shifted
+    return shift_(x.clone(), num_frames, layout, transposed=transposed)
 
 
 class OverwritableTensor(Tensor):
