@@ -305,3 +305,84 @@ def test_a_report_is_json_that_others_read(cli, clips: Path, tmp_path: Path) -> 
     assert values["format"] == "latentshift-evaluation/1" and values["protocol"] == "folder"
     assert values["command"].startswith("latentshift evaluate folder ")
     assert values["settings"]["frames"] == 16 and values["settings"]["n"] == 4
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> tuple[Path, Path]:
+    """Clips 5 levels away from their true ones, equal to them, of another size, and in no pair."""
+    ours, true = tmp_path / "ours", tmp_path / "true"
+    clips = [np.clip(clip(number), 0, 250) for number in range(3)]
+    for folder, names in (
+        (ours, ("near.webp", "deep/equal.webp", "wide.webp")),
+        (true, ("near.webp", "deep/equal.webp")),
+    ):
+        for name, video in zip(names, clips, strict=False):
+            write_video(folder / name, video)
+    write_video(ours / "near.webp", clips[0] + np.uint8(5))
+    write_video(true / "wide.webp", clip(2, side=32))
+    (true / "gone.mp4").write_bytes(b"nothing")
+    write_video(ours / "gone.webp", clips[0])
+    write_video(ours / "alone.webp", clips[0])
+    write_video(true / "lonely.webp", clips[0])
+    return ours, true
+
+
+def test_pairs_have_psnr_and_ssim_and_what_is_in_no_pair_is_listed(
+    cli, pairs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ours, true = pairs
+    words = ["evaluate", "folder", ours, "--reference", true, "--paired", "--device", "cpu"]
+    code, printed, complained = cli(*words, "--extractors", "clip", "-o", "result")
+    assert code == 0, complained
+    report = read_report(tmp_path / "result")
+    values = {each.name: each for each in report.metrics}
+    decibels = 10 * np.log10(255**2 / 25)
+    assert values["PSNR"].value == pytest.approx((decibels + 100) / 2) and "PSNR" in printed
+    assert (values["PSNR"].unit, values["PSNR"].n, values["PSNR"].n_reference) == ("dB", 2, 2)
+    assert "counts as 100 dB" in values["PSNR"].variant and 0.9 < values["SSIM"].value < 1
+    reasons = {each.file: each.reason for each in report.rejected}
+    assert reasons["wide.webp"].startswith("it is 16x16 and its true clip 32x32: with --size")
+    assert reasons["gone.webp"].startswith("its true clip gone.mp4 can't be used: ")
+    assert reasons["alone.webp"] == f"{true} holds no true clip alone"
+    assert "1 of 5 true clips in " + str(true) + " are in no pair, such as lonely.webp" in complained
+    assert [each.file and each.values["PSNR"] for each in report.videos] == pytest.approx([100, decibels])
+    assert "The best by PSNR first" in (tmp_path / "result" / "report.md").read_text()
+    kept = tmp_path / "result" / "readings" / "worker-000.jsonl"
+    kept.write_bytes(kept.read_bytes().splitlines(keepends=True)[0])  # as a kill leaves it
+    assert cli(*words, "--extractors", "clip", "-o", "result")[0] == 0
+    assert read_report(tmp_path / "result").metrics == report.metrics
+    code, _, complained = cli(*words[:5], "--device", "cpu", "--extractors", "clip", "-o", "result")
+    assert code == 1 and "holds a result with other settings" in complained
+    assert cli(*words, "--extractors", "clip", "--size", 8, "-o", "small")[0] == 0
+    small = read_report(tmp_path / "small")
+    assert small.metric("PSNR").n == 3 and small.metric("SSIM") is None
+    assert "SSIM is left out: it needs frames of 11 pixels a side or more." in small.notes
+
+
+def test_pairs_need_no_extractor(
+    cli, pairs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "no-extractors"))
+    ours, true = pairs
+    words = ["evaluate", "folder", ours, "--reference", true, "--device", "cpu", "-o", "result"]
+    assert "the extractor inception-2015" in cli(*words)[2]
+    code, _, complained = cli(*words, "--paired")
+    assert code == 0 and complained.count("is not there: no") == 3
+    assert [each.name for each in read_report(tmp_path / "result").metrics] == ["PSNR", "SSIM", "amount of motion"]
+
+
+def test_pairs_that_can_not_be_told_are_one_sentence(cli, pairs: tuple[Path, Path], tmp_path: Path) -> None:
+    ours, true = pairs
+    write_video(tmp_path / "other" / "b.webp", clip(0))
+    for words, said in (
+        ([ours, "--paired"], "name their folder with --reference"),
+        (
+            [ours, "--paired", "--reference", "other"],
+            "no clip in " + str(ours) + " has the name of one in other, such as b",
+        ),
+    ):
+        code, _, complained = cli("evaluate", "folder", *words, "-o", "result")
+        assert code == 1 and said in complained and complained.startswith("error: ")
+    write_video(ours / "near.gif", clip(0))
+    code, _, complained = cli("evaluate", "folder", ours, "--reference", true, "--paired", "-o", "result")
+    assert code == 1 and "can't tell near.gif and near.webp" in complained and complained.count("\n") == 1

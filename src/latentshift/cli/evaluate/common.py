@@ -74,15 +74,21 @@ def print_notes(notes: Sequence[str]) -> None:
         print(f"note: {printable(each, 1000)}", file=sys.stderr)
 
 
-def print_report(report: Report, folder: Path) -> None:
-    """A line a metric and what was rejected; writes the pages, and prints where they are."""
+def print_report(report: Report, folder: Path, said: Sequence[str] = ()) -> None:
+    """A line a metric and what was rejected; writes the pages, and prints where they are.
+
+    Args:
+        report: of a result.
+        folder: of the result.
+        said: notes that were printed before.
+    """
     from latentshift.evaluation.report.pages import write_result_pages
 
     for each in report.metrics:
         print(metric_line(each))
     if made := ", ".join(f"{name} {report.settings[name]}" for name in _MADE_WITH if name in report.settings):
         print(f"made with {printable(made, 1000)}")
-    print_notes(report.notes)
+    print_notes([each for each in report.notes if each not in said])
     for rejected in report.rejected[:_MAX_SHOWN]:
         print(f"rejected {printable(rejected.file)}: {printable(rejected.reason)}")
     if len(report.rejected) > _MAX_SHOWN:

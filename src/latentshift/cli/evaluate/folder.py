@@ -30,6 +30,12 @@ def folder(
     reference: Path | None = typer.Option(
         None, "--reference", help="A folder of true clips, for the distances: FID, KID, FVD, KVD, CMMD."
     ),
+    paired: bool = typer.Option(
+        False,
+        "--paired",
+        help="Compare each clip with the true clip of the same name on its own too: PSNR and SSIM. Clips without one "
+        "are left out.",
+    ),
     captions: Path | None = typer.Option(
         None,
         "--captions",
@@ -58,8 +64,11 @@ def folder(
     from latentshift.evaluation.protocols.captions import captions_from_file, own_captions
     from latentshift.evaluation.protocols.choice import choose_extractors
     from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, note_of_same_files, own_prompts
+    from latentshift.evaluation.protocols.pairs import pair_by_name
 
     check_device_name(device)
+    if paired and reference is None:
+        raise ValueError("--paired compares each clip with its true clip: name their folder with --reference")
     chosen_frames = FrameChoice(frames, seconds, size)
     limits = limits_of(reading_processes, time_limit, memory_limit)
     for each in (clips, *([reference] if reference is not None else [])):
@@ -72,12 +81,15 @@ def folder(
     items, notes = listed.items, listed.notes
     if captions is not None and not captions.is_file():  # before the metadata of every clip is read
         raise ValueError(missing_file(captions))
-    true_clips = None
+    true_clips = pairs = None
     if reference is not None:
         of_reference = list_clips(reference, frames)
         true_clips = reference, of_reference.items
         notes = [*notes, *of_reference.notes, *note_of_same_files(items, of_reference.items)]
-    choice = choose_extractors(extractors, _STANDARD, frames)
+        if paired:
+            pairs = pair_by_name(clips, items, reference, of_reference.items)
+            items, notes = pairs.items, [*notes, *pairs.notes]
+    choice = choose_extractors(extractors, _STANDARD, frames, needed=not paired)
     check_writable(output / "report.json")
     written = own_prompts(clips, items, limits)
     captioned = own_captions(items, written) if captions is None else captions_from_file(captions, items, written)
@@ -92,6 +104,7 @@ def folder(
             clips,
             captioned,
             true_clips,
+            pairs,
             chosen_frames,
             limits,
             open_extractors(choice.keys, own_device, shown=worker.is_first),
@@ -101,4 +114,4 @@ def folder(
         )
         evaluation.measure(worker)
         if worker.is_first:
-            print_report(evaluation.report(own_command(), bootstrap_seed), output)
+            print_report(evaluation.report(own_command(), bootstrap_seed), output, said=[*notes, *choice.notes])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+MOST_DECIBELS = 100.0  # that a mean takes for a frame without any error, whose ratio has no bound
 _LEVELS = 255.0
 _SIGMA, _RADIUS = 1.5, 5  # of the window of 11 × 11 pixels
+LEAST_SIDE = 2 * _RADIUS + 1  # of a frame that has an SSIM
 _C1, _C2 = (0.01 * _LEVELS) ** 2, (0.03 * _LEVELS) ** 2
 
 
@@ -41,7 +43,7 @@ def ssim(video: np.ndarray, reference: np.ndarray) -> np.ndarray:
         ValueError: for other dtypes or shapes.
     """
     _check(video, reference)
-    if min(video.shape[1:3]) < 2 * _RADIUS + 1:
+    if min(video.shape[1:3]) < LEAST_SIDE:
         raise ValueError(f"SSIM needs frames of at least 11 × 11 pixels, not {video.shape[1]} × {video.shape[2]}")
     return np.array([_ssim(a.astype(np.float64), b.astype(np.float64)) for a, b in zip(video, reference, strict=True)])
 

@@ -25,7 +25,7 @@ class Choice:
     notes: list[str] = field(default_factory=list)
 
 
-def choose_extractors(words: str, standard: Sequence[str], frames: int | None) -> Choice:
+def choose_extractors(words: str, standard: Sequence[str], frames: int | None, *, needed: bool = True) -> Choice:
     """Resolve what the user wrote.
 
     Args:
@@ -33,13 +33,14 @@ def choose_extractors(words: str, standard: Sequence[str], frames: int | None) -
             are shipped with the package; or names.
         standard: keys of the protocol's own ones.
         frames: of every clip that is measured; None: not known yet.
+        needed: whether there is nothing to measure without any, so that ``available`` must find one.
 
     Raises:
         ValueError: for an unknown name or output; if one is missing (where it comes from, and how to add it); or if
             one that was asked for can't read clips of so many frames.
     """
     if words == "available":
-        return _available(standard, frames)
+        return _available(standard, frames, needed)
     if words == "standard":
         keys = list(standard)
     elif words == "sprites":
@@ -71,7 +72,7 @@ def parse_key(key: str) -> tuple[str, Output | None]:
     return name, cast(Output, output)
 
 
-def _available(standard: Sequence[str], frames: int | None) -> Choice:
+def _available(standard: Sequence[str], frames: int | None, needed: bool) -> Choice:
     keys, notes, absent = [], [], []
     for key in standard:
         name, _ = parse_key(key)
@@ -83,7 +84,7 @@ def _available(standard: Sequence[str], frames: int | None) -> Choice:
             notes.append(wrong)
         else:
             keys.append(key)
-    if not keys:
+    if not keys and needed:
         if absent:
             require_extractor(absent[0])  # tells how it is added
         raise ValueError(f"no extractor can read these clips: {'; '.join(notes)}")

@@ -15,7 +15,7 @@ from latentshift.evaluation.extractors.cached_rows import with_cached_rows
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.metrics.result import is_biased
 from latentshift.evaluation.protocols.examples import example_indices
-from latentshift.evaluation.protocols.measure import Measurer
+from latentshift.evaluation.protocols.measure import Beside, Measurer
 from latentshift.evaluation.protocols.plan import Item, plan_digest
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.readings_files import Reading
@@ -63,6 +63,7 @@ class Evaluation:
         rejected: of captions and the like, before any video was looked at.
         notes: sentences for the report.
         number_notes: sentences for the metrics that are biased by the number of videos.
+        beside: numbers of a video beside its own true one; None where videos have none.
     """
 
     output: Path
@@ -77,9 +78,10 @@ class Evaluation:
     rejected: Sequence[schema.Rejected] = ()
     notes: list[str] = field(default_factory=list)
     number_notes: list[str] = field(default_factory=list)
+    beside: Beside | None = None
 
     def __post_init__(self) -> None:
-        self.measurer = Measurer(self.extractors)
+        self.measurer = Measurer(self.extractors, beside=self.beside)
 
     def prepare(self, worker: Worker) -> None:
         """Write the settings, or check those of the folder; to be called by all workers.

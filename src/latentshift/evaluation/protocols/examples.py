@@ -1,10 +1,10 @@
-"""Which videos a report shows: the best and the worst by CLIPSIM, or the first ones where there is none."""
+"""Which videos a report shows: the best and the worst by CLIPSIM or PSNR, or the first ones where there is neither."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from latentshift.evaluation.protocols.measure import CLIPSIM
+from latentshift.evaluation.protocols.measure import CLIPSIM, PSNR
 from latentshift.evaluation.protocols.readings import Readings
 
 EACH = 4  # best, and as many worst
@@ -18,7 +18,7 @@ def best_and_worst(values: Mapping[int, float]) -> list[int]:
 
 def example_indices(readings: Readings) -> list[int]:
     """Of the videos to show."""
-    values = readings.values(CLIPSIM)
+    values = readings.values(CLIPSIM) or readings.values(PSNR)
     return best_and_worst(values) if values else first_indices(readings.measured.tolist())
 
 

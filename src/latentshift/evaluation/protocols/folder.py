@@ -12,6 +12,7 @@ from latentshift.evaluation.protocols.captions import Captioned
 from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
 from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
 from latentshift.evaluation.protocols.kept_clips import FOLDER, write_example
+from latentshift.evaluation.protocols.pairs import PairedVideos, Pairs
 from latentshift.evaluation.protocols.plan import Item, plan_digest
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.readings_files import Reading
@@ -27,6 +28,7 @@ def folder_evaluation(
     clips: Path,
     captioned: Captioned,
     reference: tuple[Path, list[Item]] | None,
+    pairs: Pairs | None,
     choice: FrameChoice,
     limits: WorkerLimits,
     extractors: Mapping[str, Extractor],
@@ -42,6 +44,7 @@ def folder_evaluation(
         clips: folder of the clips.
         captioned: the clips (:func:`.clip_files.list_clips`) with their captions.
         reference: folder of true clips and the clips in it; None for none.
+        pairs: which true clip each clip is compared with on its own; None: with none.
         choice: which frames of each clip, the same on both sides.
         limits: of the reading processes.
         extractors: by key.
@@ -65,15 +68,27 @@ def folder_evaluation(
             for reading, (_, _, video) in zip(shown, read_clips(clips, wanted, choice, limits), strict=True)
         ]
 
+    settings: dict[str, object] = {
+        "frames": choice.frames,
+        "seconds": choice.seconds,
+        "size": choice.size,
+        "device": device.partition(":")[0],
+    }
+    generated, beside = videos_of(clips, captioned.items), None
+    if pairs is not None and reference is not None:
+        paired = PairedVideos(clips, reference[0], pairs.true_of, choice, limits)
+        generated, beside = VideoSet(str(clips), captioned.items, paired.make), paired.values
+        settings["paired"] = True  # left out without, as in results from before there were pairs
     return Evaluation(
         output,
         "folder",
         System(name=name, kind="clips", contents=plan_digest(captioned.items)),
-        {"frames": choice.frames, "seconds": choice.seconds, "size": choice.size, "device": device.partition(":")[0]},
+        settings,
         extractors,
-        videos_of(clips, captioned.items),
+        generated,
         None if reference is None else videos_of(*reference),
         examples,
-        rejected=captioned.rejected,
+        rejected=[*captioned.rejected, *(pairs.rejected if pairs is not None else ())],
         notes=notes,
+        beside=beside,
     )

@@ -5,7 +5,7 @@ Legend of shapes: F frames, H and W pixels, R rows, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from latentshift.evaluation.extractors.extractor import Extractor
 
 CLIPSIM, CONSISTENCY, MOTION = "CLIPSIM", "frame consistency", "amount of motion"
+PSNR, SSIM = "PSNR", "SSIM"
+Beside = Callable[[int, np.ndarray], Mapping[str, float]]  # numbers of a video beside its own true one
 _KNOWN_PROMPTS = 4096
 
 
@@ -74,11 +76,15 @@ class Measurer:
     Args:
         extractors: by key (:class:`ExtractorInfo`).
         texts: whether prompts are measured against frames, where an extractor can.
+        beside: of a video's index and pixels; None for videos without a true one each.
     """
 
-    def __init__(self, extractors: Mapping[str, Extractor], *, texts: bool = True) -> None:
+    def __init__(
+        self, extractors: Mapping[str, Extractor], *, texts: bool = True, beside: Beside | None = None
+    ) -> None:
         self.extractors = dict(extractors)
         self.texts = texts
+        self.beside = beside
         self._text = lru_cache(_KNOWN_PROMPTS)(self._embed)
 
     @property
@@ -111,6 +117,8 @@ class Measurer:
         values: dict[str, float] = {}
         if len(video) > 1:
             values[MOTION] = amount_of_motion(video)
+        if self.beside is not None:
+            values |= self.beside(index, video)
         batch = torch.from_numpy(np.ascontiguousarray(video))[None]
         for key, extractor in self.extractors.items():
             rows[key] = extractor(batch)[0]

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from latentshift.evaluation.metrics.moments import Covariance
+from latentshift.evaluation.metrics.psnr_ssim import LEAST_SIDE, MOST_DECIBELS
 from latentshift.evaluation.metrics.result import MetricResult
 from latentshift.evaluation.metrics.video_means import mean_over_videos
 from latentshift.evaluation.protocols.interval_kinds import BOOTSTRAP
-from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, ExtractorInfo
+from latentshift.evaluation.protocols.measure import CLIPSIM, CONSISTENCY, MOTION, PSNR, SSIM, ExtractorInfo
 from latentshift.evaluation.protocols.metric_names import CMMD, full_name, other_clip_warning
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.streamed_distances import streamed_cmmd, streamed_frechet, streamed_kernel
@@ -85,6 +86,7 @@ class _Summarizer:
                 self._means(info, CONSISTENCY, "neither", "cosine of neighbouring frames")
             else:
                 self._inception(info, ("C3D-IS" if info.name == "c3d" else "clip-IS") if clips else "IS")
+        self._beside()
         self._means(None, MOTION, "neither", "mean absolute difference of neighbouring frames", unit="levels")
         return self.made
 
@@ -107,6 +109,14 @@ class _Summarizer:
         result = compute(name, info, self.readings, self.reference, seed=self.seed)
         self._add(result, info, BOOTSTRAP, _BETTER[kind])
 
+    def _beside(self) -> None:
+        """Of videos that were measured each beside its own true one."""
+        equal = f"mean over frames; a frame without error counts as {MOST_DECIBELS:.0f} dB"
+        self._means(None, PSNR, "higher", equal, unit="dB", paired=True)
+        self._means(None, SSIM, "higher", "mean over frames; Gaussian windows of 11 pixels", paired=True)
+        if self.readings.values(PSNR) and not self.readings.values(SSIM):
+            self.made.notes.append(f"{SSIM} is left out: it needs frames of {LEAST_SIDE} pixels a side or more.")
+
     # Metrics without a reference
 
     def _inception(self, info: ExtractorInfo, kind: str) -> None:
@@ -116,7 +126,16 @@ class _Summarizer:
         result, how = streamed_inception(name, info, self.readings, repeats=self.repeats, seed=self.seed)
         self._add(result, info, how, "higher")
 
-    def _means(self, info: ExtractorInfo | None, kind: str, better: Better, variant: str, *, unit: str = "") -> None:
+    def _means(
+        self,
+        info: ExtractorInfo | None,
+        kind: str,
+        better: Better,
+        variant: str,
+        *,
+        unit: str = "",
+        paired: bool = False,
+    ) -> None:
         values = self.readings.values(kind)
         if not values:
             return
@@ -125,6 +144,8 @@ class _Summarizer:
         result = mean_over_videos(name, values, samples=samples, seed=self.seed, variant=variant)
         if info is not None and kind == CLIPSIM:
             result = replace(result, warnings=(*result.warnings, *other_clip_warning(info)))
+        if paired:
+            result = replace(result, n_reference=len(values))
         measured = len(self.readings.measured)
         if len(values) < measured:
             missing = f"{measured - len(values):,} of {measured:,} videos have no {name}."

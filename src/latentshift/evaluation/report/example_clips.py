@@ -10,7 +10,7 @@ from latentshift.evaluation.report.numbers import format_number
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Example
 
-_RANKINGS = ("CLIPSIM", "share right")  # values of examples by which they are the best or the worst
+_RANKINGS = ("CLIPSIM", "PSNR", "share right")  # values of examples by which they are the best or the worst
 _MOST_PROMPTS = 8  # played side by side
 
 
