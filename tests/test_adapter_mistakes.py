@@ -155,3 +155,15 @@ def test_a_rank_that_is_not_that_of_the_tensors(cli: Any, sd1_folder: Path, lora
     save_file(load_file(lora), tmp_path / "rank.safetensors", metadata=metadata)
     code, _, errors = cli("generate", "red", "--model", sd1_folder, "--lora", "rank.safetensors", "-o", "a.png")
     assert code == 1 and "rank.safetensors is of rank 3 by its settings, and its tensor unet." in errors
+
+
+def test_a_delta_that_is_a_pickle_or_cut_short(cli: Any, sd1_folder: Path, lora: Path, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "pickle.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(lora.read_bytes()[:-10])
+    for name, message in (
+        ("pickle", "pickle.safetensors is a pickle, which can run any code"),
+        ("cut", "cut.safetensors can't be read as safetensors: it is cut short, damaged or of another kind"),
+    ):
+        words = ("generate", "red", "--model", sd1_folder, "--delta", f"{name}.safetensors", "-o", "a.png")
+        code, _, errors = cli(*words)
+        assert code == 1 and message in errors

@@ -58,14 +58,18 @@ def given_embeddings(pair: Pair) -> dict[str, torch.Tensor]:
 def test_embeddings_in_place_of_sentences(pair: Pair) -> None:
     frame, image = both(pair, **given_embeddings(pair))
     assert np.array_equal(frame, image)
-    ours = pair[0]
-    text = ours.text_encoders.encode(["red star", "black"], torch.device("cpu"))
-    pooled = {} if text.pooled is None else {"pooled_prompt_embeds": text.pooled}
-    by_words = ours(["red star", "black"], num_frames=2, generator=torch.Generator().manual_seed(1), **FEW).frames
-    by_embeddings = ours(
-        prompt_embeds=text.tokens, **pooled, num_frames=2, generator=torch.Generator().manual_seed(1), **FEW
-    ).frames
+    ours, stock = pair
+    words = {"negative_prompt": "red", "clip_skip": 1} if is_xl(pair) else {"negative_prompt": "red"}
+    made = dict(zip(given_embeddings(pair), ours.encode_prompt(["red star", "black"], **words), strict=True))
+    options = {**FEW, "num_frames": 2}
+    by_words = ours(["red star", "black"], **words, **options, generator=torch.Generator().manual_seed(1)).frames
+    by_embeddings = ours(**made, **options, generator=torch.Generator().manual_seed(1)).frames
     assert np.array_equal(by_words, by_embeddings)
+    theirs = stock.encode_prompt(["red star"], device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+    for own, other in zip(ours.encode_prompt("red star"), theirs, strict=True):
+        torch.testing.assert_close(own, other)
+    with pytest.raises(ValueError, match="encode_prompt takes sentences"):
+        ours.encode_prompt({0: "red", -1: "black"})
 
 
 def test_embeddings_longer_than_the_negative_ones_where_these_are_not_used(pair: Pair) -> None:

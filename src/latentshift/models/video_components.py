@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.samplers import check_linear
 from latentshift.models.autoencoder import decode_videos
+from latentshift.models.conditioning.prompts import Prompts
 from latentshift.models.conditioning.text import TextEncoders, check_token_ids
 from latentshift.models.decoded_frames import check_finite
 from latentshift.models.denoiser import share_text, wants_sizes
@@ -205,6 +206,31 @@ class VideoComponents(DiffusionPipeline):
         pairs = [(self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)]
         encoders, tokenizers = zip(*(pair for pair in pairs if pair[0] is not None), strict=True)
         return TextEncoders(encoders, tokenizers, zero_empty=self.config.force_zeros_for_empty_prompt)
+
+    @torch.no_grad()
+    def encode_prompt(
+        self, prompt: str | list[str], negative_prompt: str | list[str] | None = None, *, clip_skip: int | None = None
+    ) -> tuple[Tensor, ...]:
+        """Encode sentences once for several calls, or to change the embeddings.
+
+        Args:
+            prompt: a sentence or a list of P.
+            negative_prompt: what to avoid, one for all or one each; None: as in a call.
+            clip_skip: as in a call.
+
+        Returns:
+            ``prompt_embeds`` (P, L, D) and ``negative_prompt_embeds`` of a call, and of SDXL ``pooled_prompt_embeds``
+            (P, W) and ``negative_pooled_prompt_embeds``: in the order of diffusers' pipelines.
+
+        Raises:
+            ValueError: for what is no sentence, or a ``clip_skip`` that the text encoder does not have.
+        """
+        prompts = Prompts.of(prompt, negative_prompt)
+        if prompts.change:
+            raise ValueError("encode_prompt takes sentences: give those that change over frames to the call")
+        made = prompts.encode(self.text_encoders, self._execution_device, clip_skip, 1.0)
+        tokens, pooled = (tuple(getattr(each, name) for each in made) for name in ("tokens", "pooled"))
+        return tokens if None in pooled else (*tokens, *pooled)
 
     @property
     def sentences(self) -> TextEncoders:

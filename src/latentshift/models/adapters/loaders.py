@@ -22,10 +22,11 @@ from latentshift.files import missing_file
 from latentshift.models.adapters.ip_adapter import adapter_tensors, check_adapter_fits
 from latentshift.models.adapters.joint_projections import JOINT, check_can_be_fused, check_not_fused
 from latentshift.models.adapters.library_errors import as_one_sentence
-from latentshift.models.adapters.lora_file import refuse_pickle, tensor_shapes
+from latentshift.models.adapters.lora_file import tensor_shapes
 from latentshift.models.adapters.lora_loader import LoraMixin, active_adapters, check_finite_numbers
 from latentshift.models.adapters.lora_weights import check_tensors_finite, is_hub_id
 from latentshift.models.denoiser import share_text
+from latentshift.models.storage.safetensors_header import refuse_pickle
 
 _verbosity = transformers_logging.get_verbosity()
 transformers_logging.set_verbosity_error()  # without torchvision it warns of other image processors at this import

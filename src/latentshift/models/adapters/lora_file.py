@@ -18,14 +18,12 @@ from typing import Any, Literal
 from latentshift.files import missing_file
 from latentshift.models.adapters.lora_settings import read_lora_settings
 from latentshift.models.storage.model_config import ADAPTER_KEY
-from latentshift.models.storage.safetensors_header import open_safetensors
+from latentshift.models.storage.safetensors_header import open_safetensors, refuse_pickle
 
 Style = Literal["diffusers", "kohya", "peft", "bare"]
 Shape = tuple[int, ...]
 
 PEFT_PREFIX = "base_model.model."
-_PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _KOHYA = {
     "lora_unet_": "unet",
     "lora_te_": "text_encoder",
@@ -78,26 +76,6 @@ def parse_lora(text: str) -> tuple[Path, float]:
     if not math.isfinite(value):
         raise ValueError(f"the weight of {file} must be a number, as in {file}:0.8, not {weight!r}")
     return Path(file), value
-
-
-def refuse_pickle(path: str | Path) -> None:
-    """Refuse a file whose name or first bytes are a pickle's, which runs code of its author when it is opened.
-
-    Args:
-        path: a file, or only the name of one.
-
-    Raises:
-        ValueError: saying what to do.
-    """
-    path = Path(path)
-    pickled = path.suffix.lower() in _PICKLES
-    if not pickled and path.is_file():
-        with path.open("rb") as file:
-            pickled = file.read(4).startswith(_PICKLE_STARTS)
-    if pickled:
-        raise ValueError(
-            f"{path} is a pickle, which can run any code when it is opened: ask for a .safetensors file of it"
-        )
 
 
 def is_own_lora(path: Path) -> bool:

@@ -23,7 +23,6 @@ from latentshift.models.adapters.adapter_fit import check_lora_fits, layers_of
 from latentshift.models.adapters.lora_file import (
     alpha_factors,
     lora_layers,
-    refuse_pickle,
     settings_of_parts,
     split_part,
     style_of,
@@ -31,7 +30,7 @@ from latentshift.models.adapters.lora_file import (
 )
 from latentshift.models.adapters.lora_settings import PEFT_CONFIG
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
-from latentshift.models.storage.safetensors_header import open_safetensors
+from latentshift.models.storage.safetensors_header import open_safetensors, refuse_pickle
 from latentshift.settings import ShiftConfig
 
 _STANDARD_NAME = "pytorch_lora_weights.safetensors"

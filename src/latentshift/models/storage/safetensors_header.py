@@ -9,13 +9,36 @@ from typing import Any
 
 from latentshift.files import missing_file
 
+_PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def refuse_pickle(path: str | Path) -> None:
+    """Refuse a file whose name or first bytes are a pickle's, which runs code of its author when it is opened.
+
+    Args:
+        path: a file, or only the name of one.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    path = Path(path)
+    pickled = path.suffix.lower() in _PICKLES
+    if not pickled and path.is_file():
+        with path.open("rb") as file:
+            pickled = file.read(4).startswith(_PICKLE_STARTS)
+    if pickled:
+        raise ValueError(
+            f"{path} is a pickle, which can run any code when it is opened: ask for a .safetensors file of it"
+        )
+
 
 @contextmanager
 def open_safetensors(path: Path) -> Iterator[Any]:
     """Open a file whose header is whole and fits the file's length; the library bounds its size.
 
     Raises:
-        ValueError: if there is no such file, or it is damaged or no safetensors file.
+        ValueError: if there is no such file, or it is damaged, a pickle or another file that is not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -24,6 +47,9 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     try:
         file = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path} can't be read as safetensors: {error}") from None
+        refuse_pickle(path)
+        raise ValueError(
+            f"{path} can't be read as safetensors: it is cut short, damaged or of another kind ({error})"
+        ) from None
     with file:
         yield file
