@@ -5,7 +5,6 @@ Legend of shapes: F frames, H × W pixels.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from latentshift.data.footage.image_file import read_image
 from latentshift.data.footage.video_file import read_video
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.media import IMAGES, VIDEOS, is_mac_file
+from latentshift.data.media import IMAGES, VIDEOS, by_number, is_mac_file
 from latentshift.data.rejected import Rejected
 from latentshift.files import missing_file
 from latentshift.video.cut import Cut
@@ -90,19 +89,13 @@ def _picture(file: Path, cut: Cut) -> np.ndarray:
 
 def _frame_files(folder: Path) -> list[Path]:
     files = [each for each in folder.iterdir() if each.is_file() and not is_mac_file(each.name)]
-    files.sort(key=lambda file: _with_numbers(file.name))
+    files.sort(key=lambda file: by_number(file.name))
     frames = [each for each in files if each.suffix.lower() in IMAGES]
     if videos := [each.name for each in files if each.suffix.lower() in VIDEOS]:
         raise ValueError(f"{folder} has videos in it ({videos[0]}): name one of them, or a folder of frames")
     if not frames:
         raise ValueError(f"{folder} has no frames: give a video, or a folder of .png or .jpg files")
     return frames
-
-
-def _with_numbers(name: str) -> tuple[list[str | int], str]:
-    """A key to sort names by, in which numbers count as such: tools name frames 1.png, 2.png, … 10.png."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
 
 
 def _remedy(error: Rejected, frames: int, fps: float) -> str:

@@ -6,7 +6,6 @@ Legend of shapes: N frames of the clip, F frames that are taken, H × W pixels.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from latentshift.data.footage.image_file import read_image, resize_picture
 from latentshift.data.footage.timeline import GIF_ROUNDING
 from latentshift.data.footage.video_file import chosen_frames
 from latentshift.data.manifest import Row
-from latentshift.data.media import IMAGES, VIDEOS, is_mac_file
+from latentshift.data.media import IMAGES, VIDEOS, by_number, is_mac_file
 from latentshift.data.rejected import Rejected, require_file
 from latentshift.video.metadata import DEFAULT_FPS, read_text, reason, recorded
 
@@ -155,12 +154,7 @@ def _read(path: Path, choose: Choose) -> np.ndarray:
 def frame_files(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of their names, in which 2 is before 10."""
     files = [each for each in folder.iterdir() if each.suffix.lower() in STILLS and not is_mac_file(each.name)]
-    return sorted((each for each in files if not each.name.startswith(".")), key=lambda file: _by_number(file.name))
-
-
-def _by_number(name: str) -> tuple[list[str | int], str]:
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
+    return sorted((each for each in files if not each.name.startswith(".")), key=lambda file: by_number(file.name))
 
 
 def _of_folder(folder: Path, choose: Choose) -> np.ndarray:
