@@ -175,6 +175,8 @@ def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["nowhere"], "there is no folder nowhere"),
+        (["loop"], "there is no folder loop"),
+        (["clips", "--reference", "loop"], "there is no folder loop"),
         (["empty"], "the folder empty holds no clips"),
         (["clips", "--reference", "empty"], "the folder empty holds no clips"),
         (["clips", "--captions", "other.txt"], "none of the captions in other.txt is of a clip"),
@@ -196,6 +198,7 @@ def test_captions_of_a_csv(cli, clips: Path, tmp_path: Path) -> None:
 def test_a_mistake_is_one_sentence(cli, clips: Path, tmp_path: Path, words: list[str], said: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "bad" / "no.mp4").write_bytes(b"nothing")
     (tmp_path / "other.txt").write_text("something else\n")
     code, _, complained = cli("evaluate", "folder", *words, "-o", "result")

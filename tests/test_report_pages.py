@@ -268,6 +268,9 @@ def test_mistakes(tmp_path: Path) -> None:
         write_comparison_pages([folder], folder)
     with pytest.raises(ValueError, match=r"there is no folder .*none"):
         write_comparison_pages([folder, tmp_path / "none"], tmp_path / "report")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ValueError, match=r"there is no folder .*loop"):
+        write_comparison_pages([folder, tmp_path / "loop"], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 

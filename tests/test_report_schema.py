@@ -38,6 +38,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path):
         ({"videos": [{"index": 0, "prompt": "", "file": "../../etc/passwd"}]}, "lead out of its folder"),
         ({"videos": [{"index": 0, "prompt": "", "file": "javascript:alert(1)"}]}, "lead out of its folder"),
         ({"system": {"name": "x", "kind": "unknown"}}, "kind"),
+        ({"metrics": [{"name": "FVD", "value": 1, "interval": [2, 1], "n": 2, "samples": 2}]}, "ends before it begins"),
     ],
 )
 def test_a_wrong_report_is_refused_with_its_name(tmp_path, change, said):

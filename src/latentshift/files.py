@@ -24,7 +24,7 @@ def check_writable(target: Path) -> None:
         NotADirectoryError, PermissionError: if its parent cannot be made, or not be written to.
         ValueError: for the folder that the process is in, or one above it: it can't be put in another's place.
     """
-    if target.resolve() in (here := Path.cwd().resolve(), *here.parents):
+    if Path(os.path.realpath(target)) in (here := Path.cwd().resolve(), *here.parents):
         raise ValueError(f"{target} is the folder you are in, or holds it: name a new folder or file in it")
     ancestor = target.absolute().parent
     while not ancestor.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,9 +26,11 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         name, equals, folder = word.partition("=")
         path = Path(folder) if equals and not Path(word).is_dir() else Path(word)
-        named.append((name if path != Path(word) else path.resolve().name, path))
+        named.append((name if path != Path(word) else Path(os.path.realpath(path)).name, path))
         if not folder and equals:
             raise ValueError(f"{printable(word, 120)} names no folder: write NAME=FOLDER, or FOLDER alone")
+        if not named[-1][0].strip():
+            raise ValueError(f"{printable(word, 120)} names no system: write NAME=FOLDER, or FOLDER alone")
         check_unicode(named[-1][0], "the name of a system")
     (name, times) = Counter(name for name, _ in named).most_common(1)[0]
     if times > 1:

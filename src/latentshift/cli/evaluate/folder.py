@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -64,7 +65,7 @@ def folder(
     from latentshift.evaluation.protocols.captions import captions_from_file, own_captions
     from latentshift.evaluation.protocols.choice import choose_extractors
     from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, note_of_same_files, own_prompts
-    from latentshift.evaluation.protocols.pairs import pair_by_name
+    from latentshift.evaluation.protocols.pairing import pair_by_name
 
     check_device_name(device)
     if paired and reference is None:
@@ -72,7 +73,7 @@ def folder(
     chosen_frames = FrameChoice(frames, seconds, size)
     limits = limits_of(reading_processes, time_limit, memory_limit)
     for each in (clips, *([reference] if reference is not None else [])):
-        if output.resolve().is_relative_to(each.resolve()):
+        if Path(os.path.realpath(output)).is_relative_to(os.path.realpath(each)):
             raise ValueError(
                 f"-o {output} lies in {each}, whose clips are measured: those that a result shows would be among them "
                 "the next time; name a folder elsewhere"
@@ -108,7 +109,7 @@ def folder(
             chosen_frames,
             limits,
             open_extractors(choice.keys, own_device, shown=worker.is_first),
-            name=name or clips.resolve().name,
+            name=name or Path(os.path.realpath(clips)).name,
             device=own_device,
             notes=[*notes, *choice.notes],
         )

@@ -12,7 +12,8 @@ from latentshift.evaluation.protocols.captions import Captioned
 from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
 from latentshift.evaluation.protocols.evaluation import Evaluation, VideoSet
 from latentshift.evaluation.protocols.kept_clips import FOLDER, write_example
-from latentshift.evaluation.protocols.pairs import PairedVideos, Pairs
+from latentshift.evaluation.protocols.pairing import Pairs
+from latentshift.evaluation.protocols.pairs import PairedVideos
 from latentshift.evaluation.protocols.plan import Item, plan_digest
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.readings_files import Reading

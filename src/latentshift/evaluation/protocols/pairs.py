@@ -1,17 +1,15 @@
-"""Clips each beside the true clip of the same name: PSNR and SSIM.
+"""Clips read each beside its true clip: PSNR and SSIM.
 
 Legend of shapes: F frames, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from latentshift.data.media import is_media
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits
 from latentshift.evaluation.metrics.psnr_ssim import LEAST_SIDE, MOST_DECIBELS, psnr, ssim
@@ -19,63 +17,6 @@ from latentshift.evaluation.protocols.clip_files import FrameChoice, read_clips
 from latentshift.evaluation.protocols.measure import PSNR, SSIM
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.run import Video
-from latentshift.evaluation.report import schema
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Clips with the true clip of each.
-
-    Attributes:
-        items: the clips that have one, in their order.
-        true_of: the true clip, by the clip's file.
-        rejected: clips that have none.
-        notes: a sentence on true clips that no clip has the name of.
-    """
-
-    items: list[Item]
-    true_of: dict[str, Item]
-    rejected: list[schema.Rejected]
-    notes: list[str]
-
-
-def pair_by_name(clips: Path, items: Sequence[Item], reference: Path, true_items: Sequence[Item]) -> Pairs:
-    """Pair clips with the true clips that have their names, whatever the suffixes.
-
-    Args:
-        clips: folder of the clips, for messages.
-        items: in it.
-        reference: folder of the true clips.
-        true_items: in it.
-
-    Raises:
-        ValueError: if two clips of a folder have one name, or no clip has a true one.
-    """
-    ours, theirs = _by_name(clips, items), _by_name(reference, true_items)
-    pairs = {name: (item, theirs[name]) for name, item in ours.items() if name in theirs}
-    if not pairs:
-        raise ValueError(
-            f"--paired finds no pair: no clip in {clips} has the name of one in {reference}, such as "
-            f"{next(iter(theirs))}; name each clip as its true clip"
-        )
-    rejected = [
-        schema.Rejected(file=item.name, reason=f"{reference} holds no true clip {name}")
-        for name, item in ours.items()
-        if name not in pairs
-    ]
-    lonely = [item for name, item in theirs.items() if name not in pairs]
-    notes = []
-    if lonely:
-        notes.append(
-            f"{len(lonely):,} of {len(theirs):,} true clips in {reference} are in no pair, such as {lonely[0].name}: "
-            "they count in distances alone."
-        )
-    return Pairs(
-        [item for item, _ in pairs.values()],
-        {item.file or "": true for item, true in pairs.values()},
-        rejected,
-        notes,
-    )
 
 
 class PairedVideos:
@@ -84,7 +25,7 @@ class PairedVideos:
     Args:
         clips: folder of the clips.
         reference: folder of the true clips.
-        true_of: as of :class:`Pairs`.
+        true_of: as of :class:`.pairing.Pairs`.
         choice: which frames of each.
         limits: of the reading processes.
     """
@@ -127,16 +68,3 @@ def _fitting(video: np.ndarray, true: np.ndarray | Rejected, true_item: Item) ->
             "bad-row", f"it is {sizes[0]} and its true clip {sizes[1]}: with --size both are resized and cropped alike"
         )
     return video
-
-
-def _by_name(folder: Path, items: Sequence[Item]) -> dict[str, Item]:
-    named: dict[str, Item] = {}
-    for item in items:
-        path = PurePath(item.file or "")
-        name = str(path.with_suffix("") if is_media(path.name) else path)
-        if name in named:
-            raise ValueError(
-                f"--paired can't tell {named[name].name} and {item.name} in {folder} apart: both are named {name}"
-            )
-        named[name] = item
-    return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Result:
         if path is None:
             return None
         target = self.folder / path
-        inside = target.resolve().is_relative_to(self.folder.resolve())
+        inside = Path(os.path.realpath(target)).is_relative_to(os.path.realpath(self.folder))
         return target if inside and target.is_file() else None
 
     def clip(self, example: Example) -> Path | None:
@@ -120,7 +121,8 @@ def check_different(folders: Sequence[Path]) -> None:
     Raises:
         ValueError: for the first one.
     """
-    repeated = [folder for folder, times in Counter(each.resolve() for each in folders).items() if times > 1]
+    places = Counter(os.path.realpath(each) for each in folders)  # Path.resolve fails where links lead in a circle
+    repeated = [folder for folder, times in places.items() if times > 1]
     if repeated:
         raise ValueError(f"the folder {repeated[0]} is given twice: each result stands once in a report")
 

@@ -30,6 +30,12 @@ def _inside(path: str) -> str:
     return path
 
 
+def _in_order(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError("the interval ends before it begins")
+    return bounds
+
+
 _RelativePath = Annotated[str, AfterValidator(_inside)]
 
 
@@ -80,7 +86,7 @@ class Metric(_Part):
 
     name: str
     value: FiniteFloat
-    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    interval: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_in_order)] | None = None
     interval_kind: str = ""
     unit: str = ""
     better: Better = "neither"

@@ -1,0 +1,80 @@
+"""Which true clip each clip of a folder is compared with: the one of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from latentshift.data.media import is_media
+from latentshift.evaluation.protocols.plan import Item
+from latentshift.evaluation.report.schema import Rejected
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Clips with the true clip of each.
+
+    Attributes:
+        items: the clips that have one, in their order.
+        true_of: the true clip, by the clip's file.
+        rejected: clips that have none.
+        notes: a sentence on true clips that no clip has the name of.
+    """
+
+    items: list[Item]
+    true_of: dict[str, Item]
+    rejected: list[Rejected]
+    notes: list[str]
+
+
+def pair_by_name(clips: Path, items: Sequence[Item], reference: Path, true_items: Sequence[Item]) -> Pairs:
+    """Pair clips with the true clips that have their names, whatever the suffixes.
+
+    Args:
+        clips: folder of the clips, for messages.
+        items: in it.
+        reference: folder of the true clips.
+        true_items: in it.
+
+    Raises:
+        ValueError: if two clips of a folder have one name, or no clip has a true one.
+    """
+    ours, theirs = _by_name(clips, items), _by_name(reference, true_items)
+    pairs = {name: (item, theirs[name]) for name, item in ours.items() if name in theirs}
+    if not pairs:
+        raise ValueError(
+            f"--paired finds no pair: no clip in {clips} has the name of one in {reference}, such as "
+            f"{next(iter(theirs))}; name each clip as its true clip"
+        )
+    rejected = [
+        Rejected(file=item.name, reason=f"{reference} holds no true clip {name}")
+        for name, item in ours.items()
+        if name not in pairs
+    ]
+    lonely = [item for name, item in theirs.items() if name not in pairs]
+    notes = []
+    if lonely:
+        notes.append(
+            f"{len(lonely):,} of {len(theirs):,} true clips in {reference} are in no pair, such as {lonely[0].name}: "
+            "they count in distances alone."
+        )
+    return Pairs(
+        [item for item, _ in pairs.values()],
+        {item.file or "": true for item, true in pairs.values()},
+        rejected,
+        notes,
+    )
+
+
+def _by_name(folder: Path, items: Sequence[Item]) -> dict[str, Item]:
+    named: dict[str, Item] = {}
+    for item in items:
+        path = PurePath(item.file or "")
+        name = str(path.with_suffix("") if is_media(path.name) else path)
+        if name in named:
+            raise ValueError(
+                f"--paired can't tell {named[name].name} and {item.name} in {folder} apart: both are named {name}"
+            )
+        named[name] = item
+    return named
