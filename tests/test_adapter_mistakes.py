@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
-from test_loaders import frame_of, load_ours, load_stock, same, write_ip_adapter
+from test_loaders import frame_of, image_of, load_ours, load_stock, same, write_ip_adapter
 from tiny_loras import add_to_all, write_lora
 from tiny_models import TEXT_WIDTH
+from tiny_pipelines import face
 
 NAN = float("nan")
 
@@ -85,7 +86,9 @@ def test_merged_loras_are_unmerged_first_or_kept(sd1_folder: Path, lora: Path) -
     ):
         with pytest.raises(ValueError, match=r"LoRAs are merged \(one\): call unfuse_lora first, or unload_lora_weigh"):
             change()
-    assert same(frame_of(ours), merged)
+    with pytest.raises(ValueError, match="the scale of cross_attention_kwargs does not reach LoRAs that are merged"):
+        frame_of(ours, cross_attention_kwargs={"scale": 0.5})
+    assert same(frame_of(ours, cross_attention_kwargs={"scale": 1.0}), merged)
     ours.unload_lora_weights()
     ours.load_lora_weights(lora, adapter_name="other")
     ours.set_adapters("other", 0.0)
@@ -129,6 +132,38 @@ def test_weights_that_are_not_finite_are_refused(cli: Any, sd1_folder: Path, lor
     with pytest.raises(ValueError, match=r"IP-Adapter is damaged: its tensor .*to_k_ip"):
         ours.load_ip_adapter(tmp_path, **where)
     assert same(frame_of(ours), before)
+
+
+def test_loras_act_beside_those_of_a_faceid_adapter_which_go_with_it(
+    sd1_folder: Path, lora: Path, tmp_path: Path
+) -> None:
+    ours, stock = load_ours(sd1_folder), load_stock(sd1_folder)
+    for each in (ours, stock):
+        each.load_lora_weights(lora, adapter_name="style")
+    ours.set_adapters("style", 0.5)
+    alone = frame_of(ours)
+    places = [
+        (tmp_path / str(seed), write_ip_adapter(ours.unet, tmp_path / str(seed), seed, "faceid")) for seed in (0, 1)
+    ]
+    frames = []
+    for folder, where in places:
+        given = {"ip_adapter_image_embeds": [face(1)]}
+        ours.load_ip_adapter(folder, **where)
+        assert ours.get_active_adapters() == ["style", "faceid_0"]
+        frames.append(frame_of(ours, **given))
+        with pytest.raises(ValueError, match=r"an IP-Adapter FaceID is loaded \(faceid_0\): call unload_ip_adapter"):
+            ours.load_ip_adapter(folder, **where)
+        ours.unload_ip_adapter()
+        assert ours.get_list_adapters() == {"unet": ["style"], "text_encoder": ["style"]}
+        assert same(frame_of(ours), alone)
+    folder, where = places[1]
+    stock.load_ip_adapter(folder, **where)
+    stock.set_adapters(["style", "faceid_0"], [0.5, 1.0])
+    assert same(frames[1], image_of(stock, **given)) and not same(*frames)
+    ours.unload_lora_weights()
+    ours.load_ip_adapter(folder, **where)
+    ours.unload_ip_adapter()
+    assert ours.get_list_adapters() == {} and same(frame_of(ours), frame_of(load_ours(sd1_folder)))
 
 
 def test_a_file_of_another_kind_or_model_is_no_ip_adapter(

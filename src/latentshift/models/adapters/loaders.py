@@ -9,6 +9,7 @@ not change the other.
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from latentshift.models.adapters.ip_adapter import adapter_tensors, check_adapte
 from latentshift.models.adapters.joint_projections import JOINT, check_can_be_fused, check_not_fused
 from latentshift.models.adapters.library_errors import as_one_sentence
 from latentshift.models.adapters.lora_file import tensor_shapes
-from latentshift.models.adapters.lora_loader import LoraMixin, active_adapters, check_finite_numbers
+from latentshift.models.adapters.lora_loader import LoraMixin, active_adapters, check_finite_numbers, check_not_merged
 from latentshift.models.adapters.lora_weights import check_tensors_finite, is_hub_id
 from latentshift.models.denoiser import share_text
 from latentshift.models.storage.safetensors_header import refuse_pickle
@@ -116,8 +117,8 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
     ) -> None:
         """Load one or several IP-Adapters into the U-Net, and their image encoder, as diffusers' pipelines do.
 
-        A call then takes ``ip_adapter_image``, and each frame can have its own. ``set_ip_adapter_scale`` and
-        ``unload_ip_adapter`` are diffusers' own.
+        A call then takes ``ip_adapter_image``, and each frame can have its own. LoRAs that act go on acting beside
+        those that a FaceID adapter brings, ``faceid_0``, ….
 
         Args:
             pretrained_model_name_or_path_or_dict: a folder or hub id, or tensors by name; or a list of these.
@@ -128,11 +129,13 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
             **kwargs: options of the hub, and ``low_cpu_mem_usage``.
 
         Raises:
-            ValueError: for a pickle, an adapter of another model, a file that can't be read, or joint projections; the
-                pipeline is left as it was.
+            ValueError: for a pickle, an adapter of another model, a file that can't be read, joint projections, or
+                LoRAs that an earlier FaceID adapter brought; the pipeline is left as it was.
         """
         source: Any = pretrained_model_name_or_path_or_dict
         check_not_fused(self.unet, "an IP-Adapter")
+        if earlier := self._faceid_loras():  # diffusers would keep them in place of the new ones
+            raise ValueError(f"an IP-Adapter FaceID is loaded ({', '.join(earlier)}): call unload_ip_adapter first")
         sources = source if isinstance(source, list) else [source]
         names = weight_name if isinstance(weight_name, list) else [weight_name] * len(sources)
         folders = subfolder if isinstance(subfolder, list) else [subfolder] * len(names)
@@ -151,7 +154,7 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
         unet, processors = self.unet, self.unet.attn_processors
         projection, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
         adapters = {name for names in self.get_list_adapters().values() for name in names}
-        active = active_adapters({name: getattr(self, name) for name in self._lora_loadable_modules})
+        active = active_adapters(self._lora_parts())
         try:
             if image_encoder_folder is not None and self.image_encoder is None:
                 below = subfolder[0] if isinstance(subfolder, list) else subfolder
@@ -159,6 +162,10 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
             with as_one_sentence("the IP-Adapter can't be loaded, or is for another model"):
                 super().load_ip_adapter(paths, subfolder, weight_name, None, **kwargs)
             check_tensors_finite(adapter_tensors(unet), "the IP-Adapter")
+            if brought := self._faceid_loras():  # which diffusers lets act alone
+                acting = list(dict.fromkeys(name for names in active.values() for name in names))
+                for layer in active_adapters(self._lora_parts()):
+                    layer.set_adapter([*active.get(layer, acting), *brought])
         except BaseException:
             unet.set_attn_processor(processors)
             unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = projection, kind
@@ -214,9 +221,24 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
         super().enable_freeu(s1, s2, b1, b2)
 
     def unload_ip_adapter(self) -> None:
-        """Remove all IP-Adapters, as diffusers' pipelines do."""
+        """Remove all IP-Adapters, as diffusers' pipelines do, and the LoRAs that FaceID adapters brought.
+
+        Raises:
+            ValueError: if these are merged; nothing is changed then.
+        """
+        if loras := self._faceid_loras():
+            check_not_merged(self._lora_parts())
+            acting = active_adapters(self._lora_parts())
+            others = {layer: [name for name in names if name not in loras] for layer, names in acting.items()}
+            loaded = {name for names in self.get_list_adapters().values() for name in names}
+            self._remove_adapters(loras, others if loaded - set(loras) else {})
         super().unload_ip_adapter()
         share_text(self.unet)
+
+    def _faceid_loras(self) -> list[str]:
+        """The adapters that diffusers has made of FaceID's LoRAs, by the names that it gives them."""
+        loaded = {name for names in self.get_list_adapters().values() for name in names}
+        return sorted(name for name in loaded if re.fullmatch(r"faceid_\d+", name))
 
     def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:
         """Let attention make queries, keys and values at once, as diffusers' pipelines do.

@@ -47,7 +47,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
             _check_name(adapter_name)
         pipeline: Any = self
         parts = self._lora_parts()
-        _check_not_merged(parts)
+        check_not_merged(parts)
         loading: dict[str, Any] = {
             name: kwargs.pop(name) for name in ("low_cpu_mem_usage", "hotswap") if name in kwargs
         }
@@ -109,7 +109,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         parts = self._lora_parts()
         self._check_loaded(names)
-        _check_not_merged(parts)
+        check_not_merged(parts)
         weights = adapter_weights if isinstance(adapter_weights, list) else [adapter_weights] * len(names)
         if len(weights) != len(names):
             raise ValueError(f"there are {len(weights)} weights for {len(names)} adapters: give one each")
@@ -131,7 +131,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         """
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         self._check_loaded(names)
-        _check_not_merged(self._lora_parts())
+        check_not_merged(self._lora_parts())
         super().delete_adapters(names)
 
     def fuse_lora(
@@ -204,7 +204,7 @@ def _check_name(name: Any) -> None:
         raise ValueError(f"adapter_name must be a word without dots, not {name!r}")
 
 
-def _check_not_merged(parts: Mapping[str, Any]) -> None:
+def check_not_merged(parts: Mapping[str, Any]) -> None:
     """Refuse to go on with LoRAs that are merged: peft would undo that, or leave out the others, without a word."""
     layers = (layer for part in parts.values() if part is not None for layer in part.modules())
     for layer in layers:

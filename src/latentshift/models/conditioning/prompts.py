@@ -232,8 +232,16 @@ def scaled_lora(module: nn.Module, scale: float) -> Iterator[None]:
     """Inside, LoRAs of a U-Net or of text encoders act ``scale`` times as much.
 
     Their weights are exact again afterwards; diffusers' own ``unscale_lora_layers`` sets them to 1 after a scale of 0.
+
+    Raises:
+        ValueError: for another scale than 1 and LoRAs that are merged, which it would not reach.
     """
     before = {layer: dict(layer.scaling) for layer in module.modules() if isinstance(layer, BaseTunerLayer)}
+    if scale != 1 and any(layer.merged for layer in before):
+        raise ValueError(
+            "the scale of cross_attention_kwargs does not reach LoRAs that are merged: call unfuse_lora first, or leave"
+            " it out"
+        )
     scale_lora_layers(module, scale)
     try:
         yield
