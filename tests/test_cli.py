@@ -274,7 +274,9 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
     counts = ("--held-out", 1, "--images", 2, "--shift-off", 1)
     words = ("evaluate", "sprites", sprites_model, *counts, "--steps", 2, "-o", "study")
     code, out, err = cli(*words, "--seen", 2)
-    assert (code, err) == (0, "")
+    assert code == 0 and err.splitlines() == [
+        f"note: {each}" for each in json.loads(Path("study/report.json").read_text())["notes"]
+    ]
     assert out.startswith("6 videos to make (seen 2, held_out 1, images 2, shift_off 1), less those in study already;")
     parts = [line.split(" ")[0] for line in out.splitlines() if "%" in line and line[0] != " "]
     assert parts == ["seen", "held_out", "images", "shift_off"]
@@ -286,7 +288,8 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
     rendered, reconstructed = seen["true_clips"]["rendered"], seen["true_clips"]["through_autoencoder"]
     assert rendered["n"] == reconstructed["n"] == 2 and rendered["joint"] == 1.0
     assert rendered["colour_drift"] == {"mean": 0.0, "standard_error": 0.0, "n": 2, "missing": 0}
-    assert "true clips rendered (2): background 100.0  colour 100.0" in out and "colour drift 0.0" in out
+    assert "true clips rendered (2): background 100.0 [34.2, 100.0]  colour 100.0" in out
+    assert "colour drift 0.0 [0.0, 0.0]" in out and "\nmade with sampler DDPMScheduler, steps 2, guidance " in out
     assert sum(each["n"] for each in seen["motions"].values()) == 2 and "motions" not in images
     distances = [metric["name"] for metric in report["metrics"] if metric["extractor"]]
     assert distances == [
@@ -314,6 +317,17 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
     assert len(files) == 7 and all(Path("study", file).is_file() for file in files)
     assert Path("study/seen.png").is_file() and "What the model drew" in Path("study/report.html").read_text()
     assert cli("evaluate", "report", "study", "-o", "report")[1] == "report/report.html\n"
+    code, out, _ = cli(*words, "--seen", 14, "--keep", "examples")
+    report = json.loads(Path("study/report.json").read_text())
+    files = {each["file"] for chosen in report["parts"][0]["examples"].values() for each in chosen}
+    assert code == 0 and 4 <= len(files) < 14
+    assert {str(path.relative_to("study")) for path in Path("study/clips/seen").iterdir()} == files
+    scored = [part["joint"] for part in report["parts"]]
+    code, _, _ = cli(*words, "--seen", 14, "--keep", "none")  # nothing is made again
+    report = json.loads(Path("study/report.json").read_text())
+    assert code == 0 and not [path for path in Path("study/clips").rglob("*") if path.is_file()]
+    assert [part["joint"] for part in report["parts"]] == scored
+    assert "no clip was kept" in Path("study/report.html").read_text()
     code, _, err = cli(*words, "--seen", 3, "--guidance", 2)
     assert code == 1 and "guidance was 7.5 and is now 2.0" in err
     code, _, err = cli(*words, "--seen", 3, "--dtype", OTHER_DTYPE)

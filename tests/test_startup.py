@@ -147,6 +147,7 @@ MISTAKES = {
     "evaluate sprites --held-out 99999999999": "--held-out must be from 0 to 100,000, not 99,999,999,999",
     "evaluate sprites --sampler best": "unknown sampler 'best'",
     "evaluate sprites --steps 5000": "must lie between 2 and 1000",
+    "evaluate sprites --keep some": "--keep must be one of none, examples, all, not 'some'",
     "evaluate sprites --variant nope": "has no weights of the variant 'nope'",
     "evaluate folder nowhere --paired": "--paired compares each clip with its true clip: name their folder with",
     "evaluate folder nowhere": "there is no folder nowhere",

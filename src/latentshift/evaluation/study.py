@@ -22,6 +22,7 @@ from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
+from latentshift.evaluation.protocols.systems import KeepWord
 from latentshift.evaluation.report.schema import write_report
 from latentshift.evaluation.settings_file import check_or_write_settings
 from latentshift.evaluation.sprite_distances import distance_extractors, measure_true_clips, summarize_distances
@@ -55,7 +56,7 @@ READINGS, REFERENCE = "readings", "reference"
 class Study:
     """A sprites study in a folder; repeating it resumes where it was interrupted.
 
-    Every clip is kept in ``clips/``, in a folder for each part, under names as ``latentshift generate`` gives them.
+    Clips are kept in ``clips/``, in a folder for each part, under names as ``latentshift generate`` gives them.
 
     Args:
         pipeline: to evaluate, with its sampler.
@@ -66,6 +67,7 @@ class Study:
         true_clips: at most so many true clips of each part are scored too, rendered and through the autoencoder.
         worker: this process among those that share the videos; their numbers do not depend on how many there are.
         fewer: operations that calls leave out.
+        keep: which clips stay when a part is scored: ``all``, ``examples`` (those that the page shows), or ``none``.
 
     Raises:
         ValueError: for invalid settings, or if the folder holds a study with other settings.
@@ -83,6 +85,7 @@ class Study:
         true_clips: int = 128,
         worker: Worker = Worker(),
         fewer: FewerOperations = FewerOperations(),
+        keep: KeepWord = "all",
     ) -> None:
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline = pipeline
@@ -92,6 +95,7 @@ class Study:
         self.true_clips = true_clips
         self.worker = worker
         self.fewer = fewer
+        self.keep = keep
         self._extractors: dict[str, Extractor] = {}
         self.scale = float(pipeline.config.guidance_scale) if guidance is None else guidance
         pipeline.check_inputs(1, pipeline.sample_size, pipeline.sample_size, steps, self.scale, 1, "pil")
@@ -190,10 +194,13 @@ class Study:
         infos = ReadingMeasurer(self._open_extractors(part)).infos
         distances = summarize_distances(kept, self._reference(part), part, infos)
         _, notes = distance_extractors(part, self._frames(part))
+        examples = choose_examples(part, size, readings)
+        examples = self._with_files(part, examples)
+        self._remove_clips(part, count, examples)
         return {
             **score_part(part, size, readings),
             "true_clips": self._true_clip_scores(part, min(count, self.true_clips)),
-            "examples": self._examples(part, choose_examples(part, size, readings)),
+            "examples": examples,
             "distances": [each.model_dump(mode="json") for each in distances.metrics],
             "notes": [*notes, *distances.notes],
         }
@@ -208,8 +215,10 @@ class Study:
         clips = [read_video(self._kept_clip(prompt, seed, part))[0] for _, prompt, seed in bar]
         write_video(picture, contact_sheet(clips, [prompt for _, prompt, _ in wanted], columns=16)[None])
 
-    def _examples(self, part: Part, examples: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    def _with_files(self, part: Part, examples: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
         """The part's first, best and worst videos, with the files of their clips relative to the study's folder."""
+        if self.keep == "none":
+            return {kind: [{**each, "file": None} for each in chosen] for kind, chosen in examples.items()}
         for each in progress_bar(
             [each for chosen in examples.values() for each in chosen],
             text=f"{part.name}: examples",
@@ -218,6 +227,16 @@ class Study:
         ):
             each["file"] = self._kept_clip(each["prompt"], each["seed"], part).relative_to(self.output).as_posix()
         return examples
+
+    def _remove_clips(self, part: Part, count: int, examples: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Delete the part's clips that are not to stay; other files in the folder are none of ours."""
+        if self.keep == "all":
+            return
+        shown = {each["file"] for chosen in examples.values() for each in chosen}
+        for _, prompt, seed in prompts_of(part, count, self.pipeline.sample_size):
+            path = self._clip_path(prompt, seed, part)
+            if path.relative_to(self.output).as_posix() not in shown:
+                path.unlink(missing_ok=True)
 
     def _kept_clip(self, prompt: str, seed: int, part: Part) -> Path:
         """The file of a clip, generated again where a study of an earlier version kept none."""

@@ -86,14 +86,23 @@ def print_report(report: Report, folder: Path, said: Sequence[str] = ()) -> None
 
     for each in report.metrics:
         print(metric_line(each))
-    if made := ", ".join(f"{name} {report.settings[name]}" for name in _MADE_WITH if name in report.settings):
-        print(f"made with {printable(made, 1000)}")
+    print_made_with(report)
     print_notes([each for each in report.notes if each not in said])
     for rejected in report.rejected[:_MAX_SHOWN]:
         print(f"rejected {printable(rejected.file)}: {printable(rejected.reason)}")
     if len(report.rejected) > _MAX_SHOWN:
         print(f"… and {len(report.rejected) - _MAX_SHOWN:,} more, all in report.json")
     print(printable(write_result_pages(folder), MAX_PATH))
+
+
+def print_made_with(report: Report) -> None:
+    """What made the videos: the sampler and the like, as far as the report knows it."""
+    if made := ", ".join(f"{name} {_said(report.settings[name])}" for name in _MADE_WITH if name in report.settings):
+        print(f"made with {printable(made, 1000)}")
+
+
+def _said(value: object) -> str:
+    return "; ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def metric_line(metric: Metric) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from latentshift.cli import fewer_operations_option
-from latentshift.cli.evaluate.common import MAX_PATH, metric_line, workers
+from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_with, print_notes, workers
 from latentshift.cli.own_command import own_command
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.error_text import printable
@@ -67,11 +67,19 @@ def sprites(
     guidance_interval: str | None = fewer_operations_option.INTERVAL,
     deep_cache: int | None = fewer_operations_option.DEEP_CACHE,
     deep_cache_branch: int = fewer_operations_option.BRANCH,
+    keep: str = typer.Option(
+        "all",
+        "--keep",
+        help="Which videos stay as files in clips/ when a part is scored: all, examples (those that the page shows), "
+        "none.",
+    ),
     device: str = DEVICE,
     dtype: str = DTYPE,
 ) -> None:
     """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
+    from latentshift.cli.data.common import one_of
     from latentshift.cli.preflight import check_generation
+    from latentshift.evaluation.protocols.systems import KEEP
 
     given = {"seen": seen, "held_out": held_out, "images": images, "shift_off": shift_off}
     counts = {
@@ -87,6 +95,7 @@ def sprites(
             raise ValueError(f"--{name.replace('_', '-')} must be from 0 to {MOST_VIDEOS:,}, not {count:,}")
     if not any(counts.values()):
         raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
+    keep_word = one_of("--keep", keep, KEEP)
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     with workers(device) as (worker, own_device):
@@ -106,14 +115,18 @@ def sprites(
         if steps is None:
             steps = default_steps(sampler, pipeline.config.num_inference_steps)
         pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-        study = Study(pipeline, model, output, steps, guidance, worker=worker, fewer=fewer)
+        study = Study(pipeline, model, output, steps, guidance, worker=worker, fewer=fewer, keep=keep_word)
         command = own_command(str(pipeline.dtype).removeprefix("torch."))
         for part, scores in study.scores(counts, command):
             for line in _lines(part, scores):
                 print(line, flush=True)
         if worker.is_first:
             from latentshift.evaluation.report.pages import write_result_pages
+            from latentshift.evaluation.report.schema import read_report
 
+            report = read_report(output)
+            print_made_with(report)
+            print_notes(report.notes)
             print(printable(write_result_pages(output), MAX_PATH))
 
 
@@ -122,7 +135,8 @@ def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
     from latentshift.evaluation.report.schema import Metric
 
     yield f"{name} ({scores['n']}): {_text(scores)}"
-    yield f"  reader on true clips: {_text(scores['reader_on_true_clips'])}"
+    of_reader = scores["reader_on_true_clips"]
+    yield f"  reader on true clips ({of_reader['n']}): {_text(of_reader)}"
     for kind, of_true in scores["true_clips"].items():
         yield f"  true clips {kind.replace('_', ' ')} ({of_true['n']}): {_text(of_true)}"
     for motion, of_motion in scores.get("motions", {}).items():
@@ -133,13 +147,21 @@ def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
 
 def _text(scores: dict[str, Any]) -> str:
     """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
+    from latentshift.evaluation.estimates import Mean, wilson_interval
     from latentshift.evaluation.sprites_study import STABILITY_FIELDS
     from latentshift.evaluation.study import SCORES
 
-    text = "  ".join(f"{key} {100 * scores[key]:.1f}" for key in SCORES if scores[key] is not None) + " %"
+    shares = []
+    for key in SCORES:
+        if (share := scores[key]) is not None:
+            low, high = wilson_interval(round(share * scores["n"]), scores["n"])
+            shares.append(f"{key} {100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+    text = "  ".join(shares) + " %"
     for key in STABILITY_FIELDS:
         if key in scores:
-            mean, missing = scores[key]["mean"], scores[key]["missing"]
-            shown = "none" if mean is None else f"{mean:.1f}"
-            text += f"  {key.replace('_', ' ')} {shown}" + (f" (nothing to measure in {missing})" if missing else "")
+            mean = Mean(**scores[key])
+            shown = "none" if mean.mean is None else f"{mean.mean:.1f}"
+            shown += "" if mean.interval is None else f" [{mean.interval[0]:.1f}, {mean.interval[1]:.1f}]"
+            missing = f" (nothing to measure in {mean.missing})" if mean.missing else ""
+            text += f"  {key.replace('_', ' ')} {shown}{missing}"
     return text
