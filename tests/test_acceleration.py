@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from latentshift.models.precision import fast_dtype
 from latentshift.settings import ShiftConfig
 from latentshift.video import read_metadata, read_video
 from tiny_models import ONE_LEVEL, TEXT_WIDTH, TOKENS, tiny_unet
+
+INSTALLED = ["OpenVINO"] if find_spec("openvino") else []  # runtimes that a line is about
 
 
 @pytest.fixture
@@ -87,11 +90,12 @@ def test_a_short_video_is_not_compiled_and_every_line_says_what_is(pipeline: Lat
     expected, steps = video(pipeline), pipeline.num_timesteps
     report = pipeline.accelerate(SamplingWork(steps=20))
     assert not report.compiled and pipeline.unet._compiled_call_impl is None
-    dtype, text, compiling, took = report.lines
+    dtype, text, compiling, *runtimes, took = report.lines
     fast = str(fast_dtype("cpu")).removeprefix("torch.")
     assert (dtype.startswith("dtype: float32, ") and f"{fast} is what" in dtype) or fast == "float32"
     assert text == "text: keys and values are projected once a video, not once a step"
     assert compiling.startswith("not compiled: the work ahead is 20 calls of the U-Net of ")
+    assert [line.partition(" ")[0] for line in runtimes] == INSTALLED
     assert took.startswith("warming up took ") and str(report).splitlines() == list(report.lines)
     assert torch.equal(video(pipeline), expected) and pipeline.num_timesteps == steps
 
@@ -285,7 +289,7 @@ def test_generate_prints_what_speed_did_and_makes_the_same_video(cli, model: Pat
     code, out, err = cli(*words, "-o", "exact.png", "--frames", 1, "--speed", "exact")
     assert code == 0 and out == "exact.png  (seed 7)\n"
     lines = err.splitlines()
-    assert len(lines) == 4 and all(line.startswith("speed: ") for line in lines)
+    assert len(lines) == 4 + len(INSTALLED) and all(line.startswith("speed: ") for line in lines)
     assert "not compiled: the work ahead is 2 calls" in lines[2]
     assert np.array_equal(read_video(Path("plain.png"))[0], read_video(Path("exact.png"))[0])
     assert read_metadata(Path("exact.png"))["speed"] == "exact" and read_metadata(Path("plain.png"))["speed"] is None

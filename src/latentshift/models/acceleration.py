@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -105,7 +106,7 @@ class AccelerateMixin:
             with status("warming up"):
                 compiled, said = _compile(pipe, work, insist=compile is True)
         text = "in every step, inside the compiled code" if compiled else "once a video, not once a step"
-        lines += [f"text: keys and values are projected {text}", *said]
+        lines += [f"text: keys and values are projected {text}", *said, *_runtime_lines(pipe)]
         seconds = time.perf_counter() - start
         lines.append(f"warming up took {seconds:.1f} s")
         return AccelerationReport(speed, compiled, seconds, tuple(lines), fewer.arguments())
@@ -153,6 +154,13 @@ def _dtype_line(pipe: Any) -> str:
     if dtype == fast:
         return f"dtype: {own}, the one --dtype auto takes {where}"
     return f"dtype: {own}, as asked for; {better} is what --dtype auto takes {where}"
+
+
+def _runtime_lines(pipe: Any) -> list[str]:
+    """A sentence about a faster way that is no switch of a pipeline, where there is one."""
+    if pipe._execution_device.type != "cpu" or find_spec("openvino") is None:
+        return []
+    return ["OpenVINO is not used here; for many videos a model that latentshift export wrote for it may be faster"]
 
 
 def _undo(unet: nn.Module) -> str:
