@@ -215,7 +215,7 @@ def test_a_folder_fine_tunes_a_model(cli, clips: Path, model: Path) -> None:
     assert cli("generate", "a red star", "--model", "run", "--steps", 2, "-o", "x.gif")[0] == 0
     add_clip(Path("clips"), "more.mp4", "red")
     code, _, err = cli(*tiny_run(model, "output=run", "steps=4"))
-    assert code == 1 and "more.mp4 is another row than it was; choose another folder" in err
+    assert code == 1 and "more.mp4 is another row than it was; choose another output" in err
 
 
 def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli, clips: Path, model: Path) -> None:
@@ -234,7 +234,7 @@ def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli,
     [
         (["data=none"], "none is no folder"),
         (["data=empty"], "empty holds no video or image with a caption"),
-        (["data.short=maybe"], "data.0.short: must be 'refuse', 'hold' or 'shorten', not 'maybe'"),
+        (["data.short=maybe"], "data.short: must be 'refuse', 'hold' or 'shorten', not 'maybe'"),
         (
             ["data.seconds=9"],
             "clips holds no clips of 4 frames that can be used; it has images, and image_share is 0 (1)",
