@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -32,6 +34,10 @@ from latentshift.cli.shared_options import DEVICE
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
+
+if TYPE_CHECKING:
+    from latentshift.data.manifest import Row
+    from latentshift.models.conditioning.text import TextEncoders
 
 ENGINES = ("local", "ray")
 _TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
@@ -110,9 +116,7 @@ def encode(
 
         from latentshift.cli.data.encoders import Encoders
         from latentshift.data.latents.encode import encode_shards
-        from latentshift.data.latents.latent_dataset import LatentDataset
         from latentshift.data.latents.resolve import resolve_source
-        from latentshift.models.conditioning.caption_length import count_cut
 
     state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
     encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
@@ -129,21 +133,34 @@ def encode(
         part = (state.process_index, state.num_processes)
         batches = encode_shards(output, encoders.frames, encoders.text, limits, part)
     if text and state.is_main_process:
-        captions = (caption for row in manifest for caption in (*row.captions, *row.image_captions))
-        with status("counting the captions' tokens"):
-            cut = str(count_cut(encoders.text_encoders, captions))
-        if cut:
-            print(f"warning: {cut}", file=sys.stderr)
+        _warn_of_cut_captions(encoders.text_encoders, manifest)
     bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)
     with bar, closing(batches):
         for done in batches:
             bar.update(done)
     state.wait_for_everyone()
-    if not state.is_main_process:
-        return
+    if state.is_main_process and not _print_kept(output):
+        raise typer.Exit(1)
+
+
+def _warn_of_cut_captions(text_encoders: TextEncoders, rows: Iterable[Row]) -> None:
+    """Say how many captions are longer than the text encoders' context."""
+    from latentshift.models.conditioning.caption_length import count_cut
+
+    captions = (caption for row in rows for caption in (*row.captions, *row.image_captions))
+    with status("counting the captions' tokens"):
+        cut = str(count_cut(text_encoders, captions))
+    if cut:
+        print(f"warning: {cut}", file=sys.stderr)
+
+
+def _print_kept(output: Path) -> int:
+    """Print what the folder of shards holds and what was refused; how many clips there are."""
+    from latentshift.data.latents.latent_dataset import LatentDataset
+
     encoded = LatentDataset(output)
-    refused = encoded.rejected_by_kind.total()
-    print(f"kept {encoded.size(1)} of {encoded.size(1) + refused - encoded.captions_rejected}")
+    kept, refused = encoded.size(1), encoded.rejected_by_kind.total()
+    print(f"kept {kept} of {kept + refused - encoded.captions_rejected}")
     print_refused(
         list(islice(encoded.rejected(), MAX_SHOWN)),
         refused,
@@ -152,5 +169,4 @@ def encode(
     if encoded.short:
         print(f"{len(encoded.short)} with less than the window, held or shortened")
     print(printable(output, MAX_PATH_LENGTH))
-    if not encoded.size(1):
-        raise typer.Exit(1)
+    return kept
