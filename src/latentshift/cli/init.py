@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -99,12 +100,8 @@ def init(
     from latentshift.files import atomic_write
     from latentshift.models.adapters.lora_file import is_own_lora, parse_lora
 
-    if (base is None) == (family is None):
-        raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
-    if random_weights and family is None:
-        raise ValueError("--random-weights needs --family, which sets the size")
-    if random_weights and variant is not None:
-        raise ValueError("--variant has no effect with --random-weights")
+    loras = lora or []
+    _check_base(base, family, variant, random_weights=random_weights, trained=bool(loras) or delta is not None)
     check_new_model(output, dtype)
     if frames is not None:
         check_frame_count(frames)
@@ -118,22 +115,13 @@ def init(
         noise_share = KEEP_IMAGE_NOISE_SHARE if noise_share is None else noise_share
     chosen = {"fold": fold, "padding": padding, "direction": direction, "place": place, "blocks": blocks}
     given = {name: value for name, value in chosen.items() if value is not None}
-    ShiftConfig(**given)  # type: ignore[arg-type]  # refuses invalid values before anything is loaded
-    if method is not None and method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
-    if given and method not in (None, "latent-shift"):
-        raise ValueError(f"--{next(iter(given))} needs --method latent-shift, not {method}")
-    loras = lora or []
+    _check_method(method, given)
     if other_base and delta is None:
         raise ValueError("--other-base is of --delta: name the file, or leave it out")
-    if random_weights and (loras or delta is not None):
-        raise ValueError("--lora and --delta change trained weights, and --random-weights has none")
     if delta is not None or any(is_own_lora(parse_lora(each)[0]) for each in loras):
         settings = {**given, "method": method, "noise-share": noise_share, "keep-image": keep_image or None}
         if taken := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--{taken[0]} has no effect: a LoRA or delta brings the settings it was trained with")
-    if family is not None and family not in FAMILIES:
-        raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
     if base is not None:
         check_model_files(base, variant)
         check_adapters(loras, delta, base, variant)
@@ -170,3 +158,41 @@ def init(
     with status("writing the model"), atomic_write(output) as temporary:
         pipeline.save_pretrained(temporary)
     print(printable(output, 4096))
+
+
+def _check_base(
+    base: str | None, family: str | None, variant: str | None, *, random_weights: bool, trained: bool
+) -> None:
+    """Refuse a base that is missing or named twice, and what random weights can't have.
+
+    Args:
+        trained: whether a LoRA or a delta is to be added.
+
+    Raises:
+        ValueError: for any of these, or an unknown family.
+    """
+    if (base is None) == (family is None):
+        raise ValueError("give either --base FOLDER_OR_HUB_ID or --family")
+    if family is not None and family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}: choose from {', '.join(FAMILIES)}")
+    if not random_weights:
+        return
+    if family is None:
+        raise ValueError("--random-weights needs --family, which sets the size")
+    if variant is not None:
+        raise ValueError("--variant has no effect with --random-weights")
+    if trained:
+        raise ValueError("--lora and --delta change trained weights, and --random-weights has none")
+
+
+def _check_method(method: str | None, shift: dict[str, Any]) -> None:
+    """Refuse an unknown method, invalid settings of the shift, and settings without it.
+
+    Raises:
+        ValueError: for any of these.
+    """
+    ShiftConfig(**shift)
+    if method is not None and method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
+    if shift and method not in (None, "latent-shift"):
+        raise ValueError(f"--{next(iter(shift))} needs --method latent-shift, not {method}")
