@@ -98,6 +98,8 @@ def test_a_clip_of_another_kind_and_a_loop_are_refused(pipe: LatentShiftPipeline
     for clip in (torch.zeros(1, FRAMES, 3, 16, 16), torch.zeros(FRAMES, 4, 8, 8)):
         with pytest.raises(ValueError, match=r"extend goes on from latents \(B, F, 4, h, w\)"):
             pipe.extend(clip, "red star")
+    with pytest.raises(ValueError, match="the clip to go on from has values that are not finite"):
+        pipe.extend(torch.full((1, FRAMES, 4, 8, 8), torch.nan), "red star")
     with pytest.raises(ValueError, match=r"goes on from latents, .* not a list"):
         pipe.extend([[]], "red star")
     with pytest.raises(ValueError, match="2 prompts"):

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from latentshift.evaluation.report.hub_upload import push_model
 from latentshift.evaluation.report.model_card import cut_local_paths
 from latentshift.evaluation.report.schema import Report
 
@@ -115,6 +116,10 @@ def test_a_model_is_sent_with_its_card(cli: Any, hub: dict[str, bytes], run_fold
             saved.pop("_name_or_path", None)
             assert json.loads(hub[name]) == saved
     assert not [name for name in hub if str(model.parent.parent).encode() in hub[name]]
+    sent = dict(hub)
+    hub.clear()
+    made = push_model(run_folder, "me/boats", license="apache-2.0", pictures=[run_folder.parent / "boat.webp"])
+    assert "commit" in made and hub == sent
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_a_folder_with_a_card_and_other_files(cli: Any, model: Path, tmp_path: P
     assert written == {name for name in names if not name.endswith(".safetensors")}
     assert (tmp_path / "seen" / "README.md").read_text() == "# Mine"
     code, _, errors = cli("push", folder, "me/boats", "--license", "mit", "--report", "result", "--dry-run", "second")
-    assert code == 1 and "--license and --report would not stand in it" in errors
+    assert code == 1 and "a license and a report would not stand in it" in errors
     (folder / "README.md").write_bytes(b"caf\xe9")
     code, _, errors = cli("push", folder, "me/boats", "--dry-run", "second")
     assert code == 1 and "it is not UTF-8 text" in errors and "README.md" in errors
@@ -222,7 +227,7 @@ def test_what_can_not_be_pushed(
         ((model, "me/boats", "--picture", "nothing.png"), "there is no file nothing.png"),
         ((model, "me/boats", "--report", "nothing"), "there is no folder nothing"),
         ((model, "me/boats", "--dry-run", "there"), "there exists already"),
-        ((model, "me/boats", "--picture", "there/clip.mp4"), "--picture must be one of .gif, .jpg"),
+        ((model, "me/boats", "--picture", "there/clip.mp4"), "a picture must be one of .gif, .jpg"),
     ):
         code, _, errors = cli("push", *words)
         assert code == 1 and message in errors, errors

@@ -359,7 +359,7 @@ MISTAKES = {
     "push nowhere me/boats": "there is no folder nowhere",
     "push someone/boats me/boats": "someone/boats is no folder on this machine: only those are pushed",
     "push bundled me/boats --picture nothing.png": "there is no file nothing.png",
-    "push bundled me/boats --report clips": "is the card that is sent, and --report would not stand in it",
+    "push bundled me/boats --report clips": "is the card that is sent, and a report would not stand in it",
     "paint star": "No such command",
 }
 

@@ -65,6 +65,8 @@ def iter_extensions(
             f"extend goes on from latents (B, F, {pipe.unet.config.in_channels}, h, w) of {overlap} frames or more, as "
             f'output_type="latent" gives them, not {tuple(clip.shape)}'
         )
+    if not clip.isfinite().all():
+        raise ValueError("the clip to go on from has values that are not finite")
     side = pipe.vae_scale_factor
     size = {"height": clip.shape[-2] * side, "width": clip.shape[-1] * side}
     # The same generators for all extensions, each of which so has noise of its own.
