@@ -23,6 +23,7 @@ from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.run import Worker, measure_plan
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report
+from latentshift.evaluation.report.sprites_parts import MeanScore
 from latentshift.evaluation.sprite_distances import measure_true_clips, summarize_distances
 from latentshift.evaluation.sprite_examples import choose_examples, right_count
 from latentshift.evaluation.sprite_reader import read_clip
@@ -279,6 +280,8 @@ def test_the_report_holds_each_share_with_its_wilson_interval(study: Path) -> No
     everything = report.metric("all right (seen)")
     assert everything.value == pytest.approx(75.0) and (everything.n, everything.unit) == (COUNT, "%")
     assert everything.interval == pytest.approx([100 * bound for bound in wilson_interval(9, COUNT)])
+    few = MeanScore(mean=23.4, standard_error=21.7, n=2, missing=0)
+    assert few.interval == pytest.approx((0.0, 23.4 + 12.7062 * 21.7), abs=0.01)  # drift and flicker are 0 or more
     assert report.metric("motion (images)") is None and report.metric("colour drift (seen)").value == 0
     assert report.system.contents == "0" * 64 and report.settings["n"] == {"seen": 12, "images": 12, "shift_off": 12}
     assert [part["n"] for part in report.model_extra["parts"]] == [12, 12, 12]

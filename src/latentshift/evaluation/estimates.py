@@ -63,10 +63,13 @@ class Mean:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Bounds of the 95 % interval, by the normal distribution; None without a standard error."""
+        """Bounds of the 95 % interval, by Student's t distribution; None without a standard error."""
         if self.mean is None or self.standard_error is None:
             return None
-        return self.mean - Z_95 * self.standard_error, self.mean + Z_95 * self.standard_error
+        from scipy.special import stdtrit  # here, as shares need no scipy
+
+        reach = float(stdtrit(self.n - 1, 0.975)) * self.standard_error
+        return self.mean - reach, self.mean + reach
 
 
 def mean_of(values: Sequence[float | None]) -> Mean:

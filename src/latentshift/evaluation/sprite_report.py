@@ -8,6 +8,7 @@ from typing import Any
 
 from latentshift import __version__
 from latentshift.evaluation.estimates import Mean, wilson_interval
+from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.schema import Example, Metric, Report, System, name_in_part
 from latentshift.evaluation.sprite_examples import right_count
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
@@ -88,8 +89,8 @@ def part_metrics(scores: Mapping[str, Any], frames: int, size: int) -> Iterator[
         yield Metric(
             name=name_in_part(key.replace("_", " "), part["name"]),
             value=mean.mean,
-            interval=mean.interval,
-            interval_kind="normal distribution over videos" if mean.interval else "",
+            interval=not_below(0.0, mean.interval),
+            interval_kind="Student's t over videos" if mean.interval else "",
             unit="levels",
             better="lower",
             n=mean.n,

@@ -148,6 +148,7 @@ def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
 def _text(scores: dict[str, Any]) -> str:
     """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
     from latentshift.evaluation.estimates import Mean, wilson_interval
+    from latentshift.evaluation.metrics.jackknife import not_below
     from latentshift.evaluation.sprites_study import STABILITY_FIELDS
     from latentshift.evaluation.study import SCORES
 
@@ -161,7 +162,8 @@ def _text(scores: dict[str, Any]) -> str:
         if key in scores:
             mean = Mean(**scores[key])
             shown = "none" if mean.mean is None else f"{mean.mean:.1f}"
-            shown += "" if mean.interval is None else f" [{mean.interval[0]:.1f}, {mean.interval[1]:.1f}]"
+            bounds = not_below(0.0, mean.interval)
+            shown += "" if bounds is None else f" [{bounds[0]:.1f}, {bounds[1]:.1f}]"
             missing = f" (nothing to measure in {mean.missing})" if mean.missing else ""
             text += f"  {key.replace('_', ' ')} {shown}{missing}"
     return text

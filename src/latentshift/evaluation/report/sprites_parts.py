@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, Val
 
 from latentshift.error_text import format_validation_error
 from latentshift.evaluation.estimates import Mean, wilson_interval
+from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.results import Result
 
 _Share = Field(ge=0, le=1)
@@ -27,8 +28,8 @@ class MeanScore(_Part):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Bounds of the 95 % interval."""
-        return Mean(self.mean, self.standard_error, self.n, self.missing).interval
+        """Bounds of the 95 % interval; what is measured is 0 or more."""
+        return not_below(0.0, Mean(self.mean, self.standard_error, self.n, self.missing).interval)
 
 
 class PartScores(_Part):
