@@ -65,65 +65,70 @@ def _listed(
     """The rows of a list, then the files of the folder that are not listed."""
     named = _Names()
     unnamed = 0  # refused lines whose file is not known
-    inside = os.path.join(os.path.normpath(folder), "")
     for line, values in entries:
-        where = f"{folder / list_name} line {line}"
+        where = f"{list_name} line {line}"
         if isinstance(values, str):
             unnamed += 1
-            yield RejectedRow(where, "bad-row", values)
+            yield RejectedRow(str(folder / where), "bad-row", values)
             continue
-        file = values.get("file_name")
-        if not isinstance(file, str) or not file.strip():
-            yield RejectedRow(where, "bad-row", "its file_name is empty")
+        path = _path_of(values, folder, where, allow_outside)
+        if isinstance(path, RejectedRow):
+            yield path
             continue
-        path = os.path.normpath(folder / file.strip())
-        if not path.startswith(inside) and not allow_outside:
-            yield RejectedRow(
-                where,
-                "unsafe-member",
-                f"{file.strip()} lies outside of {folder}; if that is intended, set allow_outside=true",
-            )
-            continue
-        if "\0" in path:
-            yield RejectedRow(where, "bad-row", "its file_name holds a null")
-            continue
-        path = find_spelling(path)
         named.add(path)
-        captions = values.get("text")
-        captions = [captions] if isinstance(captions, str) else captions
-        if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
-            yield RejectedRow(
-                path, "bad-row", f"{list_name} line {line}: its text must be a sentence or a list of them"
-            )
-            continue
-        captions = [caption.strip() for caption in captions if caption.strip()]
-        if not captions:
-            yield RejectedRow(path, "missing-caption", f"{list_name} line {line}: its text is empty")
-            continue
-        times: dict[str, float | None] = {}
-        wrong = next((f"{list_name} line {line}: {why}" for each in captions if (why := not_text(each))), "")
-        for key in ("start", "end"):
-            try:
-                seconds = 0.0 if values.get(key) in (None, "") else float(values[key])
-            except (TypeError, ValueError):
-                seconds = math.nan
-            if not 0 <= seconds < math.inf:
-                wrong = f"{list_name} line {line}: its {key} must be seconds, 0 or more, not {values[key]!r}"
-            times[key] = None if values.get(key) in (None, "") else seconds
-        if wrong:
-            yield RejectedRow(path, "bad-row", wrong)
-            continue
-        split = str(values.get("split") or "").strip()
-        if len(split.split()) > 1:  # most likely the end of a caption with an unquoted comma
-            yield RejectedRow(path, "bad-row", f"{list_name} line {line}: its split must be one word, not {split!r}")
-            continue
-        yield Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
+        yield _row_of(values, path, where, name)
     unless = f", or it is one of the {unnamed} that can't be read" if unnamed else ""
     for file in _files(folder, ignore):
         if isinstance(file, RejectedRow):
             yield file
         elif is_media(file) and file not in named:
             yield RejectedRow(file, "missing-caption", f"{list_name} has no row for it{unless}")
+
+
+def _path_of(values: dict[str, Any], folder: Path, where: str, allow_outside: bool) -> str | RejectedRow:
+    """The file that a line of a list names, or why it names none."""
+    refused = str(folder / where)
+    file = values.get("file_name")
+    if not isinstance(file, str) or not file.strip():
+        return RejectedRow(refused, "bad-row", "its file_name is empty")
+    path = os.path.normpath(folder / file.strip())
+    if not path.startswith(os.path.join(os.path.normpath(folder), "")) and not allow_outside:
+        return RejectedRow(
+            refused,
+            "unsafe-member",
+            f"{file.strip()} lies outside of {folder}; if that is intended, set allow_outside=true",
+        )
+    if "\0" in path:
+        return RejectedRow(refused, "bad-row", "its file_name holds a null")
+    return find_spelling(path)
+
+
+def _row_of(values: dict[str, Any], path: str, where: str, name: str) -> Entry:
+    """A line of a list as a row, or why it can't be one."""
+    captions = values.get("text")
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        return RejectedRow(path, "bad-row", f"{where}: its text must be a sentence or a list of them")
+    captions = [caption.strip() for caption in captions if caption.strip()]
+    if not captions:
+        return RejectedRow(path, "missing-caption", f"{where}: its text is empty")
+    wrong = next((why for each in captions if (why := not_text(each))), "")
+    times: dict[str, float | None] = {}
+    for key in ("start", "end"):
+        given = values.get(key) not in (None, "")
+        try:
+            seconds = float(values[key]) if given else 0.0
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            wrong = f"its {key} must be seconds, 0 or more, not {values[key]!r}"
+        times[key] = seconds if given else None
+    if wrong:
+        return RejectedRow(path, "bad-row", f"{where}: {wrong}")
+    split = str(values.get("split") or "").strip()
+    if len(split.split()) > 1:  # most likely the end of a caption with an unquoted comma
+        return RejectedRow(path, "bad-row", f"{where}: its split must be one word, not {split!r}")
+    return Row(path, tuple(captions), name, split=split, start=times["start"], end=times["end"])
 
 
 def _beside(folder: Path, name: str, ignore: _Ignore) -> Iterator[Entry]:
