@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -175,6 +176,16 @@ def test_the_command_trains_once_and_goes_on(
     pooled = result["ladder"]["rungs"][0]["scores"]["seen"]["distances"]["sprites-FVD"]
     assert pooled["n"] == pooled["n_reference"] == 2 and f"{pooled['value']:.4g}"[:4] in shift
     assert "N 2)" in shift
+    few = next(line for line in page.splitlines() if "the covariance of 32 features" in line)
+    mark = few.partition(".")[0]  # the warning's number
+    assert "**sprites-FVD (latent-shift: videos; " in few and f"[{mark}](#warning-{mark})" in shift
+    statement = next(
+        line for line in page.splitlines() if line.startswith("| With the shift videos are nearer to true")
+    )
+    assert statement.count(f"[{mark}](#warning-{mark})") == 2  # both sides
+    plots = [path.read_text() for path in (folder / "plots").iterdir()]
+    of_distance = [each for each in plots if "Sprites-FVD to true clips: " in each]
+    assert of_distance and all(re.search(rf'class="mark" dy="-4">[^<]*\b{mark}\b', each) for each in of_distance)
     assert pooled["extractor_sha256"] in page and "are too few: the covariance of 32 features" in page
     assert "share is 0.2: the video models" in page
     assert "few frames of each clip first (1 steps on 8 frames)" in page

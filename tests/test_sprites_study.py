@@ -337,6 +337,10 @@ def test_a_warning_of_a_number_stands_beside_it_also_where_no_network_made_it(st
 def test_studies_side_by_side_are_compared_motion_by_motion(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study, tmp_path / "again")
     write_comparison_pages([study, tmp_path / "again"], tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    few = re.findall(r'(\d)\. <a id="warning-\d"></a>\*\*(.+)\*\*: Few videos', text)
+    assert [number for number, _ in few] == ["1", "2"] and "again" in few[1][1]  # first, and each of its study
+    assert re.search(r"\| all right \(seen combinations\) \(%\) ↑ \|[^|]*#warning-1\)[^|]*\|[^|]*#warning-2\)", text)
     with (tmp_path / "report" / "tables" / "motions.csv").open() as file:
         table = list(csv.reader(file))
     asked = [sprite.motion for sprite, _, _ in prompts_of(SEEN, COUNT, 64)]
