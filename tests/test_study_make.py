@@ -95,7 +95,7 @@ def test_what_is_unlike_is_said(systems: dict[str, Path], tmp_path: Path) -> Non
     write_video(odd, clip(5, frames=6))
     write_video(systems["ours"] / "another.webp", clip(6), metadata={"prompt": "something else"})
     one, two = make_study(systems, PROMPTS, tmp_path / "study", broken=0).notes
-    assert "ours: 1 clips of" in one and "another.webp" in one
+    assert "ours that are of none of the prompts (1)" in one and "another.webp" in one
     copied = {"ours": systems["ours"], "again": tmp_path / "again"}
     shutil.copytree(systems["ours"], copied["again"])
     *_, same = make_study(copied, PROMPTS, tmp_path / "twice", broken=0).notes
@@ -150,7 +150,7 @@ def test_the_prompt_in_the_metadata_is_taken_and_not_the_name(tmp_path: Path) ->
     write_video(star, clip(1), metadata={"prompt": "a green ring"})
     path_of, (note,) = find_clips(tmp_path, ["a red star"])
     assert path_of == {"a red star": dot}
-    assert note == f"a: 1 clips of {tmp_path} are of none of the prompts: a-red-star-1.gif"
+    assert note == f"clips in {tmp_path} that are of none of the prompts (1): a-red-star-1.gif"
     with pytest.raises(ValueError, match='holds no clip of the prompt "a blue dot"'):
         find_clips(tmp_path, ["a red star", "a blue dot"])
 

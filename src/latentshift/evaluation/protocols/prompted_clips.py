@@ -53,7 +53,7 @@ class PromptedClips:
                 self.path_of[name], unused = _matched(folder, prompts, self._own_prompts(paths))
                 if unused:
                     names = printable(", ".join(str(path.relative_to(folder)) for path in unused), 200)
-                    self.notes.append(f"{name}: {len(unused):,} clips of {folder} are of none of the prompts: {names}")
+                    self.notes.append(f"clips in {folder} that are of none of the prompts ({len(unused):,}): {names}")
         except BaseException:
             self._pool.close()
             raise
