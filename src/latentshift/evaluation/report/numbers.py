@@ -33,3 +33,8 @@ def format_count(n: int, repeats: int = 1) -> str:
     if repeats == 1:
         return f"{n:,}"
     return f"{n:,} in {repeats:,} repeats" if n % repeats else f"{repeats:,} × {n // repeats:,}"
+
+
+def percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Bounds of a share, 0 … 1, in %."""
+    return None if interval is None else (100 * interval[0], 100 * interval[1])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from latentshift.evaluation.report.document import Block, Heading, Paragraph
+from latentshift.evaluation.report.numbers import percent
 from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
@@ -105,11 +106,6 @@ def steadiness(parts: Sequence[StudyPart], result: Result, warnings: PageWarning
         _steadiness_row(title, scores, result if kind == "own" else None, warnings) for title, scores, kind in lines
     )
     yield Table("steadiness", "Colour drift and frame flicker", columns, rows)
-
-
-def percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Bounds of a share, 0 … 1, in %."""
-    return None if interval is None else (100 * interval[0], 100 * interval[1])
 
 
 def _share_row(title: str, scores: PartScores, result: Result | None, warnings: PageWarnings) -> tuple[Cell, ...]:

@@ -20,12 +20,12 @@ from latentshift.evaluation.report.document import (
 )
 from latentshift.evaluation.report.few_videos import add_few_videos
 from latentshift.evaluation.report.glossary import meanings
-from latentshift.evaluation.report.numbers import format_interval
+from latentshift.evaluation.report.numbers import format_interval, percent
 from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part
 from latentshift.evaluation.report.sprites_distances import distances
-from latentshift.evaluation.report.sprites_numbers import motions, percent, shares, steadiness
+from latentshift.evaluation.report.sprites_numbers import motions, shares, steadiness
 from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
 from latentshift.evaluation.report.sprites_words import (
     MEANINGS,

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latentshift.error_text import format_validation_error
 from latentshift.evaluation.report.document import Facts
+from latentshift.evaluation.report.numbers import percent
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
 from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.schema import FILE_NAME
@@ -103,7 +104,7 @@ def share_plots(studies: Sequence[StudyShares]) -> Iterator[Plot]:
             PlotRow(
                 f"{f'Study {place}, ' if several else ''}{row.first} over {row.second}",
                 100 * row.share,
-                _percent(row.interval),
+                percent(row.interval),
                 note=study.source if several else "",
                 marks=study.marks,
             )
@@ -217,11 +218,7 @@ def _facts(study: _Study, folder: Path, anchor: str) -> Facts:
 def _share(row: Majority | None, anchor: str) -> Cell:
     if row is None or row.share is None:
         return Cell()
-    return number_cell(100 * row.share, _percent(row.interval), "%", anchor=anchor)
-
-
-def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (100 * interval[0], 100 * interval[1])
+    return number_cell(100 * row.share, percent(row.interval), "%", anchor=anchor)
 
 
 def _cited(row: CitedRow, question: str) -> Cited | None:
