@@ -5,15 +5,12 @@ CLIPSIM: Wu et al. 2021, GODIVA, arXiv 2104.14806. Legend of shapes: F frames, D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from latentshift.evaluation.metrics.kernel import unit_norm
-from latentshift.evaluation.metrics.result import MetricResult
-from latentshift.evaluation.metrics.video_means import mean_over_videos
 
 
 def clip_similarity(frames: np.ndarray, text: np.ndarray) -> float:
@@ -69,24 +66,3 @@ def frame_consistency(frames: np.ndarray, video: np.ndarray) -> FrameConsistency
     unit = unit_norm(frames)
     apart = [float(np.abs(b.astype(np.int16) - a).mean()) for a, b in pairwise(video)]
     return FrameConsistency(float((unit[:-1] * unit[1:]).sum(1).mean()), float(np.mean(apart)), len(video))
-
-
-def consistency_results(
-    readings: Mapping[int, FrameConsistency], *, seed: int = 0
-) -> tuple[MetricResult, MetricResult]:
-    """Consistency and amount of motion of a set, always both: means over videos with bootstrap intervals.
-
-    Args:
-        readings: by the video's index.
-        seed: of the bootstrap.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    samples = sum(each.frames for each in readings.values())
-    consistency = {video: each.consistency for video, each in readings.items()}
-    motion = {video: each.motion for video, each in readings.items()}
-    return (
-        mean_over_videos("frame consistency", consistency, samples=samples, seed=seed, variant="neighbouring frames"),
-        mean_over_videos("amount of motion", motion, samples=samples, seed=seed, variant="levels between frames"),
-    )

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from latentshift.evaluation.metrics.bootstrap import RESAMPLES, bootstrap_interval
 from latentshift.evaluation.metrics.result import MetricResult, few_videos_warning
-
-
-def merge_values(parts: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The values by video of several processes as one, in order of the videos' indices.
-
-    Raises:
-        ValueError: if a video is in two parts.
-    """
-    merged: dict[int, float] = {}
-    for part in parts:
-        both = merged.keys() & part.keys()
-        if both:
-            raise ValueError(f"{len(both)} videos are in two parts, the first is video {min(both)}")
-        merged |= part
-    return dict(sorted(merged.items()))
 
 
 def mean_over_videos(

@@ -86,10 +86,6 @@ class Readings:
         sizes = np.unique(self._shape[self.measured, 1:], axis=0)
         return f"{sizes[0, 1]}x{sizes[0, 0]}" if len(sizes) == 1 else None
 
-    def value_names(self) -> list[str]:
-        """Of the numbers of videos themselves."""
-        return sorted(self._values)
-
     def values(self, name: str) -> dict[int, float]:
         """A number of each video that has it, by index."""
         column = self._values.get(name)
