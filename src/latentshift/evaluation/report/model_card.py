@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from latentshift.evaluation.report.numbers import format_count, format_interval, format_number
+from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.schema import Report
 
 _START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|(?:\.\.[\\/])+|/(?!/))"  # of a path
@@ -159,15 +160,14 @@ def _figures(report: Report) -> str:
     lines = [f"`{_command(report.command)}` ({report.date[:10]}, latentshift {report.latentshift}):", ""]
     lines += ["| | | 95 % | videos |", "|---|---|---|---|"]
     for each in report.metrics:
-        name = f"{each.name} ({each.variant})" if each.variant else each.name
+        name = shown_name(each.name) + (f" ({each.variant})" if each.variant else "")
         value = f"{format_number(each.value, each.unit)} {each.unit}".strip()
         count = format_count(each.n, each.repeats)
         lines.append(f"| {name} | {value} | {format_interval(each.value, each.interval, each.unit)} | {count} |")
-    metrics_of: dict[str, list[str]] = {}
-    for each in report.metrics:
-        for sentence in each.warnings:
-            metrics_of.setdefault(sentence, []).append(each.name)
-    said = [f"- {', '.join(names)}: {cut_local_paths(sentence)}" for sentence, names in metrics_of.items()]
+    said = [
+        f"- {', '.join(map(shown_name, names))}: {cut_local_paths(sentence)}"
+        for sentence, names in report.metrics_by_warning().items()
+    ]
     said += [f"- {cut_local_paths(note)}" for note in report.notes]
     if report.rejected:
         said.append(f"- {len(report.rejected):,} files or captions could not be used.")

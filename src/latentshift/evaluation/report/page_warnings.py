@@ -52,11 +52,7 @@ def add_results(warnings: PageWarnings, results: Sequence[Result], *, named: boo
         warnings.add(text, names=[(label, metric) for label in each.labels for metric in each.metrics])
     for result in results:
         before, behind = (f"{result.label}: ", f" of {result.label}") if named else ("", "")
-        metrics_of: dict[str, list[str]] = {}
-        for metric in result.report.metrics:
-            for sentence in metric.warnings:
-                metrics_of.setdefault(sentence, []).append(metric.name)
-        for sentence, metrics in metrics_of.items():
+        for sentence, metrics in result.report.metrics_by_warning().items():
             names = ", ".join(map(shown_name, metrics))
             warnings.add(sentence, f"{names}{behind}", [(result.label, name) for name in metrics])
         for note in result.report.notes:

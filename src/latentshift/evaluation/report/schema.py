@@ -169,6 +169,14 @@ class Report(BaseModel):
         """The metric of that name, if there is one."""
         return next((each for each in self.metrics if each.name == name), None)
 
+    def metrics_by_warning(self) -> dict[str, list[str]]:
+        """Each warning once, with the names of the metrics that it is about."""
+        names: dict[str, list[str]] = {}
+        for metric in self.metrics:
+            for sentence in metric.warnings:
+                names.setdefault(sentence, []).append(metric.name)
+        return names
+
 
 def name_in_part(metric: str, part: str) -> str:
     """What a metric of one part of a study is called; :func:`name_without_part` is the way back."""
