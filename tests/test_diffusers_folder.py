@@ -74,7 +74,7 @@ def test_an_exported_folder_makes_the_same_videos_without_the_package(
     np.testing.assert_allclose(video(plain, **options), video(ours, **options), atol=1e-5)
     images = video(plain, output_type="pil", num_frames=2)
     assert [len(each) for each in images] == [2, 2] and images[0][0].size == (16, 16)
-    with pytest.raises(ValueError, match="num_frames must be 1 or more"):
+    with pytest.raises(ValueError, match="num_frames must be a whole number of 1 or more"):
         video(plain, num_frames=0)
     again = LatentShiftPipeline.from_pretrained(folder)  # without running its code
     assert again.config.shift == ours.config.shift and again.config.noise_share == ours.config.noise_share
@@ -127,6 +127,26 @@ def test_a_list_of_negative_prompts_has_one_for_each_video(model: Path) -> None:
     for wrong in (["blue"], [["red star", "blue"]] * 2, 3):
         with pytest.raises(ValueError, match="negative_prompt must be a sentence or a list of 2"):
             video(pipeline, negative_prompt=wrong)
+
+
+def test_arguments_that_the_file_refuses(model: Path) -> None:
+    pipeline = standalone(model)
+    for wrong, words in (
+        ({"num_frames": 1.5}, r"num_frames must be a whole number of 1 or more, not 1\.5"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number of 1 or more, not 0"),
+        ({"height": 0}, "height must be a whole number"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number of 0 or more, not nan"),
+        ({"guidance_scale": -1}, "guidance_scale must be a finite number of 0 or more"),
+        ({"guidance_scale": 1, "negative_prompt": "blue"}, "negative_prompt has no effect without guidance"),
+        ({"latents": torch.full((2, 2, 4, 8, 8), torch.nan)}, "the U-Net made values that are not finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            video(pipeline, **{"num_frames": 2, **wrong})
+    with pytest.raises(ValueError, match="prompt must be a sentence or a list of sentences"):
+        pipeline(None)
+    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.bias, torch.inf)
+    with pytest.raises(ValueError, match="the autoencoder made values that are not finite"):
+        video(pipeline, num_frames=2)
 
 
 def test_parts_that_the_file_makes_no_videos_with_are_refused(model: Path) -> None:

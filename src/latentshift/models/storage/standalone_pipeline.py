@@ -74,6 +74,12 @@ class LatentShiftPipelineOutput(BaseOutput):
     frames: Any
 
 
+def check_finite(values: torch.Tensor, part: str) -> None:
+    """Refuse what would make black frames."""
+    if not torch.isfinite(values).all():
+        raise ValueError(f"the {part} made values that are not finite; try another dtype, or less guidance")
+
+
 class LatentShiftPipeline(DiffusionPipeline):
     """Text to video; see the file's description.
 
@@ -228,28 +234,36 @@ class LatentShiftPipeline(DiffusionPipeline):
             return_dict: False returns a tuple.
 
         Raises:
-            ValueError: for an argument that does not fit.
+            ValueError: for an argument that does not fit, or if the model's output is not finite.
         """
         # 1. Check the inputs and fill in defaults
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts or not all(isinstance(each, str) for each in prompts):
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        if not isinstance(prompts, list) or not prompts or not all(isinstance(each, str) for each in prompts):
             raise ValueError("prompt must be a sentence or a list of sentences")
         avoid = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt] * len(prompts)
         if len(avoid) != len(prompts) or not all(each is None or isinstance(each, str) for each in avoid):
             raise ValueError(f"negative_prompt must be a sentence or a list of {len(prompts)}, one for each prompt")
         num_frames = self.config.num_frames if num_frames is None else num_frames
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
-        self._check_parts(num_frames)
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be pil, np, pt or latent, not {output_type!r}")
         scale = self.vae_scale_factor
         side = self.unet.config.sample_size * scale
-        height, width = height or side, width or side
-        if height % scale or width % scale:
-            raise ValueError(f"height and width must be multiples of {scale}, not {height} and {width}")
+        height, width = (side if each is None else each for each in (height, width))
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        counts = {"num_frames": num_frames, "num_inference_steps": steps, "height": height, "width": width}
+        for name, value in counts.items():
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+        if isinstance(guidance, bool) or not (isinstance(guidance, (int, float)) and 0 <= guidance < float("inf")):
+            raise ValueError(f"guidance_scale must be a finite number of 0 or more, not {guidance!r}")
+        if guidance == 1 and any(avoid):
+            raise ValueError(
+                "negative_prompt has no effect without guidance, with guidance_scale 1: leave one of them out"
+            )
+        self._check_parts(num_frames)
+        if height % scale or width % scale:
+            raise ValueError(f"height and width must be multiples of {scale}, not {height} and {width}")
         device, count = self._execution_device, len(prompts)
 
         # 2. Text
@@ -281,6 +295,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 for noise, text, other, each in zip(latents, positive, negative, generators, strict=True)
             ]
         made = torch.cat(videos)
+        check_finite(made, "U-Net")
 
         # 5. Decode
         frames: Any = made if output_type == "latent" else self._decode(made)
@@ -346,4 +361,5 @@ class LatentShiftPipeline(DiffusionPipeline):
             frames = torch.cat([self.vae.decode(each[None].to(self.vae.dtype), return_dict=False)[0] for each in raw])
         finally:
             self.vae.to(dtype)
+        check_finite(frames, "autoencoder")
         return (frames.float().clamp(-1, 1) / 2 + 0.5).unflatten(0, latents.shape[:2])
