@@ -346,7 +346,7 @@ def test_pairs_have_psnr_and_ssim_and_what_is_in_no_pair_is_listed(
     reasons = {each.file: each.reason for each in report.rejected}
     assert reasons["wide.webp"].startswith("it is 16x16 and its true clip 32x32: with --size")
     assert reasons["gone.webp"].startswith("its true clip gone.mp4 can't be used: ")
-    assert reasons["alone.webp"] == f"{true} holds no true clip alone"
+    assert reasons["alone.webp"] == "no true clip has its name"
     assert "1 of 5 true clips in " + str(true) + " are in no pair, such as lonely.webp" in complained
     assert [each.file and each.values["PSNR"] for each in report.videos] == pytest.approx([100, decibels])
     assert "The best by PSNR first" in (tmp_path / "result" / "report.md").read_text()

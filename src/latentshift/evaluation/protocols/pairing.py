@@ -48,9 +48,7 @@ def pair_by_name(clips: Path, items: Sequence[Item], reference: Path, true_items
             f"{next(iter(theirs))}; name each clip as its true clip"
         )
     rejected = [
-        Rejected(file=item.name, reason=f"{reference} holds no true clip {name}")
-        for name, item in ours.items()
-        if name not in pairs
+        Rejected(file=item.name, reason="no true clip has its name") for name, item in ours.items() if name not in pairs
     ]
     lonely = [item for name, item in theirs.items() if name not in pairs]
     notes = []
