@@ -10,10 +10,9 @@ from latentshift import __version__
 from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.schema import Example, Metric, Report, System, name_in_part
+from latentshift.evaluation.report.sprites_words import SHARES
 from latentshift.evaluation.sprite_examples import right_count
 from latentshift.evaluation.sprites_study import STABILITY_FIELDS
-
-SHARES = {"joint": "all right", "background": "background", "colour": "colour", "thing": "thing", "motion": "motion"}
 
 
 def study_report(
