@@ -64,7 +64,11 @@ def read_ucf101(
 
 
 def load_sentences(path: Path | None = None) -> dict[str, str]:
-    """Class name -> sentence, from a YAML file, or the package's own for all 101 classes."""
+    """Class name -> sentence, from a YAML file, or the package's own for all 101 classes.
+
+    Raises:
+        ValueError: if the file can't be read, or holds anything else.
+    """
     if path is None:
         own = (files(__package__) / "ucf101.yaml").read_text(encoding="utf-8")
         return dict(parse_yaml_bounded(own, "ucf101.yaml"))
