@@ -19,14 +19,9 @@ from diffusers.utils import DummyObject
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import add_noise, timestep_weight
-from latentshift.diffusion.samplers import (
-    KNOWN_SCHEDULERS,
-    SAMPLERS,
-    bound_to_weights,
-    make_sampler,
-    paper_sampler,
-    settings_of,
-)
+from latentshift.diffusion.sampler_names import SAMPLERS
+from latentshift.diffusion.samplers import make_sampler, paper_sampler
+from latentshift.diffusion.schedulers import KNOWN_SCHEDULERS, bound_to_weights, settings_of
 from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
 from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.meta_init import meta_components

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentshift.diffusion.samplers import DISTILLED_SAMPLERS, default_guidance, default_steps, make_sampler
+from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS, default_guidance, default_steps
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.video import read_metadata
 from test_loaders import frame_of, image_of, load_ours, load_stock, same
 from tiny_loras import add_to_all, write_lora

@@ -18,7 +18,8 @@ from diffusers import UNet2DConditionModel
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
-from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.diffusion.sampler_names import SAMPLERS
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.frame_chunks import Ends
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text

@@ -22,7 +22,8 @@ from PIL import Image
 
 from latentshift import LatentShiftPipeline
 from latentshift.diffusion.known_frames import KnownFrames
-from latentshift.diffusion.samplers import SAMPLERS, make_sampler
+from latentshift.diffusion.sampler_names import SAMPLERS
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.frame_parallel.agreement import digest_of, lora_strengths, weight_sample

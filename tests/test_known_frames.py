@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.known_frames import KnownFrames, check_known
-from latentshift.diffusion.samplers import KNOWN_SCHEDULERS
 from latentshift.diffusion.sampling import initial_noise, sample
+from latentshift.diffusion.schedulers import KNOWN_SCHEDULERS
 
 STEPS = 8
 SHAPE = (2, 3, 1, 16, 16)  # B, F, C, h, w

@@ -15,7 +15,7 @@ import pytest
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from latentshift import LatentShiftPipeline
-from latentshift.diffusion.samplers import KNOWN_SCHEDULERS
+from latentshift.diffusion.schedulers import KNOWN_SCHEDULERS
 from latentshift.models.storage.config_schema import PARTS, PIPELINE
 from latentshift.models.storage.families import FAMILIES, unet_config, vae_config
 from latentshift.models.storage.meta_init import meta_components

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
-from latentshift.diffusion.samplers import SAMPLERS, default_steps, make_sampler
+from latentshift.diffusion.sampler_names import SAMPLERS, default_steps
+from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.conditioning.text import TextEncoders, unknown_words, vocabulary_words

@@ -30,7 +30,8 @@ from transformers import CLIPImageProcessorPil
 
 import latentshift
 from latentshift import LatentShiftPipeline, VideoPipeline
-from latentshift.diffusion.samplers import KNOWN_SCHEDULERS, make_sampler
+from latentshift.diffusion.samplers import make_sampler
+from latentshift.diffusion.schedulers import KNOWN_SCHEDULERS
 from latentshift.frame_context import default_frames, frame_context
 from latentshift.settings import ShiftConfig
 from latentshift.shift import shift_of

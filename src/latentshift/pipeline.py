@@ -17,8 +17,8 @@ from torch import Tensor
 from latentshift.argument_types import checked_types
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
 from latentshift.diffusion.guidance import check_rescale
-from latentshift.diffusion.samplers import check_eta, set_timesteps
 from latentshift.diffusion.sampling import sample, video_generators
+from latentshift.diffusion.schedulers import check_eta, set_timesteps
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
 from latentshift.model_paths import resolve_model

@@ -191,6 +191,19 @@ NAMES: dict[str, dict[str, str]] = {
 
 # Module -> name that it had -> the module that has it now.
 MOVED: dict[str, dict[str, str]] = {
+    "diffusion.samplers": {
+        "KNOWN_SCHEDULERS": "diffusion.schedulers",
+        "check_distilled": "diffusion.sampler_names",
+        "check_eta": "diffusion.schedulers",
+        "check_linear": "diffusion.schedulers",
+        "check_sampling": "diffusion.schedulers",
+        "check_scheduler": "diffusion.schedulers",
+        "clipping_setting": "diffusion.schedulers",
+        "default_guidance": "diffusion.sampler_names",
+        "default_steps": "diffusion.sampler_names",
+        "set_timesteps": "diffusion.schedulers",
+        "settings_of": "diffusion.schedulers",
+    },
     "evaluation.protocols.readings": {
         "DoneCounter": "evaluation.protocols.readings_files",
         "ReadingsWriter": "evaluation.protocols.readings_writer",

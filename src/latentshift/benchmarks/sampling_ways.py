@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentshift.diffusion.fewer_operations import FewerOperations, parse_guidance_interval
-from latentshift.diffusion.samplers import SAMPLERS
+from latentshift.diffusion.sampler_names import SAMPLERS
 
 EXACT = "exact"
 DEFAULT_WAYS = (

@@ -19,7 +19,7 @@ from latentshift.cli.ranks import Ranks
 from latentshift.cli.size_option import parse_size
 from latentshift.cli.video_option import VideoOption, read_video_option
 from latentshift.diffusion.fewer_operations import FewerOperations
-from latentshift.diffusion.samplers import DISTILLED_SAMPLERS
+from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS
 from latentshift.model_paths import read_frame_rate, read_video_size
 from latentshift.unicode_text import check_unicode
 from latentshift.video import DEFAULT_FPS, check_output

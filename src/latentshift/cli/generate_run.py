@@ -22,7 +22,7 @@ from latentshift.cli.sample_video import sample_video
 from latentshift.cli.speed_option import print_acceleration
 from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
 from latentshift.diffusion.fewer_operations import FewerOperations
-from latentshift.diffusion.samplers import default_guidance, default_steps
+from latentshift.diffusion.sampler_names import default_guidance, default_steps
 from latentshift.error_text import printable
 from latentshift.progress import is_shown, status
 from latentshift.video import write_chunks

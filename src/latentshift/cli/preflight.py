@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentshift.cli.extension_option import ExtensionOption
-from latentshift.diffusion.samplers import DISTILLED_SAMPLERS, SAMPLERS, check_distilled, timestep_spacing
+from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS, SAMPLERS, check_distilled, timestep_spacing
 from latentshift.files import check_writable, missing_file
 from latentshift.machine_memory import machine_memory
 from latentshift.model_paths import (

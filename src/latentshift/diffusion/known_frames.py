@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentshift.diffusion.samplers import clipping_setting
+from latentshift.diffusion.schedulers import clipping_setting
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 
 

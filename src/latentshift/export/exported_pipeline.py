@@ -20,8 +20,8 @@ from latentshift.argument_types import checked_types
 from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import check_rescale, with_guidance
-from latentshift.diffusion.samplers import check_eta, check_scheduler, set_timesteps
 from latentshift.diffusion.sampling import sample, video_generators
+from latentshift.diffusion.schedulers import check_eta, check_scheduler, set_timesteps
 from latentshift.error_text import one_line, printable
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.export.graph import Graph, open_graph

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import PromptedDenoiser
 from latentshift.diffusion.known_frames import KnownFrames
-from latentshift.diffusion.samplers import effective_settings
 from latentshift.diffusion.sampling import StepCallback, sample
+from latentshift.diffusion.schedulers import effective_settings
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.frame_parallel.ranks import FrameRanks
 from latentshift.frame_parallel.split import split_frames

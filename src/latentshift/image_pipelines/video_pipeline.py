@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from latentshift.argument_types import checked_types
-from latentshift.diffusion.samplers import check_sampling
+from latentshift.diffusion.schedulers import check_sampling
 from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call

@@ -13,7 +13,7 @@ from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from torch import nn
 
 from latentshift.diffusion.fewer_operations import FewerOperations
-from latentshift.diffusion.samplers import set_timesteps
+from latentshift.diffusion.schedulers import set_timesteps
 from latentshift.error_text import one_line, printable
 from latentshift.models.adapters.ip_adapter import adapter_layers
 from latentshift.models.compile_decision import (

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentshift.diffusion.samplers import check_sampling, check_scheduler
 from latentshift.diffusion.sampling import initial_noise
+from latentshift.diffusion.schedulers import check_sampling, check_scheduler
 from latentshift.settings import check_guidance, check_output_type, check_steps, default_chunk, whole_number
 
 

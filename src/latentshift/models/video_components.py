@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.diffusion.samplers import check_linear
+from latentshift.diffusion.schedulers import check_linear
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.conditioning.prompts import Prompts
 from latentshift.models.conditioning.text import TextEncoders, check_token_ids
@@ -64,7 +64,7 @@ class VideoComponents(DiffusionPipeline):
             text_encoder_2: SDXL's second one, a CLIP with projection.
             tokenizer_2: of the second text encoder.
             unet: a stock U-Net; the shift is installed on it here.
-            scheduler: a diffusers scheduler (:data:`latentshift.diffusion.samplers.KNOWN_SCHEDULERS`);
+            scheduler: a diffusers scheduler (:data:`latentshift.diffusion.schedulers.KNOWN_SCHEDULERS`);
                 ``from_pretrained`` of an image pipeline gives it the paper's DDPM.
             temporal: layers of the paper's baseline, Latent-VDM, also installed on the U-Net; usually with
                 ``shift=None``.

@@ -109,7 +109,8 @@ def sprites(
                 flush=True,
             )
         pipeline = load_pipeline(model, own_device, dtype, variant)
-        from latentshift.diffusion.samplers import default_steps, make_sampler
+        from latentshift.diffusion.sampler_names import default_steps
+        from latentshift.diffusion.samplers import make_sampler
         from latentshift.evaluation.study import Study
 
         if steps is None:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentshift.argument_types import is_number
-from latentshift.diffusion.samplers import check_linear
+from latentshift.diffusion.schedulers import check_linear
 from latentshift.files import atomic_write
 from latentshift.models.adapters.joint_projections import check_not_fused
 from latentshift.models.adapters.lora_weights import check_tensors_finite

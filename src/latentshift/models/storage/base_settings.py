@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_bounded
-from latentshift.diffusion.samplers import bound_to_weights, check_scheduler
+from latentshift.diffusion.schedulers import bound_to_weights, check_scheduler
 from latentshift.model_paths import load_index
 from latentshift.models.storage.model_config import saved_parts
 from latentshift.models.storage.supported_settings import OFF, UNET, VAE, refuse
