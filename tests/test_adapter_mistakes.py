@@ -54,6 +54,7 @@ MISTAKES: dict[str, tuple[Callable[[Any], object], str]] = {
     "fuse another": (lambda pipe: pipe.fuse_lora(adapter_names=["none"]), "no adapter 'none'"),
     "fuse by no number": (lambda pipe: pipe.fuse_lora(lora_scale=NAN), "lora_scale must be a finite number"),
     "FreeU": (lambda pipe: pipe.enable_freeu(0.9, NAN, 1.2, 1.4), "FreeU's s2 must be a finite number, not nan"),
+    "a scale of no IP-Adapter": (lambda pipe: pipe.set_ip_adapter_scale(0.5), "no IP-Adapter is loaded that a scale"),
     "an IP-Adapter's scale": (lambda pipe: pipe.set_ip_adapter_scale([0.5, NAN]), "IP-Adapter must be a finite number"),
 }
 

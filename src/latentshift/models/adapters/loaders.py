@@ -20,7 +20,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from latentshift.files import missing_file
-from latentshift.models.adapters.ip_adapter import adapter_tensors, check_adapter_fits
+from latentshift.models.adapters.ip_adapter import adapter_layers, adapter_tensors, check_adapter_fits
 from latentshift.models.adapters.joint_projections import JOINT, check_can_be_fused, check_not_fused
 from latentshift.models.adapters.library_errors import as_one_sentence
 from latentshift.models.adapters.lora_file import tensor_shapes
@@ -205,9 +205,11 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
             scale: a finite number, or numbers by block as in diffusers; with several adapters a list of these.
 
         Raises:
-            ValueError: for anything else; nothing is changed then.
+            ValueError: for anything else, or if no adapter is loaded; nothing is changed then.
         """
         check_finite_numbers(scale, "the scale of an IP-Adapter")
+        if adapter_layers(self.unet) is None:
+            raise ValueError("no IP-Adapter is loaded that a scale could be of: call load_ip_adapter first")
         super().set_ip_adapter_scale(scale)
 
     def enable_freeu(self, s1: float, s2: float, b1: float, b2: float) -> None:
