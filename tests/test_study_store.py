@@ -9,14 +9,22 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from latentshift.study.database import FILE, create_database
 from latentshift.study.design import ClipFile, write_design
 from latentshift.study.records import Answer, AnswerRefusedError, Assignment, UnknownTokenError
-from latentshift.study.result import check_table, left_share, majority_table, system_strengths
+from latentshift.study.result import (
+    check_table,
+    left_share,
+    majority_table,
+    strength_intervals,
+    system_strengths,
+)
 from latentshift.study.settings import Question, StudySettings
 from latentshift.study.store import Store
 from waiting import PATIENCE, wait_for
@@ -282,6 +290,24 @@ def test_strengths_from_answers() -> None:
     assert strengths["B"] == pytest.approx(0, abs=1e-8) and strengths["A"] == pytest.approx(-strengths["C"])
     with pytest.raises(ValueError, match="A never won against D"):
         system_strengths(answers, "q", ["A", "B", "C", "D"])
+
+
+def test_strengths_have_intervals_over_prompts() -> None:
+    rng = np.random.default_rng(0)
+    strengths = {"A": 0.8, "B": 0.0, "C": -0.8}
+    answers, covered = [], 0
+    for pair in ("AB", "BC", "AC"):
+        wins = 1 / (1 + np.exp(strengths[pair[1]] - strengths[pair[0]]))
+        answers += votes("q", ["".join("1" if rng.random() < wins else "2" for _ in range(5)) for _ in range(40)], pair)
+    intervals = strength_intervals(answers, "q", list("ABC"))
+    assert intervals == strength_intervals(reversed(answers), "q", list("ABC"))
+    for name, (low, high) in (intervals or {}).items():
+        assert low < system_strengths(answers, "q", list("ABC"))[name] < high and 0.1 < high - low < 1
+        covered += low < strengths[name] < high
+    assert covered == 3
+    assert strength_intervals([each for each in answers if each.comparison < 9], "q", list("ABC")) is None
+    one_sided = [replace(each, choice="first") if each.first == "A" else each for each in answers]
+    assert strength_intervals(one_sided, "q", list("ABC")) is None
 
 
 def test_a_preference_for_the_left_is_seen() -> None:

@@ -19,6 +19,7 @@ from latentshift.study.result import (
     check_table,
     left_share,
     majority_table,
+    strength_intervals,
     system_strengths,
     vote_table,
 )
@@ -42,6 +43,7 @@ class StudyReport:
         votes_attentive: likewise, of those who failed no attention check with a broken twin.
         strengths: for three systems or more, by question: log strength of each system, or the sentence why there is
             none.
+        strength_intervals: by question: 95 % bounds of the log strength of each system; of those that have some.
         left: how often the left video was chosen.
         raters: pairs answered by each, and their attention checks, by the random id.
         notes: sentences that the numbers must be read with.
@@ -56,6 +58,7 @@ class StudyReport:
     votes: list[VoteShare]
     votes_attentive: list[VoteShare]
     strengths: dict[str, dict[str, float] | str]
+    strength_intervals: dict[str, dict[str, tuple[float, float]]]
     left: LeftShare
     raters: dict[str, tuple[int, CheckResult]]
     notes: list[str]
@@ -75,6 +78,7 @@ class StudyReport:
                 question: {"undetermined": strengths} if isinstance(strengths, str) else strengths
                 for question, strengths in self.strengths.items()
             },
+            "log_strength_intervals": self.strength_intervals,
             "left": asdict(self.left),
             "raters": {rater: {"pairs": pairs, **asdict(checks)} for rater, (pairs, checks) in self.raters.items()},
             "paper": {
@@ -112,6 +116,12 @@ def make_report(store: Store) -> tuple[StudyReport, list[Answer]]:
         pairs[rater] += 1
     votes = {(each.rater, each.comparison) for each in answers if each.kind == "vote"}
     wanted = store.progress()[1]
+    strengths = {name: _strengths(answers, name, systems) for name in questions} if len(systems) > 2 else {}
+    intervals = {
+        name: strength_intervals(answers, name, systems)
+        for name, each in strengths.items()
+        if not isinstance(each, str)
+    }
     report = StudyReport(
         systems=systems,
         settings=settings,
@@ -121,7 +131,8 @@ def make_report(store: Store) -> tuple[StudyReport, list[Answer]]:
         majority=in_order(majority_table(answers, settings.raters_each)),
         votes=in_order(vote_table(answers)),
         votes_attentive=in_order(vote_table(each for each in answers if each.rater not in failed)),
-        strengths={name: _strengths(answers, name, systems) for name in questions} if len(systems) > 2 else {},
+        strengths=strengths,
+        strength_intervals={name: each for name, each in intervals.items() if each is not None},
         left=left_share(answers),
         raters={rater: (pairs[rater], each) for rater, each in checks.items()},
         notes=[],

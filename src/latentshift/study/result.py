@@ -10,10 +10,12 @@ from typing import get_args
 import numpy as np
 
 from latentshift.evaluation.estimates import wilson_interval
+from latentshift.evaluation.metrics.bootstrap import MIN_VIDEOS
 from latentshift.study.agreement import fleiss_kappa, krippendorff_alpha
 from latentshift.study.bradley_terry import bradley_terry
 from latentshift.study.records import Answer, Choice
 
+_RESAMPLES = 200  # of the intervals of strengths
 _CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
@@ -130,14 +132,41 @@ def system_strengths(answers: Iterable[Answer], question: str, systems: Sequence
     Raises:
         ValueError: where the answers don't determine them.
     """
+    wins = _wins_by_prompt(answers, question, systems).sum(0)
+    return dict(zip(systems, map(float, bradley_terry(wins, systems)), strict=True))
+
+
+def strength_intervals(
+    answers: Iterable[Answer], question: str, systems: Sequence[str], *, seed: int = 0
+) -> dict[str, tuple[float, float]] | None:
+    """95 % bootstrap intervals of :func:`system_strengths`, over prompts: answers on one prompt are not independent.
+
+    Returns:
+        None for fewer than ``MIN_VIDEOS`` prompts, or where prompts that are drawn don't determine the strengths.
+    """
+    wins = _wins_by_prompt(answers, question, systems)
+    if len(wins) < MIN_VIDEOS:
+        return None
+    rng = np.random.default_rng(seed)
+    try:
+        drawn = [bradley_terry(wins[rng.integers(len(wins), size=len(wins))].sum(0)) for _ in range(_RESAMPLES)]
+    except ValueError:
+        return None
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    return dict(zip(systems, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+
+
+def _wins_by_prompt(answers: Iterable[Answer], question: str, systems: Sequence[str]) -> np.ndarray:
+    """How often the first system beat the second one, (prompts, S, S)."""
     index = {name: number for number, name in enumerate(systems)}
-    wins = np.zeros((len(systems), len(systems)))
+    by_prompt: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((len(systems), len(systems))))
     for each in answers:
         if each.kind == "vote" and each.question == question:
             first, second = index[each.first], index[each.second]
-            wins[first, second] += {"first": 1.0, "second": 0.0, "neither": 0.5}[each.choice]
-            wins[second, first] += {"first": 0.0, "second": 1.0, "neither": 0.5}[each.choice]
-    return dict(zip(systems, map(float, bradley_terry(wins, systems)), strict=True))
+            by_prompt[each.prompt][first, second] += {"first": 1.0, "second": 0.0, "neither": 0.5}[each.choice]
+            by_prompt[each.prompt][second, first] += {"first": 0.0, "second": 1.0, "neither": 0.5}[each.choice]
+    # In an order that does not depend on who answered first, so that the intervals don't.
+    return np.array([by_prompt[prompt] for prompt in sorted(by_prompt)]).reshape(-1, len(systems), len(systems))
 
 
 @dataclass(frozen=True)
