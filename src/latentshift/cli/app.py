@@ -13,6 +13,7 @@ import typer
 
 from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, export, generate, info, init, push, reproduce, study, train
+from latentshift.cli.allocator import keep_freed_memory
 from latentshift.cli.openmp import limit_spinning
 from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
@@ -63,6 +64,7 @@ def main() -> None:
     from latentshift.preemption import EXIT_CODE, Terminated  # imports nothing heavy
 
     limit_spinning(os.environ, os.cpu_count() or 1)
+    keep_freed_memory(os.environ)
     atexit.register(gc.freeze)  # or Python looks through all objects of the libraries once more before it ends
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of missing optional libraries
     try:
