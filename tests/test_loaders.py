@@ -105,6 +105,12 @@ def test_several_loras_with_weights_are_what_they_are_in_the_stock_pipeline(
     stock.set_adapters("one")
     alone = image_of(stock)
     assert same(frame_of(ours), alone) and not same(alone, weighed)
+    ours.fuse_lora(lora_scale=0.5)
+    assert not same(frame_of(ours), alone)
+    with pytest.raises(ValueError, match=r"LoRAs are merged \(one\): call unfuse_lora first"):
+        ours.fuse_lora(lora_scale=0.5)
+    ours.unfuse_lora()
+    assert same(frame_of(ours), alone)  # a scale of merging does not outlast it
     ours.fuse_lora()
     ours.unload_lora_weights()
     assert same(frame_of(ours), alone)

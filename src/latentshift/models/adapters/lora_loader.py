@@ -6,8 +6,10 @@ leave undone, or do to other weights than one thinks, without a word, is refused
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -20,6 +22,11 @@ from latentshift.models.adapters.lora_weights import check_own_settings, find_lo
 
 class LoraMixin(StableDiffusionXLLoraLoaderMixin):
     """LoRAs of a pipeline with ``unet`` and one or two text encoders."""
+
+    @cached_property
+    def _scaling_before_fusing(self) -> WeakKeyDictionary[Any, dict[str, float]]:
+        """Of layers that were merged with a ``lora_scale``, how much each of their LoRAs counted before."""
+        return WeakKeyDictionary()
 
     def load_lora_weights(
         self, pretrained_model_name_or_path_or_dict: Any, adapter_name: str | None = None, **kwargs: Any
@@ -152,16 +159,34 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
             **kwargs: as in diffusers.
 
         Raises:
-            ValueError: for a name that is not loaded or is there twice, a part that there is not, or a scale that is no
-                finite number; nothing is changed then.
+            ValueError: for a name that is not loaded or is there twice, a part that there is not, a scale that is no
+                finite number, or another than 1 for LoRAs that are merged; nothing is changed then.
         """
         check_finite_numbers(lora_scale, "lora_scale")
         if adapter_names is not None:
             self._check_loaded(adapter_names)
+        names = list(self._lora_parts()) if components is None else components
+        if lora_scale != 1:  # peft would scale again what is merged, and then unmerge another product than it added
+            check_not_merged({name: part for name, part in self._lora_parts().items() if name in names})
         pipeline: Any = self
         pipeline.own_weights()
-        parts = list(self._lora_parts()) if components is None else components
-        super().fuse_lora(parts, lora_scale, safe_fusing, adapter_names, **kwargs)
+        if lora_scale != 1:
+            scaled = {name: part for name, part in self._lora_parts().items() if name in names}
+            self._scaling_before_fusing.update((layer, dict(layer.scaling)) for layer in _lora_layers(scaled))
+        super().fuse_lora(names, lora_scale, safe_fusing, adapter_names, **kwargs)
+
+    def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
+        """Take merged LoRAs out of the weights, as diffusers' pipelines do; they then act as before ``fuse_lora``.
+
+        Args:
+            components: the parts; None: all that have LoRAs.
+            **kwargs: as in diffusers.
+        """
+        super().unfuse_lora(list(self._lora_parts()) if components is None else components, **kwargs)
+        for layer, scaling in list(self._scaling_before_fusing.items()):  # diffusers leaves lora_scale in it
+            if not layer.merged:
+                layer.scaling.update(scaling)
+                del self._scaling_before_fusing[layer]
 
     def _lora_parts(self) -> dict[str, Any]:
         """The parts that LoRAs may change, by name; None for one that the pipeline lacks."""
@@ -206,9 +231,8 @@ def _check_name(name: Any) -> None:
 
 def check_not_merged(parts: Mapping[str, Any]) -> None:
     """Refuse to go on with LoRAs that are merged: peft would undo that, or leave out the others, without a word."""
-    layers = (layer for part in parts.values() if part is not None for layer in part.modules())
-    for layer in layers:
-        if isinstance(layer, BaseTunerLayer) and layer.merged:
+    for layer in _lora_layers(parts):
+        if layer.merged:
             raise ValueError(
                 f"LoRAs are merged ({', '.join(layer.merged_adapters)}): call unfuse_lora first, or "
                 "unload_lora_weights, which leaves them merged for good"
@@ -217,10 +241,11 @@ def check_not_merged(parts: Mapping[str, Any]) -> None:
 
 def active_adapters(parts: Mapping[str, Any]) -> dict[Any, list[str]]:
     """The active adapters of each layer that has any."""
-    return {
-        layer: list(layer.active_adapters)
-        for part in parts.values()
-        if part is not None
-        for layer in part.modules()
-        if isinstance(layer, BaseTunerLayer)
-    }
+    return {layer: list(layer.active_adapters) for layer in _lora_layers(parts)}
+
+
+def _lora_layers(parts: Mapping[str, Any]) -> Iterator[Any]:
+    for part in parts.values():
+        for layer in () if part is None else part.modules():
+            if isinstance(layer, BaseTunerLayer):
+                yield layer
