@@ -53,9 +53,11 @@ def commands() -> list[list[str]]:
 
 
 def headings(path: Path) -> set[str]:
-    """The anchors of a document, as code hosts make them of its headings."""
-    titles = re.findall(r"^#+ (.+)$", text_of(path), flags=re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in titles}
+    """The anchors of a document: those that code hosts make of its headings, and its own."""
+    text = text_of(path)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    named = re.findall(r'<a id="([\w-]+)">', text)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in titles} | set(named)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
