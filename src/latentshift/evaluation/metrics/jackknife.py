@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as students_t
 
 GROUPS = 10
 
@@ -43,6 +42,8 @@ def repeats_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _around(value: float, error: float, count: int) -> tuple[float, float]:
+    from scipy.stats import t as students_t  # takes a second, which pages of nothing but words need not wait for
+
     reach = float(students_t.ppf(0.975, count - 1)) * error
     return value - reach, value + reach
 
