@@ -374,6 +374,25 @@ def test_pairs_need_no_extractor(
     assert [each.name for each in read_report(tmp_path / "result").metrics] == ["PSNR", "SSIM", "amount of motion"]
 
 
+def test_pairs_are_compared_at_the_same_moments(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "no-extractors"))
+    whole = np.arange(32, dtype=np.uint8)[:, None, None, None] * np.full((16, 16, 3), 7, np.uint8)
+    for name, fps, video in (("half", 8, whole[:16]), ("rate", 4, whole[::2]), ("slow", 4, whole)):
+        write_video(tmp_path / "ours" / f"{name}.webp", video, fps=fps)
+        write_video(tmp_path / "true" / f"{name}.webp", whole, fps=8)
+    words = ["evaluate", "folder", "ours", "--reference", "true", "--paired", "--device", "cpu"]
+    code, _, complained = cli(*words, "-o", "result")
+    assert code == 0, complained
+    report = read_report(tmp_path / "result")
+    (half,) = report.rejected
+    assert half.reason.startswith("it has 16 frames in 2 s and its true clip 32 in 4 s: with --seconds 2 the beginnin")
+    assert report.metric("PSNR").value == 100 and report.metric("PSNR").n == 2
+    (tmp_path / "ours" / "slow.webp").unlink()
+    (tmp_path / "ours" / "rate.webp").unlink()
+    assert cli(*words, "--seconds", 2, "-o", "beginnings")[0] == 0
+    assert read_report(tmp_path / "beginnings").metric("PSNR").value == 100
+
+
 def test_pairs_that_can_not_be_told_are_one_sentence(cli, pairs: tuple[Path, Path], tmp_path: Path) -> None:
     ours, true = pairs
     write_video(tmp_path / "other" / "b.webp", clip(0))

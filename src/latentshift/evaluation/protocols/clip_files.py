@@ -16,7 +16,7 @@ import numpy as np
 from latentshift.data.content import content_hash
 from latentshift.data.footage.animation import is_animation
 from latentshift.data.footage.framing import Framing
-from latentshift.data.footage.spread import STILLS, Spread, frame_files, read_spread
+from latentshift.data.footage.spread import STILLS, Spread, Strip, frame_files, read_spread, read_strip
 from latentshift.data.manifest import not_text
 from latentshift.data.media import is_mac_file, is_media
 from latentshift.data.prefetch import prefetch
@@ -142,6 +142,13 @@ def own_prompts(folder: Path, items: Sequence[Item], limits: WorkerLimits) -> di
         }
 
 
+def clip_lengths(folder: Path, items: Iterable[Item], limits: WorkerLimits) -> dict[str, tuple[int, float]]:
+    """Frames and seconds of whole clips, by file, of those that can be read."""
+    tasks = (_Task(index, item, folder, FrameChoice()) for index, item in enumerate(items))
+    with WorkerPool(_read_length, limits, IMPORTS) as pool:
+        return {task.item.file or "": length for task, length in pool.run(tasks) if not isinstance(length, Rejected)}
+
+
 @dataclass(frozen=True)
 class _Task:
     index: int
@@ -156,6 +163,14 @@ def _read(task: _Task) -> np.ndarray:
     except OSError as error:
         raise Rejected("damaged", f"it can't be read: {error.strerror}") from None
     return video if task.choice.size is None else _resized(video, task.choice.size)
+
+
+def _read_length(task: _Task) -> tuple[int, float]:
+    try:
+        strip = read_strip(task.folder / (task.item.file or ""), Strip(1))
+    except OSError as error:
+        raise Rejected("damaged", f"it can't be read: {error.strerror}") from None
+    return strip.count, strip.seconds
 
 
 def _read_prompt(task: _Task) -> str:
