@@ -101,6 +101,12 @@ def test_several_loras_with_weights_are_what_they_are_in_the_stock_pipeline(
     assert same(frame_of(ours), weighed)
     frame_of(ours, cross_attention_kwargs={"scale": 0.0})
     assert same(frame_of(ours), weighed)  # a scale of 0 is of one call alone
+    stock.set_adapters(["one", "other"], adapter_weights=[0.25, -1.5])
+    ours.fuse_lora(lora_scale=0.5, adapter_names=["one"])
+    ours.fuse_lora(adapter_names=["other"])
+    assert same(frame_of(ours), image_of(stock))  # each by its own scale
+    ours.unfuse_lora()
+    assert same(frame_of(ours), weighed)
     ours.set_adapters("one")
     stock.set_adapters("one")
     alone = image_of(stock)

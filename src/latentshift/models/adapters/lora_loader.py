@@ -174,6 +174,8 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
             scaled = {name: part for name, part in self._lora_parts().items() if name in names}
             self._scaling_before_fusing.update((layer, dict(layer.scaling)) for layer in _lora_layers(scaled))
         super().fuse_lora(names, lora_scale, safe_fusing, adapter_names, **kwargs)
+        for layer, scaling in self._scaling_before_fusing.items():  # diffusers scales those that it does not merge, too
+            layer.scaling.update((name, value) for name, value in scaling.items() if name not in layer.merged_adapters)
 
     def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
         """Take merged LoRAs out of the weights, as diffusers' pipelines do; they then act as before ``fuse_lora``.
