@@ -30,8 +30,8 @@ def test_overrides_go_down_levels() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lerning_rate=1", "is not valid: lerning_rate: unknown setting; did you mean learning_rate?"),
-        ("zebra=1", "is not valid: zebra: unknown setting"),
+        ("lerning_rate=1", "is not valid: lerning_rate: unknown setting; did you mean optimizer.learning_rate?"),
+        ("data.sed=1", "is not valid: data.sed: unknown setting; did you mean data.seed?"),
         ("optimizer.learning_rate=-1", "optimizer.learning_rate: must be more than 0.0, not -1"),
         ("steps=many", "steps: must be a whole number, not 'many'"),
         ("stage=sound", "'stage' must be one of 'autoencoder', 'image', 'video', 'controlnet', not 'sound'"),
@@ -75,12 +75,17 @@ def test_overrides_go_down_levels() -> None:
         ("noise_share=.inf", "noise_share: must be"),
         ("sample_steps=2000", "sample_steps: must be 1000 or less, not 2000"),
         ("model=null", "model: must be a word or a sentence, not nothing"),
-        ("data.sorce=x", "is not valid: data.sorce: unknown setting; did you mean source?"),
+        ("data.sorce=x", "is not valid: data.sorce: unknown setting; did you mean data.source?"),
     ],
 )
 def test_settings_that_do_not_hold_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         load_recipe(RECIPES / "sprites-video.yaml", [override])
+
+
+def test_what_is_like_no_setting_of_the_stage_has_no_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"is not valid: shift: unknown setting$"):  # it is one of stage video
+        load_recipe(RECIPES / "sprites-controlnet.yaml", ["shift.padding=replicate"])
 
 
 def test_recipes_that_cannot_be_read(tmp_path: Path) -> None:
@@ -142,3 +147,10 @@ def test_a_setting_says_whether_it_may_change_when_a_run_is_resumed(override: st
 def test_the_options_of_a_source_take_no_truth_value_for_a_number() -> None:
     with pytest.raises(ValueError, match="the options of sprites are not valid: clips: must be a whole number, not T"):
         parse_source("sprites", {"clips": True})
+
+
+def test_a_misspelled_option_of_a_source_is_told_what_it_may_mean() -> None:
+    with pytest.raises(
+        ValueError, match=r"the options of sprites are not valid: clip: unknown setting; did you mean cl"
+    ):
+        parse_source("sprites", {"clip": 3})

@@ -183,7 +183,10 @@ def test_what_a_file_says_of_itself_is_checked(sd1_folder: Path, tmp_path: Path)
         ((LORA, "train_text_encoder=true"), "lora trains the U-Net alone"),
         (("lora={rank: 0}",), "lora.rank"),
         (("exports=[lora]",), "no lora is trained"),
-        ((LORA, "lora.targets=[nothing]"), "nothing"),
+        (
+            (LORA, "lora.targets=[to_q, nothing]"),
+            "the LoRA's targets name nothing, and no linear or convolution layer of",
+        ),
     ],
 )
 def test_settings_that_do_not_hold(words: tuple[str, ...], message: str, sd1_folder: Path, tmp_path: Path) -> None:

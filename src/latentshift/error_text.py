@@ -60,7 +60,7 @@ def format_validation_error(
         error: as pydantic raises it.
         leave_out: number of leading parts of each location to omit: for a union, the name of its member.
         given: what was validated; a single value that was given where there could be a list then has no number.
-        known: names of settings, of which the one most like an unknown one is suggested.
+        known: names of settings, as ``group.name``, of which the one most like an unknown one is suggested.
     """
     errors = error.errors(include_url=False)
     locations = [each["loc"] for each in errors]
@@ -72,8 +72,8 @@ def format_validation_error(
         is_key = location[-1:] == (_KEY,)  # of a dictionary; the part before is the key itself
         name = ".".join(_as_given(location[leave_out : -2 if is_key else None], given))
         message = f"each key {_message(each)}" if is_key else _message(each)
-        if each["type"] == "extra_forbidden" and (alike := get_close_matches(str(location[-1]), known, 1)):
-            message += f"; did you mean {alike[0]}?"
+        if each["type"] == "extra_forbidden" and (alike := _most_alike(name, known)) is not None:
+            message += f"; did you mean {alike}?"
         messages.append(f"{name}: {message}" if name else message)
     return "; ".join(dict.fromkeys(messages))
 
@@ -100,6 +100,17 @@ def printable(text: object, most: int = 500) -> str:
 def one_line(error: BaseException) -> str:
     """The message of an error in one line without full stop; its type if it has no message."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _most_alike(name: str, known: Collection[str]) -> str | None:
+    """Of the same group, or else of any."""
+    group, _, last = name.rpartition(".")
+    beside = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
+    anywhere = {each.rpartition(".")[2]: each for each in known}
+    for candidates in (beside, anywhere):
+        if alike := get_close_matches(last, candidates, 1, 0.75):
+            return candidates[alike[0]]
+    return None
 
 
 def _as_given(location: tuple[int | str, ...], given: object) -> list[str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
-from latentshift.error_text import printable
+from latentshift.error_text import one_line, printable
 from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
@@ -109,7 +110,13 @@ def _export(stage: Stage, state: TrainState, output: Path, accelerator: Accelera
     with state.averaged(), main_process_alone(accelerator) as alone:
         if alone:
             with status("exporting the model", shown=not quiet):
-                stage.export(output)
+                try:
+                    stage.export(output)
+                except (OSError, SafetensorError) as error:  # the latter where the disk is full
+                    raise OSError(
+                        f"the trained model can't be written to {output} ({one_line(error)}); its last step is saved: "
+                        "make room there, and run again"
+                    ) from error
     accelerator.wait_for_everyone()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
@@ -38,7 +38,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     try:
         return _ADAPTER.validate_python(values)
     except ValidationError as error:
-        wrong = format_validation_error(error, leave_out=1, given=values, known=_names(Settings))
+        wrong = format_validation_error(error, leave_out=1, given=values, known=_names_for(values.get("stage")))
         raise ValueError(f"the recipe {path} is not valid: {wrong}") from None
 
 
@@ -47,9 +47,24 @@ def dump_recipe(recipe: AnyRecipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
-def _names(settings: type[Settings]) -> set[str]:
-    """The names of all settings below a class."""
-    return set(settings.model_fields).union(*map(_names, settings.__subclasses__()))
+def _names_for(stage: object) -> list[str]:
+    """The names of all settings of a stage's recipe, as on the command line; none of an unknown stage."""
+    kinds = [kind for kind in get_args(AnyRecipe) if get_args(kind.model_fields["stage"].annotation) == (stage,)]
+    return [name for kind in kinds for name in _names(kind)]
+
+
+def _names(settings: type[Settings]) -> list[str]:
+    names = list(settings.model_fields)
+    for name, setting in settings.model_fields.items():
+        names += [f"{name}.{inner}" for group in _groups(setting.annotation) for inner in _names(group)]
+    return names
+
+
+def _groups(annotation: Any) -> list[type[Settings]]:
+    """The groups of settings that a type holds."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return [annotation]
+    return [group for part in get_args(annotation) for group in _groups(part)]
 
 
 def _override(values: dict[str, Any], word: str) -> None:

@@ -186,9 +186,9 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
     except ValidationError as error:
-        raise ValueError(
-            f"the options of {text} are not valid: {format_validation_error(error, leave_out=1)}"
-        ) from None
+        known = set(_KINDS[kind].model_fields) - {"kind", "path"}
+        wrong = format_validation_error(error, leave_out=1, known=known)
+        raise ValueError(f"the options of {text} are not valid: {wrong}") from None
 
 
 def check_not_empty(source: Source, *, captioned: bool = True, images_unused_reason: str = "") -> None:

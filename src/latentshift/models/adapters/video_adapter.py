@@ -58,8 +58,15 @@ def add_lora(unet: nn.Module, lora: Lora) -> None:
     """Freeze a U-Net and add a new LoRA, which changes nothing yet.
 
     Raises:
-        ValueError: if no layer matches the targets.
+        ValueError: if a target is the name of no layer that a LoRA can change.
     """
+    layers = [name for name, layer in unet.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    for target in lora.targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            raise ValueError(
+                f"the LoRA's targets name {target}, and no linear or convolution layer of the U-Net ends in it; choose "
+                f"names such as {', '.join(LORA_TARGETS)}"
+            )
     unet.requires_grad_(False)
     unet.add_adapter(_peft_config(lora), adapter_name=_NAME)  # type: ignore[operator]
 
