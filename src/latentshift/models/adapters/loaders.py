@@ -153,7 +153,7 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
         before = {name: getattr(self, name) for name in ("image_encoder", "feature_extractor")}
         unet, processors = self.unet, self.unet.attn_processors
         projection, kind = unet.encoder_hid_proj, unet.config.encoder_hid_dim_type
-        adapters = {name for names in self.get_list_adapters().values() for name in names}
+        adapters = self._loaded_adapters()
         active = active_adapters(self._lora_parts())
         try:
             if image_encoder_folder is not None and self.image_encoder is None:
@@ -170,7 +170,7 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
             unet.set_attn_processor(processors)
             unet.encoder_hid_proj, unet.config.encoder_hid_dim_type = projection, kind
             self.register_modules(**before)
-            added = {name for names in self.get_list_adapters().values() for name in names} - adapters
+            added = self._loaded_adapters() - adapters
             if added:  # the LoRAs of a FaceID adapter
                 self._remove_adapters(sorted(added), active)
             raise
@@ -232,14 +232,14 @@ class LoaderMixin(StableDiffusionMixin, TextualInversionLoaderMixin, LoraMixin, 
             check_not_merged(self._lora_parts())
             acting = active_adapters(self._lora_parts())
             others = {layer: [name for name in names if name not in loras] for layer, names in acting.items()}
-            loaded = {name for names in self.get_list_adapters().values() for name in names}
+            loaded = self._loaded_adapters()
             self._remove_adapters(loras, others if loaded - set(loras) else {})
         super().unload_ip_adapter()
         share_text(self.unet)
 
     def _faceid_loras(self) -> list[str]:
         """The adapters that diffusers has made of FaceID's LoRAs, by the names that it gives them."""
-        loaded = {name for names in self.get_list_adapters().values() for name in names}
+        loaded = self._loaded_adapters()
         return sorted(name for name in loaded if re.fullmatch(r"faceid_\d+", name))
 
     def fuse_qkv_projections(self, unet: bool = True, vae: bool = True) -> None:

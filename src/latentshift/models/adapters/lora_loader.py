@@ -65,7 +65,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
             check_own_settings(source, pipeline)
         config = self.unet.config if self.text_encoder_2 is not None else None  # SDXL's layers have two names
         lora = read_lora(source, parts, lambda given: self.lora_state_dict(given, unet_config=config)[0], kwargs)
-        used = {name for names in self.get_list_adapters().values() for name in names}
+        used = self._loaded_adapters()
         if adapter_name in used and not loading.get("hotswap"):
             raise ValueError(f"there is an adapter {adapter_name} already: choose another adapter_name")
         if adapter_name is None:  # one name for all parts, which diffusers would count each by itself
@@ -194,8 +194,12 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         """The parts that LoRAs may change, by name; None for one that the pipeline lacks."""
         return {name: getattr(self, name) for name in self._lora_loadable_modules}
 
+    def _loaded_adapters(self) -> set[str]:
+        """The names of all LoRAs, whether they act or not."""
+        return {name for names in self.get_list_adapters().values() for name in names}
+
     def _check_loaded(self, names: list[str]) -> None:
-        loaded = sorted({name for names in self.get_list_adapters().values() for name in names})
+        loaded = sorted(self._loaded_adapters())
         there = f"there are {', '.join(loaded)}" if loaded else "none is loaded"
         if not names:
             raise ValueError(f"name an adapter: {there}")
