@@ -175,6 +175,6 @@ def sprites_model(sprites_base: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def few_calibration_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies read 32 true clips in place of 512 to calibrate the sprite reader, which has tests of its own."""
-    from latentshift.evaluation import sprites_study
+    from latentshift.evaluation.sprites import scores
 
-    monkeypatch.setattr(sprites_study, "_CALIBRATION_CLIPS", 32)
+    monkeypatch.setattr(scores, "_CALIBRATION_CLIPS", 32)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentshift.data.sprites import COLOURS, Sprite, Track, draw_track, render
-from latentshift.evaluation.clip_drift import measure_drift
+from latentshift.evaluation.sprites.clip_drift import measure_drift
 
 LENGTH, STRIDE = 16, 8
 

@@ -10,7 +10,7 @@ import pytest
 
 from latentshift.benchmarks import keyframes as bench
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, Track, render
-from latentshift.evaluation.keyframe_measures import measure_keyframes
+from latentshift.evaluation.sprites.keyframe_measures import measure_keyframes
 
 LAST = NUM_FRAMES - 1
 

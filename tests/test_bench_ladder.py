@@ -14,7 +14,7 @@ from latentshift.benchmarks.ladder_table import ladder_rows
 from latentshift.benchmarks.report import Estimate, table
 from latentshift.benchmarks.rungs import RUNGS, parse_rungs
 from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.pool_scores import pool_scores
+from latentshift.evaluation.sprites.pool_scores import pool_scores
 from latentshift.settings import METHODS, ShiftConfig
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe

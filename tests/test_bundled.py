@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 
 from latentshift import LatentShiftPipeline
 from latentshift.data.sprites import words
-from latentshift.evaluation.sprite_reader import read_clip
+from latentshift.evaluation.sprites.reader import read_clip
 from latentshift.model_paths import bundled_model
 from latentshift.models.conditioning.text import unknown_words
 

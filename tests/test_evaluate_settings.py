@@ -18,7 +18,7 @@ from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.run import Worker
 from latentshift.evaluation.report.schema import System
 from latentshift.evaluation.settings_file import FILE_NAME, check_or_write_settings
-from latentshift.evaluation.study import Study
+from latentshift.evaluation.sprites.study import Study
 from stand_in_extractors import stand_ins
 
 ADVICE = "dtype was float32 and is now bfloat16; add --dtype float32 to go on"

@@ -17,7 +17,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval, parse_guidance_interval
 from latentshift.diffusion.guidance import with_guidance
-from latentshift.evaluation.study import Study
+from latentshift.evaluation.sprites.study import Study
 from latentshift.frame_context import frame_context
 from latentshift.models.deep_cache import DeepCache
 from latentshift.models.denoiser import denoise, share_text

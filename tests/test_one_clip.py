@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latentshift.data.sprites import NUM_FRAMES, Sprite, Track, draw_texture, render
-from latentshift.evaluation.one_clip_measures import measure_one_clip
-from latentshift.evaluation.prompt_looks import looks_of
+from latentshift.evaluation.sprites.one_clip_measures import measure_one_clip
+from latentshift.evaluation.sprites.prompt_looks import looks_of
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.video import write_video

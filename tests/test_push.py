@@ -16,9 +16,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from latentshift.evaluation.report.hub_upload import push_model
-from latentshift.evaluation.report.model_card import cut_local_paths
 from latentshift.evaluation.report.schema import Report
+from latentshift.hub.model_card import cut_local_paths
+from latentshift.hub.upload import push_model
 
 RECIPE = "stage: video\nmodel: someone/sd15\ndata: /home/me/films/boats\nsteps: 100\n"
 

@@ -29,7 +29,7 @@ from latentshift.benchmarks.reproduction.decide import decide
 from latentshift.benchmarks.reproduction.verdict import fewer, larger, ratio_interval, smaller_ratio, together
 from latentshift.benchmarks.rungs import METHOD_RUNGS, SHIFT_RUNGS
 from latentshift.evaluation.estimates import share_difference_interval
-from latentshift.evaluation.pool_scores import pool_scores
+from latentshift.evaluation.sprites.pool_scores import pool_scores
 from latentshift.settings import ShiftConfig
 from latentshift.training.recipe_file import load_recipe
 from latentshift.video import read_video

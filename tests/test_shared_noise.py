@@ -19,7 +19,7 @@ from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import sample
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
-from latentshift.evaluation.study import Study
+from latentshift.evaluation.sprites.study import Study
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MAX_NOISE_SHARE, ShiftConfig
 from latentshift.shift import install

@@ -25,7 +25,7 @@ from latentshift.data.sprites import (
     render,
     render_mask,
 )
-from latentshift.evaluation.sprite_reader import Reading, Scores, calibrate, read_clip, score, track
+from latentshift.evaluation.sprites.reader import Reading, Scores, calibrate, read_clip, score, track
 
 NAMES = ("background", "colour", "thing", "motion")
 WORLD = Sprites(seed=31)

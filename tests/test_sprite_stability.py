@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latentshift.data.sprites import MOTIONS, SYMMETRY, THINGS, Track, draw_texture, draw_track, render_mask
-from latentshift.evaluation.sprite_stability import Stability, core_colours, measure_stability
+from latentshift.evaluation.sprites.stability import Stability, core_colours, measure_stability
 
 GROUND = np.array([15, 20, 80])
 STEPS = np.arange(16)[:, None]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latentshift.evaluation import sprites_study
 from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
 from latentshift.evaluation.report.schema import Report, read_report
+from latentshift.evaluation.sprites import scores
 from launch import Processes, command_line, wait_until
 
 COUNTS = ("--seen", 3, "--held-out", 0, "--images", 2, "--shift-off", 0)
@@ -24,7 +24,7 @@ def words_of(model: Path, folder: Path) -> list[str]:
 
 
 def evaluate(*words: str) -> None:
-    sprites_study._CALIBRATION_CLIPS = 4  # of the reader itself, which other tests look at
+    scores._CALIBRATION_CLIPS = 4  # of the reader itself, which other tests look at
     command_line(*words)
 
 

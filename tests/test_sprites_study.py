@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from latentshift.data.sprites import LASTING_MOTIONS, Sprites
-from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.estimates import mean_of, wilson_interval
 from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.protocols.readings import Readings
@@ -24,23 +23,16 @@ from latentshift.evaluation.protocols.run import Worker, measure_plan
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report
 from latentshift.evaluation.report.sprites_parts import MeanScore
-from latentshift.evaluation.sprite_distances import measure_true_clips, summarize_distances
-from latentshift.evaluation.sprite_examples import choose_examples, right_count
-from latentshift.evaluation.sprite_reader import read_clip
-from latentshift.evaluation.sprite_report import study_report
-from latentshift.evaluation.sprite_stability import measure_stability
-from latentshift.evaluation.sprites_study import (
-    PARTS,
-    Part,
-    ReadingMeasurer,
-    load_readings,
-    plan_of,
-    prompts_of,
-    score_part,
-    score_readings,
-    true_clip,
-)
-from latentshift.evaluation.study import reconstruct
+from latentshift.evaluation.sprites.distances import measure_true_clips, summarize_distances
+from latentshift.evaluation.sprites.earlier_readings import take_over_earlier
+from latentshift.evaluation.sprites.examples import choose_examples, right_count
+from latentshift.evaluation.sprites.parts import PARTS, Part, plan_of, prompts_of, true_clip
+from latentshift.evaluation.sprites.reader import read_clip
+from latentshift.evaluation.sprites.readings import ReadingMeasurer, load_readings
+from latentshift.evaluation.sprites.report import study_report
+from latentshift.evaluation.sprites.scores import score_part, score_readings
+from latentshift.evaluation.sprites.stability import measure_stability
+from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.pipeline import open_pipeline
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import write_video

@@ -29,7 +29,7 @@ from latentshift.diffusion.noise import add_noise, clean_prediction, hides_laten
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.shared_noise import mix_noise
 from latentshift.evaluation.estimates import Mean, mean_of
-from latentshift.evaluation.sprites_study import part_named, world_of
+from latentshift.evaluation.sprites.parts import part_named, world_of
 from latentshift.models.autoencoder import encode_pictures
 from latentshift.models.conditioning.text import unknown_words
 from latentshift.models.decoded_frames import check_finite

@@ -22,8 +22,8 @@ from latentshift.benchmarks.report import Result, mean_value, share_value
 from latentshift.contact_sheet import contact_sheet
 from latentshift.data.sprites import BACKGROUNDS, COLOURS, Sprite, Sprites, Track, render
 from latentshift.evaluation.estimates import mean_of
-from latentshift.evaluation.sprite_reader import LEAST_SEEN, read_clip
-from latentshift.evaluation.sprite_stability import measure_stability
+from latentshift.evaluation.sprites.reader import LEAST_SEEN, read_clip
+from latentshift.evaluation.sprites.stability import measure_stability
 from latentshift.image_pipelines.controlnet import with_controlnet
 from latentshift.models.controlnet import trained_shift
 from latentshift.models.storage.fingerprint import weights_fingerprint

@@ -16,8 +16,8 @@ import torch
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import NUM_FRAMES
-from latentshift.evaluation.clip_drift import measure_drift
-from latentshift.evaluation.sprites_study import part_named, prompts_of
+from latentshift.evaluation.sprites.clip_drift import measure_drift
+from latentshift.evaluation.sprites.parts import part_named, prompts_of
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip
 

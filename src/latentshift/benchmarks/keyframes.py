@@ -17,9 +17,9 @@ from PIL import Image
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, render
-from latentshift.evaluation.keyframe_measures import DISTANCES, measure_keyframes
-from latentshift.evaluation.sprites_study import part_named, prompts_of, world_of
-from latentshift.evaluation.study import reconstruct
+from latentshift.evaluation.sprites.keyframe_measures import DISTANCES, measure_keyframes
+from latentshift.evaluation.sprites.parts import part_named, prompts_of, world_of
+from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip
 

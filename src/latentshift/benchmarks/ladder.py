@@ -23,9 +23,9 @@ from latentshift.benchmarks.timing import interleaved_timing
 from latentshift.benchmarks.train import training_step
 from latentshift.data.sprites import NUM_FRAMES, Sprites
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.evaluation.pool_scores import pool_scores
-from latentshift.evaluation.sprites_study import PARTS
-from latentshift.evaluation.study import Study
+from latentshift.evaluation.sprites.parts import PARTS
+from latentshift.evaluation.sprites.pool_scores import pool_scores
+from latentshift.evaluation.sprites.study import Study
 from latentshift.files import atomic_write_text
 from latentshift.model_paths import resolve_model
 from latentshift.models.storage.meta_init import meta_components
@@ -92,7 +92,8 @@ class RungResult:
         temporal_parameters: that it adds to the image model.
         seconds_a_step: of training on clips, on the recipe's device, measured in turns with the other rungs; None: not
             measured yet.
-        scores: part of the study -> scores of all seeds (:func:`latentshift.evaluation.pool_scores.pool_scores`).
+        scores: part of the study -> scores of all seeds
+            (:func:`latentshift.evaluation.sprites.pool_scores.pool_scores`).
         seeds: training seed -> part -> scores.
     """
 

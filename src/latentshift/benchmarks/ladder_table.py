@@ -7,9 +7,9 @@ from typing import Any
 
 from latentshift.benchmarks.report import Estimate, Result, mean_value
 from latentshift.evaluation.estimates import Mean
-from latentshift.evaluation.pool_scores import pool_scores
-from latentshift.evaluation.sprites_study import STABILITY_FIELDS
-from latentshift.evaluation.study import SCORES
+from latentshift.evaluation.sprites.pool_scores import pool_scores
+from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
+from latentshift.evaluation.sprites.scores import SCORES
 
 _WORDS = {"joint": "all"}  # a score's heading, where that is not its name
 

@@ -15,11 +15,11 @@ import torch
 
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result
-from latentshift.evaluation.one_clip_measures import measure_one_clip
-from latentshift.evaluation.prompt_looks import looks_of
-from latentshift.evaluation.sprite_reader import LEAST_NAMED
-from latentshift.evaluation.sprite_tracks import track
-from latentshift.evaluation.study import reconstruct
+from latentshift.evaluation.sprites.one_clip_measures import measure_one_clip
+from latentshift.evaluation.sprites.prompt_looks import looks_of
+from latentshift.evaluation.sprites.reader import LEAST_NAMED
+from latentshift.evaluation.sprites.study import reconstruct
+from latentshift.evaluation.sprites.tracks import track
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import as_clip

@@ -22,8 +22,9 @@ from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.metrics.psnr_ssim import psnr
-from latentshift.evaluation.sprites_study import part_named, prompts_of
-from latentshift.evaluation.study import SCORES, Study
+from latentshift.evaluation.sprites.parts import part_named, prompts_of
+from latentshift.evaluation.sprites.scores import SCORES
+from latentshift.evaluation.sprites.study import Study
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.video import as_clip

@@ -20,7 +20,7 @@ from latentshift.benchmarks.reproduction.verdict import (
 )
 from latentshift.evaluation.estimates import share_difference_interval
 from latentshift.evaluation.metrics.jackknife import repeats_interval
-from latentshift.evaluation.pool_scores import pool_scores
+from latentshift.evaluation.sprites.pool_scores import pool_scores
 
 Ladder = Mapping[str, Any]  # content of ladder.json
 Seconds = Mapping[str, Mapping[str, Sequence[float]]]  # rung -> "step" or "video" -> one a round

@@ -40,7 +40,7 @@ def one_clip(
     """
     from latentshift.cli.preflight import check_adapters, check_generation
     from latentshift.data.footage.named_clip import check_named_clip, read_named_clip
-    from latentshift.evaluation.prompt_looks import looks_of
+    from latentshift.evaluation.sprites.prompt_looks import looks_of
     from latentshift.video.cut import Cut
 
     steps, videos = (_QUICK_STEPS, _QUICK_VIDEOS) if quick else (steps, videos)

@@ -111,7 +111,7 @@ def sprites(
         pipeline = load_pipeline(model, own_device, dtype, variant)
         from latentshift.diffusion.sampler_names import default_steps
         from latentshift.diffusion.samplers import make_sampler
-        from latentshift.evaluation.study import Study
+        from latentshift.evaluation.sprites.study import Study
 
         if steps is None:
             steps = default_steps(sampler, pipeline.config.num_inference_steps)
@@ -150,8 +150,8 @@ def _text(scores: dict[str, Any]) -> str:
     """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
     from latentshift.evaluation.estimates import Mean, wilson_interval
     from latentshift.evaluation.metrics.jackknife import not_below
-    from latentshift.evaluation.sprites_study import STABILITY_FIELDS
-    from latentshift.evaluation.study import SCORES
+    from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
+    from latentshift.evaluation.sprites.scores import SCORES
 
     shares = []
     for key in SCORES:

@@ -81,7 +81,7 @@ class ReadExample(_Part):
 
 
 class PartKind(_Part):
-    """Which part it is; see :class:`latentshift.evaluation.sprites_study.Part`."""
+    """Which part it is; see :class:`latentshift.evaluation.sprites.parts.Part`."""
 
     name: str
     held_out: bool

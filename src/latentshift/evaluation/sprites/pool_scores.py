@@ -10,15 +10,15 @@ from typing import Any
 from latentshift.evaluation.estimates import Mean, pool_means, wilson_interval
 from latentshift.evaluation.metrics.jackknife import repeats_interval
 from latentshift.evaluation.report.schema import name_without_part
-from latentshift.evaluation.sprites_study import STABILITY_FIELDS
-from latentshift.evaluation.study import SCORES
+from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
+from latentshift.evaluation.sprites.scores import SCORES
 
 
 def pool_scores(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Pool the scores of one part of the study over models.
 
     Args:
-        scores: of each model (:func:`latentshift.evaluation.sprites_study.score_readings`), with the same keys; with
+        scores: of each model (:func:`latentshift.evaluation.sprites.scores.score_readings`), with the same keys; with
             ``distances`` as a study's part has them, or without.
 
     Returns:

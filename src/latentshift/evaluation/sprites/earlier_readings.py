@@ -9,7 +9,8 @@ from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
-from latentshift.evaluation.sprites_study import READ_FIELDS, STABILITY_FIELDS, Part, plan_of
+from latentshift.evaluation.sprites.parts import Part, plan_of
+from latentshift.evaluation.sprites.readings import READ_FIELDS, STABILITY_FIELDS
 from latentshift.files import atomic_write
 from latentshift.settings import MAX_FRAMES
 

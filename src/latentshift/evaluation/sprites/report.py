@@ -11,8 +11,8 @@ from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.schema import Example, Metric, Report, System, name_in_part
 from latentshift.evaluation.report.sprites_words import SHARES
-from latentshift.evaluation.sprite_examples import right_count
-from latentshift.evaluation.sprites_study import STABILITY_FIELDS
+from latentshift.evaluation.sprites.examples import right_count
+from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
 
 
 def study_report(
@@ -29,7 +29,7 @@ def study_report(
     Args:
         model: its name.
         settings: of the study; ``contents`` is the SHA-256 of the model.
-        parts: scores of each (:func:`latentshift.evaluation.sprites_study.score_part`), with ``examples``.
+        parts: scores of each (:func:`latentshift.evaluation.sprites.scores.score_part`), with ``examples``.
         command: that made the study.
         frames: of a video.
         size: side of the frames in pixels.

@@ -17,9 +17,9 @@ from typing import Any
 
 from latentshift.bounded_read import load_json_settings, load_yaml_bounded, read_text_bounded
 from latentshift.error_text import one_line
-from latentshift.evaluation.report.model_card import CardContents, model_card
 from latentshift.evaluation.report.schema import read_report
 from latentshift.files import atomic_write, check_writable, missing_file
+from latentshift.hub.model_card import CardContents, model_card
 from latentshift.model_paths import check_model, load_index, read_video_size
 from latentshift.models.storage.base_settings import check_saved_configs
 from latentshift.models.storage.model_config import check_config_files, saved_parts

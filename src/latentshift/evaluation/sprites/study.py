@@ -16,7 +16,6 @@ import torch
 
 from latentshift.contact_sheet import contact_sheet
 from latentshift.diffusion.fewer_operations import FewerOperations
-from latentshift.evaluation.earlier_readings import take_over_earlier
 from latentshift.evaluation.extractors.extractor import Extractor
 from latentshift.evaluation.extractors.load import load_extractor
 from latentshift.evaluation.protocols.plan import Item
@@ -25,20 +24,13 @@ from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.protocols.systems import KeepWord
 from latentshift.evaluation.report.schema import write_report
 from latentshift.evaluation.settings_file import check_or_write_settings
-from latentshift.evaluation.sprite_distances import distance_extractors, measure_true_clips, summarize_distances
-from latentshift.evaluation.sprite_examples import choose_examples
-from latentshift.evaluation.sprite_report import study_report
-from latentshift.evaluation.sprites_study import (
-    PARTS,
-    Part,
-    ReadingMeasurer,
-    load_readings,
-    plan_of,
-    prompts_of,
-    score_part,
-    score_readings,
-    true_clip,
-)
+from latentshift.evaluation.sprites.distances import distance_extractors, measure_true_clips, summarize_distances
+from latentshift.evaluation.sprites.earlier_readings import take_over_earlier
+from latentshift.evaluation.sprites.examples import choose_examples
+from latentshift.evaluation.sprites.parts import PARTS, Part, plan_of, prompts_of, true_clip
+from latentshift.evaluation.sprites.readings import ReadingMeasurer, load_readings
+from latentshift.evaluation.sprites.report import study_report
+from latentshift.evaluation.sprites.scores import score_part, score_readings
 from latentshift.files import clear_leftovers
 from latentshift.frame_context import frames_independent
 from latentshift.models.autoencoder import mean_latents
@@ -49,7 +41,6 @@ from latentshift.prompt_slug import prompt_slug
 from latentshift.video import as_clip, check_output, read_video, to_uint8, to_unit, write_video
 
 _SHEET_ROWS = 16
-SCORES = ("background", "colour", "motion", "thing", "joint")
 READINGS, REFERENCE = "readings", "reference"
 
 
@@ -129,7 +120,7 @@ class Study:
         All workers have to go through it; the first one alone gets the scores.
 
         Args:
-            counts: number of videos of each part (:data:`latentshift.evaluation.sprites_study.PARTS`); 0 skips it.
+            counts: number of videos of each part (:data:`latentshift.evaluation.sprites.parts.PARTS`); 0 skips it.
             command: that makes the study, for the report.
 
         Raises:

@@ -1,6 +1,6 @@
 """How steady the thing's colour is over a sprites clip: colour drift and frame flicker. Neither needs a label.
 
-Each frame is segmented on its own, in the reader's way (:func:`latentshift.evaluation.sprite_tracks.segment`), so that
+Each frame is segmented on its own, in the reader's way (:func:`latentshift.evaluation.sprites.tracks.segment`), so that
 a colour that changes does not change which pixels are the thing. A frame's colour is the mean over the thing's core:
 the pixels whose distance to the outline is more than one pixel and more than half of the largest such distance. No
 anti-aliased pixel is among them, so a thing of one colour has exactly that colour in every frame, however it moves.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from latentshift.evaluation.sprite_tracks import check_video, segment
+from latentshift.evaluation.sprites.tracks import check_video, segment
 
 CORE_DEPTH = 0.5  # of the largest distance to the outline: how far from the outline the core begins
 LEAST_DEPTH = 1.0  # the same in pixels: nearer ones may be anti-aliased

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from latentshift.data.sprites import Sprite
-from latentshift.evaluation.palette import nearest_colours
-from latentshift.evaluation.sprite_reader import read_clip
-from latentshift.evaluation.sprite_stability import core_colours
-from latentshift.evaluation.sprite_tracks import track
+from latentshift.evaluation.sprites.palette import nearest_colours
+from latentshift.evaluation.sprites.reader import read_clip
+from latentshift.evaluation.sprites.stability import core_colours
+from latentshift.evaluation.sprites.tracks import track
 
 DISTANCES = (1, 2, 4, 8)  # frames to the nearest keyframe, at which the colour is compared
 

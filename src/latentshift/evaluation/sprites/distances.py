@@ -20,7 +20,7 @@ from latentshift.evaluation.protocols.run import Video, Worker, measure_plan
 from latentshift.evaluation.protocols.summary import Summary, summarize
 from latentshift.evaluation.report.part_names import title_of_part
 from latentshift.evaluation.report.schema import name_in_part
-from latentshift.evaluation.sprites_study import Part, plan_of, true_clip
+from latentshift.evaluation.sprites.parts import Part, plan_of, true_clip
 
 FRAMES, CLIPS = "sprites-frames", "sprites-clips"
 

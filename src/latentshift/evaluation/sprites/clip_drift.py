@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from latentshift.data.sprites import Sprite
-from latentshift.evaluation.palette import nearest_colours
-from latentshift.evaluation.sprite_reader import read_clip
-from latentshift.evaluation.sprite_stability import core_colours
-from latentshift.evaluation.sprite_tracks import ground_colour, track
+from latentshift.evaluation.sprites.palette import nearest_colours
+from latentshift.evaluation.sprites.reader import read_clip
+from latentshift.evaluation.sprites.stability import core_colours
+from latentshift.evaluation.sprites.tracks import ground_colour, track
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from latentshift.data.sprites import Sprite
 from latentshift.evaluation.protocols.readings_files import Reading
-from latentshift.evaluation.sprites_study import Part, prompts_of
+from latentshift.evaluation.sprites.parts import Part, prompts_of
 
 EACH = 4
 KINDS = ("first", "best", "worst")

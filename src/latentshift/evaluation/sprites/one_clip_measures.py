@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from latentshift.evaluation.sprite_reader import LEAST_NAMED, read_clip
-from latentshift.evaluation.sprite_tracks import track
+from latentshift.evaluation.sprites.reader import LEAST_NAMED, read_clip
+from latentshift.evaluation.sprites.tracks import track
 
 
 def measure_one_clip(video: np.ndarray, clip: np.ndarray, looks: Mapping[str, str]) -> dict[str, float]:
@@ -19,7 +19,7 @@ def measure_one_clip(video: np.ndarray, clip: np.ndarray, looks: Mapping[str, st
     Args:
         video: uint8 RGB (F, S, S, 3), made.
         clip: the same shape: what the model was tuned on.
-        looks: that were asked for, as :func:`latentshift.evaluation.prompt_looks.looks_of` gives them.
+        looks: that were asked for, as :func:`latentshift.evaluation.sprites.prompt_looks.looks_of` gives them.
 
     Returns:
         By name:

@@ -19,7 +19,7 @@ from itertools import count, islice
 import numpy as np
 
 from latentshift.data.sprites import BACKGROUNDS, COLOURS, MOTIONS, NUM_FRAMES, Sprite, Sprites
-from latentshift.evaluation.sprite_tracks import Tracks, ground_colour, ground_share, track
+from latentshift.evaluation.sprites.tracks import Tracks, ground_colour, ground_share, track
 
 __all__ = ["Reading", "Scores", "Tracks", "calibrate", "read_clip", "read_motion", "score", "track"]
 

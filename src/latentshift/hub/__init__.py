@@ -1,0 +1,1 @@
+"""A model on the Hugging Face hub: the card that describes it, and the upload."""
