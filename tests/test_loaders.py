@@ -117,6 +117,16 @@ def test_several_loras_with_weights_are_what_they_are_in_the_stock_pipeline(
         ours.fuse_lora(lora_scale=0.5)
     ours.unfuse_lora()
     assert same(frame_of(ours), alone)  # a scale of merging does not outlast it
+    ours.fuse_lora(["unet"], lora_scale=0.5)
+    ours.unet.unfuse_lora()
+    assert same(frame_of(ours), alone)  # nor if the part itself was told
+    ours.fuse_lora(["unet"], lora_scale=0.5)
+    ours.unet.unfuse_lora()
+    ours.set_adapters("one", 0.25)
+    ours.unfuse_lora()  # of nothing: what was set stays
+    stock.set_adapters("one", 0.25)
+    assert same(frame_of(ours), image_of(stock))
+    ours.set_adapters("one")
     ours.fuse_lora()
     ours.unload_lora_weights()
     assert same(frame_of(ours), alone)

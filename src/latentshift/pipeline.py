@@ -233,6 +233,7 @@ class LatentShiftPipeline(
         check_rescale(guidance_rescale, guidance_scale if guided else 1.0)
         check_eta(self.scheduler, eta)
         check_adapters_act(self.unet)  # a pipeline of the same parts may have fused them
+        self.restore_lora_scales()
         given = {"ip_adapter_image": ip_adapter_image, "ip_adapter_image_embeds": ip_adapter_image_embeds}
         pictures = read_adapter_pictures(self, given, len(prompts), num_frames)
         counts = len(prompts), num_videos_per_prompt, num_frames

@@ -7,9 +7,7 @@ leave undone, or do to other weights than one thinks, without a word, is refused
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -19,14 +17,11 @@ from latentshift.models.adapters.joint_projections import check_not_fused
 from latentshift.models.adapters.library_errors import as_one_sentence
 from latentshift.models.adapters.lora_weights import check_own_settings, find_lora_file, read_lora
 
+_SCALES = "_latentshift_scales"  # of a merged layer: LoRA -> its scale before fuse_lora, and since
+
 
 class LoraMixin(StableDiffusionXLLoraLoaderMixin):
     """LoRAs of a pipeline with ``unet`` and one or two text encoders."""
-
-    @cached_property
-    def _scaling_before_fusing(self) -> WeakKeyDictionary[Any, dict[str, float]]:
-        """Of layers that were merged with a ``lora_scale``, how much each of their LoRAs counted before."""
-        return WeakKeyDictionary()
 
     def load_lora_weights(
         self, pretrained_model_name_or_path_or_dict: Any, adapter_name: str | None = None, **kwargs: Any
@@ -50,6 +45,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         """
         source: Any = pretrained_model_name_or_path_or_dict
         check_not_fused(self.unet, "a LoRA")
+        self.restore_lora_scales()
         if adapter_name is not None:
             _check_name(adapter_name)
         pipeline: Any = self
@@ -117,6 +113,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         parts = self._lora_parts()
         self._check_loaded(names)
         check_not_merged(parts)
+        self.restore_lora_scales()
         weights = adapter_weights if isinstance(adapter_weights, list) else [adapter_weights] * len(names)
         if len(weights) != len(names):
             raise ValueError(f"there are {len(weights)} weights for {len(names)} adapters: give one each")
@@ -139,6 +136,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         self._check_loaded(names)
         check_not_merged(self._lora_parts())
+        self.restore_lora_scales()
         super().delete_adapters(names)
 
     def fuse_lora(
@@ -168,14 +166,20 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         names = list(self._lora_parts()) if components is None else components
         if lora_scale != 1:  # peft would scale again what is merged, and then unmerge another product than it added
             check_not_merged({name: part for name, part in self._lora_parts().items() if name in names})
+        self.restore_lora_scales()
         pipeline: Any = self
         pipeline.own_weights()
-        if lora_scale != 1:
-            scaled = {name: part for name, part in self._lora_parts().items() if name in names}
-            self._scaling_before_fusing.update((layer, dict(layer.scaling)) for layer in _lora_layers(scaled))
-        super().fuse_lora(names, lora_scale, safe_fusing, adapter_names, **kwargs)
-        for layer, scaling in self._scaling_before_fusing.items():  # diffusers scales those that it does not merge, too
-            layer.scaling.update((name, value) for name, value in scaling.items() if name not in layer.merged_adapters)
+        layers = list(_lora_layers({name: part for name, part in self._lora_parts().items() if name in names}))
+        before = {layer: dict(layer.scaling) for layer in layers if lora_scale != 1}
+        try:
+            super().fuse_lora(names, lora_scale, safe_fusing, adapter_names, **kwargs)
+        finally:
+            for layer, scaling in before.items():
+                for name, value in scaling.items():
+                    if name not in layer.merged_adapters:  # diffusers scales those that it does not merge, too
+                        layer.scaling[name] = value
+                scales = {name: (value, layer.scaling[name]) for name, value in scaling.items()}
+                setattr(layer, _SCALES, scales)
 
     def unfuse_lora(self, components: list[str] | None = None, **kwargs: Any) -> None:
         """Take merged LoRAs out of the weights, as diffusers' pipelines do; they then act as before ``fuse_lora``.
@@ -185,10 +189,18 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
             **kwargs: as in diffusers.
         """
         super().unfuse_lora(list(self._lora_parts()) if components is None else components, **kwargs)
-        for layer, scaling in list(self._scaling_before_fusing.items()):  # diffusers leaves lora_scale in it
+        self.restore_lora_scales()
+
+    def restore_lora_scales(self) -> None:
+        """Let LoRAs that are no longer merged count as before ``fuse_lora``: diffusers leaves its ``lora_scale`` in them.
+
+        Also where ``unfuse_lora`` was called on a part itself. What was set since then stays.
+        """
+        for layer in _lora_layers(self._lora_parts()):
             if not layer.merged:
-                layer.scaling.update(scaling)
-                del self._scaling_before_fusing[layer]
+                for name, (before, merged) in vars(layer).pop(_SCALES, {}).items():
+                    if layer.scaling.get(name) == merged:
+                        layer.scaling[name] = before
 
     def _lora_parts(self) -> dict[str, Any]:
         """The parts that LoRAs may change, by name; None for one that the pipeline lacks."""
