@@ -192,7 +192,7 @@ class LoraMixin(StableDiffusionXLLoraLoaderMixin):
         self.restore_lora_scales()
 
     def restore_lora_scales(self) -> None:
-        """Let LoRAs that are no longer merged count as before ``fuse_lora``: diffusers leaves its ``lora_scale`` in them.
+        """Let LoRAs that are no longer merged count as before ``fuse_lora``, whose ``lora_scale`` diffusers leaves.
 
         Also where ``unfuse_lora`` was called on a part itself. What was set since then stays.
         """
