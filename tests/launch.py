@@ -47,7 +47,7 @@ _FORKS.set_forkserver_preload(
         "latentshift.cli.train",
         "latentshift.training.run",
         "latentshift.benchmarks.own_process",  # which forks from the same process,
-        "latentshift.benchmarks.generation_timing",  # and what it needs
+        "latentshift.benchmarks.generation.time_model",  # and what it needs
     ]
 )
 

@@ -17,8 +17,8 @@ import transformers.dynamic_module_utils as custom_code
 from PIL import Image
 
 from latentshift import LatentShiftPipeline
-from latentshift.benchmarks.exported_models import ExportedModel, time_exported_passes, time_exported_video
-from latentshift.benchmarks.generation_settings import GenerationSettings
+from latentshift.benchmarks.generation.exported_models import ExportedModel, time_exported_passes, time_exported_video
+from latentshift.benchmarks.generation.settings import GenerationSettings
 from latentshift.cli.exported import source_files, source_name
 from latentshift.export import write_export
 from latentshift.export.exported_pipeline import ExportedPipeline

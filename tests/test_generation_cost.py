@@ -17,17 +17,17 @@ import pytest
 import torch
 from torch.nn.functional import group_norm, scaled_dot_product_attention, silu
 
-from latentshift.benchmarks.exported_models import export_models, with_runtimes
-from latentshift.benchmarks.generation_cost import GenerationCost, Measured, count_all
-from latentshift.benchmarks.generation_rows import count_rows, time_rows
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings, parse_runtimes
-from latentshift.benchmarks.image_base import open_base
+from latentshift.benchmarks.generation.cost import GenerationCost, Measured, count_all
+from latentshift.benchmarks.generation.exported_models import export_models, with_runtimes
+from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.operator_kinds import KINDS
+from latentshift.benchmarks.generation.parameters_and_flops import Count, count
+from latentshift.benchmarks.generation.pass_profile import profile_kinds
+from latentshift.benchmarks.generation.peers import build_video_model
+from latentshift.benchmarks.generation.rows import count_rows, time_rows
+from latentshift.benchmarks.generation.settings import VIDEO_MODELS, GenerationSettings, parse_runtimes
 from latentshift.benchmarks.naive_shift import naive_shift
-from latentshift.benchmarks.operator_kinds import KINDS
 from latentshift.benchmarks.own_process import in_own_process
-from latentshift.benchmarks.parameters_and_flops import Count, count
-from latentshift.benchmarks.pass_profile import profile_kinds
-from latentshift.benchmarks.peers import build_video_model
 from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.cli import comparison

@@ -25,7 +25,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 import latentshift
-from latentshift.renamed import MODULES, MOVED, NAMES
+from latentshift.renamed_names import MODULES, MOVED, NAMES
 
 def warned(make):
     with warnings.catch_warnings(record=True) as caught:

@@ -1,1 +1,1 @@
-"""Benchmarks, a module for each ``latentshift bench`` command: generators of rows (:mod:`.report`)."""
+"""Benchmarks, a module or folder for each ``latentshift bench`` command: generators of rows (:mod:`.report`)."""

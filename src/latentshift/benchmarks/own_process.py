@@ -19,7 +19,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # What the calls need and takes seconds to import; torch and diffusers with it.
-_PRELOADED = "latentshift.benchmarks.generation_timing"
+_PRELOADED = "latentshift.benchmarks.generation.time_model"
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler reports each start and stop, once torch is imported
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns, when imported, of missing optional libraries

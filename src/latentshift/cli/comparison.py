@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from latentshift.benchmarks.generation_settings import (
+from latentshift.benchmarks.generation.settings import (
     BASES,
     VIDEO_MODELS,
     check_base,
@@ -18,7 +18,7 @@ from latentshift.cli.preflight import check_device_name, check_dtype_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from latentshift.benchmarks.generation_settings import GenerationSettings
+    from latentshift.benchmarks.generation.settings import GenerationSettings
 
 QUICK_STEPS = 10
 _QUICK_SECONDS = 0.6
@@ -73,11 +73,11 @@ def check_settings(
     def complete_settings() -> GenerationSettings:
         from dataclasses import replace
 
-        from latentshift.benchmarks import generation_cost
+        from latentshift.benchmarks.generation import cost
         from latentshift.cli.models import load_dtype, pick_device
 
         picked = pick_device(device)
-        settings = generation_cost.complete_settings(
+        settings = cost.complete_settings(
             base,
             chosen,
             num_frames=frames,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.benchmarks.generation_settings import EAGER, RUNTIMES, check_runtimes_device, parse_runtimes
+from latentshift.benchmarks.generation.settings import EAGER, RUNTIMES, check_runtimes_device, parse_runtimes
 from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, report_rows
 from latentshift.cli.own_command import own_command
@@ -18,7 +18,7 @@ from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
 
 if TYPE_CHECKING:
-    from latentshift.benchmarks.generation_settings import GenerationSettings
+    from latentshift.benchmarks.generation.settings import GenerationSettings
 
 
 def generate(
@@ -74,15 +74,15 @@ def generate(
     def rows() -> Iterable[dict[str, Any]]:
         from dataclasses import replace
 
-        from latentshift.benchmarks.exported_models import with_runtimes
-        from latentshift.benchmarks.generate import bench_generate
+        from latentshift.benchmarks.generation.bench import bench_generate
+        from latentshift.benchmarks.generation.exported_models import with_runtimes
 
         complete.append(with_runtimes(replace(settings(), profile=True), asked, quick=quick))
         return bench_generate(complete[0])
 
     kept = report_rows("generate", rows, json_file)
     if report_folder is not None:
-        from latentshift.benchmarks.generation_page import write_generation_pages
+        from latentshift.benchmarks.generation.page import write_generation_pages
 
         command = own_command(complete[0].dtype)
         typer.echo(printable(write_generation_pages(report_folder, complete[0], kept, command), 4096))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from latentshift.benchmarks.generation_settings import OF_TABLE_4
+from latentshift.benchmarks.generation.settings import OF_TABLE_4
 from latentshift.cli import comparison
 from latentshift.cli.own_command import own_command
 from latentshift.cli.shared_options import DEVICE, DTYPE
@@ -49,9 +49,9 @@ def cost(
     from latentshift.cli.models import quiet_libraries
 
     quiet_libraries()
-    from latentshift.benchmarks.cost_report import cost_report
-    from latentshift.benchmarks.generation_cost import GenerationCost, count_all, measure
-    from latentshift.benchmarks.generation_rows import count_rows, time_rows
+    from latentshift.benchmarks.generation.cost import GenerationCost, count_all, measure
+    from latentshift.benchmarks.generation.cost_report import cost_report
+    from latentshift.benchmarks.generation.rows import count_rows, time_rows
     from latentshift.benchmarks.report import Result, table
     from latentshift.evaluation.report.pages import write_result_pages
     from latentshift.evaluation.report.schema import write_report

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from latentshift.benchmarks.generation_settings import GenerationSettings
-from latentshift.benchmarks.generation_timing import PROMPT, time_start
+from latentshift.benchmarks.generation.settings import GenerationSettings
+from latentshift.benchmarks.generation.time_model import PROMPT, time_start
 from latentshift.benchmarks.own_process import in_own_process
 from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import spread

@@ -18,11 +18,11 @@ import torch
 import transformers
 from diffusers import AutoencoderKL
 
-from latentshift.benchmarks.generation_settings import COMPILED, GenerationSettings
-from latentshift.benchmarks.image_base import ImageBase, open_base
-from latentshift.benchmarks.pass_profile import profile_kinds
+from latentshift.benchmarks.generation.image_base import ImageBase, open_base
+from latentshift.benchmarks.generation.pass_profile import profile_kinds
+from latentshift.benchmarks.generation.peers import VideoModel, build_video_model
+from latentshift.benchmarks.generation.settings import COMPILED, GenerationSettings
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
-from latentshift.benchmarks.peers import VideoModel, build_video_model
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample
 from latentshift.models.autoencoder import decode_videos

@@ -12,16 +12,23 @@ from functools import partial
 
 import torch
 
-from latentshift.benchmarks.device_peak import convolution_flops, product_flops, time_convolution, time_product
-from latentshift.benchmarks.exported_models import ExportedModel, time_exported_passes, time_exported_video
-from latentshift.benchmarks.generation_settings import (
+from latentshift.benchmarks.generation.device_peak import (
+    convolution_flops,
+    product_flops,
+    time_convolution,
+    time_product,
+)
+from latentshift.benchmarks.generation.exported_models import ExportedModel, time_exported_passes, time_exported_video
+from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.parameters_and_flops import Count, count
+from latentshift.benchmarks.generation.settings import (
     BASES,
     RUNTIMES,
     VIDEO_MODELS,
     GenerationSettings,
     check_comparison,
 )
-from latentshift.benchmarks.generation_timing import (
+from latentshift.benchmarks.generation.time_model import (
     PassTiming,
     Timing,
     time_decoding,
@@ -29,9 +36,7 @@ from latentshift.benchmarks.generation_timing import (
     time_text,
     time_video,
 )
-from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.own_process import in_own_process
-from latentshift.benchmarks.parameters_and_flops import Count, count
 from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.models.precision import fast_dtype

@@ -17,8 +17,10 @@ from typing import cast
 import torch
 from diffusers import UNet2DConditionModel
 
-from latentshift.benchmarks.generation_settings import RUNTIMES, GenerationSettings, check_runtimes_device
-from latentshift.benchmarks.generation_timing import (
+from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.parameters_and_flops import Count
+from latentshift.benchmarks.generation.settings import RUNTIMES, GenerationSettings, check_runtimes_device
+from latentshift.benchmarks.generation.time_model import (
     PROMPT,
     Timing,
     build_autoencoder,
@@ -28,9 +30,7 @@ from latentshift.benchmarks.generation_timing import (
     repeat,
     time_steps,
 )
-from latentshift.benchmarks.image_base import open_base
 from latentshift.benchmarks.own_process import in_own_process
-from latentshift.benchmarks.parameters_and_flops import Count
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
 from latentshift.error_text import one_line
 from latentshift.export.exported_pipeline import ExportedPipeline
@@ -178,7 +178,7 @@ def export_model(settings: GenerationSettings, target: Target, folder: Path) -> 
 
 
 def time_exported_passes(settings: GenerationSettings, export: ExportedModel) -> Timing:
-    """Passes of an exported U-Net, as :func:`latentshift.benchmarks.generation_timing.time_passes`."""
+    """Passes of an exported U-Net, as :func:`latentshift.benchmarks.generation.time_model.time_passes`."""
     prepare(settings)
     base, unet = open_base(settings.base), read_manifest(export.folder).parts["unet"]
     latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
@@ -189,7 +189,7 @@ def time_exported_passes(settings: GenerationSettings, export: ExportedModel) ->
 
 
 def time_exported_video(settings: GenerationSettings, export: ExportedModel) -> Timing:
-    """A whole video of an export, as :func:`latentshift.benchmarks.generation_timing.time_video`."""
+    """A whole video of an export, as :func:`latentshift.benchmarks.generation.time_model.time_video`."""
     prepare(settings)
     dtype = getattr(torch, runtime_dtype(settings, export.target))
     pipeline = ExportedPipeline(export.folder, export.target, dtype)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS, GenerationSettings
-from latentshift.benchmarks.operator_kinds import KINDS
+from latentshift.benchmarks.generation.operator_kinds import KINDS
+from latentshift.benchmarks.generation.settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.pages import value_plot, write_benchmark_pages
 from latentshift.benchmarks.report import Result
 from latentshift.evaluation.report.plot import Plot, PlotRow

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from latentshift.benchmarks.generation_settings import GenerationSettings
-from latentshift.benchmarks.generation_timing import Timing, building, prepare, repeat
+from latentshift.benchmarks.generation.settings import GenerationSettings
+from latentshift.benchmarks.generation.time_model import Timing, building, prepare, repeat
 
 _FRAMES, _CHANNELS, _SIDE = 16, 320, 32  # of the convolution: the paper's topmost level
 

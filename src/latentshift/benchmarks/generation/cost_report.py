@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from latentshift import __version__
-from latentshift.benchmarks.generation_cost import GenerationCost
-from latentshift.benchmarks.generation_settings import VIDEO_MODELS
-from latentshift.benchmarks.image_base import open_base
-from latentshift.benchmarks.parameters_and_flops import Count
+from latentshift.benchmarks.generation.cost import GenerationCost
+from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.parameters_and_flops import Count
+from latentshift.benchmarks.generation.settings import VIDEO_MODELS
 from latentshift.benchmarks.report import machine
 from latentshift.evaluation.report.schema import Metric, Report, System
 

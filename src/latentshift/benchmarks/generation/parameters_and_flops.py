@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentshift.benchmarks.image_base import ImageBase
-from latentshift.benchmarks.operator_kinds import by_kind
-from latentshift.benchmarks.peers import build_video_model
+from latentshift.benchmarks.generation.image_base import ImageBase
+from latentshift.benchmarks.generation.operator_kinds import by_kind
+from latentshift.benchmarks.generation.peers import build_video_model
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Count:
         text_encoder: parameters.
         flops: floating-point operations of matrix products and convolutions in one pass over ``texts`` × F frames; a
             multiplication and an addition are two.
-        flops_by_kind: the same by kind of operator (:data:`latentshift.benchmarks.operator_kinds.KINDS`).
+        flops_by_kind: the same by kind of operator (:data:`latentshift.benchmarks.generation.operator_kinds.KINDS`).
     """
 
     unet: int
@@ -46,7 +46,7 @@ def count(base: ImageBase, name: str, num_frames: int, texts: int) -> Count:
 
     Args:
         base: whose width it has.
-        name: of :data:`latentshift.benchmarks.generation_settings.VIDEO_MODELS`.
+        name: of :data:`latentshift.benchmarks.generation.settings.VIDEO_MODELS`.
         num_frames: F.
         texts: videos in a pass: 2 with guidance.
 

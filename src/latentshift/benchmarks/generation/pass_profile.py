@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from latentshift.benchmarks.operator_kinds import by_kind
+from latentshift.benchmarks.generation.operator_kinds import by_kind
 
 
 def profile_kinds(call: Callable[[], object], device: torch.device) -> dict[str, float]:
-    """Seconds of a call by kind of operator (:data:`latentshift.benchmarks.operator_kinds.KINDS`).
+    """Seconds of a call by kind of operator (:data:`latentshift.benchmarks.generation.operator_kinds.KINDS`).
 
     On the CPU an operator's own time, without that of the operators that it calls; on a GPU that of its kernels there.
     The call takes longer under the profiler than without it: shares mean more than seconds.

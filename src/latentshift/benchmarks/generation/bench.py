@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from latentshift.benchmarks.exported_models import export_models
-from latentshift.benchmarks.generation_cost import count_all, measure
-from latentshift.benchmarks.generation_rows import count_rows, export_rows, time_rows
-from latentshift.benchmarks.generation_settings import BASES, GenerationSettings
+from latentshift.benchmarks.generation.cost import count_all, measure
+from latentshift.benchmarks.generation.exported_models import export_models
+from latentshift.benchmarks.generation.rows import count_rows, export_rows, time_rows
+from latentshift.benchmarks.generation.settings import BASES, GenerationSettings
+from latentshift.benchmarks.generation.start import start_rows
 from latentshift.benchmarks.report import Result
-from latentshift.benchmarks.start import start_rows
 
 
 def bench_generate(settings: GenerationSettings) -> Iterator[Result]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
 from torch import Tensor, nn
 
-from latentshift.benchmarks.generation_settings import COMPILED, VIDEO_MODELS
+from latentshift.benchmarks.generation.settings import COMPILED, VIDEO_MODELS
 from latentshift.benchmarks.naive_shift import install_naive_shift
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.denoiser import denoise, share_text
@@ -59,7 +59,7 @@ def build_video_model(name: str, image: UNet2DConditionModel, num_frames: int) -
     """Build one on torch's current device, in its current default dtype; not compiled yet, if it is one that is.
 
     Args:
-        name: of :data:`latentshift.benchmarks.generation_settings.VIDEO_MODELS`.
+        name: of :data:`latentshift.benchmarks.generation.settings.VIDEO_MODELS`.
         image: the U-Net whose configuration it shares; may be on the meta device.
         num_frames: F.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from latentshift.benchmarks.exported_models import ExportedModel, runtime_dtype
-from latentshift.benchmarks.generation_cost import GenerationCost, Measured
-from latentshift.benchmarks.generation_settings import RUNTIMES, VIDEO_MODELS, GenerationSettings
-from latentshift.benchmarks.operator_kinds import ATTENTION, CONVOLUTION, PRODUCT
-from latentshift.benchmarks.parameters_and_flops import Count
+from latentshift.benchmarks.generation.cost import GenerationCost, Measured
+from latentshift.benchmarks.generation.exported_models import ExportedModel, runtime_dtype
+from latentshift.benchmarks.generation.operator_kinds import ATTENTION, CONVOLUTION, PRODUCT
+from latentshift.benchmarks.generation.parameters_and_flops import Count
+from latentshift.benchmarks.generation.settings import RUNTIMES, VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.report import Result, Value
 
 _GIB = 2**30
