@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,6 +13,9 @@ from latentshift.error_text import printable
 from latentshift.fast_import import collector_paused
 from latentshift.out_of_memory import is_out_of_memory
 from latentshift.progress import status
+
+if TYPE_CHECKING:
+    from latentshift.training.recipe import AnyRecipe
 
 
 def train(
@@ -54,9 +58,24 @@ def train(
         # Before the libraries are loaded, which takes seconds; run() checks again for those who call it from Python.
         validate_run(resolved, launched.count)
         check_data(resolved)
+    _run(resolved, first=launched.rank == 0)
+    if launched.rank > 0:  # only the first process prints
+        return
+    for made in EXPORTS:
+        if (resolved.output / made).exists():
+            print(printable(resolved.output / made, 4096))
+
+
+def _run(resolved: AnyRecipe, *, first: bool) -> None:
+    """Train in this process; what stops it is told with how to go on.
+
+    Args:
+        resolved: the recipe.
+        first: whether this is the first process.
+    """
     from latentshift.cli.models import pick_device, quiet_libraries
 
-    with status("loading libraries", shown=launched.rank == 0):
+    with status("loading libraries", shown=first):
         quiet_libraries()
         pick_device(resolved.compute.device)
         with collector_paused():
@@ -90,8 +109,3 @@ def train(
     # Only where all processes end together: after an error in one, destroying the group may wait for the others before
     # the error is shown.
     PartialState().destroy_process_group()
-    if launched.rank > 0:  # only the first process prints
-        return
-    for made in EXPORTS:
-        if (resolved.output / made).exists():
-            print(printable(resolved.output / made, 4096))

@@ -17,7 +17,7 @@ import numpy as np
 from latentshift.data.dataset import FootageDataset
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
-from latentshift.data.loader import BatchSpec, Loader
+from latentshift.data.loader import Loader
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import parse_source
 from latentshift.data.sprites import Sprites
@@ -25,6 +25,7 @@ from latentshift.error_text import printable
 from latentshift.training.data_source import list_rows, worker_limits
 from latentshift.training.datasets import replaced_clips, restore_replaced
 from latentshift.training.settings import FramesSettings, LoadingSettings
+from latentshift.training.video_batches import video_batches
 
 _FIRST_UNSEEN = 2**40  # of the sprites' endless stream: training does not reach it
 
@@ -151,13 +152,9 @@ class SourceFrames:
             self.digests[f"data {number}"] = manifest.digest
         self._weights = [each.weight for each in data.sources]
         self._limits = worker_limits(context.loading) if context.loading.workers else None
-        self._seed, batch_size = context.seed, context.batch_size
-
-        def batch_spec(step: int) -> BatchSpec:
-            return BatchSpec(batch_size, 1, (step - 1) * batch_size)
-
+        self._seed, batches = context.seed, video_batches(context.batch_size, 1)
         self._loader = Loader(
-            self._datasets, batch_spec, self._seed, self._weights, context.rank, context.ranks, self._limits
+            self._datasets, batches, self._seed, self._weights, context.rank, context.ranks, self._limits
         )
         restore_replaced(self._loader, context.output, "replaced")
 
@@ -172,9 +169,7 @@ class SourceFrames:
 
     def preview(self, count: int) -> Iterator[np.ndarray]:
         # In another order than training's.
-        loader = Loader(
-            self._datasets, lambda step: BatchSpec(1, 1, step - 1), self._seed + 1, self._weights, limits=self._limits
-        )
+        loader = Loader(self._datasets, video_batches(1, 1), self._seed + 1, self._weights, limits=self._limits)
         with closing(loader.batches(1)) as batches:
             for batch in itertools.islice(batches, count):
                 yield batch.samples[0].content[0]

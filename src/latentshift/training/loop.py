@@ -20,7 +20,7 @@ from latentshift.error_text import one_line, printable
 from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
-from latentshift.training.collaborators import build_collaborators
+from latentshift.training.collaborators import Collaborators, build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
 from latentshift.training.main_process import main_process_alone
 from latentshift.training.optimizer import learning_rate
@@ -45,9 +45,8 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         OSError: if a checkpoint can't be written.
     """
     output, steps = recipe.output, recipe.steps
-    state, logger, checkpointer, evaluator, report, sigterm = build_collaborators(
-        stage, recipe, accelerator, quiet=quiet
-    )
+    parts = build_collaborators(stage, recipe, accelerator, quiet=quiet)
+    state, logger, checkpointer, evaluator, report, sigterm = parts
     micro_batches = recipe.micro_batches(accelerator.num_processes)
 
     def stop_requested() -> bool:
@@ -88,12 +87,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
                 logger.log_dropped(step, result.values, batch.names())
                 if state.dropped_in_a_row > recipe.max_dropped_steps:
                     raise ValueError(_diverged(step, state.dropped_in_a_row, output, checkpointer))
-            if step in (steps, recipe.last_full_rate_step):
-                checkpointer.save(step, state, logger)
-            elif step % recipe.save_every == 0 or evaluator.is_due(step):
-                checkpointer.save(step, state, logger, last_update=step - state.dropped_in_a_row)
-            if checkpointer.saved == step:
-                report.write()
+            _save_if_due(step, recipe, parts)
             evaluator.evaluate_if_due(step, state, logger, sigterm)
         if stop_requested():
             checkpointer.save(step, state, logger)
@@ -103,6 +97,17 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         if recipe.exports_best:
             state.restore(load_best_checkpoint(output, stage.validation_id))
         _export(stage, state, output, accelerator, quiet=quiet)
+
+
+def _save_if_due(step: int, recipe: AnyRecipe, parts: Collaborators) -> None:
+    """Save a checkpoint where the recipe has one, with the report of the data so far."""
+    state, checkpointer = parts.state, parts.checkpointer
+    if step in (recipe.steps, recipe.last_full_rate_step):
+        checkpointer.save(step, state, parts.logger)
+    elif step % recipe.save_every == 0 or parts.evaluator.is_due(step):
+        checkpointer.save(step, state, parts.logger, last_update=step - state.dropped_in_a_row)
+    if checkpointer.saved == step:
+        parts.report.write()
 
 
 def _export(stage: Stage, state: TrainState, output: Path, accelerator: Accelerator, *, quiet: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which samples a step of the video stage takes: whole clips, few frames of more clips, or single frames.
+"""Which samples a step of training takes: whole clips, few frames of more clips, or single frames.
 
 Every step has about as many frames, so that it takes about as long. Knows nothing of data, models or files.
 """

@@ -183,67 +183,114 @@ def _first_shown(row: Row, clock: Clock) -> float:
 def _scan(file: str, offset: int | None, size: int | None, changed: int, clock: Clock) -> Timeline:
     """The timeline from all packets of a file."""
     # ``changed`` is part of the cache key: a changed file is scanned again
-    shown: list[tuple[int, int]] = []  # from when, for how long
-    keys: dict[int, int] = {}  # number of the packet: when it is shown
-    begins: list[Packet] = []
-    first: int | None = None
-    delay = 0  # of packets that go into the decoder before the first frame comes out
-    before: int | None = None  # the decoding time of the packet before
     with open_video(file, offset, size) as (container, stream):
         base = stream.time_base
         if base is None:
             raise Rejected("no-times", _NO_TIMES)
-        tick = _tick(base, container)
-        counts_anew = bool(container.format.flags & _TS_DISCONT)
+        packets = _Packets(clock, base, _tick(base, container), bool(container.format.flags & _TS_DISCONT))
         for number, packet in enumerate(container.demux(stream)):
-            if clock == "order" and not keys and not packet.is_keyframe:
+            if clock == "order" and not packets.keys and not packet.is_keyframe:
                 continue  # no frame comes of it
-            if first is None and (frames := decode_packet(packet)):
-                first, delay = frames[0].pts or 0, len(shown)
+            if packets.first is None and (frames := decode_packet(packet)):
+                packets.first, packets.delay = frames[0].pts or 0, len(packets.shown)
             if ends_stream(packet):
                 break
-            when, decoded = packet_time(packet, clock), packet.dts
-            if when is None:
-                raise Rejected("no-times", _NO_TIMES)
-            if before is not None and decoded is not None:
-                jumps = "back" if _goes_back(before, decoded, base) else ""
-                if counts_anew and float((decoded - before) * base) > _MAX_GAP:
-                    jumps = "ahead"
-                if jumps and shown:
-                    at = float((max(shown)[0] - min(shown)[0]) * base)
-                    joined = "as where two recordings were joined"
-                    raise Rejected("no-times", f"its times jump {jumps} after {at:.2f} s, {joined}")
-            before = before if decoded is None else decoded
-            if number <= _ENOUGH:
-                begins.append(packet)
-            if packet.is_discard:
-                continue
-            if packet.is_keyframe and packet.size > 0:
-                keys[number] = when
-            shown.append((when, packet.duration or 0))
-        if clock == "presentation" and _lacks_reordering(stream, begins):
-            if any(packet.is_discard for packet in begins):
+            packets.add(number, packet)
+        if clock == "presentation" and _lacks_reordering(stream, packets.begins):
+            if any(packet.is_discard for packet in packets.begins):
                 raise Rejected("no-times", "its edit list cuts by times that are not those of its frames")
             return _scan(file, offset, size, changed, "order")
-    if first is None or not shown:
-        raise Rejected("damaged", "no frame of it can be decoded")
-    end = _end(shown)
-    order = None
-    if clock == "order":
+    return packets.timeline()
+
+
+class _Packets:
+    """The packets of a file, as one after another is read.
+
+    Args:
+        clock: where frame times come from.
+        base: seconds of a tick of the stream.
+        tick: as in :class:`Timeline`.
+        counts_anew: whether times of the container may jump ahead where another recording follows.
+
+    Attributes:
+        first: when the first decodable frame is shown; None: there was none yet.
+        delay: packets that went into the decoder before that frame came out.
+        begins: the first packets.
+        shown: from when and for how long each packet's frame is shown.
+        keys: number of a keyframe's packet -> when it is shown.
+    """
+
+    def __init__(self, clock: Clock, base: Fraction, tick: float, counts_anew: bool) -> None:
+        self.clock, self.base, self.tick, self.counts_anew = clock, base, tick, counts_anew
+        self.first: int | None = None
+        self.delay = 0
+        self.begins: list[Packet] = []
+        self.shown: list[tuple[int, int]] = []
+        self.keys: dict[int, int] = {}
+        self._before: int | None = None  # the decoding time of the packet before
+
+    def add(self, number: int, packet: Packet) -> None:
+        """Take the times of the next packet.
+
+        Raises:
+            Rejected: if it has none, or they jump.
+        """
+        when = packet_time(packet, self.clock)
+        if when is None:
+            raise Rejected("no-times", _NO_TIMES)
+        if packet.dts is not None:
+            self._check_jump(packet.dts)
+            self._before = packet.dts
+        if number <= _ENOUGH:
+            self.begins.append(packet)
+        if packet.is_discard:
+            return
+        if packet.is_keyframe and packet.size > 0:
+            self.keys[number] = when
+        self.shown.append((when, packet.duration or 0))
+
+    def _check_jump(self, decoded: int) -> None:
+        if self._before is None or not self.shown:
+            return
+        jumps = "back" if _goes_back(self._before, decoded, self.base) else ""
+        if self.counts_anew and float((decoded - self._before) * self.base) > _MAX_GAP:
+            jumps = "ahead"
+        if jumps:
+            at = float((max(self.shown)[0] - min(self.shown)[0]) * self.base)
+            joined = "as where two recordings were joined"
+            raise Rejected("no-times", f"its times jump {jumps} after {at:.2f} s, {joined}")
+
+    def timeline(self) -> Timeline:
+        """The timeline, when all packets have been read.
+
+        Raises:
+            Rejected: if there is no frame.
+        """
+        first, base = self.first, self.base
+        if first is None or not self.shown:
+            raise Rejected("damaged", "no frame of it can be decoded")
+        end = _end(self.shown)
+        order = None
+        if self.clock == "order":
+            times, end = self._order(end)
+            first, order = times[0], tuple(float(when * base) for when in times)
+        return Timeline(
+            start=float(first * base),
+            end=float(max(end, first) * base),
+            tick=self.tick,
+            clock=self.clock,
+            keyframes=Keyframes(tuple(self.keys), tuple(float(when * base) for when in self.keys.values())),
+            order=order,
+        )
+
+    def _order(self, end: int) -> tuple[list[int], int]:
+        """When the n-th frame is shown, and the end of the last."""
         # An encoder that shows frames in another order delays them by as many packets as the decoder does: what goes
         # in at a packet's time comes out of it then. The last ones come out after the last packet.
-        step = end - max(shown)[0]
-        times = [when for when, _ in shown[delay:]] + [end + step * number for number in range(min(delay, len(shown)))]
-        first, end = times[0], times[-1] + step
-        order = tuple(float(when * base) for when in times)
-    return Timeline(
-        start=float(first * base),
-        end=float(max(end, first) * base),
-        tick=tick,
-        clock=clock,
-        keyframes=Keyframes(tuple(keys), tuple(float(when * base) for when in keys.values())),
-        order=order,
-    )
+        step = end - max(self.shown)[0]
+        late = range(min(self.delay, len(self.shown)))
+        times = [when for when, _ in self.shown[self.delay :]] + [end + step * number for number in late]
+        return times, times[-1] + step
 
 
 def _goes_back(before: int, after: int, base: Fraction) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import resolve_model
 from latentshift.models.storage.fingerprint import model_fingerprint
@@ -21,6 +20,7 @@ from latentshift.training.build import prepare_controlnet
 from latentshift.training.recipe import ControlNetRecipe
 from latentshift.training.stages.denoising import PREVIEW_PROMPTS, DenoisingStage
 from latentshift.training.stages.video import PIPELINE_SETTINGS
+from latentshift.training.video_batches import video_batches
 from latentshift.video import edge_maps
 
 _CONDITIONS = {"edges": edge_maps}
@@ -47,10 +47,6 @@ class ControlNetStage(DenoisingStage):
             num_frames=recipe.num_frames,
             shifted=recipe.shift_controlnet,
         )
-        size = recipe.batch_size
-
-        def batch_spec(step: int) -> BatchSpec:
-            return BatchSpec(size, num_frames, (step - 1) * size)
 
         def load(name: str, kind: type[nn.Module]) -> nn.Module:
             return load_part(path, name, kind, variant)
@@ -59,7 +55,7 @@ class ControlNetStage(DenoisingStage):
             recipe,
             pipeline,
             num_frames,
-            batch_spec,
+            video_batches(recipe.batch_size, num_frames),
             load,
             controlnet=self.controlnet,
             condition=_CONDITIONS[recipe.condition],

@@ -106,8 +106,7 @@ class DenoisingStage:
         self.caption_dropout = recipe.caption_dropout
         self.sample_prompts = recipe.sample_prompts
 
-        text_encoded = self.data.text_encoded and not pipeline.text_encoders.is_trained
-        text_encoded &= self.validation is None or self.validation.text_encoded
+        text_encoded = self._all_text_is_encoded()
         self.collate = Collator(
             pipeline.vae,
             pipeline.text_encoders,
@@ -129,10 +128,7 @@ class DenoisingStage:
             compiled=recipe.compile,
             controlnet=controlnet,
         )
-        unused = [] if recipe.decodes_at_each_step else ["vae"]
-        if text_encoded:
-            unused += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
-        self.offloaded = OffloadedParts(pipeline, unused, load_part)
+        self.offloaded = OffloadedParts(pipeline, _unused_parts(pipeline, recipe, text_encoded), load_part)
         self.previews = Previews(
             pipeline,
             self.offloaded,
@@ -142,6 +138,11 @@ class DenoisingStage:
             guidance_scale=recipe.guidance_scale,
             controlnet=controlnet,
         )
+
+    def _all_text_is_encoded(self) -> bool:
+        """Whether no text encoder is needed in training: all captions lie beside the data as embeddings."""
+        of_validation = self.validation is None or self.validation.text_encoded
+        return self.data.text_encoded and of_validation and not self.pipeline.text_encoders.is_trained
 
     def batches(self, step: int) -> Generator[LatentBatch]:
         with closing(self.data.loader.batches(step)) as batches:
@@ -173,3 +174,11 @@ class DenoisingStage:
     def sample(self, folder: Path, step: int) -> None:
         prompts = self.sample_prompts or self.data.captions(PREVIEW_PROMPTS)
         self.previews.write(prompts, folder / f"step-{step:08d}")
+
+
+def _unused_parts(pipeline: LatentShiftPipeline, recipe: DiffusionSettings, text_encoded: bool) -> list[str]:
+    """What training does not use of a pipeline: parts that can leave the device."""
+    unused = [] if recipe.decodes_at_each_step else ["vae"]
+    if text_encoded:
+        unused += [name for name in _TEXT_ENCODERS if getattr(pipeline, name) is not None]
+    return unused

@@ -9,7 +9,6 @@ from diffusers import AutoencoderKL, LDMTextToImagePipeline, StableDiffusionPipe
 from torch import nn
 from transformers import CLIPTextModel
 
-from latentshift.data.loader import BatchSpec
 from latentshift.files import atomic_write
 from latentshift.model_paths import autoencoder_folder
 from latentshift.models.storage.fingerprint import model_fingerprint
@@ -18,6 +17,7 @@ from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe
 from latentshift.training.stages.denoising import DenoisingStage
 from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder
+from latentshift.training.video_batches import video_batches
 
 
 class ImageStage(DenoisingStage):
@@ -46,11 +46,8 @@ class ImageStage(DenoisingStage):
             check_known_words(pipeline.tokenizer, recipe.data)
         pretrained = () if recipe.text_encoder is None else text_model
         base = model_fingerprint(autoencoder, pipeline.scheduler, *pretrained)
-
-        size, run, text_encoder = recipe.batch_size, recipe.autoencoder, str(recipe.text_encoder)
-
-        def batch_spec(step: int) -> BatchSpec:
-            return BatchSpec(size, 1, (step - 1) * size)
+        run, text_encoder = recipe.autoencoder, str(recipe.text_encoder)
+        batch_spec = video_batches(recipe.batch_size, 1)
 
         def load_part(name: str, kind: type[nn.Module]) -> nn.Module:
             # A text encoder is offloaded only where it is frozen, and so pretrained.
