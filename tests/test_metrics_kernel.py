@@ -11,9 +11,7 @@ from latentshift.evaluation.metrics import kernel as module
 from latentshift.evaluation.metrics.kernel import (
     GaussianKernel,
     PolynomialKernel,
-    cmmd,
     kernel_distance,
-    kernel_distance_of_subsets,
     kernel_result,
 )
 from latentshift.evaluation.metrics.video_rows import VideoRows
@@ -124,36 +122,15 @@ def test_cmmd_is_a_thousand_times_the_distance_of_unit_features_with_width_10() 
     x, y = rng.normal(size=(6, 8)), rng.normal(size=(4, 8)) + 1
     a, b = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, y))
     expected = 1000 * by_hand(a, b, lambda p, q: math.exp(-sum((p - q) ** 2) / 200), unbiased=False)
-    assert cmmd(x, y) == pytest.approx(expected, rel=1e-9)
-    assert cmmd(7 * x, y) == pytest.approx(expected, rel=1e-9) and cmmd(x, x) == pytest.approx(0, abs=1e-9)
-    assert cmmd(x, y, estimator="unbiased") < expected
-    same = kernel_result(
-        "CMMD", videos(x), videos(y), kernel=GaussianKernel(), estimator="biased", scale=1000, unit=True
+    settings = {"kernel": GaussianKernel(), "scale": 1000, "unit": True}
+    assert kernel_result("CMMD", videos(x), videos(y), estimator="biased", **settings).value == pytest.approx(
+        expected, rel=1e-9
     )
-    assert same.value == pytest.approx(expected, rel=1e-9)
+    scaled = kernel_result("CMMD", videos(7 * x), videos(y), estimator="biased", **settings)
+    assert scaled.value == pytest.approx(expected, rel=1e-9)
+    assert kernel_result("CMMD", videos(x), videos(y), estimator="unbiased", **settings).value < expected
     with pytest.raises(ValueError, match="norm 0"):
-        cmmd(np.zeros((2, 8)), y)
-
-
-def test_subsets_are_drawn_by_their_seed() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(40, 3)), rng.normal(size=(30, 3))
-
-    def kid(seed: int, size: int = 20) -> tuple[float, float]:
-        return kernel_distance_of_subsets(x, y, kernel=PolynomialKernel(), subsets=8, size=size, seed=seed)
-
-    assert kid(0) == kid(0) != kid(1)
-    whole = kernel_distance(x[:30], y, kernel=PolynomialKernel(), estimator="unbiased")
-    mean, deviation = kernel_distance_of_subsets(x[:30], y, kernel=PolynomialKernel(), subsets=3, size=30, seed=0)
-    assert (mean, deviation) == (pytest.approx(whole), pytest.approx(0, abs=1e-12))
-    for few, many in ((y, x), (x[:30], np.concatenate([y, y + 1]))):  # all of one side, and draws of the other
-        for first, second in ((few, many), (many, few)):
-            drawn = kernel_distance_of_subsets(first, second, kernel=PolynomialKernel(), subsets=3, size=30, seed=0)
-            assert drawn[1] > 1e-6
-    one = kernel_distance_of_subsets(x, y, kernel=PolynomialKernel(), subsets=1, size=9, seed=0)
-    assert one[1] == 0.0
-    with pytest.raises(ValueError, match="8 subsets of 31 can't be drawn from 40 and 30"):
-        kid(0, size=31)
+        kernel_result("CMMD", videos(np.zeros((2, 8))), videos(y), estimator="biased", **settings)
 
 
 def test_an_interval_holds_the_value() -> None:

@@ -66,45 +66,6 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, kernel: Kernel, estimator: 
     return _within(x, kernel, estimator) + _within(y, kernel, estimator) - 2 * _sum(x, y, kernel) / (len(x) * len(y))
 
 
-def kernel_distance_of_subsets(
-    x: np.ndarray, y: np.ndarray, *, kernel: Kernel, subsets: int, size: int, seed: int
-) -> tuple[float, float]:
-    """Mean and population standard deviation of the unbiased MMD² of random subsets: how KID is published.
-
-    Each subset is ``size`` rows of x and of y, drawn without replacement. Published codes: 100 subsets of 1,000.
-
-    Raises:
-        ValueError: as :func:`kernel_distance`; or for a subset larger than x or y, or no subset.
-    """
-    x, y = _pair(x, y)
-    if subsets < 1 or not 2 <= size <= min(len(x), len(y)):
-        raise ValueError(
-            f"{subsets} subsets of {size} can't be drawn from {len(x)} and {len(y)} samples; a subset has at least 2"
-        )
-    rng = np.random.default_rng(seed)
-    values = [
-        kernel_distance(
-            x[rng.choice(len(x), size, replace=False)],
-            y[rng.choice(len(y), size, replace=False)],
-            kernel=kernel,
-            estimator="unbiased",
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
-
-
-def cmmd(x: np.ndarray, y: np.ndarray, *, estimator: Estimator = "biased") -> float:
-    """CMMD: 1000 · MMD² with the Gaussian kernel of width 10, on CLIP image features scaled to norm 1.
-
-    The authors' code takes the biased estimator, the default here; their paper writes the unbiased one.
-
-    Raises:
-        ValueError: as :func:`kernel_distance`; or for a feature of norm 0.
-    """
-    return CMMD_SCALE * kernel_distance(unit_norm(x), unit_norm(y), kernel=GaussianKernel(), estimator=estimator)
-
-
 def unit_norm(rows: np.ndarray) -> np.ndarray:
     """Rows (N, D) scaled to norm 1, float64.
 

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 SIZE = 64  # side of the frames in pixels
-CLIP_FRAMES = 16
 
 
 @dataclass(frozen=True)
