@@ -32,7 +32,7 @@ def push(
     ),
 ) -> None:
     """Push a model to the hub, with a model card; needs `hf auth login`, or HF_TOKEN."""
-    from latentshift.hub.upload import prepare_upload
+    from latentshift.hub import prepare_upload
 
     upload = prepare_upload(model, repo, license=license, reports=report or [], pictures=picture or [])
     if upload.own_card is not None:
