@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentshift.evaluation.report.document import Clip, Clips, Document
+from latentshift.document.blocks import Clip, Clips, Document
 from latentshift.evaluation.report.pages import write_comparison_pages, write_pages
 from latentshift.video import write_video
 from report_results import clip, metric, write_result

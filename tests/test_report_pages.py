@@ -12,16 +12,16 @@ from xml.etree import ElementTree
 
 import pytest
 
+from latentshift.document.markdown import escape_markdown
+from latentshift.document.media import MediaBudget
+from latentshift.document.numbers import format_interval, format_number
+from latentshift.document.plot import Plot, PlotRow, to_svg
+from latentshift.document.table import Cell, Table, number_cell
+from latentshift.document.table_files import to_csv, to_latex
 from latentshift.evaluation.report.comparability import BIAS, differences
-from latentshift.evaluation.report.markdown import escape_markdown
-from latentshift.evaluation.report.media import MediaBudget
-from latentshift.evaluation.report.numbers import format_interval, format_number
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.paper_tables import PAPER_TABLES, REFERENCES, TABLE_4
-from latentshift.evaluation.report.plot import Plot, PlotRow, to_svg
 from latentshift.evaluation.report.results import load_results
-from latentshift.evaluation.report.table import Cell, Table, number_cell
-from latentshift.evaluation.report.table_files import to_csv, to_latex
 from report_results import HOSTILE, PROMPTS, metric, write_result
 
 OURS = (metric("FID", 20.5), metric("CLIPSIM", 0.2811, interval=(0.28, 0.283)))

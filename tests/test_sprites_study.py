@@ -22,7 +22,7 @@ from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.run import Worker, measure_plan
 from latentshift.evaluation.report.pages import write_comparison_pages, write_result_pages
 from latentshift.evaluation.report.schema import read_report, write_report
-from latentshift.evaluation.report.sprites_parts import MeanScore
+from latentshift.evaluation.report.sprites.parts import MeanScore
 from latentshift.evaluation.sprites.distances import measure_true_clips, summarize_distances
 from latentshift.evaluation.sprites.earlier_readings import take_over_earlier
 from latentshift.evaluation.sprites.examples import choose_examples, right_count

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latentshift.document.html_page import to_html
+from latentshift.document.markdown import to_markdown
+from latentshift.document.media import MediaBudget
 from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.report.html_page import to_html
-from latentshift.evaluation.report.markdown import to_markdown
-from latentshift.evaluation.report.media import MediaBudget
 from latentshift.study.database import create_database
 from latentshift.study.design import write_design
 from latentshift.study.invitation import INVITATION, read_invitation

@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 
 from latentshift.benchmarks.report import Estimate, Result, Value, machine
-from latentshift.evaluation.report.document import Code, Document, Facts
+from latentshift.document.blocks import Code, Document, Facts
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.pages import write_pages
-from latentshift.evaluation.report.plot import Plot, PlotRow
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 _SPREAD = "Where a number has two more beside it, it is a median, and these are the lowest and the highest."
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from latentshift.evaluation.report.numbers import format_count, format_interval, format_number
+from latentshift.document.numbers import format_count, format_interval, format_number
 from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.schema import Report
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from latentshift.document.blocks import Block, Document, Facts, Heading, PageWarning, Paragraph
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report import user_study
-from latentshift.evaluation.report.document import Block, Document, Facts, Heading, PageWarning, Paragraph
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.study.report import StudyReport
 from latentshift.study.result import VoteShare
 

@@ -9,7 +9,7 @@ from latentshift.benchmarks.generation.operator_kinds import KINDS
 from latentshift.benchmarks.generation.settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.pages import value_plot, write_benchmark_pages
 from latentshift.benchmarks.report import Result
-from latentshift.evaluation.report.plot import Plot, PlotRow
+from latentshift.document.plot import Plot, PlotRow
 
 _OURS = "latent-shift"
 

@@ -16,7 +16,7 @@ from latentshift.benchmarks.reproduction.decide import (
     seconds_of,
     share_of,
 )
-from latentshift.evaluation.report.document import (
+from latentshift.document.blocks import (
     Block,
     Code,
     Document,
@@ -25,11 +25,11 @@ from latentshift.evaluation.report.document import (
     Paragraph,
     Picture,
 )
-from latentshift.evaluation.report.markdown import to_markdown
+from latentshift.document.markdown import to_markdown
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.page_warnings import Name, PageWarnings
 from latentshift.evaluation.report.pages import write_plots
-from latentshift.evaluation.report.plot import Plot, PlotRow
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 from latentshift.files import atomic_write_text
 
 PAGE = "reproduction.md"

@@ -23,7 +23,7 @@ from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, RUNGS, Claim
 from latentshift.benchmarks.reproduction.decide import decide
 from latentshift.benchmarks.reproduction.pictures import PICTURES, draw_sheet
 from latentshift.benchmarks.reproduction.timing import time_rungs
-from latentshift.evaluation.report.markdown import PLOTS
+from latentshift.document.markdown import PLOTS
 from latentshift.files import atomic_write_text, clear_leftovers
 
 REPORT = "reproduction.json"

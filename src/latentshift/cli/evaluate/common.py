@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from latentshift.document.numbers import format_count
 from latentshift.error_text import printable
 from latentshift.evaluation.protocols.choice import WORDS
-from latentshift.evaluation.report.numbers import format_count
 from latentshift.progress import status
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.report.document import Block, Code, Facts, Heading, KeyNumber
-from latentshift.evaluation.report.numbers import ARROWS, format_count, format_interval, format_number
+from latentshift.document.blocks import Block, Code, Facts, Heading, KeyNumber
+from latentshift.document.numbers import ARROWS, format_count, format_interval, format_number
 from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Metric

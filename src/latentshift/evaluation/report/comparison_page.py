@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from latentshift.document.blocks import Block, Document, Facts, Heading, KeyNumbers
 from latentshift.evaluation.report.common_blocks import key_number, rejected_blocks, settings_blocks
-from latentshift.evaluation.report.document import Block, Document, Facts, Heading, KeyNumbers
 from latentshift.evaluation.report.example_clips import best_and_worst, side_by_side_clips
-from latentshift.evaluation.report.few_videos import add_few_videos
 from latentshift.evaluation.report.glossary import INTERVAL, meanings
 from latentshift.evaluation.report.own_numbers import own_numbers
 from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.paper_comparison import paper_plots, paper_table, paper_tables_for
 from latentshift.evaluation.report.paper_tables import TABLE_3
 from latentshift.evaluation.report.results import PROTOCOLS, Result
-from latentshift.evaluation.report.sprites_parts import has_parts, study_parts
-from latentshift.evaluation.report.sprites_words import MEANINGS as SPRITES_MEANINGS
+from latentshift.evaluation.report.sprites.few_videos import add_few_videos
+from latentshift.evaluation.report.sprites.parts import has_parts, study_parts
+from latentshift.evaluation.report.sprites.words import MEANINGS as SPRITES_MEANINGS
 from latentshift.evaluation.report.user_study import UserStudy, share_plots, share_table
 
 _MOST_KEY_NUMBERS = 6

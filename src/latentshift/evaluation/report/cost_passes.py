@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.cost_rows import CostRow, cost_rows
 from latentshift.evaluation.report.results import Result
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 _GIB = 2**30
 _COLUMNS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.report.document import Block, Clip, Clips, Heading, Paragraph
-from latentshift.evaluation.report.numbers import format_number
+from latentshift.document.blocks import Block, Clip, Clips, Heading, Paragraph
+from latentshift.document.numbers import format_number
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import Example
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from latentshift.document.blocks import Block, Facts, Heading
+from latentshift.document.numbers import ARROWS, format_count, format_number
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.comparability import are_comparable
 from latentshift.evaluation.report.cost_passes import pass_tables
-from latentshift.evaluation.report.document import Block, Facts, Heading
 from latentshift.evaluation.report.glossary import INTERVAL
-from latentshift.evaluation.report.numbers import ARROWS, format_count, format_number
 from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.part_names import shown_name
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import PROTOCOLS, Result
 from latentshift.evaluation.report.schema import Metric
-from latentshift.evaluation.report.sprites_numbers import motions_compared
-from latentshift.evaluation.report.sprites_parts import study_parts
-from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.evaluation.report.sprites.numbers import motions_compared
+from latentshift.evaluation.report.sprites.parts import study_parts
 
 # Protocol -> beginnings of the names of metrics that have plots, where all of them would be too many.
 _PLOTTED = {"sprites": ("all right", "motion", "colour drift", "sprites-FVD")}

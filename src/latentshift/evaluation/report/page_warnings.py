@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from latentshift.document.blocks import PageWarning
 from latentshift.evaluation.report.comparability import BIAS, counts_differ, differences
-from latentshift.evaluation.report.document import PageWarning
 from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.results import Result
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from latentshift.document.blocks import Document
+from latentshift.document.html_page import to_html
+from latentshift.document.markdown import PLOTS, to_markdown
+from latentshift.document.media import MediaBudget
+from latentshift.document.plot import to_svg
+from latentshift.document.table_files import to_csv, to_latex
 from latentshift.evaluation.report.comparison_page import comparison_page
-from latentshift.evaluation.report.document import Document
-from latentshift.evaluation.report.html_page import to_html
-from latentshift.evaluation.report.markdown import PLOTS, to_markdown
-from latentshift.evaluation.report.media import MediaBudget
-from latentshift.evaluation.report.plot import to_svg
 from latentshift.evaluation.report.results import check_different, label_results, load_results
 from latentshift.evaluation.report.schema import FILE_NAME, read_report_values, to_report
-from latentshift.evaluation.report.sprites_page import sprites_page
-from latentshift.evaluation.report.table_files import to_csv, to_latex
+from latentshift.evaluation.report.sprites.page import sprites_page
 from latentshift.evaluation.report.user_study import to_user_study
 from latentshift.files import atomic_write_text
 

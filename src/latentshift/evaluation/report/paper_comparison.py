@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from latentshift.document.numbers import ARROWS, format_count
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.cost_rows import cost_rows
-from latentshift.evaluation.report.numbers import ARROWS, format_count
 from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.paper_tables import (
     AUTOENCODER,
@@ -19,9 +21,7 @@ from latentshift.evaluation.report.paper_tables import (
     Column,
     PaperTable,
 )
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 _IMAGES = ("images", "frozen images")
 _LANDMARK = "Cited numbers were made by other programs, on other machines: read them as a landmark."

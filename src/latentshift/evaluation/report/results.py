@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentshift.evaluation.report.document import Facts
+from latentshift.document.blocks import Facts
 from latentshift.evaluation.report.part_names import title_of_part
 from latentshift.evaluation.report.schema import Example, Report, read_report
 

@@ -12,13 +12,13 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from latentshift.document.blocks import Facts
+from latentshift.document.numbers import percent
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.error_text import format_validation_error
-from latentshift.evaluation.report.document import Facts
-from latentshift.evaluation.report.numbers import percent
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.schema import FILE_NAME
-from latentshift.evaluation.report.table import Cell, Table, number_cell
 
 FORMAT: Literal["latentshift-study/1"] = "latentshift-study/1"
 _RIVAL = "CogVideo"  # of all rows of the paper's table

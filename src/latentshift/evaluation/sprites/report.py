@@ -10,7 +10,7 @@ from latentshift import __version__
 from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.schema import Example, Metric, Report, System, name_in_part
-from latentshift.evaluation.report.sprites_words import SHARES
+from latentshift.evaluation.report.sprites.words import SHARES
 from latentshift.evaluation.sprites.examples import right_count
 from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentshift.evaluation.report.plot import Plot
-from latentshift.evaluation.report.table import Table
+from latentshift.document.plot import Plot
+from latentshift.document.table import Table
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.report.document import PageWarning
-from latentshift.evaluation.report.table import Cell, Table
+from latentshift.document.blocks import PageWarning
+from latentshift.document.table import Cell, Table
 
 WARNINGS = "warnings"  # the column of CSV files
 _LATEX = {

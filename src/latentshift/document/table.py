@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latentshift.evaluation.report.numbers import NOTHING, format_interval, format_number
+from latentshift.document.numbers import NOTHING, format_interval, format_number
 
 
 @dataclass(frozen=True)

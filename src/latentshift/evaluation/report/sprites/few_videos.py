@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part
-from latentshift.evaluation.report.sprites_parts import StudyPart
-from latentshift.evaluation.report.sprites_words import SHARES, part_title
+from latentshift.evaluation.report.sprites.parts import StudyPart
+from latentshift.evaluation.report.sprites.words import SHARES, part_title
 
 _FEW = 100  # videos of a part; fewer are enough for a look, and for no more
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from latentshift.evaluation.report.document import Block, Heading, Paragraph
-from latentshift.evaluation.report.numbers import percent
+from latentshift.document.blocks import Block, Heading, Paragraph
+from latentshift.document.numbers import percent
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.page_warnings import PageWarnings
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part
-from latentshift.evaluation.report.sprites_parts import MeanScore, PartScores, StudyPart
-from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS, TRUE_CLIPS, part_title, videos_of
-from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.evaluation.report.sprites.parts import MeanScore, PartScores, StudyPart
+from latentshift.evaluation.report.sprites.words import SHARES, STEADINESS, TRUE_CLIPS, part_title, videos_of
 
 
 def shares(parts: Sequence[StudyPart], result: Result, warnings: PageWarnings) -> Iterator[Block]:

@@ -10,7 +10,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from latentshift.evaluation.report.document import (
+from latentshift.document.blocks import (
     Block,
     Clip,
     Clips,
@@ -24,12 +24,12 @@ from latentshift.evaluation.report.document import (
     Paragraph,
     Picture,
 )
-from latentshift.evaluation.report.markdown import counted_warnings
-from latentshift.evaluation.report.marks import shown_marks
-from latentshift.evaluation.report.media import MediaBudget, is_video
-from latentshift.evaluation.report.plot import Plot, to_svg
-from latentshift.evaluation.report.table import Cell, Table
-from latentshift.evaluation.report.table_files import to_csv, to_latex
+from latentshift.document.markdown import counted_warnings
+from latentshift.document.marks import shown_marks
+from latentshift.document.media import MediaBudget, is_video
+from latentshift.document.plot import Plot, to_svg
+from latentshift.document.table import Cell, Table
+from latentshift.document.table_files import to_csv, to_latex
 
 # Of all that a page could load or run, only what stands in it, and files beside it.
 _POLICY = (

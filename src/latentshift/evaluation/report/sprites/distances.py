@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.report.document import Block, Facts, Heading, Paragraph
-from latentshift.evaluation.report.numbers import ARROWS
+from latentshift.document.blocks import Block, Facts, Heading, Paragraph
+from latentshift.document.numbers import ARROWS
+from latentshift.document.plot import Plot, PlotRow
+from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.own_numbers import how_made
 from latentshift.evaluation.report.page_warnings import PageWarnings
 from latentshift.evaluation.report.part_names import shown_name
-from latentshift.evaluation.report.plot import Plot, PlotRow
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part, name_without_part
-from latentshift.evaluation.report.sprites_parts import StudyPart
-from latentshift.evaluation.report.sprites_words import part_title
-from latentshift.evaluation.report.table import Cell, Table, number_cell
+from latentshift.evaluation.report.sprites.parts import StudyPart
+from latentshift.evaluation.report.sprites.words import part_title
 
 _PLOTTED = "sprites-FVD"
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from latentshift.evaluation.report.document import (
+from latentshift.document.blocks import (
     Block,
     Clips,
     Code,
@@ -18,9 +18,9 @@ from latentshift.evaluation.report.document import (
     Paragraph,
     Picture,
 )
-from latentshift.evaluation.report.media import relative_url
-from latentshift.evaluation.report.plot import Plot
-from latentshift.evaluation.report.table import Cell, Table
+from latentshift.document.media import relative_url
+from latentshift.document.plot import Plot
+from latentshift.document.table import Cell, Table
 
 PLOTS = "plots"  # folder of the plots' files
 

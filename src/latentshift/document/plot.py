@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
-from latentshift.evaluation.report.marks import shown_marks
-from latentshift.evaluation.report.numbers import format_interval, format_number
+from latentshift.document.marks import shown_marks
+from latentshift.document.numbers import format_interval, format_number
 
 _ROW, _TOP, _BOTTOM = 44, 4, 26  # pixels
 _LONGEST = 44  # letters of a label; more would run into its value on a phone

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from latentshift.evaluation.estimates import wilson_interval
-from latentshift.evaluation.report.common_blocks import rejected_blocks, settings_blocks
-from latentshift.evaluation.report.document import (
+from latentshift.document.blocks import (
     Block,
     Clip,
     Clips,
@@ -18,16 +16,18 @@ from latentshift.evaluation.report.document import (
     Paragraph,
     Picture,
 )
-from latentshift.evaluation.report.few_videos import add_few_videos
+from latentshift.document.numbers import format_interval, percent
+from latentshift.evaluation.estimates import wilson_interval
+from latentshift.evaluation.report.common_blocks import rejected_blocks, settings_blocks
 from latentshift.evaluation.report.glossary import meanings
-from latentshift.evaluation.report.numbers import format_interval, percent
 from latentshift.evaluation.report.page_warnings import PageWarnings, add_results
 from latentshift.evaluation.report.results import Result
 from latentshift.evaluation.report.schema import name_in_part
-from latentshift.evaluation.report.sprites_distances import distances
-from latentshift.evaluation.report.sprites_numbers import motions, shares, steadiness
-from latentshift.evaluation.report.sprites_parts import ReadExample, StudyPart, study_parts
-from latentshift.evaluation.report.sprites_words import (
+from latentshift.evaluation.report.sprites.distances import distances
+from latentshift.evaluation.report.sprites.few_videos import add_few_videos
+from latentshift.evaluation.report.sprites.numbers import motions, shares, steadiness
+from latentshift.evaluation.report.sprites.parts import ReadExample, StudyPart, study_parts
+from latentshift.evaluation.report.sprites.words import (
     MEANINGS,
     QUESTION,
     SHARES,

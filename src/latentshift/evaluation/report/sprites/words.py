@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from latentshift.evaluation.report.glossary import INTERVAL
 from latentshift.evaluation.report.part_names import title_of_part
-from latentshift.evaluation.report.sprites_parts import StudyPart
+from latentshift.evaluation.report.sprites.parts import StudyPart
 
 # Shares in the order of tables, and means, by the name that a page gives them.
 SHARES = {"joint": "all right", "background": "background", "colour": "colour", "thing": "thing", "motion": "motion"}
