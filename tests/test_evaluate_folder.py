@@ -294,6 +294,22 @@ def test_folders_of_frames_of_other_names_and_linked_folders_are_clips(tmp_path:
     assert len(list_clips(clips, frames=1).items) == 2 * FRAMES + 1  # pictures of an image model
 
 
+def test_a_linked_folder_counts_once_and_links_in_a_circle_end(tmp_path: Path) -> None:
+    clips = tmp_path / "clips"
+    for folder in ("clips/one", "clips/two", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(clip(1)[0]).save(tmp_path / folder / "frame.png")
+    (clips / "one" / "to_two").symlink_to(clips / "two")
+    (clips / "two" / "to_one").symlink_to(clips / "one")
+    assert [each.file for each in list_clips(clips, frames=1).items] == [
+        *("one/frame.png", "one/to_two/frame.png", "two/frame.png", "two/to_one/frame.png")
+    ]
+    for name in ("two", "one"):
+        (clips / f"link_{name}").symlink_to(tmp_path / "elsewhere")
+    linked = {str(each.file) for each in list_clips(clips, frames=1).items if str(each.file).startswith("link_")}
+    assert linked == {"link_one/frame.png"}
+
+
 def test_a_replaced_file_is_noticed(clips: Path) -> None:
     before = {each.file: each.content for each in list_clips(clips).items}
     assert set(before) == {"A red star_7.webp", "deep/a-star.mp4", "red", "0003.gif", "short.mp4", "broken.mp4"}

@@ -199,6 +199,7 @@ class _Walk:
         self.folder, self.frames = folder, frames
         self._of_pictures: list[str] = []
         self._others: list[str] = []
+        self._linked: set[Path] = set()  # folders that links have led to
 
     def clips(self) -> Iterator[str]:
         """Names relative to the folder."""
@@ -206,8 +207,8 @@ class _Walk:
             here = Path(place)
             files = sorted(name for name in files if not name.startswith(".") and not is_mac_file(name))
             media = [name for name in files if is_media(name)]
-            folders[:] = [name for name in folders if not name.startswith(".") and not is_mac_file(name)]
-            folders[:] = [name for name in folders if not _leads_back(here / name, here)]
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_mac_file(name))
+            folders[:] = [name for name in folders if not self._is_entered(here / name)]
             if here != self.folder and (_FIRST_FRAME in files or self._is_of_pictures(here, folders, media)):
                 folders.clear()
                 if _FIRST_FRAME not in files:
@@ -216,6 +217,16 @@ class _Walk:
                 continue
             self._others += [str((here / name).relative_to(self.folder)) for name in files if _is_unknown(name)]
             yield from (str((here / name).relative_to(self.folder)) for name in media)
+
+    def _is_entered(self, folder: Path) -> bool:
+        """Whether a link leads to a folder that it lies in, on the way here, or that another link has led to."""
+        if not folder.is_symlink():
+            return False
+        target, way = folder.resolve(), {each.resolve() for each in folder.parents}
+        if target in self._linked or any(target == each or target in each.parents for each in way):
+            return True
+        self._linked.add(target)
+        return False
 
     def notes(self) -> list[str]:
         """Sentences on what was seen so far."""
@@ -247,14 +258,6 @@ def _counted(names: Sequence[str], what: str) -> str:
 
 def _is_unknown(name: str) -> bool:
     return not is_media(name) and PurePath(name).suffix.lower() not in _TEXTS
-
-
-def _leads_back(folder: Path, here: Path) -> bool:
-    """Whether a link leads to a folder that it lies in."""
-    if not folder.is_symlink():
-        return False
-    target, place = folder.resolve(), here.resolve()
-    return target == place or target in place.parents
 
 
 def _content(path: Path) -> str:

@@ -161,9 +161,11 @@ class _Summarizer:
         if info is not None:
             warnings += info.warnings
         if result.n_reference is not None and self.reference is not None:
-            theirs, ours = self.reference.frames, self.readings.frames
-            if theirs != ours:
-                warnings.append(f"Generated and reference videos differ in frames: {ours} and {theirs} (None: mixed).")
+            frames = [each.frames or "several numbers" for each in (self.readings, self.reference)]
+            if frames[0] != frames[1]:
+                warnings.append(
+                    f"Generated and reference videos differ in their number of frames, {frames[0]} and {frames[1]}."
+                )
             sizes = [each.size or "several sizes" for each in (self.readings, self.reference)]
             if sizes[0] != sizes[1]:
                 warnings.append(
