@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from latentshift.settings import (
     ShiftConfig,
     check_noise_share,
 )
+
+if TYPE_CHECKING:
+    from latentshift.pipeline import LatentShiftPipeline
 
 
 def init(
@@ -109,10 +112,10 @@ def init(
         raise ValueError(f"--fps must be from 1 to {MAX_FPS:,}, not {fps:,}")
     if noise_share is not None:
         check_noise_share(noise_share, "--noise-share")
-    if keep_image:
-        if padding not in (None, "replicate"):
-            raise ValueError(f"--keep-image needs --padding replicate, not {padding}; leave one of them out")
-        noise_share = KEEP_IMAGE_NOISE_SHARE if noise_share is None else noise_share
+    if keep_image and padding not in (None, "replicate"):
+        raise ValueError(f"--keep-image needs --padding replicate, not {padding}; leave one of them out")
+    if keep_image and noise_share is None:
+        noise_share = KEEP_IMAGE_NOISE_SHARE
     chosen = {"fold": fold, "padding": padding, "direction": direction, "place": place, "blocks": blocks}
     given = {name: value for name, value in chosen.items() if value is not None}
     _check_method(method, given)
@@ -140,17 +143,7 @@ def init(
     else:
         source = PUBLISHED[family].hub if family is not None else str(base)
         pipeline = load_adapted(source, "cpu", dtype, loras, delta, variant, other_base=other_base)
-    if given and method is None and pipeline.config.shift is None:
-        raise ValueError(
-            f"--{next(iter(given))} needs the temporal shift, which {base} does not use ({pipeline.method}); add "
-            "--method latent-shift, which replaces it, or leave the option out"
-        )
-    if method is not None:
-        pipeline.set_method(method)
-    if keep_image and pipeline.config.shift is not None:
-        given["padding"] = "replicate"
-    if given:
-        pipeline.set_shift({**(pipeline.config.shift or {}), **given})
+    _set_method(pipeline, method, given, base, keep_image=keep_image)
     if noise_share is not None:
         pipeline.set_noise_share(noise_share)
     timing = {"num_frames": frames, "fps": fps}
@@ -196,3 +189,31 @@ def _check_method(method: str | None, shift: dict[str, Any]) -> None:
         raise ValueError(f"unknown method {method!r}: choose from {', '.join(METHODS)}")
     if shift and method not in (None, "latent-shift"):
         raise ValueError(f"--{next(iter(shift))} needs --method latent-shift, not {method}")
+
+
+def _set_method(
+    pipeline: LatentShiftPipeline, method: str | None, shift: dict[str, Any], base: str | None, *, keep_image: bool
+) -> None:
+    """Say how frames meet.
+
+    Args:
+        pipeline: that is made.
+        method: that was asked for; None: the base's.
+        shift: settings of the shift that were.
+        base: for messages.
+        keep_image: whether frames that are alike are to stay the image model's.
+
+    Raises:
+        ValueError: for settings of a shift that the base does not have.
+    """
+    if shift and method is None and pipeline.config.shift is None:
+        raise ValueError(
+            f"--{next(iter(shift))} needs the temporal shift, which {base} does not use ({pipeline.method}); add "
+            "--method latent-shift, which replaces it, or leave the option out"
+        )
+    if method is not None:
+        pipeline.set_method(method)
+    if keep_image and pipeline.config.shift is not None:
+        shift = {**shift, "padding": "replicate"}
+    if shift:
+        pipeline.set_shift({**(pipeline.config.shift or {}), **shift})

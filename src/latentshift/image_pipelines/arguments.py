@@ -58,6 +58,7 @@ _REFUSED = {
     "num_images_per_prompt": "pass num_videos_per_prompt",
     "padding_mask_crop": "it crops one picture, and frames may need different crops; crop the clip first",
 }
+_OfPrompts = tuple[list[Any], Callable[[list[Any]], Any]]  # for each of P prompts, and how those of some are joined
 
 
 @dataclass
@@ -123,8 +124,7 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     def for_frames_as_tensor(of_videos: list[Tensor]) -> Tensor:
         return torch.stack(of_videos).repeat_interleave(num_frames, dim=0)
 
-    of_prompts: dict[str, tuple[list[Any], Callable[[list[Any]], Any]]] = {}
-    sizes: dict[str, tuple[int, int]] = {}
+    of_prompts, sizes = _pictures(pipe, given, accepted, num_prompts, num_frames)
     for name, value in given.items():
         if name in TEXT:
             sentences = _sentences(pipe, value, name, num_prompts)
@@ -132,17 +132,6 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
                 of_prompts[name] = sentences, for_frames
         elif name in EMBEDDINGS:
             of_prompts[name] = _embedding_for_each(value, name, num_prompts), for_frames_as_tensor
-        elif name in PICTURES:
-            conditions = _Conditions.of(pipe, name, accepted, given)
-            if conditions is None:
-                clips = clips_for_prompts(value, name, num_prompts, num_frames, PICTURES[name])
-                of_prompts[name] = clips, lambda videos: join([frame for clip in videos for frame in clip])
-                sizes[name] = _pixels(clips[0][0], PICTURES[name], pipe)
-            else:
-                of_conditions = conditions.read(value, name, num_prompts, num_frames)
-                of_prompts[name] = of_conditions, conditions.join
-                for number, clip in enumerate(of_conditions[0]):
-                    sizes[name if conditions.count is None else f"{name}[{number}]"] = size_of(clip[0])
     arguments = {
         name: Argument([each for each in values for _ in range(num_videos_per_prompt)], joined)
         for name, (values, joined) in of_prompts.items()
@@ -162,6 +151,28 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     if adapters is not None:
         adapters = adapters[0], [each for each in adapters[1] for _ in range(num_videos_per_prompt)]
     return VideoCall(num_frames, num_videos, unchanged, arguments, adapters)
+
+
+def _pictures(
+    pipe: Any, given: Mapping[str, Any], accepted: frozenset[str], num_prompts: int, num_frames: int
+) -> tuple[dict[str, _OfPrompts], dict[str, tuple[int, int]]]:
+    """The arguments that are pictures, clips or masks: for each of P prompts, and the size of each in pixels."""
+    of_prompts: dict[str, _OfPrompts] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, value in given.items():
+        if name not in PICTURES:
+            continue
+        conditions = _Conditions.of(pipe, name, accepted, given)
+        if conditions is None:
+            clips = clips_for_prompts(value, name, num_prompts, num_frames, PICTURES[name])
+            of_prompts[name] = clips, lambda videos: join([frame for clip in videos for frame in clip])
+            sizes[name] = _pixels(clips[0][0], PICTURES[name], pipe)
+        else:
+            of_conditions = conditions.read(value, name, num_prompts, num_frames)
+            of_prompts[name] = of_conditions, conditions.join
+            for number, clip in enumerate(of_conditions[0]):
+                sizes[name if conditions.count is None else f"{name}[{number}]"] = size_of(clip[0])
+    return of_prompts, sizes
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import nn
 
 from latentshift.machine_memory import machine_memory
 from latentshift.memory.fake_tensors import fake_tensors
-from latentshift.memory.trace import peak_memory, trace_step
+from latentshift.memory.trace import StepTrace, peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.distributed import block_sizes
 from latentshift.training.precision import attention_backend, autocast_dtype, encoding_dtype
@@ -83,29 +83,8 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
     resting = _resting(recipe.optimizer.kind, recipe.compute, work, device, processes)
     if device.type == "cpu":
         resting["Python and libraries"] = process_size() if base is None else base
-    if device.type == "cuda":
-        for module in work.modules:
-            _calculate_norms_in_float32(module)
-    with fake_tensors():
-        objective = work.objective.to_empty(device="cpu").train()
-        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        with attention_backend(recipe.compute.attention, device):
-            steps = [
-                (
-                    share_of_steps,
-                    trace_step(
-                        lambda batch=batch(): objective(batch)["loss"],  # type: ignore[misc]
-                        trained,
-                        lambda: _autocast(autocast_dtype(recipe.compute.precision)),
-                        gathered=share > micro or (processes > 1 and recipe.compute.parallel == "ddp"),
-                    ),
-                )
-                for share_of_steps, batch in work.steps
-            ]
-        with torch.no_grad():
-            sampling = [peak_memory(each) for each in work.sampling]
-            with _autocast(encoding_dtype(recipe.compute.precision)):
-                encoding = [peak_memory(each) for each in work.encoding]
+    gathered = share > micro or (processes > 1 and recipe.compute.parallel == "ddp")
+    steps, sampling, encoding = _trace(work, recipe.compute, device, gathered=gathered)
     fullest = max((each for _, each in steps), key=lambda each: each.gradients + each.activations)
     in_shares = processes > 1 and recipe.compute.parallel == "fsdp"
     step = {**resting, "gradients": fullest.gradients, "activations": fullest.activations}
@@ -129,6 +108,46 @@ def estimate(recipe: AnyRecipe, device: torch.device, processes: int = 1, base: 
             moments[SAMPLES]["weights put aside"] = _FLOAT * count
     flops = sum(share_of_steps * each.flops for share_of_steps, each in steps)
     return Estimate(work.parts, moments, round(flops * (share // micro) * processes), work.video)
+
+
+def _trace(
+    work: Workload, compute: ComputeSettings, device: torch.device, *, gathered: bool
+) -> tuple[list[tuple[float, StepTrace]], list[int], list[int]]:
+    """Run the work on fake tensors, which have no memory.
+
+    Args:
+        work: of the run.
+        compute: its settings.
+        device: to train on.
+        gathered: whether gradients are kept from one micro-batch to the next, or exchanged.
+
+    Returns:
+        Each kind of step with its share of the steps, and the peaks of sampling and of encoding, in bytes.
+    """
+    if device.type == "cuda":
+        for module in work.modules:
+            _calculate_norms_in_float32(module)
+    with fake_tensors():
+        objective = work.objective.to_empty(device="cpu").train()
+        trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+        with attention_backend(compute.attention, device):
+            steps = [
+                (
+                    share_of_steps,
+                    trace_step(
+                        lambda batch=batch(): objective(batch)["loss"],  # type: ignore[misc]
+                        trained,
+                        lambda: _autocast(autocast_dtype(compute.precision)),
+                        gathered=gathered,
+                    ),
+                )
+                for share_of_steps, batch in work.steps
+            ]
+        with torch.no_grad():
+            sampling = [peak_memory(each) for each in work.sampling]
+            with _autocast(encoding_dtype(compute.precision)):
+                encoding = [peak_memory(each) for each in work.encoding]
+    return steps, sampling, encoding
 
 
 def process_size() -> int:
