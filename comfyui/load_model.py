@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_settings
-from latentshift.model_paths import BUNDLED, bundled_model, load_index
+from latentshift.model_paths import BUNDLED, bundled_model, foreign_pipeline, load_index
 from latentshift.models.storage.model_config import check_config_files
 from latentshift.settings import PIPELINES, ShiftConfig
 
@@ -24,14 +25,7 @@ _SCALING = 0.18215  # diffusers' scaling_factor of an autoencoder that does not 
 
 def model_names() -> list[str]:
     """The bundled model, and the latentshift pipelines in ComfyUI's folders for diffusers models."""
-    import folder_paths
-
-    found = set()
-    for root in folder_paths.get_folder_paths("diffusers"):
-        for folder, _, files in os.walk(root, followlinks=True):
-            if "model_index.json" in files and _is_video_pipeline(Path(folder)):
-                found.add(os.path.relpath(folder, root))
-    return [BUNDLED, *sorted(found)]
+    return [BUNDLED, *sorted({name for name, folder in _pipelines() if _class_of(folder) == PIPELINES[0]})]
 
 
 def load_model(name: str) -> tuple[Any, Any, Any]:
@@ -56,8 +50,9 @@ def load_model(name: str) -> tuple[Any, Any, Any]:
         from .ldm_model import load_ldm
 
         model, clip, vae = load_ldm(folder)
-    model = apply_temporal_shift(model, ShiftConfig.from_dict(index.get("shift", {})))
-    return share_noise(model, index.get("noise_share", 0.0)), clip, vae
+    apply_temporal_shift(model, ShiftConfig.from_dict(index.get("shift", {})))
+    share_noise(model, index.get("noise_share", 0.0))
+    return model, clip, vae
 
 
 def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
@@ -82,7 +77,7 @@ def _load_stable_diffusion(folder: Path) -> tuple[Any, Any, Any]:
             f"{folder}: ComfyUI scales latents of this U-Net by {its_own.scale_factor}, and this model by {scaling}"
         )
     zero_snr = schedule.get("rescale_betas_zero_snr", False)
-    model = set_prediction(model, schedule.get("prediction_type", "epsilon"), zero_snr)
+    set_prediction(model, schedule.get("prediction_type", "epsilon"), zero_snr)
     parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]
     clip = comfy.sd.load_text_encoder_state_dicts(
         [_as_clip(_weights(folder / part, "model")) for part in parts],
@@ -109,19 +104,35 @@ def _as_clip(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def _folder(name: str) -> Path:
-    import folder_paths
-
     if name == BUNDLED:
         return bundled_model()
-    if name in model_names():  # ComfyUI passes on what was asked for, in its list or not
-        for root in folder_paths.get_folder_paths("diffusers"):
-            if (Path(root) / name / "model_index.json").is_file():
-                return Path(root) / name
-    raise ValueError(f"there is no latentshift model {name} in ComfyUI's folders for diffusers models")
+    # ComfyUI passes on what was asked for, in its list or not.
+    folder = next((folder for found, folder in _pipelines() if found == name), None)
+    if folder is None:
+        raise ValueError(f"there is no latentshift model {name} in ComfyUI's folders for diffusers models")
+    kind = _class_of(folder)
+    if kind not in (None, PIPELINES[0]):
+        raise ValueError(
+            f"{folder} holds a {kind}, and no latentshift model: `latentshift init --base {folder} -o DIR` makes one of "
+            "it, to be trained"
+            if kind in PIPELINES
+            else foreign_pipeline(str(folder), load_index(folder))
+        )
+    return folder
 
 
-def _is_video_pipeline(folder: Path) -> bool:
+def _pipelines() -> Iterator[tuple[str, Path]]:
+    """Names and folders of the pipelines in ComfyUI's folders for diffusers models."""
+    import folder_paths
+
+    for root in folder_paths.get_folder_paths("diffusers"):
+        for folder, _, files in os.walk(root, followlinks=True):
+            if "model_index.json" in files:
+                yield os.path.relpath(folder, root), Path(folder)
+
+
+def _class_of(folder: Path) -> str | None:
     try:
-        return bool(load_index(folder)["_class_name"] == PIPELINES[0])
+        return str(load_index(folder)["_class_name"])
     except ValueError:  # damaged, or a pipe: not in the list
-        return False
+        return None

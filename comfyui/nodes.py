@@ -17,7 +17,7 @@ from latentshift.settings import BLOCKS, DIRECTIONS, MAX_NOISE_SHARE, PADDINGS, 
 from .load_adapter import load_adapter
 from .load_model import load_model, model_names
 from .noise_patch import share_noise
-from .shift_patch import apply_temporal_shift
+from .shift_patch import apply_temporal_shift, own_clone
 
 _CATEGORY = "latentshift"
 _MAX_FRAMES = 4096
@@ -88,8 +88,10 @@ class ApplyTemporalShift(io.ComfyNode):
         place: Any = "conv1",
         blocks: Any = "all",
     ) -> io.NodeOutput:
-        shifted = apply_temporal_shift(model, ShiftConfig(fold, padding, direction, place, blocks))
-        return io.NodeOutput(share_noise(shifted, noise_share))
+        own = own_clone(model)
+        apply_temporal_shift(own, ShiftConfig(fold, padding, direction, place, blocks))
+        share_noise(own, noise_share)
+        return io.NodeOutput(own)
 
 
 class LoadModel(io.ComfyNode):
@@ -129,7 +131,8 @@ class LoadAdapter(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, file: Any, strength: float) -> io.NodeOutput:
-        return io.NodeOutput(load_adapter(model, Path(folder_paths.get_full_path_or_raise("loras", file)), strength))
+        path = Path(folder_paths.get_full_path_or_raise("loras", str(file)))  # a posted workflow may hold any value
+        return io.NodeOutput(load_adapter(model, path, strength))
 
 
 class EmptyVideoLatents(io.ComfyNode):

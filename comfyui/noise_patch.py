@@ -14,25 +14,26 @@ from typing import Any
 from torch import Tensor
 
 from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
+from latentshift.settings import check_noise_share
 
 _KEY = "latentshift"
 
 
-def share_noise(model: Any, noise_share: float) -> Any:
-    """A clone of a MODEL that is sampled with noise of this share between frames; 0: with independent noise.
+def share_noise(model: Any, noise_share: float) -> None:
+    """Have a MODEL, a node's own, sampled with noise of this share between frames; 0: with independent noise.
 
     Raises:
-        ValueError: when it is sampled with a mask, which holds in one space of latents alone, or by a sampler of CFG++.
+        ValueError: if it is out of range; and when the MODEL is sampled with a mask, which holds in one space of
+            latents alone, or by a sampler of CFG++.
     """
+    check_noise_share(noise_share)
     from comfy.patcher_extension import WrappersMP
 
-    clone = model.clone()
     for kind in (WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE):
-        clone.remove_wrappers_with_key(kind, _KEY)
+        model.remove_wrappers_with_key(kind, _KEY)
     if noise_share > 0:
-        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, partial(_sample, noise_share))
-        clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, partial(_predict, noise_share))
-    return clone
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, _KEY, partial(_sample, noise_share))
+        model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, partial(_predict, noise_share))
 
 
 def check_sampler(sampler: Any) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 
-def set_prediction(model: Any, prediction_type: str, zero_snr: bool | None = None) -> Any:
-    """A clone of a MODEL that is sampled as its U-Net predicts.
+def set_prediction(model: Any, prediction_type: str, zero_snr: bool | None = None) -> None:
+    """Have a MODEL, a node's own, sampled as its U-Net predicts.
 
     Args:
         model: with a schedule of discrete timesteps.
@@ -18,12 +18,23 @@ def set_prediction(model: Any, prediction_type: str, zero_snr: bool | None = Non
     """
     import comfy.model_sampling as sampling
 
-    known = {"epsilon": sampling.EPS, "v_prediction": sampling.V_PREDICTION, "sample": sampling.X0}
+    known = _kinds()
     if prediction_type not in known:
         raise ValueError(f"ComfyUI does not know the prediction_type {prediction_type!r}")
     if zero_snr is None:
         zero_snr = getattr(model.get_model_object("model_sampling"), "zsnr", False)
     kind = type("Prediction", (sampling.ModelSamplingDiscrete, known[prediction_type]), {})
-    clone = model.clone()
-    clone.add_object_patch("model_sampling", kind(model.model.model_config, zsnr=zero_snr))
-    return clone
+    model.add_object_patch("model_sampling", kind(model.model.model_config, zsnr=zero_snr))
+
+
+def prediction_of(model: Any) -> str | None:
+    """What a MODEL is sampled by, in diffusers' words; None if that has none for it."""
+    own = model.get_model_object("model_sampling")
+    return next((name for name, kind in _kinds().items() if isinstance(own, kind)), None)
+
+
+def _kinds() -> dict[str, type]:
+    """ComfyUI's classes, of which the last is a base of the others."""
+    import comfy.model_sampling as sampling
+
+    return {"v_prediction": sampling.V_PREDICTION, "sample": sampling.X0, "epsilon": sampling.EPS}

@@ -21,10 +21,26 @@ from latentshift.shift import temporal_shift
 _KEY = "latentshift"  # of our wrapper, of which a MODEL has one at most
 
 
-def apply_temporal_shift(model: Any, config: ShiftConfig) -> Any:
-    """A clone of a MODEL (ModelPatcher) whose pictures are the frames of one video.
+def own_clone(model: Any) -> Any:
+    """A clone of what a node was given, to change: its weights are shared with the MODEL.
 
-    Its weights are shared with the MODEL. A shift that it has already is replaced.
+    A node makes one and no more. ComfyUI unloads a MODEL whose node has run again by the one it was cloned from, which
+    must then be another node's output: a clone between them would be gone, and the weights would stay in memory.
+
+    Raises:
+        ValueError: if it is no MODEL.
+    """
+    from comfy.model_patcher import ModelPatcher
+
+    if not isinstance(model, ModelPatcher):
+        raise ValueError(f"the input model is no MODEL, but {model!r}: link it to the output of a loader")
+    return model.clone()
+
+
+def apply_temporal_shift(model: Any, config: ShiftConfig) -> None:
+    """Make the pictures of a MODEL (ModelPatcher), a node's own, the frames of one video.
+
+    A shift that it has already is replaced.
 
     Raises:
         ValueError: if it is no image U-Net, or has blocks of fewer channels than folds.
@@ -39,10 +55,8 @@ def apply_temporal_shift(model: Any, config: ShiftConfig) -> Any:
             raise ValueError(
                 'the place "conv2" is not for this MODEL, whose blocks scale by the timestep after its norm'
             )
-    shifted = model.clone()
-    shifted.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, _KEY)
-    shifted.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, partial(_call_shifted, config))
-    return shifted
+    model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, _KEY)
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, _KEY, partial(_call_shifted, config))
 
 
 def shift_of(model: Any) -> ShiftConfig | None:
@@ -105,8 +119,8 @@ def _blocks(unet: nn.Module, config: ShiftConfig) -> list[Any]:
     blocks = {name: each for name, each in unet.named_modules() if isinstance(each, ResBlock)} if is_image_unet else {}
     if not blocks:
         raise ValueError(
-            f"the temporal shift is for image U-Nets, as those of Stable Diffusion 1.x, 2.x and SDXL; this MODEL is a "
-            f"{type(unet).__name__}"
+            f"this MODEL is a {type(unet).__name__}, and the temporal shift is for image U-Nets: load a checkpoint of "
+            "Stable Diffusion 1.x, 2.x or SDXL, or use a video model without this node"
         )
     if any(isinstance(each, VideoResBlock) for each in blocks.values()):
         raise ValueError("this MODEL is a video model already, and the temporal shift is for image U-Nets")

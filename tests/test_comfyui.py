@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from comfyui_process import CHECKOUT, PACK, WHY_NOT, import_pack
@@ -20,6 +22,7 @@ from latentshift import LatentShiftPipeline, ShiftConfig, install
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.sampling import sample
 from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_delta, save_lora
+from latentshift.models.storage.model_config import ADAPTER_KEY
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 
 pytestmark = pytest.mark.skipif(CHECKOUT is None, reason=WHY_NOT)
@@ -48,7 +51,9 @@ def model(pack: Any, unet: UNet2DConditionModel) -> Any:
 def shifted(model: Any, **settings: Any) -> Any:
     from latentshift_nodes.shift_patch import apply_temporal_shift
 
-    return apply_temporal_shift(model, ShiftConfig(**settings))
+    clone = model.clone() if hasattr(model, "clone") else model
+    apply_temporal_shift(clone, ShiftConfig(**settings))
+    return clone
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -65,7 +70,9 @@ def call(model: Any, x: Tensor, text: Tensor, conditions: int = 2, **options: An
 def share_noise(model: Any, noise_share: float) -> Any:
     from latentshift_nodes import noise_patch
 
-    return noise_patch.share_noise(model, noise_share)
+    clone = model.clone()
+    noise_patch.share_noise(clone, noise_share)
+    return clone
 
 
 @torch.no_grad()
@@ -139,7 +146,7 @@ def test_refusals(model: Any, inputs: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ValueError, match="a block of 32 channels is too narrow for fold 33"):
         shifted(model, fold=33)
     other = SimpleNamespace(model=SimpleNamespace(diffusion_model=torch.nn.Linear(1, 1)))
-    with pytest.raises(ValueError, match=r"is for image U-Nets.* this MODEL is a Linear"):
+    with pytest.raises(ValueError, match="this MODEL is a Linear, and the temporal shift is for image U-Nets"):
         shifted(other)
     settings = {**model.model.model_config.unet_config, "use_temporal_resblock": True}
     other.model.diffusion_model = UNetModel(
@@ -292,6 +299,42 @@ def test_an_adapter_of_another_base_is_refused(model: Any, base: LatentShiftPipe
     save_file({"unet.x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(ValueError, match="was not made by latentshift"):
         load(model, tmp_path / "foreign.safetensors", 1.0)
+
+
+def test_an_adapter_that_would_make_nothing_but_noise_is_refused(
+    model: Any, base: LatentShiftPipeline, tmp_path: Path
+) -> None:
+    from latentshift_nodes.load_adapter import load_adapter as load
+
+    file = trained_file(base, "lora", tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match=r"strength of .* must be a finite number, not nan"):
+        load(model, file, float("nan"))
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    damaged = {name: value * torch.nan for name, value in load_file(file).items()}
+    save_file(damaged, tmp_path / "damaged.safetensors", metadata)
+    with pytest.raises(ValueError, match="has values that are not finite"):
+        load(model, tmp_path / "damaged.safetensors", 1.0)
+    of_another = json.loads(metadata[ADAPTER_KEY]) | {"base_prediction_type": "v_prediction"}
+    save_file(load_file(file), file, metadata | {ADAPTER_KEY: json.dumps(of_another)})
+    with pytest.raises(ValueError, match="with the prediction type v_prediction, and this MODEL has epsilon"):
+        load(model, file, 1.0)
+
+
+def test_a_node_makes_one_clone(model: Any, base: LatentShiftPipeline, tmp_path: Path) -> None:
+    """ComfyUI frees what a node made by the MODEL it was cloned from: one between them would be gone."""
+    from latentshift_nodes.nodes import ApplyTemporalShift, LoadAdapter
+
+    shift = (3, "zeros", "first_from_past", 0.5)
+    assert ApplyTemporalShift.execute(model, *shift).args[0].parent is model
+    folder_paths = sys.modules["folder_paths"]
+    folder_paths.add_model_folder_path("loras", str(tmp_path))
+    trained_file(base, "lora", tmp_path / "mine.safetensors")
+    assert LoadAdapter.execute(model, "mine.safetensors", 1.0).args[0].parent is model
+    with pytest.raises(ValueError, match="the input model is no MODEL, but 'x'"):
+        ApplyTemporalShift.execute("x", *shift)
+    with pytest.raises(ValueError, match="noise_share must be a number from 0 to 1,000, not nan"):
+        ApplyTemporalShift.execute(model, *shift[:3], float("nan"))
 
 
 def in_windows(model: Any, length: int, overlap: int, schedule: str, closed_loop: bool = False) -> Any:

@@ -91,6 +91,7 @@ def test_a_loop_needs_circular_padding(server: Server) -> None:
 @pytest.mark.parametrize(
     ("node", "change", "sentence"),
     [
+        ("8", {"model": "1"}, "the input model is no MODEL, but '1': link it to the output of a loader"),
         ("1", {"folder": "../mine"}, "there is no latentshift model ../mine in ComfyUI's folders for diffusers models"),
         (
             "8",

@@ -18,8 +18,9 @@ _LIBRARY, _CLASS = "diffusers", "LatentShiftPipeline"
 
 def register_with_diffusers() -> None:
     """Add the class to diffusers, now or when it is imported."""
-    if _LIBRARY in sys.modules:
-        _add_class(sys.modules[_LIBRARY])
+    module = sys.modules.get(_LIBRARY)  # None also where a program forbids its import
+    if module is not None:
+        _add_class(module)
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
