@@ -111,12 +111,12 @@ def _folder(name: str) -> Path:
     if folder is None:
         raise ValueError(f"there is no latentshift model {name} in ComfyUI's folders for diffusers models")
     kind = _class_of(folder)
+    if kind is not None and kind not in PIPELINES:
+        raise ValueError(foreign_pipeline(str(folder), load_index(folder)))
     if kind not in (None, PIPELINES[0]):
         raise ValueError(
-            f"{folder} holds a {kind}, and no latentshift model: `latentshift init --base {folder} -o DIR` makes one of "
-            "it, to be trained"
-            if kind in PIPELINES
-            else foreign_pipeline(str(folder), load_index(folder))
+            f"{folder} holds a {kind}, and no latentshift model: `latentshift init --base {folder} -o DIR` makes one "
+            "of it, to be trained"
         )
     return folder
 
