@@ -321,6 +321,13 @@ def test_files_of_others_are_read_at_their_own_speed(tmp_path: Path) -> None:
     )
 
 
+def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number, frame in enumerate(noise(11)):
+        Image.fromarray(frame).save(tmp_path / f"frame_{number}.png")
+    (tmp_path / "._frame_0.png").write_bytes(b"")  # as macOS adds it
+    assert np.array_equal(read_video(tmp_path)[0], noise(11))
+
+
 def test_a_record_of_another_clip_is_not_believed(tmp_path: Path) -> None:
     """Somebody took frames out of our file and kept its comment."""
     comment = json.dumps({"_video": {"fps": 8.0, "frames": 16}})

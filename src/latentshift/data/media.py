@@ -1,8 +1,7 @@
-"""Which files are videos or images, and in which order they come, by file name alone."""
+"""Which files are videos or images, by file name alone."""
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePath
 
 IMAGES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"])
@@ -46,9 +45,3 @@ def is_image(name: str) -> bool:
 def is_media(name: str) -> bool:
     """Whether a file of this name is a video or an image."""
     return PurePath(name).suffix.lower() in IMAGES | VIDEOS
-
-
-def by_number(name: str) -> tuple[list[str | int], str]:
-    """A key to sort names by, in which numbers count as such: tools name frames 1.png, 2.png, … 10.png."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name

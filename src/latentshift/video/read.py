@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from latentshift.video.frame_names import by_number
 from latentshift.video.main_stream import main_stream
 from latentshift.video.metadata import DEFAULT_FPS, IMAGES, RECORD, read_text, reason, recorded
 from latentshift.video.packets import decode_packet
@@ -23,6 +24,7 @@ T = TypeVar("T")
 def read_video(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
     """All frames of a file or folder of frames, uint8 RGB (F, H, W, 3), upright, and frames per second.
 
+    The frames of a folder are its .png files in the order of their names, in which 2 is before 10.
     Whatever :func:`write_video` writes comes back with all its frames. Other videos that FFmpeg knows are read as well,
     as they are: frames that last longer than others count once. Where nothing says how fast it plays, it is 8.
 
@@ -58,7 +60,8 @@ def _decode(path: str | os.PathLike[str], read: Callable[[Path], T]) -> T:
 
 def _read_frames(path: Path) -> tuple[np.ndarray, float]:
     if path.is_dir():
-        frames = [_read_image(file)[0][0] for file in sorted(path.glob("*.png"))]
+        names = sorted((file.name for file in path.glob("*.png")), key=by_number)
+        frames = [_read_image(path / name)[0][0] for name in names if not name.startswith(".")]
         return _stack(frames), recorded(read_text(path))[0]
     if path.suffix.lower() in IMAGES:
         return _read_image(path)

@@ -9,6 +9,7 @@ Legend of shapes: F frames, H × W pixels.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from latentshift.data.footage.window import Window
 from latentshift.data.rejected import Rejected
 from latentshift.video.cut import Cut
 from latentshift.video.metadata import reason
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _ROUNDING = 0.1  # of a frame of the clip: durations are whole milliseconds
 _SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
@@ -33,6 +37,12 @@ def is_animation(path: Path) -> bool:
             return getattr(image, "n_frames", 1) > 1
     except Exception:  # reported when it is read
         return False
+
+
+def shown_milliseconds(frame: Image.Image) -> float:
+    """How long viewers show a frame of an animation that was just decoded."""
+    said: float = frame.info.get("duration", 0)
+    return said if said > _SHORTEST else _INSTEAD
 
 
 def read_animation(path: Path, window: Window, start: float, cut: Cut) -> np.ndarray:
@@ -56,8 +66,7 @@ def read_animation(path: Path, window: Window, start: float, cut: Cut) -> np.nda
             durations = []  # ms, known of a frame that was decoded
             for frame in ImageSequence.Iterator(image):
                 frame.load()
-                said = frame.info.get("duration", 0)
-                durations.append(said if said > _SHORTEST else _INSTEAD)
+                durations.append(shown_milliseconds(frame))
             ends = np.cumsum(durations) / 1000
             of_frame = window.seconds / window.frames
             # The last frame may be shown for less: 8 frames a second are 0.12 s each in a .gif of most libraries.

@@ -14,10 +14,11 @@ from latentshift.data.footage.image_file import read_image
 from latentshift.data.footage.video_file import read_video
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Row
-from latentshift.data.media import IMAGES, VIDEOS, by_number, is_mac_file
+from latentshift.data.media import IMAGES, VIDEOS, is_mac_file
 from latentshift.data.rejected import Rejected
 from latentshift.files import missing_file
 from latentshift.video.cut import Cut
+from latentshift.video.frame_names import by_number
 
 
 def check_named_clip(path: Path, start: float | None) -> None:

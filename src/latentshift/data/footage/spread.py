@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from latentshift.data.footage.animation import shown_milliseconds
 from latentshift.data.footage.clip import MAX_PIXELS
 from latentshift.data.footage.image_file import read_image, resize_picture
 from latentshift.data.footage.timeline import GIF_ROUNDING
 from latentshift.data.footage.video_file import chosen_frames
 from latentshift.data.manifest import Row
-from latentshift.data.media import IMAGES, VIDEOS, by_number, is_mac_file
+from latentshift.data.media import IMAGES, VIDEOS, is_mac_file
 from latentshift.data.rejected import Rejected, require_file
+from latentshift.video.frame_names import by_number
 from latentshift.video.metadata import DEFAULT_FPS, read_text, reason, recorded
 
 STILLS = IMAGES - {".webp"}  # pictures of which a folder is a clip; a .webp may be an animation
-_SHORTEST, _INSTEAD = 10, 100  # ms: viewers show a frame that says no more than the first for the second
 Choose = Callable[[np.ndarray], np.ndarray]  # when each frame ends, (N,) s, -> indices, int (F,)
 _ROUNDING = 0.1  # of a frame: how far times may be from even ones that a file has rounded
 
@@ -201,8 +202,7 @@ def _of_animation(path: Path, image: object, choose: Choose) -> np.ndarray:
     milliseconds, frames = [], []
     for frame in ImageSequence.Iterator(image):
         frames.append(resize_picture(frame, None))
-        said = frame.info.get("duration", 0)
-        milliseconds.append(said if said > _SHORTEST else _INSTEAD)
+        milliseconds.append(shown_milliseconds(frame))
     ends = np.cumsum(milliseconds) / 1000
     fps, count = _record(path)
     shown = np.diff(np.rint(ends * fps).astype(int), prepend=0)
