@@ -25,8 +25,8 @@ from latentshift.models.storage.export_diffusers import export_diffusers
 def video(pipeline: Any, **options: Any) -> np.ndarray:
     pipeline.set_progress_bar_config(disable=True)
     few = {"num_inference_steps": 2, "num_frames": 3, "guidance_scale": 3.0, "output_type": "np"}
-    generator = torch.Generator().manual_seed(1)
-    return pipeline(["red star", "black"], generator=generator, **{**few, **options}).frames
+    few["generator"] = torch.Generator().manual_seed(1)
+    return pipeline(["red star", "black"], **{**few, **options}).frames
 
 
 def test_diffusers_finds_the_class_of_our_folders(model: Path) -> None:
@@ -119,6 +119,14 @@ def test_calls_with_other_frame_counts_in_two_threads_of_one_unet(model: Path) -
         np.testing.assert_allclose(other, one, atol=1e-5)
 
 
+def test_without_a_generator_the_seed_is_torchs(model: Path) -> None:
+    made = []
+    for pipeline in (standalone(model), LatentShiftPipeline.from_pretrained(model)):
+        torch.manual_seed(5)
+        made.append(video(pipeline, generator=None))
+    np.testing.assert_allclose(made[0], made[1], atol=1e-5)
+
+
 def test_a_list_of_negative_prompts_has_one_for_each_video(model: Path) -> None:
     pipeline = standalone(model)
     both = video(pipeline, negative_prompt=["blue", None])
@@ -139,6 +147,8 @@ def test_arguments_that_the_file_refuses(model: Path) -> None:
         ({"guidance_scale": -1}, "guidance_scale must be a finite number of 0 or more"),
         ({"guidance_scale": 1, "negative_prompt": "blue"}, "negative_prompt has no effect without guidance"),
         ({"latents": torch.full((2, 2, 4, 8, 8), torch.nan)}, "the U-Net made values that are not finite"),
+        ({"eta": 0.5}, r"eta must be 0 to 1, and 0 with a scheduler that has none, not 0\.5"),
+        ({"generator": 7}, r"generator must be a torch\.Generator or a list of 2, not 7"),
     ):
         with pytest.raises(ValueError, match=words):
             video(pipeline, **{"num_frames": 2, **wrong})

@@ -261,6 +261,8 @@ class LatentShiftPipeline(DiffusionPipeline):
             raise ValueError(
                 "negative_prompt has no effect without guidance, with guidance_scale 1: leave one of them out"
             )
+        if not 0 <= eta <= 1 or (eta > 0 and "eta" not in inspect.signature(self.scheduler.step).parameters):
+            raise ValueError(f"eta must be 0 to 1, and 0 with a scheduler that has none, not {eta}")
         self._check_parts(num_frames)
         if height % scale or width % scale:
             raise ValueError(f"height and width must be multiples of {scale}, not {height} and {width}")
@@ -272,15 +274,17 @@ class LatentShiftPipeline(DiffusionPipeline):
         negative = [encoded[each] for each in avoid]
 
         # 3. Noise, one random stream for each video
-        if isinstance(generator, list):
-            if len(generator) != count:
-                raise ValueError(f"{len(generator)} generators were given for {count} videos")
-            generators = generator
-        else:
-            first = torch.Generator().manual_seed(torch.seed()) if generator is None else generator
-            own = first.clone_state()
+        if generator is None:  # torch.manual_seed decides
+            seeds = [int(torch.randint(2**63 - 1, ())) for _ in range(count)]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        elif isinstance(generator, torch.Generator):
+            own = generator.clone_state()
             seeds = [int(torch.randint(2**63 - 1, (), generator=own, device=own.device)) for _ in range(count - 1)]
-            generators = [first, *(torch.Generator(first.device).manual_seed(seed) for seed in seeds)]
+            generators = [generator, *(torch.Generator(own.device).manual_seed(seed) for seed in seeds)]
+        else:
+            generators = generator if isinstance(generator, list) else [generator]
+            if len(generators) != count or not all(isinstance(each, torch.Generator) for each in generators):
+                raise ValueError(f"generator must be a torch.Generator or a list of {count}, not {generator!r}")
         shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
         if latents is None:
             drawn = [torch.randn(*shape, generator=each, device=each.device).to(device) for each in generators]
