@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from latentshift.study.agreement import fleiss_kappa, krippendorff_alpha
+from latentshift.evaluation.metrics.bootstrap import bootstrap_interval
+from latentshift.study.agreement import alpha_interval, fleiss_kappa, kappa_interval, krippendorff_alpha
 from latentshift.study.bradley_terry import bradley_terry
 
 # 10 units, 14 raters, 5 categories: the worked example of Fleiss' kappa in Wikipedia's article of that name.
@@ -135,3 +136,50 @@ def test_a_study_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules",
     ]
     subprocess.run([sys.executable, "-c", "; ".join(lines)], check=True)
+
+
+def test_intervals_are_those_of_resampled_units() -> None:
+    """As the coefficients themselves give them, unit by unit."""
+
+    def kappa(drawn: np.ndarray) -> float:
+        found = fleiss_kappa([FLEISS[each] for each in drawn])
+        assert found is not None
+        return found
+
+    expected = bootstrap_interval(kappa, len(FLEISS), kappa(np.arange(10)), seed=3)
+    assert kappa_interval(FLEISS, seed=3) == pytest.approx(expected, abs=1e-12)
+    units = ["aabb", "ab", "aaa", "abab", "b", "aab", "bb", "ba", "bbb", "aabab", "ab", "bbba"]
+    paired = [each for each in units if len(each) > 1]
+
+    def alpha(drawn: np.ndarray) -> float:
+        found = krippendorff_alpha([paired[each] for each in drawn])
+        assert found is not None
+        return found
+
+    expected = bootstrap_interval(alpha, len(paired), alpha(np.arange(11)), seed=3)
+    assert alpha_interval(units, seed=3) == pytest.approx(expected, abs=1e-12)
+
+
+def test_intervals_hold_the_agreement_of_all_units_and_shrink_by_the_root_of_their_number() -> None:
+    """Votes for the first by a probability that is uniform over units: kappa and alpha are then 1 / 3."""
+    rng = np.random.default_rng(1)
+    widths, covered = {}, 0
+    for number in (40, 640):
+        widths[number] = 0.0
+        for repeat in range(3):
+            first = rng.binomial(5, rng.random(number))
+            counts = [[each, 5 - each] for each in first.tolist()]
+            of_kappa = kappa_interval(counts, seed=repeat)
+            of_alpha = alpha_interval(["a" * one + "b" * two for one, two in counts], seed=repeat)
+            assert of_kappa is not None and of_alpha is not None
+            covered += (of_kappa[0] <= 1 / 3 <= of_kappa[1]) + (of_alpha[0] <= 1 / 3 <= of_alpha[1])
+            widths[number] += of_kappa[1] - of_kappa[0]
+    assert covered >= 10 and widths[40] / widths[640] == pytest.approx(4, rel=0.25)
+
+
+def test_without_doubt_or_units_there_is_no_interval() -> None:
+    split = [[3, 2], [2, 3], [5, 0]]
+    assert kappa_interval(split * 3) is None and kappa_interval(split * 4) is not None
+    assert kappa_interval([[5, 0], [0, 5]] * 20) is None and alpha_interval(["aa", "bb"] * 20) is None
+    assert kappa_interval([[5, 0]] * 20) is None and alpha_interval(["aa"] * 20) is None and alpha_interval([]) is None
+    assert alpha_interval(["ab"] + ["aa"] * 11) is None  # in a third of the resamples all votes are alike

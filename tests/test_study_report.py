@@ -212,3 +212,17 @@ def test_serving_without_its_libraries_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, _, complaint = cli("study", "serve", tmp_path)
     assert (code, complaint) == (1, "error: latentshift study serve needs uvicorn: pip install 'latentshift[study]'\n")
+
+
+def test_agreement_stands_with_its_intervals_in_every_file(cli: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "PROMPTS", [f"a red star {number}" for number in range(12)])
+    draws = np.random.default_rng(0)
+    answered(tmp_path / "study", ["A", "B"], lambda pair, system: "left" if draws.random() < 0.6 else "right")
+    assert cli("study", "result", tmp_path / "study", "-o", "found")[0] == 0
+    row = json.loads(Path("found/report.json").read_text())["majority"][0]
+    low, high = row["kappa_interval"]
+    assert low < row["kappa"] < high and row["alpha_interval"][0] < row["alpha"] < row["alpha_interval"][1]
+    shown = next(csv.DictReader(Path("found/tables/agreement.csv").read_text().splitlines()))
+    assert (float(shown["Fleiss' κ low"]), float(shown["Fleiss' κ high"])) == (low, high)
+    assert f"{row['kappa']:.2f} [{low:.2f}, {high:.2f}]" in Path("found/tables/agreement.tex").read_text()
+    assert f"{row['kappa']:.2f} ({low:.2f} … {high:.2f})" in Path("found/report.md").read_text()

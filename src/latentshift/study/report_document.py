@@ -56,8 +56,8 @@ def _agreement(report: StudyReport) -> Table:
         (
             Cell(f"{row.question}: {row.first} over {row.second}"),
             *map(_count, (row.first_wins, row.second_wins, row.undecided, row.incomplete)),
-            _coefficient(row.kappa),
-            _coefficient(row.alpha),
+            _coefficient(row.kappa, row.kappa_interval),
+            _coefficient(row.alpha, row.alpha_interval),
         )
         for row in report.majority
     ]
@@ -68,6 +68,8 @@ def _agreement(report: StudyReport) -> Table:
         tuple(rows),
         (
             "1 is full agreement, 0 that of chance. κ is over complete comparisons, α over all answers.",
+            "Intervals of 95 %: a bootstrap over comparisons; none for fewer than 10, or where nearly all votes are "
+            "alike.",
             "Low agreement with a share near 50 % says that the systems are alike; with a clear share, that many "
             "comparisons are close.",
         ),
@@ -197,5 +199,7 @@ def _count(count: int) -> Cell:
     return Cell(f"{count:,}", count)
 
 
-def _coefficient(value: float | None) -> Cell:
-    return Cell() if value is None else Cell(f"{value:.2f}", value)
+def _coefficient(value: float | None, interval: tuple[float, float] | None) -> Cell:
+    if value is None:
+        return Cell()
+    return Cell(f"{value:.2f}", value, interval, "" if interval is None else f"{interval[0]:.2f} … {interval[1]:.2f}")

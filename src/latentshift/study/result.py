@@ -11,7 +11,7 @@ import numpy as np
 
 from latentshift.evaluation.estimates import wilson_interval
 from latentshift.evaluation.metrics.bootstrap import MIN_VIDEOS
-from latentshift.study.agreement import fleiss_kappa, krippendorff_alpha
+from latentshift.study.agreement import alpha_interval, fleiss_kappa, kappa_interval, krippendorff_alpha
 from latentshift.study.bradley_terry import bradley_terry
 from latentshift.study.records import Answer, Choice
 
@@ -34,6 +34,7 @@ class PairResult:
         interval: its 95 % Wilson interval over comparisons.
         kappa: Fleiss' kappa over complete comparisons; None where it is undefined.
         alpha: Krippendorff's alpha over all answers; None where it is undefined.
+        kappa_interval, alpha_interval: their 95 % bootstrap intervals over comparisons; None where there is none.
     """
 
     question: str
@@ -47,26 +48,34 @@ class PairResult:
     interval: tuple[float, float] | None
     kappa: float | None
     alpha: float | None
+    kappa_interval: tuple[float, float] | None
+    alpha_interval: tuple[float, float] | None
 
 
-def majority_table(answers: Iterable[Answer], raters_each: int) -> list[PairResult]:
+def majority_table(answers: Iterable[Answer], raters_each: int, *, seed: int = 0) -> list[PairResult]:
     """A row for each question and pair of systems, as Table 3 of the paper; attention checks are not counted.
 
     Args:
         answers: of a study (:meth:`latentshift.study.store.Store.answers`).
         raters_each: wanted for each comparison.
+        seed: of the intervals' resamples.
     """
     votes: dict[tuple[str, str, str], dict[int, list[Choice]]] = defaultdict(lambda: defaultdict(list))
     for each in answers:
         if each.kind == "vote":
             votes[each.question, each.first, each.second][each.comparison].append(each.choice)
-    return [_pair_result(*key, list(units.values()), raters_each) for key, units in votes.items()]
+    # In an order that does not depend on who answered first, so that the intervals don't.
+    in_order = {key: [units[number] for number in sorted(units)] for key, units in votes.items()}
+    return [_pair_result(*key, units, raters_each, seed) for key, units in in_order.items()]
 
 
-def _pair_result(question: str, first: str, second: str, units: list[list[Choice]], raters_each: int) -> PairResult:
+def _pair_result(
+    question: str, first: str, second: str, units: list[list[Choice]], raters_each: int, seed: int
+) -> PairResult:
     complete = [[unit.count(choice) for choice in _CHOICES] for unit in units if len(unit) == raters_each]
     wins = [sum(2 * counts[choice] > raters_each for counts in complete) for choice in (0, 1)]
     decided = sum(wins)
+    is_rated_often = bool(complete) and raters_each > 1
     return PairResult(
         question,
         first,
@@ -77,8 +86,10 @@ def _pair_result(question: str, first: str, second: str, units: list[list[Choice
         incomplete=len(units) - len(complete),
         share=wins[0] / decided if decided else None,
         interval=wilson_interval(wins[0], decided) if decided else None,
-        kappa=fleiss_kappa(complete) if complete and raters_each > 1 else None,
+        kappa=fleiss_kappa(complete) if is_rated_often else None,
         alpha=krippendorff_alpha(units),
+        kappa_interval=kappa_interval(complete, seed=seed) if is_rated_often else None,
+        alpha_interval=alpha_interval(units, seed=seed),
     )
 
 
