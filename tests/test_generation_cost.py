@@ -321,6 +321,21 @@ def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp
     assert float(table["AnimateDiff's motion U-Net"]["Added parameters (million)"]) == added
     assert float(table["Latent-Shift"]["Later passes (s)"]) == own["pass_seconds"]["value"]
 
+    timings = tmp_path / "cost" / "timings.jsonl"
+    lines = timings.read_text().splitlines(keepends=True)
+    timings.write_text("".join(lines[:-1]) + lines[-1][:20])  # a kill while the last turn was written
+    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
+    assert code == 0 and "is not timed again; delete the file to start anew" in err
+    again = timings.read_text().splitlines(keepends=True)
+    assert again[:-1] == lines[:-1] and json.loads(again[-1])[:2] == json.loads(lines[-1])[:2]
+    resumed = read_report(tmp_path / "cost").metrics  # the last turn is the convolution's, which is in none of them
+    assert resumed == report.metrics
+    timings.write_text("[]\n" + "".join(lines))
+    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
+    assert code == 1 and "timings.jsonl line 1 is damaged: delete the file" in err
+    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "--guidance", 1, "-o", tmp_path / "cost")
+    assert code == 1 and "other settings: guidance was 7.5 and is now 1.0; choose another output folder" in err
+
 
 def test_a_pass_a_video_and_a_start_are_timed_in_one_run(
     cli, ldm_folder: Path, tmp_path: Path, no_repeats: None

@@ -20,6 +20,7 @@ from latentshift.benchmarks.generation.device_peak import (
 )
 from latentshift.benchmarks.generation.exported_models import ExportedModel, time_exported_passes, time_exported_video
 from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.kept_timings import KeptTimings
 from latentshift.benchmarks.generation.parameters_and_flops import Count, count
 from latentshift.benchmarks.generation.settings import (
     BASES,
@@ -179,12 +180,18 @@ def count_all(settings: GenerationSettings) -> dict[str, Count]:
     return {name: count(base, name, settings.num_frames, settings.texts) for name in names}
 
 
-def measure(settings: GenerationSettings, exports: Mapping[str, ExportedModel] | None = None) -> GenerationCost:
+def measure(
+    settings: GenerationSettings,
+    exports: Mapping[str, ExportedModel] | None = None,
+    kept: KeptTimings | None = None,
+) -> GenerationCost:
     """Time all of it.
 
     Args:
         settings: of the comparison.
         exports: of Latent-Shift, by the runtime's name.
+        kept: turns of an interrupted run with these settings, which are not taken again; new ones are added. None
+            keeps none.
 
     Raises:
         ValueError: if a process ended without an answer, as for lack of memory.
@@ -211,12 +218,16 @@ def measure(settings: GenerationSettings, exports: Mapping[str, ExportedModel] |
         works[f"video {name}"] = partial(in_own_process, what, time_exported_video, settings, export)
     with progress_bar(total=settings.rounds * len(works), text="timing", unit="turn") as bar:
 
-        def turn(work: Callable[[], Timing | PassTiming], number: int) -> Timing | PassTiming:
-            timing = work()
+        def turn(what: str, work: Callable[[], Timing | PassTiming], number: int) -> Timing | PassTiming:
+            timing = None if kept is None else kept.get(what, number)
+            if timing is None:
+                timing = work()
+                if kept is not None:
+                    kept.add(what, number, timing)
             bar.update()
             return timing
 
-        timings = take_turns([partial(turn, work) for work in works.values()], settings.rounds)
+        timings = take_turns([partial(turn, what, work) for what, work in works.items()], settings.rounds)
     of_work = dict(zip(works, timings, strict=True))
     measured = {name: _together(each) for name, each in of_work.items()}
 

@@ -11,11 +11,35 @@ from latentshift import __version__
 from latentshift.benchmarks.generation.cost import GenerationCost
 from latentshift.benchmarks.generation.image_base import open_base
 from latentshift.benchmarks.generation.parameters_and_flops import Count
-from latentshift.benchmarks.generation.settings import VIDEO_MODELS
+from latentshift.benchmarks.generation.settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.report import machine
 from latentshift.evaluation.report.schema import Metric, Report, System
 
 _GIB = 2**30
+
+
+def cost_settings(settings: GenerationSettings, counts: Mapping[str, Count]) -> dict[str, Any]:
+    """What all turns of a folder share, under the names of options where there is one; rounds may be added later.
+
+    Args:
+        settings: of the comparison.
+        counts: of each video model, which tell one configuration of a base from another.
+    """
+    of_machine = {name: value for name, value in machine().items() if name != "threads"}
+    return {
+        "base": settings.base,
+        "models": list(settings.models),
+        "frames": settings.num_frames,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "whole": settings.whole,
+        "device": settings.device,
+        "dtype": settings.dtype,
+        "threads": settings.threads,
+        "repeat_seconds": settings.repeat_seconds,
+        "parameters": {name: each.total for name, each in counts.items()},
+        **of_machine,
+    }
 
 
 def cost_report(counts: Mapping[str, Count], cost: GenerationCost, command: str) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import typer
 
 from latentshift.benchmarks.generation.settings import OF_TABLE_4
 from latentshift.cli import comparison
+from latentshift.cli.evaluate.common import MAX_PATH
 from latentshift.cli.own_command import own_command
+from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 
 
+@ends_cleanly("what is timed")
 def cost(
     base: str = typer.Argument("ldm", help=comparison.BASE_HELP),
     output: Path = typer.Option(Path("outputs/cost"), "--output", "-o", help="Folder for report.json and its pages."),
@@ -30,6 +34,7 @@ def cost(
 ) -> None:
     """Parameters by part and seconds a video of Latent-Shift and its peers, beside the paper's Table 4.
 
+    The same command resumes an interrupted run.
     At the paper's size a pass takes many seconds on a CPU, and each of the models makes two or more a round.
     """
     complete_settings = comparison.check_settings(
@@ -50,22 +55,29 @@ def cost(
 
     quiet_libraries()
     from latentshift.benchmarks.generation.cost import GenerationCost, count_all, measure
-    from latentshift.benchmarks.generation.cost_report import cost_report
+    from latentshift.benchmarks.generation.cost_report import cost_report, cost_settings
+    from latentshift.benchmarks.generation.kept_timings import FILE, KeptTimings
     from latentshift.benchmarks.generation.rows import count_rows, time_rows
     from latentshift.benchmarks.report import Result, table
     from latentshift.evaluation.report.pages import write_result_pages
     from latentshift.evaluation.report.schema import write_report
+    from latentshift.evaluation.settings_file import check_or_write_settings
 
     settings = complete_settings()
     counts = count_all(settings)
+    check_or_write_settings(output, cost_settings(settings, counts))
     measured: list[GenerationCost] = []
 
-    def rows() -> Iterator[Result]:
+    def rows(kept: KeptTimings) -> Iterator[Result]:
         yield from count_rows(settings, counts)
-        measured.append(measure(settings))
+        measured.append(measure(settings, kept=kept))
         yield from time_rows(counts, measured[0])
 
-    for line in table(rows()):
-        print(line, flush=True)
+    with KeptTimings(output) as kept:
+        if kept:
+            path = printable(output / FILE, MAX_PATH)
+            print(f"note: what {path} has is not timed again; delete the file to start anew", file=sys.stderr)
+        for line in table(rows(kept)):
+            print(line, flush=True)
     write_report(output, cost_report(counts, measured[0], own_command(settings.dtype)))
-    print(printable(write_result_pages(output), 4096))
+    print(printable(write_result_pages(output), MAX_PATH))
