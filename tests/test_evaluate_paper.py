@@ -259,6 +259,9 @@ def test_fewer_videos_are_some_of_the_whole(data: Path) -> None:
         (["msrvtt", "x.json", "--keep", "some"], "--keep must be one of none, examples, all"),
         (["msrvtt", "x.json", "--actors", "0"], "--actors must be 1 or more"),
         (["msrvtt", "x.json", "--engine", "slurm"], "--engine must be one of local, ray"),
+        (["msrvtt", "x.json", "--engine", "ray", "--device", "cuda:1"], "Ray deals out the GPUs"),
+        (["folder", "{data}", "--actors", "2"], "--actors 2 are Ray's: add --engine ray"),
+        (["sprites", "--engine", "slurm"], "--engine must be one of local, ray"),
         (["msrvtt", "x.json"], "the extractor inception-2015"),
         (["msrvtt", "x.json", "--extractors", "c3d", "--frames", "4"], "c3d reads clips of 16 frames, not 4"),
         (["ucf101", "nowhere"], "there is no folder nowhere"),
@@ -268,7 +271,11 @@ def test_fewer_videos_are_some_of_the_whole(data: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(cli, data: Path, words: list[str], said: str) -> None:
-    more = [] if "--extractors" in words or said.startswith("the extractor") else ["--extractors", "clip"]
+    more = (
+        []
+        if "--extractors" in words or words[0] == "sprites" or said.startswith("the extractor")
+        else ["--extractors", "clip"]
+    )
     code, _, complained = cli("evaluate", *(each.format(data=data) for each in words), *more)
     assert code == 1 and said in complained
     assert complained.strip().splitlines()[-1].startswith("error: ")

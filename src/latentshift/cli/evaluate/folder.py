@@ -7,19 +7,12 @@ from pathlib import Path
 
 import typer
 
-from latentshift.cli.evaluate.common import (
-    EXTRACTORS_HELP,
-    MAX_PATH,
-    SEED,
-    open_extractors,
-    print_notes,
-    print_report,
-    workers,
-)
-from latentshift.cli.own_command import own_command
+from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
+from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
+from latentshift.cli.evaluate.folder_job import FolderJob
+from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE
-from latentshift.error_text import printable
 from latentshift.files import check_writable, missing_file
 
 _STANDARD = ("inception-2015", "i3d", "clip")
@@ -56,6 +49,8 @@ def folder(
     reading_processes: int = typer.Option(2, "--workers", help="Number of decoding processes."),
     time_limit: float = typer.Option(60.0, "--time-limit", help="Time limit for one clip, in seconds."),
     memory_limit: float = typer.Option(4.0, "--memory-limit", help="Memory limit for one clip, in GiB."),
+    engine: str = ENGINE,
+    actors: int = ACTORS,
     bootstrap_seed: int = SEED,
     device: str = DEVICE,
 ) -> None:
@@ -68,6 +63,7 @@ def folder(
     from latentshift.evaluation.protocols.pairing import pair_by_name
 
     check_device_name(device)
+    check_engine(engine, actors, device)
     if paired and reference is None:
         raise ValueError("--paired compares each clip with its true clip: name their folder with --reference")
     chosen_frames = FrameChoice(frames, seconds, size)
@@ -94,25 +90,17 @@ def folder(
     check_writable(output / "report.json")
     written = own_prompts(clips, items, limits)
     captioned = own_captions(items, written) if captions is None else captions_from_file(captions, items, written)
-    with workers(device) as (worker, own_device):
-        from latentshift.evaluation.protocols.folder import folder_evaluation
-
-        if worker.is_first:
-            print_notes([*notes, *choice.notes])
-            print(f"{len(items):,} clips to measure, less those in {printable(output, MAX_PATH)} already", flush=True)
-        evaluation = folder_evaluation(
-            output,
-            clips,
-            captioned,
-            true_clips,
-            pairs,
-            chosen_frames,
-            limits,
-            open_extractors(choice.keys, own_device, shown=worker.is_first),
-            name=name or Path(os.path.realpath(clips)).name,
-            device=own_device,
-            notes=[*notes, *choice.notes],
-        )
-        evaluation.measure(worker)
-        if worker.is_first:
-            print_report(evaluation.report(own_command(), bootstrap_seed), output, said=[*notes, *choice.notes])
+    job = FolderJob(
+        output,
+        clips,
+        captioned,
+        true_clips,
+        pairs,
+        chosen_frames,
+        limits,
+        choice.keys,
+        name or Path(os.path.realpath(clips)).name,
+        device,
+        [*notes, *choice.notes],
+    )
+    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,30 @@ class PromptedJob:
     short: Short
     limits: WorkerLimits
     repeats: int = 1
+
+    @property
+    def device(self) -> str:
+        """As given."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> str:
+        """As given."""
+        return self.model.dtype
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on the plan and the extractors."""
+        return [*self.plan.number_notes, *self.plan.notes, *self.choice.notes]
+
+    @property
+    def total(self) -> int:
+        """Videos of the plan."""
+        return len(self.plan.items)
+
+    def with_dtype(self, dtype: str) -> PromptedJob:
+        """The same with the dtype that ``auto`` came to."""
+        return replace(self, model=replace(self.model, dtype=dtype))
 
     def build(self, device: str, *, shown: bool = True) -> Evaluation:
         """Load the model and the extractors.

@@ -27,12 +27,6 @@ SECONDS = typer.Option(2.0, "--seconds", help="Of a true video that the frames a
 KEEP = typer.Option(
     "examples", "--keep", help="Which videos stay as files in clips/: examples (the best and the worst), all, none."
 )
-ENGINE = typer.Option(
-    "local",
-    "--engine",
-    help="local, also under torchrun or accelerate launch; or ray, with the extra latentshift[ray].",
-)
-ACTORS = typer.Option(1, "--actors", help="With ray: number of actors, each with a model.")
 OUTPUT_HELP = "Folder of the result."
 
 

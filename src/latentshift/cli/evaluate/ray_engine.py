@@ -1,78 +1,112 @@
-"""Evaluation on a cluster: Ray's actors share the videos that are left, each with a model and the extractors.
+"""Evaluation on a cluster: Ray's actors share the videos that are left, as processes of ``torchrun`` do.
 
-The folder of the result must be shared by all machines of the cluster.
+All machines of the cluster must share the folder of the result, and the directory where the command runs if paths are
+relative to it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-from latentshift.models.adapters.lora_file import parse_lora
+from latentshift.evaluation.protocols.run import Worker
 from latentshift.progress import progress_bar
 
-if TYPE_CHECKING:
-    from latentshift.cli.evaluate.prompted_job import PromptedJob
-    from latentshift.evaluation.protocols.evaluation import Evaluation
-
+T = TypeVar("T")
 _POLL_SECONDS = 1.0
 
 
-def measure_with_ray(job: PromptedJob, actors: int) -> Evaluation:
-    """Measure what is left of an evaluation.
+class Cluster:
+    """A cluster that is connected.
 
     Args:
-        job: the evaluation.
+        device: ``auto``, ``cpu`` or ``cuda``.
         actors: number of them.
 
-    Returns:
-        The evaluation, complete.
+    Attributes:
+        device: of each actor: ``cpu``, or ``cuda`` for a GPU of its own.
 
     Raises:
-        ValueError: if Ray is not installed, for an unknown device, or as a worker raises it.
+        ValueError: if there are fewer GPUs than actors.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
-    from latentshift.evaluation.protocols.evaluation import READINGS
-    from latentshift.evaluation.protocols.readings_files import DoneCounter
-    from latentshift.evaluation.protocols.run import Worker, left_of
 
-    job = _with_absolute_paths(job)
+    def __init__(self, device: str, actors: int) -> None:
+        import ray
+
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        self.device = ("cuda" if gpus else "cpu") if device == "auto" else device
+        self.actors = actors
+        if self.device == "cuda" and gpus < actors:  # they wait for each other, and the last ones would never start
+            raise ValueError(f"--actors {actors} need a GPU each, and the cluster has {gpus}: name fewer or start more")
+
+    def dtype_name(self, dtype: str) -> str:
+        """What ``--dtype`` comes to: that of one actor's machine holds for all."""
+        import ray
+
+        if dtype != "auto":
+            return dtype
+        asked = ray.remote(_dtype_name).options(num_gpus=int(self.device == "cuda")).remote(self.device)
+        name: str = ray.get(asked)
+        return name
+
+    def run(self, work: Callable[[Worker, str], T], count_done: Callable[[], int], total: int) -> T:
+        """Call a function in each actor, with a progress bar; returns what the first actor's call does.
+
+        Args:
+            work: called with the worker that the actor is, and its device.
+            count_done: videos that are done, of all workers.
+            total: videos.
+
+        Raises:
+            ValueError: if an actor is lost, or as an actor raises it.
+        """
+        import ray
+
+        # No CPUs are asked for: actors that wait for more of them than there are would keep the others waiting.
+        barrier = ray.remote(_Barrier).options(num_cpus=0).remote(self.actors)
+        gpus = int(self.device == "cuda")
+        pool = ray.remote(_Actor).options(num_cpus=0, num_gpus=gpus, scheduling_strategy="SPREAD")
+        actors: list[Any] = [pool.remote(os.getcwd()) for _ in range(self.actors)]
+        calls = [
+            actor.run.remote(work, number, self.actors, barrier, self.device) for number, actor in enumerate(actors)
+        ]
+        running = list(calls)
+        try:
+            with progress_bar(total=total, initial=min(count_done(), total), text="videos", unit="video") as bar:
+                while running:
+                    ended, running = ray.wait(running, timeout=_POLL_SECONDS)
+                    ray.get(ended)
+                    bar.update(min(count_done(), total) - bar.n)
+            first: T = ray.get(calls[0])
+            return first
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayActorError as error:
+            raise ValueError(f"an actor of Ray is lost; the same command resumes ({error})") from None
+        finally:
+            for each in (*actors, barrier):  # others may wait for one that is gone
+                ray.kill(each)
+
+
+@contextmanager
+def connect(device: str, actors: int) -> Iterator[Cluster]:
+    """Connect to the cluster that ``RAY_ADDRESS`` names, or start a local one.
+
+    Raises:
+        ValueError: if there are fewer GPUs than actors.
+    """
+    import ray
+
     if is_own := not ray.is_initialized():
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
-    device = job.model.device
-    if device == "auto":
-        device = "cuda" if ray.cluster_resources().get("GPU") else "cpu"
     try:
-        if job.model.dtype == "auto":  # what it comes to is asked of one worker, and holds for all
-            asked = ray.remote(_dtype_name).options(num_gpus=int(device == "cuda")).remote(device)
-            job = replace(job, model=replace(job.model, dtype=ray.get(asked)))
-        evaluation = job.build("cpu")  # of this process: the plan, the settings and the reference
-        evaluation.settings = {**evaluation.settings, "device": device}
-        evaluation.prepare(Worker())
-        evaluation.measure_reference(Worker())
-        folder = job.output / READINGS
-        left = left_of(folder, job.plan.items)
-        pool = ray.remote(_Actor)
-        made = [pool.options(num_gpus=int(device == "cuda")).remote(job, device, number) for number in range(actors)]
-        running = [actor.measure.remote(left[number::actors]) for number, actor in enumerate(made)]
-        counter = DoneCounter(folder)
-        total = len(job.plan.items)
-        with progress_bar(total=total, initial=total - len(left), text="videos", unit="video") as bar:
-            while running:
-                ended, running = ray.wait(running, timeout=_POLL_SECONDS)
-                try:
-                    ray.get(ended)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.as_instanceof_cause() from None
-                bar.update(counter.count() - bar.n)
+        yield Cluster(device, actors)
     finally:
         if is_own:
             ray.shutdown()
-    return evaluation
 
 
 def _dtype_name(device: str) -> str:
@@ -83,38 +117,35 @@ def _dtype_name(device: str) -> str:
 
 
 class _Actor:
-    """A worker with a model and the extractors."""
+    """A process of the cluster.
 
-    def __init__(self, job: PromptedJob, device: str, number: int) -> None:
-        self.evaluation = job.build(device, shown=False)
-        self.number = number
+    Args:
+        directory: where the command runs.
+    """
 
-    def measure(self, indices: list[int]) -> int:
-        """Measure some videos; returns how many."""
-        from latentshift.evaluation.protocols.evaluation import READINGS
-        from latentshift.evaluation.protocols.run import measure_share
+    def __init__(self, directory: str) -> None:
+        if os.path.isdir(directory):  # else paths are absolute, or the first one says that it is missing
+            os.chdir(directory)
 
-        evaluation = self.evaluation
-        generated = evaluation.generated
-        return sum(
-            1
-            for _ in measure_share(
-                evaluation.output / READINGS,
-                generated.items,
-                indices,
-                generated.make,
-                evaluation.measurer,
-                self.number,
-                generated.keep,
-            )
-        )
+    def run(self, work: Callable[[Worker, str], T], number: int, count: int, barrier: Any, device: str) -> T:
+        import ray
+
+        return work(Worker(number, count, lambda: ray.get(barrier.wait.remote())), device)
 
 
-def _with_absolute_paths(job: PromptedJob) -> PromptedJob:
-    """Actors run in another directory."""
-    model = job.model
-    if Path(model.model).is_dir():
-        model = replace(model, model=str(Path(model.model).absolute()))
-    loras = tuple(f"{path.absolute()}:{weight!r}" for path, weight in map(parse_lora, model.lora))
-    delta = None if model.delta is None else model.delta.absolute()
-    return replace(job, model=replace(model, lora=loras, delta=delta), output=job.output.absolute())
+class _Barrier:
+    """An actor that holds each caller until all have called; then it begins anew."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._waiting = 0
+        self._all_here = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Return when all are here."""
+        all_here = self._all_here
+        self._waiting += 1
+        if self._waiting == self._count:
+            self._waiting, self._all_here = 0, asyncio.Event()
+            all_here.set()
+        await all_here.wait()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import typer
 
 from latentshift.cli import fewer_operations_option
 from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_with, print_notes, workers
+from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
+from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.error_text import printable
@@ -73,6 +76,8 @@ def sprites(
         help="Which videos stay as files in clips/ when a part is scored: all, examples (those that the page shows), "
         "none.",
     ),
+    engine: str = ENGINE,
+    actors: int = ACTORS,
     device: str = DEVICE,
     dtype: str = DTYPE,
 ) -> None:
@@ -96,39 +101,55 @@ def sprites(
     if not any(counts.values()):
         raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
     keep_word = one_of("--keep", keep, KEEP)
+    check_engine(engine, actors, device)
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
+    job = SpritesJob(model, variant, output, counts, steps, guidance, sampler, fewer, keep_word, dtype)
+    if engine == "ray":
+        _announce(job)
+        _print_scores(_on_ray(job, device, actors))
+        _print_result(output)
+        return
     with workers(device) as (worker, own_device):
-        from latentshift.cli.models import load_pipeline
-
         if worker.is_first:
-            parts = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-            print(
-                f"{sum(counts.values()):,} videos to make ({parts}), less those in {printable(output, MAX_PATH)} "
-                "already; each part's scores follow when it is done, and the same command resumes",
-                flush=True,
-            )
-        pipeline = load_pipeline(model, own_device, dtype, variant)
-        from latentshift.diffusion.sampler_names import default_steps
-        from latentshift.diffusion.samplers import make_sampler
-        from latentshift.evaluation.sprites.study import Study
-
-        if steps is None:
-            steps = default_steps(sampler, pipeline.config.num_inference_steps)
-        pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
-        study = Study(pipeline, model, output, steps, guidance, worker=worker, fewer=fewer, keep=keep_word)
-        command = own_command(str(pipeline.dtype).removeprefix("torch."))
-        for part, scores in study.scores(counts, command):
-            for line in _lines(part, scores):
-                print(line, flush=True)
+            _announce(job)
+        _print_scores(job.run(worker, own_device))
         if worker.is_first:
-            from latentshift.evaluation.report.pages import write_result_pages
-            from latentshift.evaluation.report.schema import read_report
+            _print_result(output)
 
-            report = read_report(output)
-            print_made_with(report)
-            print_notes(report.notes)
-            print(printable(write_result_pages(output), MAX_PATH))
+
+def _announce(job: SpritesJob) -> None:
+    parts = ", ".join(f"{name} {count:,}" for name, count in job.counts.items())
+    print(
+        f"{sum(job.counts.values()):,} videos to make ({parts}), less those in {printable(job.output, MAX_PATH)} "
+        "already; each part's scores follow when it is done, and the same command resumes",
+        flush=True,
+    )
+
+
+def _on_ray(job: SpritesJob, device: str, actors: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    from latentshift.cli.evaluate.ray_engine import connect
+
+    with connect(device, actors) as cluster:
+        dtype = cluster.dtype_name(job.dtype)
+        job = replace(job, dtype=dtype, command=own_command(dtype))
+        yield from cluster.run(job.scores, job.count_done, sum(job.counts.values()))
+
+
+def _print_scores(scores: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    for part, each in scores:
+        for line in _lines(part, each):
+            print(line, flush=True)
+
+
+def _print_result(output: Path) -> None:
+    from latentshift.evaluation.report.pages import write_result_pages
+    from latentshift.evaluation.report.schema import read_report
+
+    report = read_report(output)
+    print_made_with(report)
+    print_notes(report.notes)
+    print(printable(write_result_pages(output), MAX_PATH))
 
 
 def _lines(name: str, scores: dict[str, Any]) -> Iterator[str]:
@@ -150,21 +171,20 @@ def _text(scores: dict[str, Any]) -> str:
     """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
     from latentshift.evaluation.estimates import Mean, wilson_interval
     from latentshift.evaluation.metrics.jackknife import not_below
-    from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
-    from latentshift.evaluation.sprites.scores import SCORES
+    from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS
 
     shares = []
-    for key in SCORES:
+    for key, name in SHARES.items():
         if (share := scores[key]) is not None:
             low, high = wilson_interval(round(share * scores["n"]), scores["n"])
-            shares.append(f"{key} {100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+            shares.append(f"{name} {100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
     text = "  ".join(shares) + " %"
-    for key in STABILITY_FIELDS:
+    for key, name in STEADINESS.items():
         if key in scores:
             mean = Mean(**scores[key])
             shown = "none" if mean.mean is None else f"{mean.mean:.1f}"
             bounds = not_below(0.0, mean.interval)
             shown += "" if bounds is None else f" [{bounds[0]:.1f}, {bounds[1]:.1f}]"
             missing = f" (nothing to measure in {mean.missing})" if mean.missing else ""
-            text += f"  {key.replace('_', ' ')} {shown}{missing}"
+            text += f"  {name} {shown}{missing}"
     return text

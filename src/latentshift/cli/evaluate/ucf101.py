@@ -8,12 +8,11 @@ import typer
 
 from latentshift.cli.data.common import MEMORY_LIMIT, SHORT, TIME_LIMIT, VARIANT, WORKERS
 from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
-from latentshift.cli.evaluate.prompted import check_and_choose, run_job
+from latentshift.cli.evaluate.engine import ACTORS, ENGINE
+from latentshift.cli.evaluate.prompted import check_and_choose
 from latentshift.cli.evaluate.prompted_job import PromptedJob
 from latentshift.cli.evaluate.prompted_options import (
-    ACTORS,
     DELTA,
-    ENGINE,
     KEEP,
     LORA,
     MODEL,
@@ -25,6 +24,7 @@ from latentshift.cli.evaluate.prompted_options import (
     SYSTEM,
     ModelOptions,
 )
+from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 
@@ -83,4 +83,4 @@ def ucf101(
     checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
     plan = ucf101_plan(source, lists, fold, sentences, videos, repeats, seed)
     job = PromptedJob("ucf101", plan, options, output, *checked, limits, repeats)
-    run_job(job, engine=engine, actors=actors, seed=bootstrap_seed)
+    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed)

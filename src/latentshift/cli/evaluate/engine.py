@@ -1,0 +1,41 @@
+"""What the protocols of ``latentshift evaluate`` run on: processes of this machine, or Ray's actors."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import typer
+
+ENGINE = typer.Option(
+    "local",
+    "--engine",
+    help="local, also under torchrun or accelerate launch; or ray, with the extra latentshift[ray].",
+)
+ACTORS = typer.Option(1, "--actors", help="With ray: number of actors, processes of a cluster that share the videos.")
+
+
+def check_engine(engine: str, actors: int, device: str) -> None:
+    """Refuse what does not go before anything heavy is imported.
+
+    Args:
+        engine: as given, one of ``local`` and ``ray``.
+        actors: of Ray.
+        device: as given.
+
+    Raises:
+        ValueError: for the first that does not go, or if Ray is not installed.
+    """
+    from latentshift.cli.data.common import one_of
+    from latentshift.cli.data.encode import ENGINES
+
+    one_of("--engine", engine, ENGINES)
+    if actors < 1:
+        raise ValueError(f"--actors must be 1 or more, not {actors}")
+    if engine == "local":
+        if actors > 1:
+            raise ValueError(f"--actors {actors} are Ray's: add --engine ray, or start processes with torchrun")
+        return
+    if find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"with --engine ray, --device is auto, cpu or cuda, not {device}: Ray deals out the GPUs")
