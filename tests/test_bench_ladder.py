@@ -165,7 +165,7 @@ def test_the_tables_show_what_comes_before_and_after() -> None:
     rows = list(ladder_rows({"rungs": [rung], "image_stage": image, "true_clips": true}))
     seen = [row for row in rows if "seen" in row]
     assert [row["rung"] for row in seen] == ["true clips rendered", "true clips through autoencoder", "none"]
-    assert seen[-1]["all"] == Estimate(0.3, *wilson_interval(6, 20)) and seen[-1]["no_thing"] == 2
+    assert seen[-1]["all_right"] == Estimate(0.3, *wilson_interval(6, 20)) and seen[-1]["no_thing"] == 2
     assert seen[1]["colour_drift"].value == 1.5
     assert [(row["rung"], row["images"]) for row in rows if "images" in row] == [
         ("image stage, before", 4),

@@ -288,7 +288,7 @@ def test_evaluate_writes_a_report_and_resumes(cli, sprites_model: Path, few_cali
     rendered, reconstructed = seen["true_clips"]["rendered"], seen["true_clips"]["through_autoencoder"]
     assert rendered["n"] == reconstructed["n"] == 2 and rendered["joint"] == 1.0
     assert rendered["colour_drift"] == {"mean": 0.0, "standard_error": 0.0, "n": 2, "missing": 0}
-    assert "true clips rendered (2): background 100.0 [34.2, 100.0]  colour 100.0" in out
+    assert "true clips rendered (2): all right 100.0 [34.2, 100.0]  background 100.0 [34.2, 100.0]  colour 100.0" in out
     assert "colour drift 0.0 [0.0, 0.0]" in out and "\nmade with sampler DDPMScheduler, steps 2, guidance " in out
     assert sum(each["n"] for each in seen["motions"].values()) == 2 and "motions" not in images
     distances = [metric["name"] for metric in report["metrics"] if metric["extractor"]]

@@ -11,7 +11,7 @@ from latentshift.evaluation.sprites.pool_scores import pool_scores
 from latentshift.evaluation.sprites.readings import STABILITY_FIELDS
 from latentshift.evaluation.sprites.scores import SCORES
 
-_WORDS = {"joint": "all"}  # a score's heading, where that is not its name
+_WORDS = {"joint": "all_right"}  # as pages call it
 
 
 def ladder_rows(facts: Mapping[str, Any]) -> Iterator[Result]:

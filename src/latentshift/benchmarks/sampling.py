@@ -31,7 +31,7 @@ from latentshift.video import as_clip
 
 LEAST_VIDEOS, MOST_LOST = 256, 1.0  # of the gate: videos, and percentage points of each score
 _PART = part_named("seen")
-_WORDS = {"joint": "all"}
+_WORDS = {"joint": "all_right"}  # as pages call it
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from latentshift.document.plot import Plot, PlotRow
 from latentshift.document.table import Cell, Table, number_cell
 from latentshift.evaluation.report.page_warnings import Name, PageWarnings
 from latentshift.evaluation.report.pages import write_plots
+from latentshift.evaluation.report.sprites.words import SHARES
 from latentshift.files import atomic_write_text
 
 PAGE = "reproduction.md"
@@ -42,7 +43,6 @@ _INTERVALS = (
 )
 _METHODS_CLAIMS = (1, SETTINGS_CLAIM)  # whose systems stand side by side in one table
 _DISTANCES = ("sprites-FVD", "sprites-FID")
-_SCORES = ("joint", "background", "colour", "thing", "motion")
 
 
 def write_page(result: Mapping[str, Any], folder: Path) -> Path:
@@ -220,24 +220,24 @@ def _plots(claim: Mapping[str, Any], warnings: PageWarnings) -> Iterator[Plot]:
 
 def _score_tables(ladder: Mapping[str, Any]) -> Iterator[Table]:
     """The reader's shares by part of the study: of all seeds, and of each alone."""
-    columns = ("part and system", "N", *(f"{score}, %" for score in _SCORES))
+    columns = ("part and system", "N", *(f"{score}, %" for score in SHARES.values()))
     pooled, alone = [], []
     if ladder["image_stage"]:
-        shares = [share_of(ladder, IMAGE_STAGE, "images", each) for each in _SCORES if each != "motion"]
+        shares = [share_of(ladder, IMAGE_STAGE, "images", each) for each in SHARES if each != "motion"]
         cells = [_scaled(each.value, each.interval, "%") for each in shares]
         pooled.append((Cell(label_of(IMAGE_STAGE, "images")), Cell(str(shares[0].n)), *cells, Cell()))
     for rung in ladder["rungs"]:
         for part, scores in rung["scores"].items():
             shares_of_all = (
                 Cell() if scores[each] is None else _scaled(scores[each], scores["intervals"][each], "%")
-                for each in _SCORES
+                for each in SHARES
             )
             pooled.append((Cell(label_of(rung["rung"], part)), Cell(str(scores["n"])), *shares_of_all))
             for seed, of_parts in rung["seeds"].items():
                 of_seed = of_parts[part]
                 cells = [
                     number_cell(of_seed[each] if of_seed[each] is None else 100 * of_seed[each], None, "%")
-                    for each in _SCORES
+                    for each in SHARES
                 ]
                 name = f"{label_of(rung['rung'], part)}, seed {seed}"
                 alone.append((Cell(name), Cell(str(of_seed["n"])), *cells))

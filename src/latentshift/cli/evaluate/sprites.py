@@ -171,7 +171,7 @@ def _text(scores: dict[str, Any]) -> str:
     """Shares in %, and the means of what was measured, in levels, with the number of clips that show no one thing."""
     from latentshift.evaluation.estimates import Mean, wilson_interval
     from latentshift.evaluation.metrics.jackknife import not_below
-    from latentshift.evaluation.report.sprites_words import SHARES, STEADINESS
+    from latentshift.evaluation.report.sprites.words import SHARES, STEADINESS
 
     shares = []
     for key, name in SHARES.items():
