@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from latentshift.contact_sheet import GAP
-from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
+from latentshift.evaluation.sheet import comparison_sheet, read_clips
 from latentshift.prompt_slug import prompt_slug
 from latentshift.video import read_metadata, read_video, write_video
 

@@ -60,6 +60,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "evaluation.report.model_card": ("hub.model_card",),
     "evaluation.report.numbers": ("document.numbers",),
     "evaluation.report.plot": ("document.plot",),
+    "evaluation.report.sheet": ("evaluation.sheet",),
     "evaluation.report.sprites_distances": ("evaluation.report.sprites.distances",),
     "evaluation.report.sprites_numbers": ("evaluation.report.sprites.numbers",),
     "evaluation.report.sprites_page": ("evaluation.report.sprites.page",),

@@ -8,7 +8,7 @@ import numpy as np
 
 from latentshift.benchmarks.reproduction.claims import Claim
 from latentshift.benchmarks.reproduction.decide import label_of
-from latentshift.evaluation.report.sheet import comparison_sheet
+from latentshift.evaluation.sheet import comparison_sheet
 from latentshift.evaluation.sprites.parts import PARTS, prompts_of
 from latentshift.video import read_video, write_video
 

@@ -47,7 +47,7 @@ def sheet(
         if not folder.is_dir():
             raise ValueError(missing_folder(folder))
     from latentshift.contact_sheet import missing_letters
-    from latentshift.evaluation.report.sheet import comparison_sheet, read_clips
+    from latentshift.evaluation.sheet import comparison_sheet, read_clips
 
     clips, notes = read_clips(folders, wanted, columns)
     print_notes(notes)
