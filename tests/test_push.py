@@ -18,7 +18,7 @@ from PIL import Image
 
 from latentshift.evaluation.report.schema import Report
 from latentshift.hub import push_model
-from latentshift.hub.model_card import cut_local_paths
+from latentshift.local_paths import cut_local_paths
 
 RECIPE = "stage: video\nmodel: someone/sd15\ndata: /home/me/films/boats\nsteps: 100\n"
 

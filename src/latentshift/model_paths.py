@@ -11,6 +11,7 @@ from latentshift.files import missing_file
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
 
 BUNDLED = "bundled"
+DATA_SETTINGS = "data_settings.json"  # of a folder that training made: the settings of its data
 EXPORT_INDEX = "export.json"  # of a folder that latentshift export wrote
 _INDEX = "model_index.json"
 _MAX_INDEX = 2**22  # bytes

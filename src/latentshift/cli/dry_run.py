@@ -44,6 +44,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each, process_size
+    from latentshift.training.data_settings import data_settings_sha256
     from latentshift.training.sample_counts import count_offered
 
     device = torch.device(name if elsewhere else pick_device(name))
@@ -59,6 +60,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     epoch = _epoch(partial(count_offered, recipe), samples_a_step, elsewhere=memory is not None)
     few = "; of whole clips, of which frame_curriculum's steps take more" if recipe.steps_on_few_frames else ""
     print(f"# {'steps an epoch':26}{epoch}{few}")
+    print(f"# data settings, SHA-256    {data_settings_sha256(recipe)}")
 
 
 def _table(needs: Estimate) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED
+from latentshift.model_paths import BUNDLED, DATA_SETTINGS, resolve_model
 from latentshift.settings import ShiftConfig
 
 
@@ -50,6 +52,9 @@ def info(
         "prediction_type": pipeline.scheduler.config.prediction_type,
         "vocabulary": vocabulary_words(pipeline.tokenizer),
     }
+    data_settings = Path(resolve_model(model), DATA_SETTINGS)
+    if data_settings.is_file():
+        facts["data_settings_sha256"] = hashlib.sha256(data_settings.read_bytes()).hexdigest()
     if as_json:
         print(json.dumps(facts, indent=1))
         return

@@ -5,7 +5,6 @@ Knows no network: it is text from files that lie beside a model.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,8 @@ import yaml
 from latentshift.document.numbers import format_count, format_interval, format_number
 from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.schema import Report
-
-_START = r"(?:file:/+|~[\w.-]*[\\/]|[A-Za-z]:[\\/]|\\\\|(?:\.\.[\\/])+|/(?!/))"  # of a path
-_PATH = re.compile(_START)
-_PATH_IN_TEXT = re.compile(rf"(?<=[\s=:,;'\"(\[]){_START}[^\s,;'\"()\[\]]*[\\/][^\s,;'\"()\[\]]*")
+from latentshift.local_paths import cut_local_paths
+from latentshift.model_paths import DATA_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,8 @@ class CardContents:
         unet: the U-Net's configuration.
         side: of the frames in pixels.
         recipe: settings of the run's ``recipe.yaml``; None if there is none.
+        data_settings_sha256: of the model's ``data_settings.json``; None if there is none.
+        training: its steps, hours and machine, in words; empty if they are not known.
         base_model: id on the hub of the model that training began with; None if it has none.
         reports: of evaluations.
         pictures: file names below ``pictures/``.
@@ -44,6 +43,8 @@ class CardContents:
     unet: dict[str, Any]
     side: int | None
     recipe: Mapping[str, Any] | None = None
+    data_settings_sha256: str | None = None
+    training: str = ""
     base_model: str | None = None
     reports: Sequence[Report] = ()
     pictures: Sequence[str] = field(default=())
@@ -77,37 +78,17 @@ def model_card(contents: CardContents) -> str:
         parts += ["## Pictures", "\n\n".join(f"![{each}](pictures/{each})" for each in contents.pictures)]
     if contents.reports:
         parts += ["## Figures", *(_figures(report) for report in contents.reports)]
+    sources = {key: values[key] for key in ("data", "validation") if values.get(key) is not None}
+    if sources or contents.data_settings_sha256 is not None:
+        parts.append("## Data")
+    if sources:
+        parts.append(f"```yaml\n{_yaml(sources)}```")
+    if contents.data_settings_sha256 is not None:
+        parts.append(f"SHA-256 of the data's settings (`{DATA_SETTINGS}`): `{contents.data_settings_sha256}`")
     if values:
-        sources = {key: values[key] for key in ("data", "validation") if values.get(key) is not None}
-        if sources:
-            parts += ["## Data", f"```yaml\n{_yaml(sources)}```"]
-        parts += ["## Recipe", f"`latentshift train recipe.yaml`, with\n\n```yaml\n{_yaml(values)}```"]
+        took = f"{contents.training}; " if contents.training else ""
+        parts += ["## Recipe", f"{took}`latentshift train recipe.yaml`, with\n\n```yaml\n{_yaml(values)}```"]
     return "\n\n".join(parts) + "\n"
-
-
-def cut_local_paths(value: Any) -> Any:
-    """Settings with every path of the machine cut down to its last name: ``/home/jane/clips`` becomes ``clips``.
-
-    Absolute paths, those below a home (``~``) or above the folder (``..``), of Windows, and ``file:`` URLs are cut,
-    in keys too; relative paths, ids of the hub and other URLs stay. A string that begins with a path is one path,
-    spaces included; within other text a path ends at a space.
-
-    Args:
-        value: a string, or mappings and lists of them; anything else is returned as it is.
-    """
-    if isinstance(value, Mapping):
-        return {cut_local_paths(key): cut_local_paths(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [cut_local_paths(each) for each in value]
-    if not isinstance(value, str):
-        return value
-    if _PATH.match(value):
-        return _last_name(value)
-    return _PATH_IN_TEXT.sub(lambda match: _last_name(match.group()), value)
-
-
-def _last_name(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/ "))[-1]
 
 
 def _command(command: str) -> str:

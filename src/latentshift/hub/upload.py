@@ -5,6 +5,7 @@ Imports no torch: weights are sent as the files that they are.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,8 @@ from latentshift.error_text import one_line
 from latentshift.evaluation.report.schema import read_report
 from latentshift.files import atomic_write, check_writable, missing_file
 from latentshift.hub.model_card import CardContents, model_card
-from latentshift.model_paths import check_model, load_index, read_video_size
+from latentshift.hub.training_cost import training_cost
+from latentshift.model_paths import DATA_SETTINGS, check_model, load_index, read_video_size
 from latentshift.models.storage.base_settings import check_saved_configs
 from latentshift.models.storage.model_config import check_config_files, saved_parts
 from latentshift.models.storage.weight_files import check_variant
@@ -32,7 +34,8 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PICTURES = (".gif", ".jpg", ".jpeg", ".png", ".webp")
 _NAME = re.compile(r"[\w.-]+")
 _PART_FILES = (".jinja", ".json", ".model", ".safetensors", ".txt")  # weights, settings and tokenizers
-_OTHER_FILES = ("lora.safetensors", "delta.safetensors", "pytorch_lora_weights.safetensors", "LICENSE", "LICENSE.md")
+_ADAPTERS = ("lora.safetensors", "delta.safetensors", "pytorch_lora_weights.safetensors")
+_OTHER_FILES = (DATA_SETTINGS, *_ADAPTERS, "LICENSE", "LICENSE.md")
 _PATH_KEYS = ("_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file")  # of the machine that saved
 
 
@@ -194,16 +197,19 @@ def _checked_pictures(files: Sequence[Path]) -> dict[str, Path]:
 def _contents(folder: Path, repo: str, license: str, reports: Sequence[Path], pictures: list[str]) -> CardContents:
     unet: dict[str, Any] = load_json_settings(folder / "unet" / "config.json")
     recipe = _recipe(folder)
+    settings = folder / DATA_SETTINGS
     return CardContents(
         repo,
         license,
         load_index(folder),
         unet,
         read_video_size(folder)[1],
-        recipe,
-        None if recipe is None else _base_model(recipe.get("model"), folder),
-        [read_report(Path(each)) for each in reports],
-        pictures,
+        recipe=recipe,
+        data_settings_sha256=hashlib.sha256(settings.read_bytes()).hexdigest() if settings.is_file() else None,
+        training="" if recipe is None else training_cost(folder.parent),
+        base_model=None if recipe is None else _base_model(recipe.get("model"), folder),
+        reports=[read_report(Path(each)) for each in reports],
+        pictures=pictures,
     )
 
 

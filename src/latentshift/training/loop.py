@@ -17,6 +17,8 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from latentshift.error_text import one_line, printable
+from latentshift.files import atomic_write_text
+from latentshift.model_paths import DATA_SETTINGS
 from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
@@ -27,7 +29,6 @@ from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
 from latentshift.training.preflight import rate_change
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.recipe_file import dump_recipe
 from latentshift.training.run_folder import write_run_info
 from latentshift.training.run_log import load_best_checkpoint
 from latentshift.training.stages.base import Stage
@@ -57,7 +58,7 @@ def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: boo
         raise ValueError(f"{output} has been trained for {step} steps already, more than the {steps} asked for")
     if accelerator.is_main_process and step < steps and (change := rate_change(recipe, step)) is not None:
         print(f"warning: {printable(change)}", file=sys.stderr)
-    write_run_info(output, dump_recipe(recipe), accelerator)
+    write_run_info(output, recipe, accelerator)
     report.write()
     with sigterm, report.written_at_exit(), logger.opened(step), closing(stage.batches(step + 1)) as batches:
         state.objective.train()
@@ -117,6 +118,9 @@ def _export(stage: Stage, state: TrainState, output: Path, accelerator: Accelera
             with status("exporting the model", shown=not quiet):
                 try:
                     stage.export(output)
+                    for folder in (output / "model", output / "controlnet"):
+                        if folder.is_dir():
+                            atomic_write_text(folder / DATA_SETTINGS, (output / DATA_SETTINGS).read_text())
                 except (OSError, SafetensorError) as error:  # the latter where the disk is full
                     raise OSError(
                         f"the trained model can't be written to {output} ({one_line(error)}); its last step is saved: "

@@ -98,7 +98,8 @@ class MetricLogger:
         means = {name: total / count for name, (total, count) in sums["sums"].items()}
         means["dropped_steps"] = sums["dropped"]
         samples = self.samples_until(step)
-        means["samples_per_second"] = round((samples - self.samples_until(step - sums["steps"])) / sums["seconds"], 2)
+        rate = (samples - self.samples_until(step - sums["steps"])) / sums["seconds"]
+        means["samples_per_second"] = float(f"{rate:.6g}")  # from which hub.training_cost has the run's hours
         self._sums = _no_sums()
         self._append(METRICS, step, {"samples": samples, **means})
         self._to_trackers(lambda tracker: tracker.log(means, step=step))

@@ -20,18 +20,23 @@ from accelerate.utils import broadcast_object_list
 
 from latentshift.error_text import printable
 from latentshift.files import atomic_write_text, clear_leftovers, open_locked
+from latentshift.model_paths import DATA_SETTINGS
+from latentshift.training.data_settings import data_settings
+from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe_file import dump_recipe
 
 _LOCK_APPEARS_WITHIN = 60  # seconds
 
 
-def write_run_info(output: Path, recipe: str, accelerator: Accelerator) -> None:
-    """Write ``recipe.yaml``, of this text, and ``versions.json``, and remove what killed writers have left."""
+def write_run_info(output: Path, recipe: AnyRecipe, accelerator: Accelerator) -> None:
+    """Write ``recipe.yaml``, ``data_settings.json`` and ``versions.json``; remove what killed writers have left."""
     if not accelerator.is_main_process:
         return
     of_data = [place for kind in ("latents", "footage", "validation") for place in (output / kind).glob("**/")]
     for folder in (output, output / "samples", *of_data):
         clear_leftovers(folder)
-    atomic_write_text(output / "recipe.yaml", recipe)
+    atomic_write_text(output / "recipe.yaml", dump_recipe(recipe))
+    atomic_write_text(output / DATA_SETTINGS, data_settings(recipe))
     atomic_write_text(output / "versions.json", json.dumps(_versions(accelerator), indent=1) + "\n")
 
 
@@ -114,5 +119,16 @@ def _versions(accelerator: Accelerator) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in names},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
         "processes": accelerator.num_processes,
     }
+
+
+def _processor() -> str:
+    """The processor's name; Python does not know it on Linux."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
