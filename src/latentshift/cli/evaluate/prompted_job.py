@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from latentshift.evaluation.protocols.run import Video
     from latentshift.evaluation.protocols.systems import KeepWord
     from latentshift.evaluation.report.schema import Protocol
+    from latentshift.pipeline import LatentShiftPipeline
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,14 @@ class PromptedJob:
         Raises:
             ValueError: if one can't be loaded, or an extractor can't read clips of the model's number of frames.
         """
-        from latentshift.cli.data.common import one_of
         from latentshift.cli.models import load_adapted, pick_device
         from latentshift.diffusion.samplers import make_sampler
         from latentshift.evaluation.protocols.choice import choose_extractors
         from latentshift.evaluation.protocols.evaluation import READINGS, Evaluation, VideoSet
-        from latentshift.evaluation.protocols.generation import GenerationSettings, Generator, generated_videos
+        from latentshift.evaluation.protocols.generation import Generator, generated_videos
         from latentshift.evaluation.protocols.kept_clips import KeptClips
         from latentshift.evaluation.protocols.readings import Readings
-        from latentshift.evaluation.protocols.systems import KINDS, SYSTEMS
+        from latentshift.evaluation.protocols.systems import KINDS
         from latentshift.evaluation.report.schema import System
         from latentshift.models.storage.fingerprint import model_fingerprint
 
@@ -102,28 +102,11 @@ class PromptedJob:
         place = pick_device(device)
         pipeline = load_adapted(options.model, place, options.dtype, options.lora, options.delta, options.variant)
         pipeline.scheduler = make_sampler(options.sampler, pipeline.scheduler)
-        side = pipeline.sample_size if options.size is None else options.size
-        made = GenerationSettings(
-            one_of("--system", options.system, SYSTEMS),
-            pipeline.config.num_frames if options.frames is None else options.frames,
-            side,
-            side,
-            options.steps,
-            float(pipeline.config.guidance_scale) if options.guidance is None else options.guidance,
-        )
+        made = _generation_settings(options, pipeline)
         generate = Generator(pipeline, made)
         choose_extractors(",".join(self.choice.keys), (), made.frames)  # now that the number of frames is known
         contents = model_fingerprint(*pipeline.components.values())
-        settings: dict[str, Any] = {
-            **asdict(made),
-            "sampler": type(pipeline.scheduler).__name__,
-            "shift": pipeline.config.shift,
-            "method": pipeline.method,
-            "noise_share": pipeline.config.noise_share,
-            "contents": contents,
-            "device": pipeline.device.type,
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-        }
+        settings = _made_by(made, pipeline, contents)
         made_by = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         kept = KeptClips(self.output, self.keep, float(pipeline.config.fps), made_by)
 
@@ -166,6 +149,43 @@ class PromptedJob:
             return row_videos(self.plan.rows, window, framing, self.limits, wanted)
 
         return VideoSet("the data set", items_of_rows(self.plan.rows), make)
+
+
+def _generation_settings(options: ModelOptions, pipeline: LatentShiftPipeline) -> GenerationSettings:
+    """What the options say, and the model where they say nothing."""
+    from latentshift.cli.data.common import one_of
+    from latentshift.evaluation.protocols.generation import GenerationSettings
+    from latentshift.evaluation.protocols.systems import SYSTEMS
+
+    side = pipeline.sample_size if options.size is None else options.size
+    return GenerationSettings(
+        one_of("--system", options.system, SYSTEMS),
+        pipeline.config.num_frames if options.frames is None else options.frames,
+        side,
+        side,
+        options.steps,
+        float(pipeline.config.guidance_scale) if options.guidance is None else options.guidance,
+    )
+
+
+def _made_by(made: GenerationSettings, pipeline: LatentShiftPipeline, contents: str) -> dict[str, Any]:
+    """All that a generated video is a function of, beside its prompt and seed.
+
+    Args:
+        made: how the model makes its videos.
+        pipeline: of it, with its sampler.
+        contents: fingerprint of its parts.
+    """
+    return {
+        **asdict(made),
+        "sampler": type(pipeline.scheduler).__name__,
+        "shift": pipeline.config.shift,
+        "method": pipeline.method,
+        "noise_share": pipeline.config.noise_share,
+        "contents": contents,
+        "device": pipeline.device.type,
+        "dtype": str(pipeline.dtype).removeprefix("torch."),
+    }
 
 
 def _name(options: ModelOptions) -> str:
