@@ -35,7 +35,7 @@ def export(
     ),
     delta: Path | None = typer.Option(None, "--delta", help="A file with the difference of all weights from training."),
 ) -> None:
-    """Export a model for another runtime, which `generate --runtime` makes videos with, or for plain diffusers."""
+    """Export a model to ONNX, OpenVINO or AOTInductor, for `generate --runtime`, or to plain diffusers."""
     from latentshift.cli.exported import DIFFUSERS, check_export, source_files, source_name
     from latentshift.cli.preflight import check_adapters
     from latentshift.cli.size_option import parse_size

@@ -22,7 +22,7 @@ def info(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Parameters by component, family, frames, prediction type, and the words of a small vocabulary."""
+    """Show what a model is: parameters by component, family, frames, prediction type, a small vocabulary's words."""
     from latentshift.cli.preflight import check_model_files
 
     check_model_files(model, variant)

@@ -21,7 +21,7 @@ from latentshift.cli.bench import (
     without_settings,
 )
 
-bench = typer.Typer(help="Measure speed and memory on this machine, beside a peer.", no_args_is_help=True)
+bench = typer.Typer(help="Measure speed, memory and what models do, on this machine.", no_args_is_help=True)
 bench.command("train")(without_settings.train)
 bench.command("generate")(generate.generate)
 bench.command("speed")(speed.speed)

@@ -44,7 +44,7 @@ def generate(
         None, "--report", help="Also write report.md, report.html, tables and SVG plots into this folder."
     ),
 ) -> None:
-    """A U-Net pass and a video: 2-D, naive shift, Latent-Shift and its exports, Latent-VDM, AnimateDiff, ModelScope.
+    """Compare video models by cost: 2-D, naive shift, Latent-Shift and exports, Latent-VDM, AnimateDiff, ModelScope.
 
     Each in processes of its own, in turns: parameters, operations, first and later times with their spread, share of
     the device's peak, time by kind of operator, and peak memory; and cold and warm start of a saved model.

@@ -24,7 +24,7 @@ class _Verbs(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-evaluate = typer.Typer(cls=_Verbs, help="Evaluate a model: metrics of its videos.", no_args_is_help=True)
+evaluate = typer.Typer(cls=_Verbs, help="Measure videos: of a model, or any system's clips.", no_args_is_help=True)
 evaluate.command("sprites")(sprites.sprites)
 evaluate.command("extractors")(extractors.extractors)
 evaluate.command("folder")(folder.folder)

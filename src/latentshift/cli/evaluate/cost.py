@@ -32,7 +32,7 @@ def cost(
     dtype: str = DTYPE,
     quick: bool = comparison.QUICK,
 ) -> None:
-    """Parameters by part and seconds a video of Latent-Shift and its peers, beside the paper's Table 4.
+    """Compare parameters by part and seconds a video with the peers', beside the paper's Table 4.
 
     The same command resumes an interrupted run.
     At the paper's size a pass takes many seconds on a CPU, and each of the models makes two or more a round.

@@ -64,7 +64,7 @@ def msrvtt(
     device: str = DEVICE,
     dtype: str = DTYPE,
 ) -> None:
-    """FID and CLIPSIM on MSR-VTT's test split; the same command resumes an interrupted evaluation."""
+    """Measure FID and CLIPSIM on MSR-VTT's test split; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of, one_of
     from latentshift.evaluation.protocols.paper_prompts import CAPTIONS, msrvtt_plan
 

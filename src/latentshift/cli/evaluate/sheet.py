@@ -26,7 +26,7 @@ def sheet(
         None, "--height", help="Height of a frame in pixels. Default: that of the tallest clip, at least 96."
     ),
 ) -> None:
-    """Draw a comparison sheet, like the paper's Figs. 4 to 7 and 9, from folders of clips."""
+    """Draw a comparison sheet from folders of clips, like the paper's Figs. 4 to 7 and 9."""
     from latentshift.video import check_output, write_video
 
     wanted = [*(prompts or []), *(read_prompts_file(prompts_file) if prompts_file else [])]

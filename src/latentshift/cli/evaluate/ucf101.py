@@ -72,7 +72,7 @@ def ucf101(
     device: str = DEVICE,
     dtype: str = DTYPE,
 ) -> None:
-    """IS and FVD on UCF-101; the same command resumes an interrupted evaluation."""
+    """Measure IS and FVD on UCF-101; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of
     from latentshift.evaluation.protocols.paper_prompts import ucf101_plan
 
