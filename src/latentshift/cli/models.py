@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.error_text import printable
 from latentshift.fast_import import collector_paused
+from latentshift.lazy_module import load_when_used
 from latentshift.progress import status
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
+    load_when_used("scipy.stats")  # imported by diffusers' samplers, and used by one of their settings
     with collector_paused():
         import diffusers.utils.logging
         import huggingface_hub.utils.logging
@@ -89,6 +92,7 @@ def load_pipeline(
         with collector_paused():
             from latentshift.pipeline import open_pipeline
 
+        gc.freeze()  # what was imported stays: the collector need not look through it while weights are loaded
         return open_pipeline(model, dtype=load_dtype(dtype, device), variant=variant).to(device)
 
 
