@@ -32,7 +32,9 @@ def double():
 def part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a module that says when it is loaded, and waits for a gate meanwhile."""
     (tmp_path / "parent").mkdir()
-    (tmp_path / "parent" / "__init__.py").write_text("import threading\nlog, gate = [], threading.Event()\ngate.set()\n")
+    (tmp_path / "parent" / "__init__.py").write_text(
+        "import threading\nlog, gate = [], threading.Event()\ngate.set()\n"
+    )
     (tmp_path / "parent" / "part.py").write_text("from parent import gate, log\n" + MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("parent", "parent.part"):
@@ -115,4 +117,4 @@ print(scipy.stats is sys.modules["scipy.stats"], scipy.stats.norm.cdf(0.0), samp
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     before, after = ended.stdout.splitlines()
     assert before == "False"
-    assert after.startswith("True 0.5 [") 
+    assert after.startswith("True 0.5 [")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from latentshift.cli.rank_barrier import RankBarrier, meet
 from latentshift.process_group import RankError, check_timeout, other_rank
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.losses import FrameBatch
@@ -144,3 +145,93 @@ def test_limits_that_are_none(seconds: float) -> None:
 def test_other_failures_are_left_as_they_are() -> None:
     with pytest.raises(RuntimeError, match=r"^shapes differ$"), other_rank("rank 1", check_timeout(1, "it"), "it"):
         raise RuntimeError("shapes differ")
+
+
+def stop_after_one(sign: Path, *words: str) -> None:
+    """In the second process, as one that waits for a disk: its threads go on."""
+    from latentshift.data.latents.partial_shard import PartialShard
+    from latentshift.evaluation import sprites_study
+    from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
+
+    sprites_study._CALIBRATION_CLIPS = 4  # of the reader itself, which other tests look at
+    for kind in (PartialShard, ReadingsWriter):
+
+        def append_or_wait(self: object, *record: object, append: object = kind.append) -> None:
+            if os.environ["RANK"] == "1":
+                sign.touch()
+                time.sleep(600)
+            append(self, *record)  # type: ignore[operator]
+
+        kind.append = append_or_wait  # type: ignore[method-assign, assignment]
+    command_line(*words)
+
+
+SPRITES = ("--seen", "2", "--held-out", "0", "--images", "0", "--shift-off", "0", "--steps", "2", "--device", "cpu")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "encode"])
+def test_who_shares_clips_out_ends_where_a_process_hangs(verb: str, sprites_model: Path, tmp_path: Path) -> None:
+    sign, output, limit = tmp_path / "waits", str(tmp_path / "result"), ("--rank-timeout", str(LIMIT))
+    source = ("sprites", "clips=4", "--clips-per-shard", "2", "--no-text", "--device", "cpu", "--seconds", "1")
+    words = {
+        "evaluate": ("evaluate", "sprites", str(sprites_model), *SPRITES),
+        "encode": ("data", "encode", *source, "--model", str(sprites_model)),
+    }[verb]
+    with Processes(stop_after_one, sign, *words, *limit, "-o", output, processes=2) as processes:
+        wait_until(processes, sign.exists)
+        first = processes.processes[0]
+        wait_for(lambda: not first.is_alive(), processes.last_words)
+        assert first.exitcode == 1
+    said = (
+        f"rank 1 of 2 gave no sign of life for {LIMIT} seconds: it hangs or has ended (--rank-timeout sets the limit)"
+    )
+    assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
+
+
+def wait_in_turns(folder: Path) -> None:
+    """The first one is late by more than the limit, at work that has no items, and then with those that it finishes."""
+    timeout = check_timeout(1, "it")
+    state = meet("cpu", timeout)
+    barrier = RankBarrier(state, timeout)
+    if state.is_main_process:
+        time.sleep(2)
+    barrier.wait()
+    assert list(barrier.items(iter("ab"))) == ["a", "b"]
+    for _ in barrier.items(range(8 if state.is_main_process else 0)):
+        time.sleep(0.25)
+    barrier.wait()
+    (folder / f"reached by {state.process_index}").touch()
+    if state.is_main_process:
+        with pytest.raises(RankError, match=r"^rank 1 of 2 has ended too early: its own message says why$"):
+            barrier.wait()
+    else:
+        barrier.end()
+
+
+def test_those_who_give_signs_of_life_are_waited_for_and_those_who_end_are_not(tmp_path: Path) -> None:
+    with Processes(wait_in_turns, tmp_path, processes=2) as processes:
+        assert processes.ended() == [0, 0], processes.last_words()
+    assert {path.name for path in tmp_path.iterdir()} == {"reached by 0", "reached by 1"}
+
+
+def evaluate_in_the_first_alone(*words: str) -> None:
+    if os.environ["RANK"] == "0":
+        command_line(*words)
+
+
+def test_an_evaluation_ends_where_a_process_never_comes(sprites_model: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "sprites", str(sprites_model), *SPRITES, "--rank-timeout", "1", "-o", str(tmp_path / "result"))
+    with Processes(evaluate_in_the_first_alone, *words, processes=2) as processes:
+        assert processes.ended() == [1, 0]
+    said = "one of the ranks did not answer within 1 seconds (--rank-timeout sets the limit)"
+    assert f"error: {said}\n" in processes.errors() and "Traceback" not in processes.errors()
+
+
+@pytest.mark.parametrize("verb", [("evaluate", "sprites", "bundled"), ("data", "encode", "sprites")])
+@pytest.mark.parametrize("limit", ["0", "nan"])
+def test_a_limit_that_is_none_is_refused_at_once(verb: tuple[str, ...], limit: str, cli, tmp_path: Path) -> None:
+    code, out, err = cli(*verb, "--rank-timeout", limit, "-o", tmp_path / "result")
+    assert (code, out) == (1, "") and err.startswith(
+        "error: --rank-timeout must be above 0 and at most 2,592,000 seconds"
+    )
+    assert not (tmp_path / "result").exists()

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -30,7 +29,7 @@ from latentshift.cli.data.common import (
     source_of,
 )
 from latentshift.cli.resumable import ends_cleanly
-from latentshift.cli.shared_options import DEVICE
+from latentshift.cli.shared_options import DEVICE, RANK_TIMEOUT
 from latentshift.error_text import printable
 from latentshift.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from latentshift.models.conditioning.text import TextEncoders
 
 ENGINES = ("local", "ray")
-_TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 
 @ends_cleanly("the encoded clips")
@@ -71,6 +69,7 @@ def encode(
         "local", "--engine", help="local, also under accelerate launch; or ray, with the extra latentshift[ray]."
     ),
     actors: int = typer.Option(1, "--actors", help="With ray: number of actors, each with a model."),
+    rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
     """Encode every clip of a source once; the same command resumes an interrupted run."""
     from latentshift.cli.preflight import check_device_name, check_model_files
@@ -81,12 +80,14 @@ def encode(
     from latentshift.data.sources import check_not_empty
     from latentshift.files import check_writable
     from latentshift.model_paths import check_size_to_train
+    from latentshift.process_group import check_timeout
     from latentshift.settings import check_training_size
 
     one_of("--engine", engine, ENGINES)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
     crop_word = one_of("--crop", crop, CROPS)
     limits = limits_of(workers, time_limit, memory_limit)
+    timeout = check_timeout(rank_timeout, "--rank-timeout")
     chosen = source_of(source, options)
     if engine == "ray" and find_spec("ray") is None:
         raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
@@ -112,19 +113,23 @@ def encode(
     check_writable(output / "index.json")
     check_not_empty(chosen)
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
-        from accelerate import PartialState
-
         from latentshift.cli.data.encoders import Encoders
+        from latentshift.cli.rank_barrier import RankBarrier, meet
         from latentshift.data.latents.encode import encode_shards
         from latentshift.data.latents.resolve import resolve_source
 
-    state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
+    state = meet(device, timeout)
+    barrier = RankBarrier(state, timeout)
     encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
     side = encoders.size if size is None else size
     check_training_size(side, encoders.scale, encoders.levels, "--size")
     latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
-    with state.main_process_first(), status("listing", shown=state.is_main_process):
+    if not state.is_main_process:
+        barrier.wait()
+    with status("listing", shown=state.is_main_process):
         manifest = resolve_source(output, chosen, latent_spec, retry=retry and state.is_main_process)
+    if state.is_main_process:  # which lists first
+        barrier.wait()
     if engine == "ray":
         from latentshift.cli.data.ray_engine import encode_with_ray
 
@@ -136,9 +141,9 @@ def encode(
         _warn_of_cut_captions(encoders.text_encoders, manifest)
     bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)
     with bar, closing(batches):
-        for done in batches:
+        for done in barrier.items(batches):
             bar.update(done)
-    state.wait_for_everyone()
+    barrier.wait()
     if state.is_main_process and not _print_kept(output):
         raise typer.Exit(1)
 

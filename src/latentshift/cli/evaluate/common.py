@@ -6,15 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from latentshift.cli.rank_barrier import RANK_TIMEOUT, RankBarrier, meet
 from latentshift.document.numbers import format_count
 from latentshift.error_text import printable
 from latentshift.evaluation.protocols.choice import WORDS
+from latentshift.process_group import check_timeout
 from latentshift.progress import status
 
 if TYPE_CHECKING:
@@ -28,28 +29,32 @@ SEED = typer.Option(0, "--bootstrap-seed", min=0, help="Seed of the intervals' r
 MAX_PATH = 4096
 _MAX_SHOWN = 5
 _MADE_WITH = ("system", "sampler", "steps", "guidance", "seeds", "dtype", "repeats")  # of a report's settings
-_TIMEOUT = timedelta(days=30)  # of processes that wait for slower ones
 
 
 @contextmanager
-def workers(device: str) -> Iterator[tuple[Worker, str]]:
+def workers(device: str, rank_timeout: float) -> Iterator[tuple[Worker, str]]:
     """This process among those of ``torchrun`` or ``accelerate launch``, and the device that it should use.
 
     ``auto`` is the process' own GPU by CUDA, else the CPU.
 
+    Args:
+        device: name of it.
+        rank_timeout: seconds that processes wait for one that finishes nothing.
+
     Raises:
         ValueError: for a device that can't be used.
+        RankError: if another process does not come; at a barrier, if one hangs or has ended.
     """
+    timeout = check_timeout(rank_timeout, RANK_TIMEOUT)
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
-        from accelerate import PartialState
-
         from latentshift.cli.models import pick_device
         from latentshift.evaluation.protocols.run import Worker
 
-    state = PartialState(cpu=device == "cpu", **({"timeout": _TIMEOUT} if "RANK" in os.environ else {}))
+    state = meet(device, timeout)
     # Of accelerate's choice only CUDA's index is taken: on its own it would take MPS or another accelerator first.
     own = str(state.device) if device == "auto" and state.device.type == "cuda" else pick_device(device)
-    yield Worker(state.process_index, state.num_processes, state.wait_for_everyone), own
+    barrier = RankBarrier(state, timeout)
+    yield Worker(state.process_index, state.num_processes, barrier.wait, barrier.items), own
 
 
 def open_extractors(keys: Sequence[str], device: str, *, shown: bool = True) -> dict[str, Extractor]:

@@ -12,7 +12,7 @@ from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.folder_job import FolderJob
 from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly
-from latentshift.cli.shared_options import DEVICE
+from latentshift.cli.shared_options import DEVICE, RANK_TIMEOUT
 from latentshift.files import check_writable, missing_file
 
 _STANDARD = ("inception-2015", "i3d", "clip")
@@ -53,6 +53,7 @@ def folder(
     actors: int = ACTORS,
     bootstrap_seed: int = SEED,
     device: str = DEVICE,
+    rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
     """Score the clips in a folder, of whatever system; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of
@@ -103,4 +104,4 @@ def folder(
         device,
         [*notes, *choice.notes],
     )
-    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed)
+    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed, rank_timeout=rank_timeout)

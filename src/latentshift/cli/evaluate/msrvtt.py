@@ -26,7 +26,7 @@ from latentshift.cli.evaluate.prompted_options import (
 )
 from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly
-from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE, RANK_TIMEOUT
 
 _STANDARD = ("inception-2015", "clip")
 
@@ -63,6 +63,7 @@ def msrvtt(
     bootstrap_seed: int = SEED,
     device: str = DEVICE,
     dtype: str = DTYPE,
+    rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
     """Measure FID and CLIPSIM on MSR-VTT's test split; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of, one_of
@@ -76,4 +77,4 @@ def msrvtt(
     checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
     plan = msrvtt_plan(source, root, captions_word, videos, seed)
     job = PromptedJob("msrvtt", plan, options, output, *checked, limits)
-    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed)
+    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed, rank_timeout=rank_timeout)

@@ -46,7 +46,7 @@ class EvaluationJob(Protocol):
         """Load what it needs."""
 
 
-def run_evaluation(job: EvaluationJob, *, engine: str, actors: int, seed: int) -> None:
+def run_evaluation(job: EvaluationJob, *, engine: str, actors: int, seed: int, rank_timeout: float) -> None:
     """Run and print it.
 
     Args:
@@ -54,12 +54,13 @@ def run_evaluation(job: EvaluationJob, *, engine: str, actors: int, seed: int) -
         engine: ``local`` or ``ray``, checked by :func:`.engine.check_engine`, as the actors.
         actors: of Ray.
         seed: of bootstraps and samples.
+        rank_timeout: seconds that processes of torchrun wait for one that finishes nothing.
     """
     if engine == "ray":
         _announce(job)
         print_report(_on_ray(job, actors, seed), job.output, said=job.notes)
         return
-    with workers(job.device) as (worker, device):
+    with workers(job.device, rank_timeout) as (worker, device):
         if worker.is_first:
             _announce(job)
         evaluation = job.build(device, shown=worker.is_first)

@@ -14,7 +14,7 @@ from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_wi
 from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
-from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE, RANK_TIMEOUT
 from latentshift.error_text import printable
 from latentshift.files import check_writable
 from latentshift.model_paths import BUNDLED
@@ -80,6 +80,7 @@ def sprites(
     actors: int = ACTORS,
     device: str = DEVICE,
     dtype: str = DTYPE,
+    rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
     """Generate sprites and score them against the prompts; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import one_of
@@ -110,7 +111,7 @@ def sprites(
         _print_scores(_on_ray(job, device, actors))
         _print_result(output)
         return
-    with workers(device) as (worker, own_device):
+    with workers(device, rank_timeout) as (worker, own_device):
         if worker.is_first:
             _announce(job)
         _print_scores(job.run(worker, own_device))

@@ -26,7 +26,7 @@ from latentshift.cli.evaluate.prompted_options import (
 )
 from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly
-from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
+from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE, RANK_TIMEOUT
 
 _STANDARD = ("i3d", "c3d")
 
@@ -71,6 +71,7 @@ def ucf101(
     bootstrap_seed: int = SEED,
     device: str = DEVICE,
     dtype: str = DTYPE,
+    rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
     """Measure IS and FVD on UCF-101; the same command resumes an interrupted evaluation."""
     from latentshift.cli.data.common import limits_of
@@ -83,4 +84,4 @@ def ucf101(
     checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
     plan = ucf101_plan(source, lists, fold, sentences, videos, repeats, seed)
     job = PromptedJob("ucf101", plan, options, output, *checked, limits, repeats)
-    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed)
+    run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed, rank_timeout=rank_timeout)

@@ -37,11 +37,13 @@ class Worker:
         number: 0 … ``count`` - 1.
         count: of all.
         barrier: waits until all of them are at it.
+        watch: passes finished items on, while the others see that there are some.
     """
 
     number: int = 0
     count: int = 1
     barrier: Callable[[], object] = lambda: None
+    watch: Callable[[Iterator[int]], Iterator[int]] = iter
 
     @property
     def is_first(self) -> bool:
@@ -88,7 +90,8 @@ def measure_plan(
 
     bar = progress_bar(total=len(items), initial=len(items) - len(left), text=text, unit="video", shown=worker.is_first)
     with bar:
-        for _ in measure_share(folder, items, left[worker.number :: worker.count], make, measurer, worker.number, keep):
+        share = left[worker.number :: worker.count]
+        for _ in worker.watch(measure_share(folder, items, share, make, measurer, worker.number, keep)):
             if time.monotonic() - shown > _REFRESH_SECONDS and not bar.disable:
                 bar.update(count() - bar.n)
                 shown = time.monotonic()
