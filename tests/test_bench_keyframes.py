@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,8 +58,8 @@ def test_frames_without_a_thing_have_no_place_and_no_colour(moving: tuple) -> No
 
 
 def test_the_command_makes_a_row_of_each_case_and_resumes(cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "CASES", bench.CASES[2:3])  # all of them take half a minute
-    words = ("bench", "keyframes", "--videos", 1, "--steps", 2, "--dtype", "float32")
+    monkeypatch.setattr(bench, "CASES", bench.CASES[2:9:6])  # all of them take half a minute
+    words = ("bench", "keyframes", "--videos", 1, "--steps", 2, "--dtype", "float32", "--given", "first")
     code, out, err = cli(*words, "-o", "measured")
     assert code == 0, err
     rows = [line for line in out.splitlines() if line.startswith(("| true clips", "| first"))]
@@ -68,5 +69,15 @@ def test_the_command_makes_a_row_of_each_case_and_resumes(cli, monkeypatch: pyte
     Path("measured/first-clean/worker-000.jsonl").write_bytes(b"")
     assert cli(*words, "-o", "measured")[1] == out  # what was lost is made again, the same
     assert {path: path.read_bytes() for path in kept} == kept
+    fifth = cli(*words[:-1], "every fifth", "-o", "measured")[1]
+    assert "| every fifth " in fifth and "| first" not in fifth
+    assert (
+        "--given must be one of first, first and last, every fifth, not 'all'" in cli(*words[:-1], "all", "-o", "x")[2]
+    )
+    lora = Path(__file__).parent.parent / "models" / "sprites-keyframes" / "lora.safetensors"
+    distilled = ("bench", "keyframes", "--videos", 1, "--given", "first", "--sampler", "lcm", "--lora", lora)
+    assert cli(*distilled, "-o", "distilled")[0] == 0
+    settings = json.loads(Path("distilled/settings.json").read_text())
+    assert (settings["sampler"], settings["steps"], settings["guidance"]) == ("LCMScheduler", 4, 1.0)
     code, _, err = cli(*words, "--guidance", 3, "-o", "measured")
     assert code == 1 and "holds a result with other settings: guidance" in err

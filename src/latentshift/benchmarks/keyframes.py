@@ -24,6 +24,8 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import as_clip
 
 _SEEN = part_named("seen")
+_NAMES = {(0,): "first", (0, NUM_FRAMES - 1): "first and last", tuple(range(0, NUM_FRAMES, 5)): "every fifth"}
+_FIRST, _ENDS, _FIFTH = _NAMES
 _COLUMNS = ("place_beside", "place", *(f"colour_{each}" for each in DISTANCES), "same_colour", "motion", "thing")
 
 
@@ -46,20 +48,25 @@ class Case:
     @property
     def name(self) -> str:
         """Of its row and its folder."""
-        where = "first" if self.keyframes == (0,) else "first and last"
-        return where + ", another colour" * self.recoloured + ", none in the prompt" * self.colourless
+        return _NAMES[self.keyframes] + ", another colour" * self.recoloured + ", none in the prompt" * self.colourless
 
 
 CASES = (
-    *(Case((0,), seen) for seen in (None, "noisy", "clean")),
-    *(Case((0, NUM_FRAMES - 1), seen) for seen in (None, "noisy", "clean")),
-    *(Case((0,), seen, recoloured=True) for seen in ("noisy", "clean")),
-    *(Case((0,), seen, recoloured=True, colourless=True) for seen in ("noisy", "clean")),
+    *(Case(_FIRST, seen) for seen in (None, "noisy", "clean")),
+    *(Case(_ENDS, seen) for seen in (None, "noisy", "clean")),
+    *(Case(_FIFTH, seen) for seen in (None, "noisy", "clean")),
+    *(Case(_FIRST, seen, recoloured=True) for seen in ("noisy", "clean")),
+    *(Case(_FIRST, seen, recoloured=True, colourless=True) for seen in ("noisy", "clean")),
 )
 
 
 def bench_keyframes(
-    pipeline: LatentShiftPipeline, output: Path, count: int, steps: int, guidance: float | None
+    pipeline: LatentShiftPipeline,
+    output: Path,
+    count: int,
+    steps: int,
+    guidance: float | None,
+    given: str | None = None,
 ) -> Iterator[Result]:
     """A row for each case, and for the true clips through the autoencoder.
 
@@ -69,6 +76,7 @@ def bench_keyframes(
         count: videos of each case.
         steps: of the sampler.
         guidance: scale; None: the model's.
+        given: only the rows of these keyframes: ``"first"``, ``"first and last"`` or ``"every fifth"``; None: all.
 
     Raises:
         ValueError: if the folder is of other settings, or the model's videos are not the sprites world's.
@@ -80,6 +88,8 @@ def bench_keyframes(
     open_folder(output, pipeline, steps=steps, guidance=scale)
     yield _row("true clips through the autoencoder", None, count, _true_clips(pipeline, output, count))
     for case in CASES:
+        if given not in (None, _NAMES[case.keyframes]):
+            continue
         yield _row(case.name, case.seen, count, _videos(pipeline, output, case, count, steps, scale))
 
 

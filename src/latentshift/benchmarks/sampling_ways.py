@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from latentshift.diffusion.fewer_operations import FewerOperations, parse_guidance_interval
-from latentshift.diffusion.sampler_names import SAMPLERS
+from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS, SAMPLERS
 
 EXACT = "exact"
 DEFAULT_WAYS = (
@@ -62,7 +62,7 @@ def parse_way(words: str) -> Way:
     if not given:
         raise ValueError('--way is empty: name what to compare, as "deep-cache=2"')
     sampler, interval = given.get("sampler"), given.get("guidance-interval")
-    if sampler is not None and sampler not in SAMPLERS:
+    if sampler is not None and sampler not in SAMPLERS | DISTILLED_SAMPLERS:  # the latter are refused elsewhere
         raise ValueError(f"unknown sampler {sampler!r} in --way {words!r}: choose from {', '.join(SAMPLERS)}")
     steps = _count("steps", given.get("steps"), 1, words)
     cache = _count("deep-cache", given.get("deep-cache"), 2, words)

@@ -47,19 +47,21 @@ def check_dtype_name(name: str, *, auto: bool = True) -> None:
         raise ValueError(f"unknown dtype {name!r}: choose from {', '.join(known)}")
 
 
-def check_sampler_name(name: str | None, *, distilled: bool = False) -> None:
-    """Refuse an unknown sampler; None is the model's.
+def check_sampler_name(name: str | None, steps: int | None = None, *, adapted: bool | None = None) -> None:
+    """Refuse an unknown sampler, and one for distilled weights where there are none; None is the model's.
 
     Args:
         name: of the sampler.
-        distilled: whether those for distilled weights are known, too.
+        steps: that were asked for; None: none were.
+        adapted: whether there are adapters; None: the command takes none.
 
     Raises:
         ValueError: with the known names.
     """
-    known = SAMPLERS | DISTILLED_SAMPLERS if distilled else SAMPLERS
-    if name is not None and name not in known:
+    known = SAMPLERS if adapted is None else SAMPLERS | DISTILLED_SAMPLERS
+    if name is not None and name not in SAMPLERS | DISTILLED_SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}: choose from {', '.join(known)}")
+    check_distilled(name, steps, adapted=adapted)
 
 
 def check_frame_count(frames: int) -> None:
@@ -246,7 +248,7 @@ def check_generation(
     """Check the options of ``generate`` and ``evaluate sprites`` as far as possible without loading the model.
 
     ``steps``, ``frames``, ``height`` and ``width`` are the model's where they are None. ``adapted`` says whether
-    there are adapters, of a command that takes samplers for distilled weights.
+    there are adapters; None: the command takes none.
 
     Returns:
         The model's folder; None for a hub id.
@@ -256,8 +258,7 @@ def check_generation(
     """
     check_device_name(device)
     check_dtype_name(dtype)
-    check_sampler_name(sampler, distilled=adapted is not None)
-    check_distilled(sampler, steps, adapted=bool(adapted))
+    check_sampler_name(sampler, steps, adapted=adapted)
     check_speed(speed, "--speed")
     if guidance is not None:
         check_guidance(guidance, "--guidance")

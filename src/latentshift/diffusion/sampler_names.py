@@ -30,19 +30,24 @@ def timestep_spacing(name: str) -> str:
     return _SPACING.get(name, "linspace")
 
 
-def check_distilled(name: str | None, steps: int | None, *, adapted: bool) -> None:
+def check_distilled(name: str | None, steps: int | None, *, adapted: bool | None) -> None:
     """Refuse a sampler for distilled weights where there can be none, or with more steps than it has.
 
     Args:
         name: of a sampler; None: the model's.
         steps: that were asked for; None: none were.
-        adapted: whether adapters are added to the model.
+        adapted: whether adapters are added to the model; None: the command takes none.
 
     Raises:
         ValueError: in the words of the command line.
     """
     if name not in DISTILLED_SAMPLERS:
         return
+    if adapted is None:
+        raise ValueError(
+            f"--sampler {name} is for weights that were distilled for it, and this command adds no LoRA to a model: "
+            f"choose from {', '.join(SAMPLERS)}, or make the videos by latentshift generate --lora"
+        )
     if not adapted:
         raise ValueError(
             f"--sampler {name} is for weights that were distilled for it: give their LoRA by --lora; a model whose own "

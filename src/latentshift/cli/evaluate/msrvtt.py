@@ -48,7 +48,7 @@ def msrvtt(
     seed: int = typer.Option(0, "--seed", min=0, help="Seed of the first prompt; prompt k uses seed + k."),
     frames: int | None = typer.Option(None, "--frames", help="Frames of a video. Default: the model's."),
     size: int | None = SIDE,
-    steps: int = STEPS,
+    steps: int | None = STEPS,
     guidance: float | None = GUIDANCE,
     sampler: str | None = SAMPLER,
     extractors: str = typer.Option("standard", "--extractors", help=EXTRACTORS_HELP),

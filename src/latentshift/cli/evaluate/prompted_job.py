@@ -154,17 +154,19 @@ class PromptedJob:
 def _generation_settings(options: ModelOptions, pipeline: LatentShiftPipeline) -> GenerationSettings:
     """What the options say, and the model where they say nothing."""
     from latentshift.cli.data.common import one_of
+    from latentshift.diffusion.sampler_names import default_guidance
     from latentshift.evaluation.protocols.generation import GenerationSettings
     from latentshift.evaluation.protocols.systems import SYSTEMS
 
     side = pipeline.sample_size if options.size is None else options.size
+    guidance = default_guidance(options.sampler, float(pipeline.config.guidance_scale))
     return GenerationSettings(
         one_of("--system", options.system, SYSTEMS),
         pipeline.config.num_frames if options.frames is None else options.frames,
         side,
         side,
         options.steps,
-        float(pipeline.config.guidance_scale) if options.guidance is None else options.guidance,
+        guidance if options.guidance is None else options.guidance,
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import typer
 
+from latentshift.diffusion.sampler_names import default_steps
 from latentshift.model_paths import BUNDLED
+from latentshift.settings import STEPS as PAPER_STEPS
 
 MODEL = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id.")
 LORA = typer.Option(None, "--lora", metavar="FILE[:WEIGHT]", help="A LoRA, as in generate; may be given several times.")
@@ -18,7 +20,7 @@ SYSTEM = typer.Option(
     help="video: the model's videos. frozen: one image of it, held still. images: the plain image model (no shift, no "
     "temporal layers), an image a frame. frozen-images: one of its images, held still.",
 )
-STEPS = typer.Option(100, "--steps", help="Sampling steps.")
+STEPS = typer.Option(None, "--steps", help=f"Sampling steps. Default: {PAPER_STEPS}, with lcm and tcd 4.")
 SAMPLER = typer.Option(None, "--sampler", help="As in generate. Default: the model's.")
 SIDE = typer.Option(
     None, "--size", help="Side of the frames in pixels, of generated and true videos. Default: the model's."
@@ -36,6 +38,7 @@ class ModelOptions:
 
     Attributes:
         frames: None: the model's, as ``size`` and ``guidance``.
+        asked_steps: None: the paper's, or what ``sampler`` takes.
     """
 
     model: str
@@ -45,11 +48,16 @@ class ModelOptions:
     system: str
     frames: int | None
     size: int | None
-    steps: int
+    asked_steps: int | None
     guidance: float | None
     sampler: str | None
     device: str
     dtype: str
+
+    @property
+    def steps(self) -> int:
+        """Of the sampler."""
+        return default_steps(self.sampler, PAPER_STEPS) if self.asked_steps is None else self.asked_steps
 
     def check(self) -> int | None:
         """Refuse what is wrong before torch is imported.
@@ -81,6 +89,7 @@ class ModelOptions:
             frames=self.frames,
             height=self.size,
             width=self.size,
+            adapted=bool(self.lora) or self.delta is not None,
         )
         check_adapters(self.lora, self.delta, self.model, self.variant)
         folder = check_model(self.model)

@@ -56,7 +56,7 @@ def ucf101(
     ),
     frames: int | None = typer.Option(None, "--frames", help="Frames of a video. Default: the model's."),
     size: int | None = SIDE,
-    steps: int = STEPS,
+    steps: int | None = STEPS,
     guidance: float | None = GUIDANCE,
     sampler: str | None = SAMPLER,
     extractors: str = typer.Option("standard", "--extractors", help=EXTRACTORS_HELP),
