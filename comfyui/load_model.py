@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.bounded_read import load_json_settings
-from latentshift.model_paths import BUNDLED, bundled_model, foreign_pipeline, load_index
+from latentshift.model_paths import BUNDLED, bundled_model, load_index
 from latentshift.models.storage.model_config import check_config_files
+from latentshift.other_models import foreign_pipeline
 from latentshift.settings import PIPELINES, ShiftConfig
 
 from .noise_patch import share_noise

@@ -343,7 +343,7 @@ def test_families_that_the_tensors_do_not_tell() -> None:
         with pytest.raises(ValueError, match=message):
             find_original_family(tensors, wanted)
     with pytest.raises(ValueError, match="not all tensors of a known image model"):
-        find_original_family({"lora_unet_down.weight": 0})
+        find_original_family({"first_stage_model.weight": 0})
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 from latentshift.bounded_read import load_json_settings
 from latentshift.files import missing_file
+from latentshift.other_models import foreign_pipeline
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
 
 BUNDLED = "bundled"
@@ -84,28 +85,6 @@ def check_model(name: str) -> Path | None:
     if index["_class_name"] not in PIPELINES:
         raise ValueError(foreign_pipeline(path, index))
     return Path(path)
-
-
-def foreign_pipeline(path: str, index: dict[str, Any]) -> str:
-    """Why latentshift can't start from a saved pipeline of another class, and what to do instead.
-
-    Args:
-        path: its folder or hub id.
-        index: its ``model_index.json``: class and parts.
-    """
-    kind, known = index["_class_name"], ", ".join(sorted(PIPELINES[1:]))
-    denoiser = index.get("transformer")
-    if isinstance(denoiser, list) and any(denoiser):  # [null, null] where there is none
-        return (
-            f"{path} holds a {kind}, whose denoiser is a transformer, and the temporal shift needs a U-Net: run it "
-            "with diffusers, or choose a model of SD 1.x, SD 2.x, SDXL or LDM"
-        )
-    if kind.startswith("StableDiffusion") and index.get("unet") == ["diffusers", "UNet2DConditionModel"]:
-        return (
-            f"{path} holds a {kind}; latentshift starts from {known}: save its parts as one of these (from_pipe, "
-            "save_pretrained), or load it with diffusers and call latentshift.video(pipe)"
-        )
-    return f"{path} holds a {kind}; latentshift starts from {known}"
 
 
 def class_name(index: Mapping[str, Any]) -> Any:

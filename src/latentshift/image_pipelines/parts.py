@@ -14,8 +14,11 @@ from latentshift.bounded_read import load_json_settings
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.controlnet import trained_shift
 from latentshift.models.storage.model_config import check_pipeline_settings
+from latentshift.other_models import VIDEO_UNETS
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install, remove, shift_of
+
+_FOR_UNETS = "the temporal shift is for image U-Nets: take a pipeline of one (SD 1.x, SD 2.x, SDXL, LDM)"
 
 
 def check_pipeline(pipe: Any) -> None:
@@ -30,13 +33,12 @@ def check_pipeline(pipe: Any) -> None:
     if kind == "LatentShiftPipeline":
         raise ValueError("a LatentShiftPipeline makes videos by itself: call it")
     if getattr(pipe, "transformer", None) is not None:
-        raise ValueError(
-            f"{kind} has a transformer, and the temporal shift is for U-Nets (SD 1.x, SD 2.x, SDXL, LDM): take a "
-            "pipeline of one of these, or a video model"
-        )
+        raise ValueError(f"{kind} has a transformer, and {_FOR_UNETS}, or a video model")
     unet = getattr(pipe, "unet", None)
     if unet is None:
-        raise ValueError(f"{kind} has no U-Net, and the temporal shift is for U-Nets (SD 1.x, SD 2.x, SDXL, LDM)")
+        raise ValueError(f"{kind} has no U-Net, and {_FOR_UNETS}")
+    if type(uncompiled(unet)).__name__ in VIDEO_UNETS:
+        raise ValueError(f"{kind} makes videos by temporal layers of its own, and {_FOR_UNETS}, or call it as it is")
     check_conditions(pipe)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latentshift.settings import least_strength
+from latentshift.tested_pipelines import TESTED
 
 # Guiders whose prediction is a sum of predictions; the others' depends on norms, of each frame by itself here.
 _LINEAR_GUIDERS = {
@@ -16,45 +17,6 @@ _LINEAR_GUIDERS = {
     "SkipLayerGuidance",
     "SmoothedEnergyGuidance",
 }
-
-
-TESTED = frozenset(
-    {
-        "LDMTextToImagePipeline",
-        "LatentConsistencyModelImg2ImgPipeline",
-        "LatentConsistencyModelPipeline",
-        "StableDiffusionAdapterPipeline",
-        "StableDiffusionControlNetImg2ImgPipeline",
-        "StableDiffusionControlNetInpaintPipeline",
-        "StableDiffusionControlNetPAGInpaintPipeline",
-        "StableDiffusionControlNetPAGPipeline",
-        "StableDiffusionControlNetPipeline",
-        "StableDiffusionImg2ImgPipeline",
-        "StableDiffusionInpaintPipeline",
-        "StableDiffusionInstructPix2PixPipeline",
-        "StableDiffusionPAGImg2ImgPipeline",
-        "StableDiffusionPAGInpaintPipeline",
-        "StableDiffusionPAGPipeline",
-        "StableDiffusionPipeline",
-        "StableDiffusionXLAdapterPipeline",
-        "StableDiffusionXLControlNetImg2ImgPipeline",
-        "StableDiffusionXLControlNetInpaintPipeline",
-        "StableDiffusionXLControlNetPAGImg2ImgPipeline",
-        "StableDiffusionXLControlNetPAGPipeline",
-        "StableDiffusionXLControlNetPipeline",
-        "StableDiffusionXLControlNetUnionPipeline",
-        "StableDiffusionXLImg2ImgPipeline",
-        "StableDiffusionXLInpaintPipeline",
-        "StableDiffusionXLInstructPix2PixPipeline",
-        "StableDiffusionXLModularPipeline",
-        "StableDiffusionXLPAGImg2ImgPipeline",
-        "StableDiffusionXLPAGInpaintPipeline",
-        "StableDiffusionXLPAGPipeline",
-        "StableDiffusionXLPipeline",
-    }
-)
-"""Pipelines whose order of frames tests/test_image_pipelines.py holds. Others may have an order that nothing here would
-notice: StableDiffusionPanoramaPipeline puts the two halves of guidance between one frame and the next."""
 
 
 def check_tested(pipe: Any) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from latentshift.other_models import foreign_architecture, no_model
+
 UNET_PREFIX = "model.diffusion_model."
 
 
@@ -46,9 +48,6 @@ ORIGINAL_TEXTS: dict[str, tuple[OriginalText, ...]] = {
     ),
 }
 
-# What tensors' names of other models begin with, with or without UNET_PREFIX -> the models.
-_TRANSFORMERS = {"double_blocks.": "Flux or HunyuanVideo", "joint_blocks.": "SD 3", "blocks.0.self_attn.": "Wan"}
-
 
 def find_original_family(names: Collection[str], wanted: str | None = None) -> str:
     """Detect the model family of a checkpoint.
@@ -63,15 +62,12 @@ def find_original_family(names: Collection[str], wanted: str | None = None) -> s
     if wanted is not None and wanted not in ORIGINAL_TEXTS:
         raise ValueError(f"unknown family {wanted!r}: choose from {', '.join(ORIGINAL_TEXTS)}")
     fitting = [name for name, texts in ORIGINAL_TEXTS.items() if all(_has(names, text) for text in texts)]
-    for beginning, model in _TRANSFORMERS.items():
-        if any(each.removeprefix(UNET_PREFIX).startswith(beginning) for each in names):
-            raise ValueError(
-                f"these are the tensors of a transformer ({model}), and the temporal shift needs a U-Net: run it with "
-                "diffusers, or choose a checkpoint of SD 1.x, SD 2.x, SDXL or LDM"
-            )
+    if (reason := foreign_architecture(names, UNET_PREFIX)) is not None:
+        raise ValueError(reason)
     if not fitting or not any(each.startswith(UNET_PREFIX) for each in names):
         raise ValueError(
-            f"these are not all tensors of a known image model ({', '.join(ORIGINAL_TEXTS)}): the first "
+            no_model(names)
+            or f"these are not all tensors of a known image model ({', '.join(ORIGINAL_TEXTS)}): the first "
             f"is {min(names, default='nothing')}"
         )
     if wanted is None and len(fitting) > 1:
