@@ -22,6 +22,7 @@ from tiny_pipelines import (
     face,
     mask,
     picture,
+    seeds,
     tiny_adapter,
     tiny_controlnet,
     tiny_pipeline,
@@ -167,10 +168,6 @@ CASES = [
 
 
 OTHERS: dict[str, Callable[[int], Any]] = {"mask_image": mask, "ip_adapter_image_embeds": face}
-
-
-def seeds(*numbers: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(number) for number in numbers]
 
 
 def make(pipe: latentshift.VideoPipeline, prompts: list[str], **arguments: Any) -> np.ndarray:

@@ -23,8 +23,7 @@ from latentshift.image_pipelines.shared_noise import _modules, frames_share_nois
 from latentshift.image_pipelines.stock import make_pictures
 from test_image_pipelines import CASES, Case
 from test_shared_noise import COVARIANCE, FRAMES, MEAN, SAMPLERS, covariance, exact_denoiser, schedule
-from test_video_pipeline import seeds
-from tiny_pipelines import clip, mask, tiny_controlnet, tiny_pipeline
+from tiny_pipelines import clip, mask, seeds, tiny_controlnet, tiny_pipeline
 
 F = 3
 SHARE = 2.0

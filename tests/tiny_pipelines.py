@@ -249,3 +249,8 @@ def _modular_pipeline() -> Any:
     pipe.update_components(**{name: getattr(stock, name) for name in names})
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def seeds(*numbers: int) -> list[torch.Generator]:
+    """A generator for each number."""
+    return [torch.Generator().manual_seed(number) for number in numbers]
