@@ -150,10 +150,10 @@ def test_other_failures_are_left_as_they_are() -> None:
 def stop_after_one(sign: Path, *words: str) -> None:
     """In the second process, as one that waits for a disk: its threads go on."""
     from latentshift.data.latents.partial_shard import PartialShard
-    from latentshift.evaluation import sprites_study
     from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
+    from latentshift.evaluation.sprites import scores
 
-    sprites_study._CALIBRATION_CLIPS = 4  # of the reader itself, which other tests look at
+    scores._CALIBRATION_CLIPS = 4  # of the reader itself, which other tests look at
     for kind in (PartialShard, ReadingsWriter):
 
         def append_or_wait(self: object, *record: object, append: object = kind.append) -> None:
