@@ -363,7 +363,8 @@ def test_pairs_have_psnr_and_ssim_and_what_is_in_no_pair_is_listed(
     assert reasons["wide.webp"].startswith("it is 16x16 and its true clip 32x32: with --size")
     assert reasons["gone.webp"].startswith("its true clip gone.mp4 can't be used: ")
     assert reasons["alone.webp"] == "no true clip has its name"
-    assert "1 of 5 true clips in " + str(true) + " are in no pair, such as lonely.webp" in complained
+    lonely = "1 of 5 true clips are in no pair, such as lonely.webp: they count in "
+    assert f"{lonely}distances alone." in complained
     assert [each.file and each.values["PSNR"] for each in report.videos] == pytest.approx([100, decibels])
     assert "The best by PSNR first" in (tmp_path / "result" / "report.md").read_text()
     kept = tmp_path / "result" / "readings" / "worker-000.jsonl"
@@ -387,6 +388,7 @@ def test_pairs_need_no_extractor(
     assert "the extractor inception-2015" in cli(*words)[2]
     code, _, complained = cli(*words, "--paired")
     assert code == 0 and complained.count("is not there: no") == 3
+    assert "such as lonely.webp: they count in no number." in complained
     assert [each.name for each in read_report(tmp_path / "result").metrics] == ["PSNR", "SSIM", "amount of motion"]
 
 

@@ -38,7 +38,8 @@ def clips(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("_cluster")
 def test_clips_of_a_folder(cli, clips: Path) -> None:
     words = ("evaluate", "folder", "clips", "--reference", "true", "--extractors", "sprites-frames", "--device", "cpu")
-    assert cli(*words, "-o", "alone")[0] == 0
+    code, _, err = cli(*words, "-o", "alone")
+    assert code == 0, err
     code, _, err = cli(*words, "-o", "spread", "--engine", "ray", "--actors", 4)
     assert code == 0, err
     alone, spread = read_report(Path("alone")), read_report(Path("spread"))

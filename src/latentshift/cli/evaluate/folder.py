@@ -59,7 +59,7 @@ def folder(
     from latentshift.cli.data.common import limits_of
     from latentshift.cli.preflight import check_device_name
     from latentshift.evaluation.protocols.captions import captions_from_file, own_captions
-    from latentshift.evaluation.protocols.choice import choose_extractors
+    from latentshift.evaluation.protocols.choice import choose_extractors, compares
     from latentshift.evaluation.protocols.clip_files import FrameChoice, list_clips, note_of_same_files, own_prompts
     from latentshift.evaluation.protocols.pairing import pair_by_name
 
@@ -86,8 +86,10 @@ def folder(
         notes = [*notes, *of_reference.notes, *note_of_same_files(items, of_reference.items)]
         if paired:
             pairs = pair_by_name(clips, items, reference, of_reference.items)
-            items, notes = pairs.items, [*notes, *pairs.notes]
+            items = pairs.items
     choice = choose_extractors(extractors, _STANDARD, frames, needed=not paired)
+    if pairs is not None:
+        notes = [*notes, *pairs.notes(compared=any(map(compares, choice.keys)))]
     check_writable(output / "report.json")
     written = own_prompts(clips, items, limits)
     captioned = own_captions(items, written) if captions is None else captions_from_file(captions, items, written)

@@ -11,6 +11,7 @@ from typing import Literal
 
 Per = Literal["frame", "clip"]
 Output = Literal["features", "logits", "probabilities", "embeddings"]
+COMPARED: tuple[Output, ...] = ("features", "embeddings")  # with those of true videos
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast, get_args
 
 from latentshift.evaluation.extractors.cache import find_extractor, require_extractor
-from latentshift.evaluation.extractors.known import EXTRACTORS, Output, known_extractor
+from latentshift.evaluation.extractors.known import COMPARED, EXTRACTORS, Output, known_extractor
 
 WORDS = "available, standard, sprites, or names with commas, as clip,i3d or inception-2015:logits"
 
@@ -70,6 +70,16 @@ def parse_key(key: str) -> tuple[str, Output | None]:
     if output not in get_args(Output) or output not in known.outputs:
         raise ValueError(f"the extractor {name} gives {' or '.join(known.outputs)}, not {output!r}")
     return name, cast(Output, output)
+
+
+def compares(key: str) -> bool:
+    """Whether the rows of ``name`` or ``name:output`` are compared with those of a reference.
+
+    Raises:
+        ValueError: for an unknown one.
+    """
+    name, output = parse_key(key)
+    return (output or next(iter(known_extractor(name).outputs))) in COMPARED
 
 
 def _available(standard: Sequence[str], frames: int | None, needed: bool) -> Choice:

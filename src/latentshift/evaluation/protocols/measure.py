@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latentshift.data.rejected import PASSING, Rejected
+from latentshift.evaluation.extractors.known import COMPARED
 from latentshift.evaluation.metrics.clip_similarity import clip_similarity, frame_consistency
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings_files import Reading
@@ -67,7 +68,7 @@ class ExtractorInfo:
     @property
     def compares(self) -> bool:
         """Whether its rows are compared with those of a reference."""
-        return self.output in ("features", "embeddings")
+        return self.output in COMPARED
 
 
 class Measurer:

@@ -19,13 +19,28 @@ class Pairs:
         items: the clips that have one, in their order.
         true_of: the true clip, by the clip's file.
         rejected: clips that have none.
-        notes: a sentence on true clips that no clip has the name of.
+        lonely: true clips that no clip has the name of.
+        of: how many true clips there are.
     """
 
     items: list[Item]
     true_of: dict[str, Item]
     rejected: list[Rejected]
-    notes: list[str]
+    lonely: list[Item]
+    of: int
+
+    def notes(self, *, compared: bool) -> list[str]:
+        """A sentence on the lonely true clips, if there are any.
+
+        Args:
+            compared: whether all clips are compared with all true clips, by an extractor's distances.
+        """
+        if not self.lonely:
+            return []
+        counted = "they count in distances alone" if compared else "they count in no number"
+        return [
+            f"{len(self.lonely):,} of {self.of:,} true clips are in no pair, such as {self.lonely[0].name}: {counted}."
+        ]
 
 
 def pair_by_name(clips: Path, items: Sequence[Item], reference: Path, true_items: Sequence[Item]) -> Pairs:
@@ -51,17 +66,12 @@ def pair_by_name(clips: Path, items: Sequence[Item], reference: Path, true_items
         Rejected(file=item.name, reason="no true clip has its name") for name, item in ours.items() if name not in pairs
     ]
     lonely = [item for name, item in theirs.items() if name not in pairs]
-    notes = []
-    if lonely:
-        notes.append(
-            f"{len(lonely):,} of {len(theirs):,} true clips in {reference} are in no pair, such as {lonely[0].name}: "
-            "they count in distances alone."
-        )
     return Pairs(
         [item for item, _ in pairs.values()],
         {item.file or "": true for item, true in pairs.values()},
         rejected,
-        notes,
+        lonely,
+        len(theirs),
     )
 
 
