@@ -366,7 +366,9 @@ def test_pairs_have_psnr_and_ssim_and_what_is_in_no_pair_is_listed(
     lonely = "1 of 5 true clips are in no pair, such as lonely.webp: they count in "
     assert f"{lonely}distances alone." in complained
     assert [each.file and each.values["PSNR"] for each in report.videos] == pytest.approx([100, decibels])
-    assert "The best by PSNR first" in (tmp_path / "result" / "report.md").read_text()
+    page = (tmp_path / "result" / "report.md").read_text()
+    assert "The best by PSNR first" in page and "near.webp" in page  # without a prompt the file is named
+    assert [each.source for each in report.videos] == ["deep/equal.webp", "near.webp"]
     kept = tmp_path / "result" / "readings" / "worker-000.jsonl"
     kept.write_bytes(kept.read_bytes().splitlines(keepends=True)[0])  # as a kill leaves it
     assert cli(*words, "--extractors", "clip", "-o", "result")[0] == 0

@@ -332,6 +332,11 @@ def test_tables_as_latex_and_csv() -> None:
     latex = to_latex(table)
     assert r"50\% of A\_B \& C\textbackslash{}D ≥ \#1 & 0.3333 [0.2500, 0.5000] & -- \\" in latex
     assert r"\caption{What\_is it}" in latex and r"Method & FID $\downarrow$ & IS \\" in latex
+    odd = to_latex(Table("t", "κ", ("Method", "*"), ((Cell("[a] <b>|c"), number_cell(2.0, (1.0, 3.0))),)))
+    assert "\\caption{$\\kappa$}" in odd and r"Method & {*} \\" in odd
+    assert "{[}a] \\textless{}b\\textgreater{}\\textbar{}c & 2.00 [1.00, 3.00] " in odd
+    named = to_csv(Table("t", "", ("Method", "=A1"), ((Cell("a"), number_cell(2.0, (1.0, 3.0))),)))
+    assert named.splitlines()[0] == "Method,'=A1,'=A1 low,'=A1 high"
     names, first, second = csv.reader(io.StringIO(to_csv(table)))
     assert names == ["Method", "FID ↓", "FID ↓ low", "FID ↓ high", "IS"]
     assert [float(each) for each in first[1:4]] == [1 / 3, 0.25, 0.5] and second == ["'=1+1", "–", "", "", "7.0"]

@@ -26,7 +26,8 @@ def ends_cleanly(kept: str) -> Callable[[Callable[..., None]], Callable[..., Non
         def run(**arguments: Any) -> None:
             from latentshift.preemption import SigtermHandler, Terminated  # imports nothing heavy
 
-            resumes = f"{arguments['output']} keeps {kept}, and the same command resumes from there"
+            folder = arguments["output"] or "the folder of the result"  # None: the command chooses it
+            resumes = f"{folder} keeps {kept}, and the same command resumes from there"
             try:
                 with SigtermHandler() as sigterm, sigterm.interruptible():
                     command(**arguments)

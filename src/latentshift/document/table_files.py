@@ -15,6 +15,13 @@ _LATEX = {
     **{each: f"\\{each}" for each in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",  # with LaTeX's own fonts these three would be other signs
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # at the beginning of a row these two would belong to the command before it
+    "*": "{*}",
+    "κ": r"$\kappa$",
+    "α": r"$\alpha$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
     "±": r"$\pm$",
@@ -78,8 +85,8 @@ def to_csv(table: Table, warnings: Sequence[PageWarning] = ()) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     marked = [WARNINGS] if table.marks else []
-    names = [(f"{name} low", f"{name} high") for name in table.columns]
-    writer.writerow([*_wide(table.columns, names, bounded), *marked])
+    names = [(f"{name} low", f"{name} high") for name in map(_no_formula, table.columns)]
+    writer.writerow([*_wide(list(map(_no_formula, table.columns)), names, bounded), *marked])
     for row in table.rows:
         bounds = [tuple(map(repr, cell.interval)) if cell.interval else ("", "") for cell in row]
         said = [_said(row, warnings)] if marked else []
@@ -103,5 +110,9 @@ def _wide(cells: Sequence[str], bounds: Sequence[tuple[str, ...]], bounded: Sequ
 def _csv_cell(cell: Cell) -> str:
     if cell.value is not None:
         return repr(cell.value)
-    # Spreadsheets take text that begins so for a formula.
-    return f"'{cell.text}" if cell.text[:1] in ("=", "+", "-", "@", "\t", "\r") else cell.text
+    return _no_formula(cell.text)
+
+
+def _no_formula(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -202,4 +202,5 @@ def _count(count: int) -> Cell:
 def _coefficient(value: float | None, interval: tuple[float, float] | None) -> Cell:
     if value is None:
         return Cell()
-    return Cell(f"{value:.2f}", value, interval, "" if interval is None else f"{interval[0]:.2f} … {interval[1]:.2f}")
+    shown = [f"{each:z.2f}" for each in (value, *(interval or ()))]  # z: no minus before 0.00
+    return Cell(shown[0], value, interval, " … ".join(shown[1:]))

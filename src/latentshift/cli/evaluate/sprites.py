@@ -14,6 +14,7 @@ from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_wi
 from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
+from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE, RANK_TIMEOUT
 from latentshift.error_text import printable
 from latentshift.files import check_writable
@@ -31,6 +32,7 @@ def _defaults(name: str) -> str:
     return f"Default: {_FULL[name]}, with --quick {_QUICK[name]}."
 
 
+@ends_cleanly("what is measured")
 def sprites(
     model: str = typer.Argument(BUNDLED, help="The bundled model, or the folder of a model trained on sprites."),
     variant: str | None = typer.Option(

@@ -51,6 +51,7 @@ def write_result(
             Example(
                 index=each.index,
                 prompt=escape_invalid_utf8(each.prompt),
+                source=escape_invalid_utf8(each.file or "") if each.seed is None else "",
                 seed=each.seed,
                 file=file,
                 values=each.values,

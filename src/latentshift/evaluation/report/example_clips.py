@@ -56,7 +56,8 @@ def best_and_worst(results: Sequence[Result]) -> Iterator[Block]:
         words = f"The best by {ranking} first, the worst last." if ranking else "The first ones: none is called good."
         yield Paragraph(words)
         clips = (
-            Clip(result.clip(each), each.prompt or f"video {each.index}", _values(each, ranking)) for each in videos
+            Clip(result.clip(each), each.prompt or each.source or f"video {each.index}", _values(each, ranking))
+            for each in videos
         )
         yield Clips(tuple(clips), pixelated=result.pixelated)
 

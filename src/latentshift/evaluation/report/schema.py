@@ -125,10 +125,12 @@ class Example(_Part):
         seed: None for a file of another system.
         file: relative to the report's folder; None if it was not kept.
         values: of the video itself, by the metric's name.
+        source: the file of another system that was measured, in the folder of its clips; empty for none.
     """
 
     index: int = Field(ge=0)
     prompt: str
+    source: str = ""
     seed: int | None = None
     file: _RelativePath | None = None
     values: dict[str, FiniteFloat] = {}
