@@ -205,6 +205,7 @@ MISTAKES = {
     "init --base nowhere -o new": "there is no folder nowhere",
     "init --base other -o new": "holds a FluxPipeline, whose denoiser is a transformer",
     "init --base controlled -o new": "save its parts as one of these",
+    "generate star --model halved": "halved has no folder vae, which its model_index.json names: copy or download it",
     "init --base pixels -o new": "pixels holds a IFPipeline, whose U-Net works on pixels, without an autoencoder; ",
     "init --base bundled --variant nope -o new": "has no weights of the variant 'nope'",
     "init --base bundled --frames 100001 -o new": "--frames must be from 1 to 100,000, not 100,001",
@@ -457,6 +458,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     (folder / "pixels" / "model_index.json").write_text(
         json.dumps({**index, "_class_name": "IFPipeline", "transformer": [None, None]})
     )
+    (folder / "halved" / "unet").mkdir(parents=True)
+    parts = {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    (folder / "halved" / "model_index.json").write_text(json.dumps({"_class_name": "LatentShiftPipeline", **parts}))
     (folder / "controlled").mkdir()
     (folder / "controlled" / "model_index.json").write_text(json.dumps(index))
     for name, frames in (("piped", "16"), ("worded", '"sixteen"')):
@@ -481,6 +485,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     shutil.copytree(bundled, folder / "attending", ignore=shutil.ignore_patterns("*.safetensors"))
     index["temporal"] = ["latentshift.models.latent_vdm", "TemporalAttention"]
     (folder / "attending" / "model_index.json").write_text(json.dumps(index))
+    (folder / "attending" / "temporal").mkdir()
     os.mkfifo(folder / "piped" / "unet" / "config.json")
     (folder / "wrong").mkdir()
     (folder / "wrong" / "report.json").write_text("{}")

@@ -88,13 +88,14 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
         ValueError: if it can't be loaded, as far as that shows without loading it.
     """
     from latentshift.models.storage.base_settings import check_saved_configs
-    from latentshift.models.storage.model_config import check_config_files, saved_parts
+    from latentshift.models.storage.model_config import check_config_files, check_part_folders, saved_parts
     from latentshift.models.storage.weight_files import check_variant
 
     folder = check_model(model)
     if folder is not None:
         check_config_files(folder)
         check_saved_configs(folder)
+        check_part_folders(folder, saved_parts(folder))
         check_variant(folder, saved_parts(folder), variant)
     return folder
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from latentshift.error_text import one_line
 from latentshift.models.storage.meta_init import meta_part
+from latentshift.models.storage.model_config import check_part_folders
 from latentshift.models.storage.weight_files import weight_files
 
 
@@ -31,6 +32,10 @@ def explain_failure(folder: Path, parts: Iterable[str], variant: str | None) -> 
         kind = (index.get(name) or (None, None))[1]
         if kind is None:
             continue
+        try:
+            check_part_folders(folder, [name])
+        except ValueError as error:
+            return str(error)
         try:
             part = meta_part(str(folder), name, kind)
         except Exception as error:  # whatever a configuration makes the libraries raise

@@ -7,7 +7,7 @@ is allocated for it. Imports neither torch nor diffusers. The allowed values are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,21 @@ def saved_parts(folder: Path) -> tuple[str, ...]:
     index = load_json_settings(folder / _INDEX, _MAX_BYTES)
     parts = (part for part in PARTS if part != "scheduler" and _is_entry(index.get(part)))
     return tuple(part for part in parts if index[part][1] is not None)
+
+
+def check_part_folders(folder: Path, parts: Iterable[str]) -> None:
+    """Refuse a saved pipeline that lacks a part which its ``model_index.json`` names.
+
+    Args:
+        folder: of the pipeline.
+        parts: names of subfolders.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for part in parts:
+        if not (folder / part).is_dir():
+            raise ValueError(f"{folder} has no folder {part}, which its {_INDEX} names: copy or download it whole")
 
 
 def read_adapter_metadata(path: Path, kind: str | None = None) -> dict[str, Any]:
