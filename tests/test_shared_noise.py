@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MAX_NOISE_SHARE, ShiftC
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_runs import RECIPES
 
 SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MAX_NOISE_SHARE]
 
@@ -381,3 +383,16 @@ def test_init_keeps_the_image_model(cli: Any, sd1_folder: Path) -> None:
     assert (facts["method"], facts["shift"], facts["noise_share"]) == ("latent-vdm", None, KEEP_IMAGE_NOISE_SHARE)
     code, _, err = cli("init", "--base", sd1_folder, "--keep-image", "--padding", "zeros", "-o", "wrong")
     assert code == 1 and "--keep-image needs --padding replicate, not zeros" in err and not Path("wrong").exists()
+
+
+def test_a_base_whose_file_says_that_it_clips_is_sized_as_it_is_trained(
+    cli: Any, sd1_folder: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(sd1_folder, base)
+    file = base / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "clip_sample": True}))
+    assert not LatentShiftPipeline.from_pretrained(base).scheduler.config.clip_sample  # diffusers' class sees to it
+    words = (f"model={base}", "num_frames=4", "frame_curriculum={}", "noise_share=1", "data.options.clips=4")
+    code, _, errors = cli("train", RECIPES / "sprites-video.yaml", *words, "output=run", "--dry-run")
+    assert code == 0, errors

@@ -41,6 +41,9 @@ def meta_components(path: str) -> dict[str, Any]:
         if kind is None:
             continue
         components[ours] = meta_part(path, theirs, kind)
+    scheduler = components["scheduler"]
+    if family is not None and family.pipeline == "StableDiffusionPipeline" and scheduler.config.get("clip_sample"):
+        scheduler.register_to_config(clip_sample=False)  # as the class itself does where old files do not say it
     return components
 
 
