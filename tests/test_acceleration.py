@@ -76,6 +76,8 @@ def test_videos_in_chunks_of_frames_are_not_compiled() -> None:
 
 def test_unknown_words_and_numbers_are_refused(pipeline: LatentShiftPipeline) -> None:
     check_speed(None)
+    with pytest.raises(ValueError, match=r"work must be a SamplingWork, as in SamplingWork\(videos=8\), not 3"):
+        pipeline.accelerate(3)
     with pytest.raises(ValueError, match="unknown speed 'faster': choose from exact, fast"):
         pipeline.accelerate(speed="faster")
     with pytest.raises(ValueError, match='compile must be "auto", True or False'):

@@ -417,7 +417,8 @@ def test_the_shift_can_be_changed_and_taken_out(pipeline: LatentShiftPipeline) -
         torch.testing.assert_close(alone[0, 0], off[0, k], atol=1e-4, rtol=1e-4)
     pipeline.set_shift(SHIFT)
     assert torch.equal(run(), with_zeros)
-    for wrong, message in (({"fold": 500}, "too few for fold 500"), ({"pad": 1}, "and no pad")):
+    refused = (({"fold": 500}, "too few for fold 500"), ({"pad": 1}, "and no pad"), ("circular", "a dict with"))
+    for wrong, message in refused:
         with pytest.raises(ValueError, match=message):
             pipeline.set_shift(wrong)
     assert torch.equal(run(), with_zeros)  # a refusal changes nothing
@@ -454,6 +455,7 @@ BAD = [
     ({"prompt": None}, "prompt must be"),
     ({"decode_chunk_size": 0}, "decode_chunk_size must be 1 or more"),
     ({"num_frames": 0}, "num_frames must be 1 or more"),
+    ({"num_frames": 10**7}, "num_frames must be 100,000 or less, not 10,000,000"),
     ({"num_videos_per_prompt": 0}, "num_videos_per_prompt must be"),
     ({"num_inference_steps": 0}, "between 2 and 1000"),
     ({"height": 13}, "multiples of 2"),

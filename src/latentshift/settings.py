@@ -102,6 +102,8 @@ class ShiftConfig:
             ValueError: for an unknown setting or an invalid value.
         """
         known = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise ValueError(f"the shift is a dict with the settings {', '.join(known)}, not {values!r}")
         if unknown := sorted(set(values) - set(known)):
             raise ValueError(f"the shift has the settings {', '.join(known)}, and no {', '.join(unknown)}")
         return cls(**values)

@@ -89,6 +89,8 @@ class AccelerateMixin:
         check_speed(speed)
         if compile not in ("auto", True, False):
             raise ValueError(f'compile must be "auto", True or False, not {compile!r}')
+        if not isinstance(work, SamplingWork | None):
+            raise ValueError(f"work must be a SamplingWork, as in SamplingWork(videos=8), not {work!r}")
         pipe: Any = self
         work = _with_defaults(pipe, work or SamplingWork())
         start = time.perf_counter()

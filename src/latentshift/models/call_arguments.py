@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentshift.diffusion.sampling import initial_noise
 from latentshift.diffusion.schedulers import check_sampling, check_scheduler
-from latentshift.settings import check_guidance, check_output_type, check_steps, default_chunk, whole_number
+from latentshift.settings import MAX_FRAMES, check_guidance, check_output_type, check_steps, default_chunk, whole_number
 
 
 def whole_numbers(**values: Any) -> list[int]:
@@ -33,6 +33,8 @@ def check_sampling_arguments(
     """Raise a ValueError for arguments of a call that are wrong whatever runs the model, PyTorch or an export."""
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
+    if num_frames > MAX_FRAMES:  # ten million would fill the machine's memory before the first step
+        raise ValueError(f"num_frames must be {MAX_FRAMES:,} or less, not {num_frames:,}")
     check_scheduler(type(scheduler).__name__, scheduler.config)
     check_sampling(scheduler, noise_share if num_frames > 1 else 0.0)
     check_steps(num_inference_steps, scheduler.config)
