@@ -52,4 +52,6 @@ def _machine(file: Path) -> str:
     if not about.get("processor"):  # in files from before it was recorded
         return ""
     threads = about.get("threads")
-    return f" on {processes}{about['processor']}" + (f", {threads} threads" if isinstance(threads, int) else "")
+    return f" on {processes}{about['processor']}" + (
+        f", {threads} thread{'s' * (threads != 1)}" if isinstance(threads, int) else ""
+    )
