@@ -119,6 +119,14 @@ def test_the_same_claim_is_decided_both_ways_and_not_at_all() -> None:
         assert first.first.n == seen[1] and first.compared == pytest.approx(seen[0] / seen[1] - off[0] / off[1])
 
 
+def test_nothing_can_be_lost_where_nothing_is_right() -> None:
+    (claim,) = choose_settings(parse_claims("4"), "length")
+    for right, verdict in ((0, "not decided"), (10, "not decided"), (190, "holds")):
+        scores = ladder_of((right, 192), (right, 192))["rungs"][0]["scores"]["seen"]
+        of_lengths = dict.fromkeys(("lasting", "lasting_32", "lasting_64"), scores)
+        assert decide(claim, {"rungs": [{"rung": "latent-shift", "scores": of_lengths}]}, {}).verdict == verdict
+
+
 @pytest.mark.parametrize(
     ("shifted", "attending", "verdict", "interval"),
     [

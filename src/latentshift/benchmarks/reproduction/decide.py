@@ -11,6 +11,7 @@ from latentshift.benchmarks.reproduction.claims import IMAGE_STAGE, Claim, Costs
 from latentshift.benchmarks.reproduction.verdict import (
     Interval,
     Verdict,
+    can_lose,
     far_ratio_interval,
     fewer,
     larger,
@@ -147,6 +148,8 @@ def _decide_shares(statement: Shares, ladder: Ladder) -> Decided:
     first, second = (share_of(ladder, *each, statement.score) for each in (statement.first, statement.second))
     interval = share_difference_interval(*((round(each.value * each.n), each.n) for each in (first, second)))
     verdict = larger(interval, statement.margin)
+    if verdict == "holds" and not can_lose(second.interval, statement.margin):
+        verdict = "not decided"
     difference = first.value - second.value
     measure = _MEASURES[statement.score]
     return Decided(

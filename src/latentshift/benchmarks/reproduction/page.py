@@ -16,6 +16,7 @@ from latentshift.benchmarks.reproduction.decide import (
     seconds_of,
     share_of,
 )
+from latentshift.benchmarks.reproduction.verdict import can_lose
 from latentshift.document.blocks import (
     Block,
     Code,
@@ -162,6 +163,8 @@ def _verdict(statement: Mapping[str, Any]) -> str:
         return str(statement["verdict"])
     if statement["measure"].startswith("seconds"):
         return f"not decided by so few rounds ({statement['first']['n']})"
+    if not can_lose(statement["second"]["interval"], statement["margin"]):
+        return "not decided: too few of the second are right to lose as many"
     return f"not decided by so few videos ({min(statement['first']['n'], statement['second']['n'])})"
 
 

@@ -22,6 +22,14 @@ def larger(difference: Interval | None, margin: float = 0.0) -> Verdict:
     return "does not hold" if high < -margin else "not decided"
 
 
+def can_lose(share: Interval | None, margin: float) -> bool:
+    """Whether a share is surely above a margin, so that another one could be lower by more than that.
+
+    Without a margin always. Where nearly nothing is right, a statement that no more than a margin gets lost can't fail.
+    """
+    return margin == 0 or (share is not None and share[0] > margin)
+
+
 def fewer(first: int, second: int) -> Verdict:
     """Whether an exact count is smaller than another."""
     return "holds" if first < second else "does not hold"
