@@ -17,10 +17,10 @@ def fresh_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_is_cuda_or_the_cpu_whatever_accelerate_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")  # for a machine with an accelerator of another kind
-    with workers("auto") as (worker, device):
+    with workers("auto", 60.0) as (worker, device):
         assert worker.is_first and device == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValueError, match="the device 'cuda:99' cannot be used"), workers("cuda:99"):
+    with pytest.raises(ValueError, match="the device 'cuda:99' cannot be used"), workers("cuda:99", 60.0):
         pass
