@@ -378,6 +378,7 @@ def test_pairs_have_psnr_and_ssim_and_what_is_in_no_pair_is_listed(
     assert cli(*words, "--extractors", "clip", "--size", 8, "-o", "small")[0] == 0
     small = read_report(tmp_path / "small")
     assert small.metric("PSNR").n == 3 and small.metric("SSIM") is None
+    assert any(each.endswith("CLIPSIM is left out: no clip has a caption.") for each in small.notes)
     assert "SSIM is left out: it needs frames of 11 pixels a side or more." in small.notes
 
 

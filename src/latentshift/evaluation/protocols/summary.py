@@ -73,6 +73,7 @@ class _Summarizer:
         self.readings, self.reference = readings, reference
         self.repeats, self.seed = repeats, seed
         self.made = Summary()
+        self._without_reference: list[str] = []
 
     def run(self, extractors: Sequence[ExtractorInfo]) -> Summary:
         for info in extractors:
@@ -86,6 +87,11 @@ class _Summarizer:
                 self._means(info, CONSISTENCY, "neither", "cosine of neighbouring frames")
             else:
                 self._inception(info, ("C3D-IS" if info.name == "c3d" else "clip-IS") if clips else "IS")
+            if info.output == "embeddings" and not self.readings.values(CLIPSIM):
+                self.made.notes.append(f"{full_name(info, CLIPSIM)} is left out: no clip has a caption.")
+        if names := self._without_reference:
+            verb = "is left out: it compares" if len(names) == 1 else "are left out: they compare"
+            self.made.notes.append(f"{', '.join(names)} {verb} with true clips, and none are given.")
         self._beside()
         self._means(None, MOTION, "neither", "mean absolute difference of neighbouring frames", unit="levels")
         return self.made
@@ -94,8 +100,9 @@ class _Summarizer:
 
     def _frechet(self, info: ExtractorInfo, kind: str, covariance: Covariance) -> None:
         name, least = full_name(info, kind), 1 + (covariance == "N-1")
-        if self.reference is None or not self._enough(name, info, least):
+        if not self._is_compared(name) or not self._enough(name, info, least):
             return
+        assert self.reference is not None
         result, how = streamed_frechet(
             name, info, self.readings, self.reference, covariance=covariance, repeats=self.repeats, seed=self.seed
         )
@@ -103,11 +110,17 @@ class _Summarizer:
 
     def _kernel(self, info: ExtractorInfo, kind: str) -> None:
         name = full_name(info, kind)
-        if self.reference is None or not self._enough(name, info, 1 + (kind != CMMD), of="videos"):
+        if not self._is_compared(name) or not self._enough(name, info, 1 + (kind != CMMD), of="videos"):
             return
+        assert self.reference is not None
         compute = streamed_cmmd if kind == CMMD else streamed_kernel
         result = compute(name, info, self.readings, self.reference, seed=self.seed)
         self._add(result, info, BOOTSTRAP, _BETTER[kind])
+
+    def _is_compared(self, name: str) -> bool:
+        if self.reference is None:
+            self._without_reference.append(name)
+        return self.reference is not None
 
     def _beside(self) -> None:
         """Of videos that were measured each beside its own true one."""
