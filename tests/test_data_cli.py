@@ -154,6 +154,8 @@ def test_encode_keeps_what_can_be_used_and_resumes(cli, clips: Path, model: Path
         (["--no-text"], "holds clips of other settings: text was"),
         (["--views", 0], "views and clips a shard are 1 or more"),
         (["--engine", "spark"], "--engine must be one of local, ray"),
+        (["--actors", "2"], "--actors 2 are Ray's: add --engine ray"),
+        (["--engine", "ray", "--device", "cuda:1"], "Ray deals out the GPUs"),
     ):
         code, out, err = cli(*words, *changed)
         assert (code, out) == (1, "") and message in err and err.startswith("error: ")

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import closing
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
+from latentshift.cli.engine import ENGINE, check_engine
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, RANK_TIMEOUT
 from latentshift.error_text import printable
@@ -37,8 +37,6 @@ from latentshift.progress import progress_bar, status
 if TYPE_CHECKING:
     from latentshift.data.manifest import Row
     from latentshift.models.conditioning.text import TextEncoders
-
-ENGINES = ("local", "ray")
 
 
 @ends_cleanly("the encoded clips")
@@ -65,9 +63,7 @@ def encode(
     retry: bool = typer.Option(
         False, "--retry", help="Remake shards with refused clips, e.g. after their files were repaired."
     ),
-    engine: str = typer.Option(
-        "local", "--engine", help="local, also under accelerate launch; or ray, with the extra latentshift[ray]."
-    ),
+    engine: str = ENGINE,
     actors: int = typer.Option(1, "--actors", help="With ray: number of actors, each with a model."),
     rank_timeout: float = RANK_TIMEOUT,
 ) -> None:
@@ -83,14 +79,12 @@ def encode(
     from latentshift.process_group import check_timeout
     from latentshift.settings import check_training_size
 
-    one_of("--engine", engine, ENGINES)
+    check_engine(engine, actors, device)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
     crop_word = one_of("--crop", crop, CROPS)
     limits = limits_of(workers, time_limit, memory_limit)
     timeout = check_timeout(rank_timeout, "--rank-timeout")
     chosen = source_of(source, options)
-    if engine == "ray" and find_spec("ray") is None:
-        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'")
     check_device_name(device)
     folder = check_model_files(model, variant)
 

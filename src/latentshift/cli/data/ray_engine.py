@@ -22,24 +22,15 @@ def encode_with_ray(
         folder: prepared by :func:`latentshift.data.latents.resolve.resolve_source`.
         model: with the encoders.
         variant: of its weight files.
-        device: of each actor.
+        device: of each actor: ``auto``, ``cpu`` or ``cuda``.
         limits: of each actor's decoding.
         actors: number of actors, each with a model.
-
-    Raises:
-        ValueError: if Ray is not installed, or for an unknown device.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ValueError("--engine ray needs Ray: pip install 'latentshift[ray]'") from None
+    import ray
+
     from latentshift.data.latents.spec import LatentSpec, manifest_path, num_shards
     from latentshift.data.manifest import Manifest
 
-    if actors < 1:
-        raise ValueError(f"--actors must be 1 or more, not {actors}")
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"with --engine ray, --device is auto, cpu or cuda, not {device}: Ray deals out the GPUs")
     shards = num_shards(LatentSpec.read(folder), Manifest(manifest_path(folder)))
     if is_own := not ray.is_initialized():
         ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)

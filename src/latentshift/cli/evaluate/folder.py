@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
+from latentshift.cli.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
-from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.folder_job import FolderJob
 from latentshift.cli.evaluate.run_evaluation import run_evaluation
 from latentshift.cli.resumable import ends_cleanly

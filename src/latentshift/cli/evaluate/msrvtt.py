@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from latentshift.cli.data.common import MEMORY_LIMIT, SHORT, TIME_LIMIT, VARIANT, WORKERS
+from latentshift.cli.engine import ACTORS, ENGINE
 from latentshift.cli.evaluate.common import EXTRACTORS_HELP, SEED
-from latentshift.cli.evaluate.engine import ACTORS, ENGINE
 from latentshift.cli.evaluate.prompted import check_and_choose
 from latentshift.cli.evaluate.prompted_job import PromptedJob
 from latentshift.cli.evaluate.prompted_options import (

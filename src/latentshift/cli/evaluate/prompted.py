@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentshift.cli.evaluate.engine import check_engine
+from latentshift.cli.engine import check_engine
 from latentshift.cli.evaluate.prompted_options import ModelOptions
 from latentshift.files import check_writable
 

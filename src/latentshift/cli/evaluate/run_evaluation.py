@@ -51,7 +51,7 @@ def run_evaluation(job: EvaluationJob, *, engine: str, actors: int, seed: int, r
 
     Args:
         job: the evaluation.
-        engine: ``local`` or ``ray``, checked by :func:`.engine.check_engine`, as the actors.
+        engine: ``local`` or ``ray``, checked by :func:`latentshift.cli.engine.check_engine`, as the actors.
         actors: of Ray.
         seed: of bootstraps and samples.
         rank_timeout: seconds that processes of torchrun wait for one that finishes nothing.

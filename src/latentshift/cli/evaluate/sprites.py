@@ -10,8 +10,8 @@ from typing import Any
 import typer
 
 from latentshift.cli import fewer_operations_option
+from latentshift.cli.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_with, print_notes, workers
-from latentshift.cli.evaluate.engine import ACTORS, ENGINE, check_engine
 from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly

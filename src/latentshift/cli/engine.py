@@ -1,4 +1,4 @@
-"""What the protocols of ``latentshift evaluate`` run on: processes of this machine, or Ray's actors."""
+"""What ``data encode`` and the protocols of ``evaluate`` run on: processes of this machine, or Ray's actors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import typer
 
+ENGINES = ("local", "ray")
 ENGINE = typer.Option(
     "local",
     "--engine",
@@ -26,7 +27,6 @@ def check_engine(engine: str, actors: int, device: str) -> None:
         ValueError: for the first that does not go, or if Ray is not installed.
     """
     from latentshift.cli.data.common import one_of
-    from latentshift.cli.data.encode import ENGINES
 
     one_of("--engine", engine, ENGINES)
     if actors < 1:
