@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentshift.argument_types import is_number
 from latentshift.models.adapters.lora_weights import check_tensors_finite
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.models.storage.safetensors_header import open_safetensors
 from latentshift.settings import ShiftConfig
+from latentshift.user_input.argument_types import is_number
 
 from .noise_patch import share_noise
 from .prediction import prediction_of, set_prediction

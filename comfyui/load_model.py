@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_settings
-from latentshift.model_paths import BUNDLED, bundled_model, load_index
 from latentshift.models.storage.model_config import check_config_files
-from latentshift.other_models import foreign_pipeline
+from latentshift.models.storage.model_paths import BUNDLED, bundled_model, load_index
+from latentshift.models.storage.other_models import foreign_pipeline
 from latentshift.settings import PIPELINES, ShiftConfig
+from latentshift.user_input.bounded_read import load_json_settings
 
 from .noise_patch import share_noise
 from .prediction import set_prediction

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from latentshift.bounded_read import (
+from latentshift.user_input.bounded_read import (
     load_json_bounded,
     load_yaml_bounded,
     parse_json_bounded,

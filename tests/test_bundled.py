@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from latentshift import LatentShiftPipeline
 from latentshift.data.sprites import words
 from latentshift.evaluation.sprites.reader import read_clip
-from latentshift.model_paths import bundled_model
 from latentshift.models.conditioning.text import unknown_words
+from latentshift.models.storage.model_paths import bundled_model
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from latentshift.cli.app import app
 from latentshift.data.rejected import KINDS
-from latentshift.model_paths import bundled_model
+from latentshift.models.storage.model_paths import bundled_model
 
 ROOT = Path(__file__).parent.parent
 MODEL_CARDS = [bundled_model() / "README.md", ROOT / "models" / "sprites-image" / "README.md"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from latentshift.fast_import import collector_paused
+from latentshift.imports.fast_import import collector_paused
 
 
 @pytest.fixture

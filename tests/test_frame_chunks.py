@@ -20,9 +20,9 @@ from latentshift import LatentShiftPipeline
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.sampler_names import SAMPLERS
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.frame_chunks import Ends
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
+from latentshift.models.frame_chunks import Ends
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
 from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.pipeline import NotFiniteError

@@ -22,10 +22,10 @@ from latentshift.cli.resumable import ends_cleanly
 from latentshift.data.content import content_hash
 from latentshift.data.manifest import Manifest, RejectedRow, Row
 from latentshift.data.sources import list_source, parse_source
-from latentshift.error_text import printable
 from latentshift.files import explain_full_disk
 from latentshift.preemption import Terminated
 from latentshift.training.recipe_file import load_recipe
+from latentshift.user_input.error_text import printable
 from latentshift.video import read_metadata, write_video
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from latentshift.lazy_module import load_when_used
+from latentshift.imports.lazy_module import load_when_used
 
 MODULE = """
 import threading

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 import latentshift
 from latentshift.models.storage.original_layout import UNET_PREFIX
-from latentshift.other_models import foreign_architecture, foreign_pipeline, no_model
+from latentshift.models.storage.other_models import foreign_architecture, foreign_pipeline, no_model
 from tiny_models import base_scheduler, tiny_clip, tiny_tokenizer, tiny_vae
 
 INSTEAD = "run it with diffusers, or choose a model of SD 1.x, SD 2.x, SDXL or LDM"

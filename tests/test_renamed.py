@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentshift import LatentShiftPipeline
-from latentshift.renamed_names import MODULES
+from latentshift.imports.renamed_names import MODULES
 from launch import Processes, finish, run_code
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 import latentshift
-from latentshift.renamed_names import MODULES, MOVED, NAMES
+from latentshift.imports.renamed_names import MODULES, MOVED, NAMES
 
 def warned(make):
     with warnings.catch_warnings(record=True) as caught:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from latentshift.contact_sheet import GAP
 from latentshift.evaluation.sheet import comparison_sheet, read_clips
-from latentshift.prompt_slug import prompt_slug
 from latentshift.video import read_metadata, read_video, write_video
+from latentshift.video.prompt_slug import prompt_slug
 
 PROMPTS = ["a red star", "a blue dot"]
 

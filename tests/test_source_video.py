@@ -13,7 +13,7 @@ from PIL import Image, ImageSequence
 from latentshift import LatentShiftPipeline
 from latentshift.data.footage.named_clip import check_named_clip, read_named_clip
 from latentshift.diffusion.samplers import make_sampler
-from latentshift.models.source_video import fit_picture
+from latentshift.models.call.source_video import fit_picture
 from latentshift.video import read_metadata, read_video, write_video
 from latentshift.video.cut import Cut
 from test_keyframes import latents_of, make, run

@@ -34,8 +34,8 @@ from latentshift.evaluation.sprites.scores import score_part, score_readings
 from latentshift.evaluation.sprites.stability import measure_stability
 from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.pipeline import open_pipeline
-from latentshift.prompt_slug import prompt_slug
 from latentshift.video import write_video
+from latentshift.video.prompt_slug import prompt_slug
 
 SEEN, HELD_OUT, IMAGES, SHIFT_OFF, IMAGES_SHIFT_OFF, *LASTING = PARTS
 COUNT = 12

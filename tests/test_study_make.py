@@ -17,13 +17,13 @@ from PIL import Image
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits
 from latentshift.evaluation.protocols.prompted_clips import PromptedClips
-from latentshift.prompt_slug import prompt_slug
 from latentshift.study.broken_twin import break_clip
 from latentshift.study.make import MadeStudy, make_study
 from latentshift.study.playable import inspect_clip
 from latentshift.study.settings import Question, StudySettings
 from latentshift.study.store import Store
 from latentshift.video import read_video, write_video
+from latentshift.video.prompt_slug import prompt_slug
 
 PROMPTS = ["a red star, circling", "a blue dot resting", "two dots"]
 

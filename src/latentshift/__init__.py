@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from latentshift.diffusers_registry import register_with_diffusers
-from latentshift.fast_import import collector_paused
-from latentshift.renamed import install_finder, old_name
+from latentshift.imports.diffusers_registry import register_with_diffusers
+from latentshift.imports.fast_import import collector_paused
+from latentshift.imports.renamed import install_finder, old_name
 
 if TYPE_CHECKING:
     from latentshift.frame_context import default_frames, frames_independent
     from latentshift.image_pipelines import VideoPipeline, VideoPipelineOutput, video
-    from latentshift.model_paths import bundled_model
+    from latentshift.models.storage.model_paths import bundled_model
     from latentshift.pipeline import LatentShiftPipeline, LatentShiftPipelineOutput
     from latentshift.settings import ShiftConfig
     from latentshift.shift import install, remove, temporal_shift
@@ -28,7 +28,7 @@ _HOMES = {
     "ShiftConfig": "latentshift.settings",
     "VideoPipeline": "latentshift.image_pipelines",
     "VideoPipelineOutput": "latentshift.image_pipelines",
-    "bundled_model": "latentshift.model_paths",
+    "bundled_model": "latentshift.models.storage.model_paths",
     "default_frames": "latentshift.frame_context",
     "frames_independent": "latentshift.frame_context",
     "install": "latentshift.shift",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from latentshift.renamed import warn_renamed
+from latentshift.imports.renamed import warn_renamed
 
 Exchange = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor | None]]
 """Hands what the frames before and after these take from them to those, and returns what these take from them: from

@@ -14,24 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentshift.argument_types import checked_types
 from latentshift.diffusion.fewer_operations import FewerOperations, check_guidance_interval
 from latentshift.diffusion.guidance import check_rescale
 from latentshift.diffusion.sampling import sample, video_generators
 from latentshift.diffusion.schedulers import check_eta, set_timesteps
-from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_parallel.pipeline import FrameParallelMixin
-from latentshift.model_paths import resolve_model
 from latentshift.models.acceleration import AccelerateMixin
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures, with_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
 from latentshift.models.adapters.loaders import LoaderMixin
-from latentshift.models.call_arguments import (
+from latentshift.models.call.arguments import (
     check_sampling_arguments,
     read_decode_chunk,
     read_noise,
     whole_numbers,
 )
+from latentshift.models.call.exclusive import one_call_at_a_time
+from latentshift.models.call.extension import ExtensionMixin
+from latentshift.models.call.guided_denoiser import guided_denoiser
+from latentshift.models.call.keyframes import read_keyframes
+from latentshift.models.call.sampling_start import start_sampling
+from latentshift.models.call.source_video import read_source_video, source_length
+from latentshift.models.call.step_end_callback import StepEndCallback
 from latentshift.models.conditioning.image_sizes import read_image_sizes
 from latentshift.models.conditioning.prompts import Prompts, scaled_lora
 from latentshift.models.conditioning.text_projection import project_text_once
@@ -45,15 +49,11 @@ from latentshift.models.denoiser import (
     denoise,
     is_guidance_distilled,
 )
-from latentshift.models.extension import ExtensionMixin
-from latentshift.models.guided_denoiser import guided_denoiser
-from latentshift.models.keyframes import read_keyframes
-from latentshift.models.sampling_start import start_sampling
-from latentshift.models.source_video import read_source_video, source_length
-from latentshift.models.step_end_callback import StepEndCallback
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
 from latentshift.settings import check_frame_size
+from latentshift.user_input.argument_types import checked_types
 
 if TYPE_CHECKING:
     from latentshift.frame_parallel.share import FrameShare
@@ -357,7 +357,8 @@ def open_pipeline(model: str, **kwargs: Any) -> LatentShiftPipeline:
     """Load a pipeline by the name a user gives; any failure becomes one sentence.
 
     Args:
-        model: as for :func:`latentshift.model_paths.resolve_model`: ``bundled``, a folder, a run, or a hub id.
+        model: as for :func:`latentshift.models.storage.model_paths.resolve_model`: ``bundled``, a folder, a run, or a
+            hub id.
         **kwargs: as for :meth:`LatentShiftPipeline.from_pretrained`.
 
     Raises:

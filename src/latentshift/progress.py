@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 _REFRESH_SECONDS = 0.5
 

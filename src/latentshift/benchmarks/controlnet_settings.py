@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentshift.bounded_read import load_json_settings
+from latentshift.user_input.bounded_read import load_json_settings
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class ControlNetSettings:
 
     Attributes:
         controlnets: folders, from :func:`find_controlnet`.
-        model: as for :func:`latentshift.model_paths.resolve_model`: the ControlNets' base.
+        model: as for :func:`latentshift.models.storage.model_paths.resolve_model`: the ControlNets' base.
         videos: of each row.
         steps: of the sampler.
         guidance_scale: None: the model's.

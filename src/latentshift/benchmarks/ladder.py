@@ -27,8 +27,8 @@ from latentshift.evaluation.sprites.parts import PARTS
 from latentshift.evaluation.sprites.pool_scores import pool_scores
 from latentshift.evaluation.sprites.study import Study
 from latentshift.files import atomic_write_text
-from latentshift.model_paths import resolve_model
 from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.build import prepare_video_model, set_frame_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latentshift.model_paths import check_model, has_temporal_attention
+from latentshift.models.storage.model_paths import check_model, has_temporal_attention
 from latentshift.settings import MAX_FRAMES, PADDINGS, check_chunk
 
 
@@ -13,7 +13,7 @@ class LengthSettings:
     """One table.
 
     Attributes:
-        model: as for :func:`latentshift.model_paths.resolve_model`.
+        model: as for :func:`latentshift.models.storage.model_paths.resolve_model`.
         frames: of the videos, in order.
         chunk: frames in one call of the U-Net.
         at_once: videos of up to this many frames also go through the U-Net at once, as those of a single chunk do.

@@ -21,8 +21,8 @@ from latentshift.evaluation.sprites.reader import LEAST_NAMED
 from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.evaluation.sprites.tracks import track
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.prompt_slug import prompt_slug
 from latentshift.video import as_clip
+from latentshift.video.prompt_slug import prompt_slug
 
 _COLUMNS = ("path_error", "place_error", "seen", "looks", "colour", "thing", "background")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from latentshift import __version__
-from latentshift.error_text import printable
 from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.files import atomic_write_text
+from latentshift.user_input.error_text import printable
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from latentshift.model_paths import check_model, saved_method
+from latentshift.models.storage.model_paths import check_model, saved_method
 from latentshift.settings import METHODS, Padding
 from latentshift.training.recipe import VideoRecipe
 

@@ -31,7 +31,7 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
     is no switch: a step, and a training step, with it and without it (:mod:`latentshift.benchmarks.shift_cost`).
 
     Args:
-        model: as for :func:`latentshift.model_paths.resolve_model`; without pooled embeddings.
+        model: as for :func:`latentshift.models.storage.model_paths.resolve_model`; without pooled embeddings.
         quick: one round, and nothing is compiled.
 
     Raises:

@@ -15,8 +15,8 @@ import torch
 from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import Sprites
 from latentshift.diffusion.noise import signal_to_noise
-from latentshift.model_paths import bundled_model
 from latentshift.models.autoencoder import encode_moments
+from latentshift.models.storage.model_paths import bundled_model
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.video import to_unit
 

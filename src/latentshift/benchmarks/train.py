@@ -19,7 +19,7 @@ from torch import nn
 from latentshift.benchmarks.naive_shift import install_naive_shift
 from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import comparison, interleaved_timing
-from latentshift.model_paths import BUNDLED, bundled_model
+from latentshift.models.storage.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import build_objective, prepare_video_model
 from latentshift.training.distributed import make_accelerator, split_batch

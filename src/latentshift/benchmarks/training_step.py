@@ -15,8 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from latentshift.benchmarks.report import Result
 from latentshift.diffusion.condition import TextCondition
-from latentshift.model_paths import bundled_model
 from latentshift.models.denoiser import compile_for_training, denoise, share_text
+from latentshift.models.storage.model_paths import bundled_model
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.precision import is_slow_in_bf16
 

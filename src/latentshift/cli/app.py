@@ -15,8 +15,8 @@ from latentshift import __version__
 from latentshift.cli import bench, convert, data, evaluate, export, generate, info, init, push, reproduce, study, train
 from latentshift.cli.allocator import keep_freed_memory
 from latentshift.cli.openmp import limit_spinning
-from latentshift.error_text import printable
 from latentshift.out_of_memory import is_out_of_memory
+from latentshift.user_input.error_text import printable
 
 _MAX_ERROR = 4000  # characters; a recipe may have many faults
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from latentshift.error_text import printable
 from latentshift.progress import status
 from latentshift.settings import FAMILIES
+from latentshift.user_input.error_text import printable
 
 
 def convert(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.memory.estimate import Estimate

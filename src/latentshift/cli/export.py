@@ -7,9 +7,9 @@ from typing import cast
 
 import typer
 
-from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.progress import status
+from latentshift.user_input.error_text import printable
 
 
 def export(

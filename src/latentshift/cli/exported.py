@@ -17,18 +17,18 @@ from latentshift.cli.preflight import (
     check_sampler_name,
     check_video_memory,
 )
-from latentshift.error_text import printable
 from latentshift.export.manifest import RUNTIMES, TARGETS, check_libraries, open_manifest, sha256_of
-from latentshift.model_paths import (
+from latentshift.models.storage.model_config import saved_parts
+from latentshift.models.storage.model_paths import (
     BUNDLED,
     check_steps_and_size,
     has_temporal_attention,
     read_schedule,
 )
-from latentshift.models.storage.model_config import saved_parts
 from latentshift.models.storage.weight_files import weight_files
 from latentshift.progress import status
 from latentshift.settings import check_guidance, check_steps
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.export.exported_pipeline import ExportedPipeline

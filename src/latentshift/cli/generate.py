@@ -10,7 +10,7 @@ from latentshift.cli import fewer_operations_option
 from latentshift.cli.generate_options import TORCH, GenerateOptions
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.progress import set_quiet
 from latentshift.settings import STEPS, VIDEO_STRENGTH
 

@@ -20,8 +20,8 @@ from latentshift.cli.size_option import parse_size
 from latentshift.cli.video_option import VideoOption, read_video_option
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS
-from latentshift.model_paths import read_frame_rate, read_video_size
-from latentshift.unicode_text import check_unicode
+from latentshift.models.storage.model_paths import read_frame_rate, read_video_size
+from latentshift.user_input.unicode_text import check_unicode
 from latentshift.video import DEFAULT_FPS, check_output
 
 

@@ -23,8 +23,8 @@ from latentshift.cli.speed_option import print_acceleration
 from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.sampler_names import default_guidance, default_steps
-from latentshift.error_text import printable
 from latentshift.progress import is_shown, status
+from latentshift.user_input.error_text import printable
 from latentshift.video import write_chunks
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _read_work(
     if ranks.is_first:
         check_writable_files(options, plan.targets, total, fps)
     if extension.count:
-        from latentshift.models.extension import check_extendable
+        from latentshift.models.call.extension import check_extendable
 
         check_extendable(pipeline)
     if ranks.is_first:

@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED, DATA_SETTINGS, resolve_model
+from latentshift.models.storage.model_paths import BUNDLED, DATA_SETTINGS, resolve_model
 from latentshift.settings import ShiftConfig
+from latentshift.user_input.error_text import printable
 
 
 def info(

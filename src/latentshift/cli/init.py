@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from latentshift.error_text import printable
 from latentshift.progress import status
 from latentshift.settings import (
     FAMILIES,
@@ -17,6 +16,7 @@ from latentshift.settings import (
     ShiftConfig,
     check_noise_share,
 )
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline

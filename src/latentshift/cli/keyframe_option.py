@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentshift.model_paths import read_video_size
+from latentshift.models.storage.model_paths import read_video_size
 from latentshift.settings import check_strength, frame_position
 from latentshift.video.picture import read_picture
 

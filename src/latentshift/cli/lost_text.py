@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.export.exported_pipeline import ExportedPipeline

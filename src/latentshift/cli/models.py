@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from latentshift.cli.preflight import check_device_name, check_dtype_name
-from latentshift.error_text import printable
-from latentshift.fast_import import collector_paused
-from latentshift.lazy_module import load_when_used
+from latentshift.imports.fast_import import collector_paused
+from latentshift.imports.lazy_module import load_when_used
 from latentshift.progress import status
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     import torch

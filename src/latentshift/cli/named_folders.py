@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentshift.error_text import printable
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.error_text import printable
+from latentshift.user_input.unicode_text import check_unicode
 
 HELP = "Folders of clips, one for each system; NAME=FOLDER names it otherwise than the folder."
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentshift.progress import status
-from latentshift.prompt_slug import prompt_slug
+from latentshift.video.prompt_slug import prompt_slug
 
 if TYPE_CHECKING:
     import numpy as np

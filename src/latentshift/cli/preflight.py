@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from latentshift.cli.extension_option import ExtensionOption
 from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS, SAMPLERS, check_distilled, timestep_spacing
 from latentshift.files import check_writable, missing_file
-from latentshift.machine_memory import machine_memory
-from latentshift.model_paths import (
+from latentshift.memory.machine_memory import machine_memory
+from latentshift.models.compile_decision import check_speed
+from latentshift.models.storage.model_paths import (
     check_model,
     check_size_to_train,
     check_steps_and_size,
@@ -18,7 +19,6 @@ from latentshift.model_paths import (
     read_video_size,
     resolve_model,
 )
-from latentshift.models.compile_decision import check_speed
 from latentshift.settings import DTYPES, IMAGE_MODEL_FRAMES, MAX_FRAMES, check_chunk, check_guidance
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def check_model_files(model: str, variant: str | None) -> Path | None:
     """Refuse a model that can't be loaded, has a wrong or unsupported setting, or no weights of the variant.
 
     Args:
-        model: as for :func:`latentshift.model_paths.check_model`.
+        model: as for :func:`latentshift.models.storage.model_paths.check_model`.
         variant: of its weight files.
 
     Returns:

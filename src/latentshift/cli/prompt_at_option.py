@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from latentshift.cli.prompts_file import REMEDY
 from latentshift.settings import frame_position
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.unicode_text import check_unicode
 
 _NAME = "--prompt-at"
 

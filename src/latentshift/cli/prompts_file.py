@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from latentshift.bounded_read import read_text_bounded
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.bounded_read import read_text_bounded
+from latentshift.user_input.unicode_text import check_unicode
 
 REMEDY = "set the terminal to UTF-8, or use --prompts-file"
 _MAX_BYTES = 2**22

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from latentshift.error_text import printable
 from latentshift.progress import status
+from latentshift.user_input.error_text import printable
 
 
 def push(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from latentshift.frame_parallel.split import count_parts, split_frames
-from latentshift.model_paths import has_temporal_attention, read_video_size
+from latentshift.models.storage.model_paths import has_temporal_attention, read_video_size
 from latentshift.process_group import LaunchedProcess, RankError, check_timeout, drain_process_group
 
 if TYPE_CHECKING:

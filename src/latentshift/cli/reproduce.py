@@ -9,8 +9,8 @@ import typer
 
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
-from latentshift.error_text import printable
 from latentshift.files import check_writable
+from latentshift.user_input.error_text import printable
 
 _MAX_PATH = 4096
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 _MAX_PATH = 4096
 

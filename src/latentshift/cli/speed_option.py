@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 from latentshift.diffusion.fewer_operations import FewerOperations
-from latentshift.error_text import printable
 from latentshift.models.compile_decision import SamplingWork
+from latentshift.user_input.error_text import printable
 
 _LONGEST_LINE = 4096  # a path may be in it
 

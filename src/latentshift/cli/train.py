@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from latentshift.cli.ranks import before_meeting
-from latentshift.error_text import printable
-from latentshift.fast_import import collector_paused
+from latentshift.imports.fast_import import collector_paused
 from latentshift.out_of_memory import is_out_of_memory
 from latentshift.progress import status
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe

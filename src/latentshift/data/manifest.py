@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.media import is_image
 from latentshift.data.rejected import Kind
 from latentshift.files import atomic_write
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 MAX_LINE = 2**24  # bytes
 

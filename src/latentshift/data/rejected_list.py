@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import RejectedRow
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 
 class RejectedList:

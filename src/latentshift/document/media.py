@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from urllib.parse import quote
 
-from latentshift.bounded_read import read_bytes_bounded
+from latentshift.user_input.bounded_read import read_bytes_bounded
 
 TYPES = {
     ".mp4": "video/mp4",

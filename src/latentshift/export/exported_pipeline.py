@@ -16,14 +16,10 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from latentshift.argument_types import checked_types
-from latentshift.bounded_read import load_json_settings
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.guidance import check_rescale, with_guidance
 from latentshift.diffusion.sampling import sample, video_generators
 from latentshift.diffusion.schedulers import check_eta, check_scheduler, set_timesteps
-from latentshift.error_text import one_line, printable
-from latentshift.exclusive import one_call_at_a_time
 from latentshift.export.graph import Graph, open_graph
 from latentshift.export.manifest import (
     RUNTIMES,
@@ -34,11 +30,15 @@ from latentshift.export.manifest import (
     check_libraries,
     open_manifest,
 )
-from latentshift.models.call_arguments import check_sampling_arguments, read_noise
+from latentshift.models.call.arguments import check_sampling_arguments, read_noise
+from latentshift.models.call.exclusive import one_call_at_a_time
 from latentshift.models.conditioning.prompts import Prompts
 from latentshift.models.conditioning.text import tokenize
 from latentshift.models.decoded_frames import FrameDecoder, LatentShiftPipelineOutput, check_finite
 from latentshift.progress import is_shown
+from latentshift.user_input.argument_types import checked_types
+from latentshift.user_input.bounded_read import load_json_settings
+from latentshift.user_input.error_text import one_line, printable
 
 
 class ExportedText:

@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from latentshift.error_text import one_line, printable
 from latentshift.export.manifest import RUNTIMES, Target, needed_to_write
+from latentshift.user_input.error_text import one_line, printable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from latentshift.bounded_read import load_json_bounded
-from latentshift.error_text import format_validation_error, printable
 from latentshift.files import missing_folder
-from latentshift.model_paths import EXPORT_INDEX
+from latentshift.models.storage.model_paths import EXPORT_INDEX
 from latentshift.settings import MAX_FPS, MAX_FRAMES, MAX_NOISE_SHARE, STEPS
+from latentshift.user_input.bounded_read import load_json_bounded
+from latentshift.user_input.error_text import format_validation_error, printable
 
 Target = Literal["onnx", "openvino", "aot"]
 PartName = Literal["unet", "decoder", "text_encoder"]

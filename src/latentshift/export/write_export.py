@@ -22,10 +22,10 @@ from latentshift.export.manifest import (
 )
 from latentshift.export.parts import Part, parts_of
 from latentshift.files import atomic_write, atomic_write_text
-from latentshift.model_paths import EXPORT_INDEX
 from latentshift.models.denoiser import is_guidance_distilled, wants_sizes
 from latentshift.models.storage.check_saveable import check_saveable
 from latentshift.models.storage.fingerprint import model_fingerprint
+from latentshift.models.storage.model_paths import EXPORT_INDEX
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import status
 from latentshift.settings import check_frame_size

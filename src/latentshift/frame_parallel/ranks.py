@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from latentshift.frame_chunks import Ends
 from latentshift.frame_parallel.agreement import check_agreement
 from latentshift.frame_parallel.layout import BACKENDS, EVERYONE, FRAMES, GUIDANCE, Layout, connect
 from latentshift.frame_parallel.split import split_frames
 from latentshift.frame_parallel.wire import Traffic, Wire, waiting_for
+from latentshift.models.frame_chunks import Ends
 from latentshift.process_group import check_timeout
 
 

@@ -16,7 +16,7 @@ from latentshift.document.numbers import format_count, format_interval, format_n
 from latentshift.evaluation.report.part_names import shown_name
 from latentshift.evaluation.report.schema import Report
 from latentshift.local_paths import cut_local_paths
-from latentshift.model_paths import DATA_SETTINGS
+from latentshift.models.storage.model_paths import DATA_SETTINGS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from latentshift.bounded_read import load_json_settings, read_text_bounded
+from latentshift.user_input.bounded_read import load_json_settings, read_text_bounded
 
 
 def training_cost(run: Path) -> str:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_settings, load_yaml_bounded, read_text_bounded
-from latentshift.error_text import one_line
 from latentshift.evaluation.report.schema import read_report
 from latentshift.files import atomic_write, check_writable, missing_file
 from latentshift.hub.model_card import CardContents, model_card
 from latentshift.hub.training_cost import training_cost
-from latentshift.model_paths import DATA_SETTINGS, check_model, load_index, read_video_size
 from latentshift.models.storage.base_settings import check_saved_configs
 from latentshift.models.storage.model_config import check_config_files, saved_parts
+from latentshift.models.storage.model_paths import DATA_SETTINGS, check_model, load_index, read_video_size
 from latentshift.models.storage.weight_files import check_variant
+from latentshift.user_input.bounded_read import load_json_settings, load_yaml_bounded, read_text_bounded
+from latentshift.user_input.error_text import one_line
 
 MESSAGE = "Upload a Latent-Shift model"
 _CARD = "README.md"

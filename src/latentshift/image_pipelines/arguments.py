@@ -28,8 +28,8 @@ from latentshift.image_pipelines.stock import (
     is_modular,
 )
 from latentshift.models.adapters.ip_adapter import read_adapter_pictures
+from latentshift.models.call.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
 from latentshift.models.conditioning.prompts import check_sentences, one_for_each
-from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, is_latents, join, size_of
 from latentshift.settings import check_guidance, check_strength
 
 TEXT = ("prompt", "prompt_2", "negative_prompt", "negative_prompt_2")

@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 from latentshift.frame_context import uncompiled
-from latentshift.models.step_end_callback import check_unet_kept, read_replaced
+from latentshift.models.call.step_end_callback import check_unet_kept, read_replaced
 
 _STEP_END, _OLD = "callback_on_step_end", "callback"
 

@@ -10,13 +10,13 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from torch import nn
 
-from latentshift.bounded_read import load_json_settings
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.controlnet import trained_shift
 from latentshift.models.storage.model_config import check_pipeline_settings
-from latentshift.other_models import VIDEO_UNETS
+from latentshift.models.storage.other_models import VIDEO_UNETS
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install, remove, shift_of
+from latentshift.user_input.bounded_read import load_json_settings
 
 _FOR_UNETS = "the temporal shift is for image U-Nets: take a pipeline of one (SD 1.x, SD 2.x, SDXL, LDM)"
 

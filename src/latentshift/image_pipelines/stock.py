@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from latentshift.models.storage.tested_pipelines import TESTED
 from latentshift.settings import least_strength
-from latentshift.tested_pipelines import TESTED
 
 # Guiders whose prediction is a sum of predictions; the others' depends on norms, of each frame by itself here.
 _LINEAR_GUIDERS = {

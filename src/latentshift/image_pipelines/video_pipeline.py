@@ -16,9 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentshift.argument_types import checked_types
 from latentshift.diffusion.schedulers import check_sampling
-from latentshift.exclusive import one_call_at_a_time
 from latentshift.frame_context import check_count, default_frames
 from latentshift.image_pipelines.arguments import VideoCall, read_call
 from latentshift.image_pipelines.callbacks import with_watched_callbacks
@@ -35,9 +33,11 @@ from latentshift.image_pipelines.parts import (
 from latentshift.image_pipelines.shared_noise import frames_share_noise
 from latentshift.image_pipelines.stock import check_guider, check_tested, make_pictures
 from latentshift.models.adapters.joint_projections import check_adapters_act
+from latentshift.models.call.exclusive import one_call_at_a_time
 from latentshift.models.decoded_frames import check_finite
 from latentshift.settings import ShiftConfig, check_output_type
 from latentshift.shift import remove
+from latentshift.user_input.argument_types import checked_types
 
 
 class VideoPipeline:

@@ -11,8 +11,8 @@ import psutil
 import torch
 from torch import nn
 
-from latentshift.machine_memory import machine_memory
 from latentshift.memory.fake_tensors import fake_tensors
+from latentshift.memory.machine_memory import machine_memory
 from latentshift.memory.trace import StepTrace, peak_memory, trace_step
 from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.distributed import block_sizes

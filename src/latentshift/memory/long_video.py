@@ -7,9 +7,9 @@ import torch
 from latentshift.diffusion.condition import TextCondition
 from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory
-from latentshift.model_paths import resolve_model
 from latentshift.models.denoiser import denoise
 from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.shift import is_shifted
 
@@ -19,11 +19,11 @@ _SIZES = (0.0,) * 6  # SDXL's sizes: their values do not matter here
 def pass_memory(model: str, num_frames: int, frame_chunk: int, padding: str, dtype: torch.dtype) -> int:
     """Bytes at the peak of a guided pass of one video through the U-Net, beside its weights.
 
-    Of a video with more chunks than can be under way (:mod:`latentshift.frame_chunks`), as many are traced, and of the
-    other frames latents and predictions are added.
+    Of a video with more chunks than can be under way (:mod:`latentshift.models.frame_chunks`), as many are traced,
+    and of the other frames latents and predictions are added.
 
     Args:
-        model: as for :func:`latentshift.model_paths.resolve_model`.
+        model: as for :func:`latentshift.models.storage.model_paths.resolve_model`.
         num_frames: F.
         frame_chunk: frames in one call of the U-Net.
         padding: of the shift.

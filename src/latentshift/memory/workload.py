@@ -16,12 +16,12 @@ from diffusers import AutoencoderKL, ControlNetModel
 from torch import Tensor, nn
 
 from latentshift.diffusion.condition import TextCondition
-from latentshift.model_paths import autoencoder_folder, resolve_model
 from latentshift.models.adapters.video_adapter import add_lora
 from latentshift.models.autoencoder import decode_latents, encode_moments
 from latentshift.models.controlnet import control
 from latentshift.models.denoiser import default_frame_chunk, denoise
 from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.model_paths import autoencoder_folder, resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import ShiftConfig

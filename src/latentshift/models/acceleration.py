@@ -14,7 +14,6 @@ from torch import nn
 
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.schedulers import set_timesteps
-from latentshift.error_text import one_line, printable
 from latentshift.models.adapters.ip_adapter import adapter_layers
 from latentshift.models.compile_decision import (
     CALLS_TO_MEASURE,
@@ -28,6 +27,7 @@ from latentshift.models.compiled_calls import TOLERANCES, CompiledCalls, Trial
 from latentshift.models.deep_cache import open_deep_cache
 from latentshift.models.precision import fast_dtype
 from latentshift.progress import status
+from latentshift.user_input.error_text import one_line, printable
 
 FAST = FewerOperations(deep_cache_interval=2, deep_cache_branch=1)
 """What fast leaves out: no score of the bundled model fell by more than one point on 288 videos (docs/speed.md)."""

@@ -29,8 +29,8 @@ from latentshift.settings import check_chunk, default_chunk
 from latentshift.shift import is_shifted, shift_of
 
 if TYPE_CHECKING:
-    from latentshift.frame_chunks import Ends
     from latentshift.models.deep_cache import CachedCall
+    from latentshift.models.frame_chunks import Ends
 
 
 class SharedTextAttention(AttnProcessor2_0):
@@ -98,8 +98,9 @@ def denoise(
         text: one for each video, or one for each of its frames; pooled embedding and sizes are needed if
             :func:`wants_sizes`, and ignored otherwise; pictures are for a U-Net with IP-Adapters.
         guidance_scale: input of a guidance-distilled U-Net, a number or a scalar tensor; ignored otherwise.
-        frame_chunk: frames of each video that are in one call of the U-Net (:mod:`latentshift.frame_chunks`), for
-            videos of any length; the result is the same but for rounding. None: all.
+        frame_chunk: frames of each video that are in one call of the U-Net
+            (:mod:`latentshift.models.frame_chunks`), for videos of any length; the result is the same but for
+            rounding. None: all.
         cross_attention_kwargs: for the attention processors.
         controls: what a ControlNet adds (:func:`latentshift.models.controlnet.control`), with all frames in one call.
         ends: where these are a part of longer videos, how to get at the frames before and after them; with a
@@ -274,7 +275,7 @@ def _call_in_turns(unet: nn.Module, calls: Sequence[Callable[[], Tensor]], ends:
     context, config = frame_context(unet), shift_of(unet)
     if context is None or config is None:  # frames are independent
         return [call() for call in calls]
-    from latentshift.frame_chunks import Ends, run_in_turns
+    from latentshift.models.frame_chunks import Ends, run_in_turns
 
     whole = ends is None
     return run_in_turns(context, calls, ring=whole and config.padding == "circular", ends=ends or Ends())

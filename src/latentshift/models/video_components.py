@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.schedulers import check_linear
+from latentshift.imports.renamed import warn_renamed
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.conditioning.prompts import Prompts
 from latentshift.models.conditioning.text import TextEncoders, check_token_ids
@@ -21,7 +22,6 @@ from latentshift.models.denoiser import share_text, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention, remove_attention
 from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.model_config import check_pipeline_settings
-from latentshift.renamed import warn_renamed
 from latentshift.settings import METHODS, STEPS, ShiftConfig, method_name
 from latentshift.shift import install, remove, shift_of
 

@@ -8,8 +8,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from latentshift.bounded_read import read_text_bounded
 from latentshift.study.database import check_study
+from latentshift.user_input.bounded_read import read_text_bounded
 
 INVITATION = "invitation.txt"  # beside study.db, readable by its owner only
 _PATTERN = re.compile(r"[A-Za-z0-9_-]{20,100}")

@@ -13,7 +13,6 @@ from itertools import combinations
 from pathlib import Path
 
 from latentshift.data.footage.spread import Strip, read_strip
-from latentshift.error_text import printable
 from latentshift.evaluation.protocols.prompted_clips import PromptedClips
 from latentshift.files import atomic_write, check_writable
 from latentshift.progress import progress_bar
@@ -23,6 +22,7 @@ from latentshift.study.design import check_check_counts, write_design
 from latentshift.study.playable import WRITTEN, ClipInfo, inspect_clip, is_rewritten
 from latentshift.study.seeded import seeded
 from latentshift.study.settings import StudySettings
+from latentshift.user_input.error_text import printable
 from latentshift.video import DEFAULT_FPS
 
 _DEFAULTS = StudySettings()

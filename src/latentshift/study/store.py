@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from latentshift.error_text import printable
 from latentshift.study.database import CLIPS, open_database, transaction
 from latentshift.study.records import (
     SIDES,
@@ -29,6 +28,7 @@ from latentshift.study.records import (
 )
 from latentshift.study.seeded import PRIME, seeded
 from latentshift.study.settings import StudySettings
+from latentshift.user_input.error_text import printable
 
 
 class Store:

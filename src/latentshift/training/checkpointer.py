@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from latentshift.error_text import printable
 from latentshift.progress import status
 from latentshift.training.checkpoint import (
     Checkpoint,
@@ -20,6 +19,7 @@ from latentshift.training.checkpoint import (
     quarantine_after,
     save_checkpoint,
 )
+from latentshift.user_input.error_text import printable
 
 
 class Stateful(Protocol):

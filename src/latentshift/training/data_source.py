@@ -23,7 +23,6 @@ from latentshift.data.manifest import Manifest, RejectedRow
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import Source, list_source, parse_source
 from latentshift.data.worker_pool import WorkerLimits
-from latentshift.error_text import printable
 from latentshift.models.conditioning.caption_length import count_cut
 from latentshift.models.encoders import frame_encoder
 from latentshift.models.storage.fingerprint import model_fingerprint, weights_fingerprint
@@ -31,6 +30,7 @@ from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.training.precision import Precision, encoding_dtype
 from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings, LoadingSettings
+from latentshift.user_input.error_text import printable
 
 _FOR_ENCODED = {"source", "weight"}  # settings that a folder of latents can have
 _MAX_REASONS = 3  # of refusals, in the message that everything was refused

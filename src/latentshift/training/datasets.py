@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
 from latentshift.data.latents.spec import LatentSpec, index_path
 from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.rejected import Rejected
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.data_source import DataContext, DataSource
 from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings
+from latentshift.user_input.bounded_read import load_json_bounded
 
 _MAX_REPORT = 2**30  # bytes of data.json, which names all that was refused
 

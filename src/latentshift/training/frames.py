@@ -21,11 +21,11 @@ from latentshift.data.loader import Loader
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import parse_source
 from latentshift.data.sprites import Sprites
-from latentshift.error_text import printable
 from latentshift.training.data_source import list_rows, worker_limits
 from latentshift.training.datasets import replaced_clips, restore_replaced
 from latentshift.training.settings import FramesSettings, LoadingSettings
 from latentshift.training.video_batches import video_batches
+from latentshift.user_input.error_text import printable
 
 _FIRST_UNSEEN = 2**40  # of the sprites' endless stream: training does not reach it
 

@@ -16,9 +16,8 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from latentshift.error_text import one_line, printable
 from latentshift.files import atomic_write_text
-from latentshift.model_paths import DATA_SETTINGS
+from latentshift.models.storage.model_paths import DATA_SETTINGS
 from latentshift.preemption import Terminated
 from latentshift.progress import status
 from latentshift.training.checkpointer import Checkpointer
@@ -33,6 +32,7 @@ from latentshift.training.run_folder import write_run_info
 from latentshift.training.run_log import load_best_checkpoint
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
+from latentshift.user_input.error_text import one_line, printable
 
 
 def fit(stage: Stage, recipe: AnyRecipe, accelerator: Accelerator, *, quiet: bool = False) -> None:

@@ -17,10 +17,10 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from latentshift.error_text import one_line, printable
 from latentshift.training.checkpoint import Checkpoint
 from latentshift.training.run_log import DROPPED, METRICS, VALIDATION, append_jsonl, truncate_after
 from latentshift.training.train_state import StepResult
+from latentshift.user_input.error_text import one_line, printable
 
 
 class MetricLogger:

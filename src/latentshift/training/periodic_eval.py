@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
-from latentshift.error_text import printable
 from latentshift.pipeline import NotFiniteError
 from latentshift.preemption import SigtermHandler, Terminated
 from latentshift.training.main_process import main_process_alone
@@ -18,6 +17,7 @@ from latentshift.training.metric_logger import MetricLogger
 from latentshift.training.run_log import validation_errors
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
+from latentshift.user_input.error_text import printable
 
 
 class PeriodicEvaluator:

@@ -12,10 +12,10 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
-from latentshift.error_text import format_validation_error
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.settings import Settings
+from latentshift.user_input.bounded_read import load_yaml_bounded, parse_yaml_bounded
+from latentshift.user_input.error_text import format_validation_error
 
 _ADAPTER: TypeAdapter[AnyRecipe] = TypeAdapter(Annotated[AnyRecipe, Field(discriminator="stage")])
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from accelerate import Accelerator
 
-from latentshift.error_text import printable
 from latentshift.process_group import LaunchedProcess, drain_process_group, other_rank
 from latentshift.progress import quiet_inside, status
 from latentshift.training.distributed import RANK_TIMEOUT, complete_last_collective, make_accelerator
@@ -21,6 +20,7 @@ from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.controlnet import ControlNetStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
+from latentshift.user_input.error_text import printable
 
 
 def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:

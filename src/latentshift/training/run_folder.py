@@ -18,12 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from latentshift.error_text import printable
 from latentshift.files import atomic_write_text, clear_leftovers, open_locked
-from latentshift.model_paths import DATA_SETTINGS
+from latentshift.models.storage.model_paths import DATA_SETTINGS
 from latentshift.training.data_settings import data_settings
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.recipe_file import dump_recipe
+from latentshift.user_input.error_text import printable
 
 _LOCK_APPEARS_WITHIN = 60  # seconds
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Positive
 from latentshift.data.footage.framing import Crop
 from latentshift.data.footage.window import Place, Short
 from latentshift.settings import LORA_TARGETS
-from latentshift.strict_numbers import StrictNumbers
+from latentshift.user_input.strict_numbers import StrictNumbers
 
 
 class _MayChange:

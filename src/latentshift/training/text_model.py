@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from latentshift.data.sprites import words
-from latentshift.model_paths import resolve_model
 from latentshift.models.conditioning.text import build_word_tokenizer, caption_words, check_vocabulary
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.training.captions import training_captions
 from latentshift.training.settings import DataSettings, TextModel

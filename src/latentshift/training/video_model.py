@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from latentshift.model_paths import BUNDLED
 from latentshift.models.adapters.video_adapter import add_lora, merge_lora
 from latentshift.models.storage.fingerprint import model_fingerprint
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
 from latentshift.training.build import build_objective, lora_of, prepare_video_model
 from latentshift.training.checkpoint import load_newest_checkpoint

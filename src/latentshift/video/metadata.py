@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import parse_json_bounded, read_text_bounded
+from latentshift.user_input.bounded_read import parse_json_bounded, read_text_bounded
 
 RECORD = "_video"  # the key of the metadata that is this package's own
 DEFAULT_FPS = 8

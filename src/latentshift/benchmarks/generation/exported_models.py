@@ -32,14 +32,14 @@ from latentshift.benchmarks.generation.time_model import (
 )
 from latentshift.benchmarks.own_process import in_own_process
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
-from latentshift.error_text import one_line
 from latentshift.export.exported_pipeline import ExportedPipeline
 from latentshift.export.graph import open_graph
 from latentshift.export.manifest import RUNTIMES as OF_EXPORTS
 from latentshift.export.manifest import Target, check_libraries, read_manifest
 from latentshift.export.write_export import export_pipeline
-from latentshift.machine_memory import available_memory
+from latentshift.memory.machine_memory import available_memory
 from latentshift.pipeline import LatentShiftPipeline
+from latentshift.user_input.error_text import one_line
 
 _GIB = 2**30
 _FLOAT = 4  # bytes of a weight

@@ -11,11 +11,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
-from latentshift.error_text import printable
-from latentshift.model_paths import resolve_model
 from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.storage.families import FAMILIES, random_weights
 from latentshift.models.storage.meta_init import meta_components
+from latentshift.models.storage.model_paths import resolve_model
+from latentshift.user_input.error_text import printable
 
 _NUM_FRAMES, _GUIDANCE_SCALE = 16, 7.5  # Table 6
 # Settings of a U-Net that takes more than latents, a timestep and one text.
@@ -64,7 +64,7 @@ def open_base(name: str) -> ImageBase:
     """An image model by name; only its configuration is read.
 
     Args:
-        name: a family, or a model as for :func:`latentshift.model_paths.resolve_model`.
+        name: a family, or a model as for :func:`latentshift.models.storage.model_paths.resolve_model`.
 
     Raises:
         ValueError: if its configuration can't be read, or for one that takes more than one text, as SDXL.

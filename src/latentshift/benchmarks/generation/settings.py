@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from latentshift.model_paths import check_model
+from latentshift.models.storage.model_paths import check_model
 from latentshift.settings import FAMILIES, MAX_FRAMES, TRAIN_TIMESTEPS, check_guidance, check_steps
 
 # The video models that are compared, by their names on the command line -> in tables.
@@ -35,7 +35,7 @@ class GenerationSettings:
 
     Attributes:
         base: a family of :data:`BASES` at its published size, or a model as for
-            :func:`latentshift.model_paths.resolve_model`, of which only the configuration counts.
+            :func:`latentshift.models.storage.model_paths.resolve_model`, of which only the configuration counts.
         models: names of :data:`VIDEO_MODELS`.
         num_frames: F of a video.
         steps: of the sampler.

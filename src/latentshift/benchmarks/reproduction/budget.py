@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentshift.files import atomic_write
-from latentshift.model_paths import bundled_model
+from latentshift.models.storage.model_paths import bundled_model
 from latentshift.settings import IMAGE_MODEL_FRAMES
 from latentshift.training.recipe import ImageRecipe, VideoRecipe
 from latentshift.training.recipe_file import load_recipe

@@ -12,11 +12,11 @@ import torch
 
 from latentshift.benchmarks.timing import interleaved_seconds
 from latentshift.benchmarks.train import training_step
-from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.files import atomic_write_text
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.training.recipe import VideoRecipe
+from latentshift.user_input.bounded_read import load_json_bounded
 
 _PROMPT = "a red star circling on a navy background"
 

@@ -11,8 +11,8 @@ import typer
 
 from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.shared_options import DEVICE, DTYPE
-from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED, is_run_without_model, read_video_size
+from latentshift.models.storage.model_paths import BUNDLED, is_run_without_model, read_video_size
+from latentshift.user_input.error_text import printable
 
 _CLIPS, _QUICK_CLIPS = 48, 4
 

@@ -13,9 +13,9 @@ from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, report_rows
 from latentshift.cli.own_command import own_command
 from latentshift.cli.shared_options import DEVICE, DTYPE
-from latentshift.error_text import printable
 from latentshift.files import check_writable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.benchmarks.generation.settings import GenerationSettings

@@ -11,7 +11,7 @@ import typer
 from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.files import check_writable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 
 if TYPE_CHECKING:
     from latentshift.pipeline import LatentShiftPipeline

@@ -12,7 +12,7 @@ from latentshift.cli import comparison
 from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.cli.shared_options import DEVICE, DTYPE
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 
 _LENGTHS, _QUICK_LENGTHS = "16,64,256,1024", "2,6"
 

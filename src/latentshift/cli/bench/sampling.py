@@ -13,7 +13,7 @@ from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.evaluate.sprites import MOST_VIDEOS
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.files import check_writable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 
 _QUICK_WAYS = ("steps=2", "deep-cache=2", "guidance-interval=500:999")
 

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from latentshift.cli.bench.common import JSON, QUICK, report_rows
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 
 
 def speed(

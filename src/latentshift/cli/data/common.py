@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.data.manifest import RejectedRow

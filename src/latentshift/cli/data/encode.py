@@ -30,9 +30,9 @@ from latentshift.cli.data.common import (
 from latentshift.cli.engine import ENGINE, check_engine
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, RANK_TIMEOUT
-from latentshift.error_text import printable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.progress import progress_bar, status
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.data.manifest import Row
@@ -75,7 +75,7 @@ def encode(
     from latentshift.data.latents.spec import LatentSpec
     from latentshift.data.sources import check_not_empty
     from latentshift.files import check_writable
-    from latentshift.model_paths import check_size_to_train
+    from latentshift.models.storage.model_paths import check_size_to_train
     from latentshift.process_group import check_timeout
     from latentshift.settings import check_training_size
 

@@ -26,8 +26,8 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
-from latentshift.error_text import printable
 from latentshift.progress import progress_bar, status
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.data.manifest import RejectedRow, Row

@@ -20,8 +20,8 @@ from latentshift.cli.data.common import (
     print_refused,
     source_of,
 )
-from latentshift.error_text import printable
 from latentshift.progress import progress_bar, status
+from latentshift.user_input.error_text import printable
 
 
 def split(

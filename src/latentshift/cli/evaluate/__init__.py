@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentshift.cli.evaluate import cost, extractors, folder, msrvtt, report, sheet, sprites, train_extractors, ucf101
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 
 class _Verbs(TyperGroup):

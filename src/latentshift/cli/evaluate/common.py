@@ -13,10 +13,10 @@ import typer
 
 from latentshift.cli.rank_barrier import RANK_TIMEOUT, RankBarrier, meet
 from latentshift.document.numbers import format_count
-from latentshift.error_text import printable
 from latentshift.evaluation.protocols.choice import WORDS
 from latentshift.process_group import check_timeout
 from latentshift.progress import status
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.evaluation.extractors.extractor import Extractor

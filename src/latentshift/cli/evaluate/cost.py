@@ -14,8 +14,8 @@ from latentshift.cli.evaluate.common import MAX_PATH
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE
-from latentshift.error_text import printable
 from latentshift.files import check_writable
+from latentshift.user_input.error_text import printable
 
 
 @ends_cleanly("what is timed")

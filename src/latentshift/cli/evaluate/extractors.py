@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 
-from latentshift.error_text import printable
 from latentshift.evaluation.extractors.cache import (
     VARIABLE,
     CachedExtractor,
@@ -17,6 +16,7 @@ from latentshift.evaluation.extractors.cache import (
     find_extractor,
 )
 from latentshift.evaluation.extractors.known import EXTRACTORS, KnownExtractor
+from latentshift.user_input.error_text import printable
 
 
 def extractors(

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from latentshift.diffusion.sampler_names import default_steps
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.settings import STEPS as PAPER_STEPS
 
 MODEL = typer.Option(BUNDLED, "--model", help="The bundled model, a folder, or a hub id.")
@@ -71,7 +71,7 @@ class ModelOptions:
         from latentshift.cli.data.common import one_of
         from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
         from latentshift.evaluation.protocols.systems import SYSTEMS
-        from latentshift.model_paths import check_model, read_video_size
+        from latentshift.models.storage.model_paths import check_model, read_video_size
 
         one_of("--system", self.system, SYSTEMS)
         if self.frames is not None:

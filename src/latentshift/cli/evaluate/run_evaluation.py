@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from latentshift.cli.evaluate.common import MAX_PATH, print_notes, print_report, workers
 from latentshift.cli.own_command import own_command
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.evaluation.protocols.evaluation import Evaluation

@@ -10,8 +10,8 @@ import typer
 from latentshift.cli.evaluate.common import print_notes
 from latentshift.cli.named_folders import HELP, named_folders
 from latentshift.cli.prompts_file import read_prompts_file
-from latentshift.error_text import printable
 from latentshift.files import missing_folder
+from latentshift.user_input.error_text import printable
 
 _MOST_COLUMNS = 100
 

@@ -16,10 +16,10 @@ from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE, RANK_TIMEOUT
-from latentshift.error_text import printable
 from latentshift.files import check_writable
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.settings import STEPS
+from latentshift.user_input.error_text import printable
 
 # Videos of each part.
 _FULL = {"seen": 512, "held_out": 512, "images": 512, "shift_off": 128}

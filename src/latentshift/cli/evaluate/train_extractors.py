@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from latentshift.error_text import printable
 from latentshift.files import check_writable
+from latentshift.user_input.error_text import printable
 
 
 def train_extractors(

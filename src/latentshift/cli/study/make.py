@@ -12,8 +12,8 @@ import typer
 from latentshift.cli.named_folders import HELP, named_folders
 from latentshift.cli.prompts_file import read_prompts_file
 from latentshift.cli.study.common import MAX_PATH_LENGTH
-from latentshift.error_text import printable
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.error_text import printable
+from latentshift.user_input.unicode_text import check_unicode
 
 if TYPE_CHECKING:
     from latentshift.study.settings import Question

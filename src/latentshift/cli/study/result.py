@@ -7,8 +7,8 @@ from pathlib import Path
 import typer
 
 from latentshift.cli.study.common import FOLDER, MAX_PATH_LENGTH
-from latentshift.error_text import printable
 from latentshift.files import atomic_write_text, check_writable
+from latentshift.user_input.error_text import printable
 
 
 def result(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from latentshift.cli.study.common import FOLDER, URL, base_url, link
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
     from latentshift.study.store import Store

@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.caption_embedding import CaptionEmbedding
 from latentshift.data.manifest import Row
 from latentshift.data.rejected import Rejected
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 _REMAKE = "delete that file and encode again"
 _DTYPES: dict[str, np.dtype[Any]] = {

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
 from latentshift.data.footage.framing import Framing
 from latentshift.data.footage.window import Window
 from latentshift.data.manifest import Manifest
 from latentshift.files import atomic_write_text
+from latentshift.user_input.bounded_read import load_json_bounded
 
 _MAX_INFO_BYTES = 2**28  # of a shard's .json, which names all rejected clips
 

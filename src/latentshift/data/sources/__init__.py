@@ -24,9 +24,9 @@ from latentshift.data.sources.sprites import read_sprites
 from latentshift.data.sources.ucf101 import Captions, read_ucf101
 from latentshift.data.sources.webdataset import read_webdataset
 from latentshift.data.sources.webvid import read_webvid
-from latentshift.error_text import format_validation_error
 from latentshift.files import missing_file
-from latentshift.strict_numbers import StrictNumbers
+from latentshift.user_input.error_text import format_validation_error
+from latentshift.user_input.strict_numbers import StrictNumbers
 
 Ignore = Callable[[str], object]
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import IMAGES, VIDEOS, is_mac_file, is_media
 from latentshift.data.sources.text import find_spelling, lines_of, table_of
 from latentshift.files import missing_folder
+from latentshift.user_input.bounded_read import parse_json_bounded, read_text_bounded
 
 _MAX_CAPTION = 2**20  # bytes of a .txt file
 _Ignore = Callable[[str], object]

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.sources.text import find_spelling
 from latentshift.files import missing_folder
+from latentshift.user_input.bounded_read import load_json_bounded
 
 _MAX_BYTES = 2**28  # of the annotations, which are 30 MB
 SPLITS = {"train": "train", "validate": "val", "test": "test"}

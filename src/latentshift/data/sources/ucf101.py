@@ -11,11 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from latentshift.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row
 from latentshift.data.media import is_mac_file
 from latentshift.data.sources.text import lines_of
 from latentshift.files import missing_folder
+from latentshift.user_input.bounded_read import load_yaml_bounded, parse_yaml_bounded
 
 Captions = Literal["sentence", "class"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import Entry, RejectedRow, Row, not_text
 from latentshift.data.media import is_mac_file, is_media
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 MAX_MEMBER = 2**36  # 64 GiB: no clip is larger
 _MAX_TEXT = 2**20

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from latentshift.error_text import printable
 from latentshift.evaluation.extractors.cache import (
     MAX_FILE,
     CachedExtractor,
@@ -17,6 +16,7 @@ from latentshift.evaluation.extractors.cache import (
 )
 from latentshift.evaluation.extractors.known import EXTRACTORS, KnownExtractor, known_extractor
 from latentshift.files import atomic_write, explain_full_disk, missing_file
+from latentshift.user_input.error_text import printable
 
 _CHUNK = 2**20
 

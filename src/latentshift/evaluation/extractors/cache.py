@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentshift.bounded_read import load_json_bounded, read_bytes_bounded
-from latentshift.error_text import printable
 from latentshift.evaluation.extractors.known import KnownExtractor, KnownFile, known_extractor
+from latentshift.user_input.bounded_read import load_json_bounded, read_bytes_bounded
+from latentshift.user_input.error_text import printable
 
 VARIABLE = "LATENTSHIFT_EXTRACTORS"
 RECORD = "record.json"

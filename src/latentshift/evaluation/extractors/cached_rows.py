@@ -26,9 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentshift.bounded_read import read_bytes_bounded
 from latentshift.evaluation.extractors.cache import user_cache
 from latentshift.evaluation.extractors.extractor import CachedNetwork, Extractor
+from latentshift.user_input.bounded_read import read_bytes_bounded
 from latentshift.video import pixels
 
 VARIABLE = "LATENTSHIFT_FEATURES"

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig
 
-from latentshift.bounded_read import parse_json_bounded
-from latentshift.error_text import one_line, printable
 from latentshift.evaluation.extractors.cache import CachedExtractor
 from latentshift.evaluation.extractors.extractor import CachedNetwork, reproducible
 from latentshift.evaluation.extractors.known import Output
 from latentshift.evaluation.extractors.preprocess import for_clip
 from latentshift.evaluation.extractors.state_dict import check_state, read_state_dict
+from latentshift.user_input.bounded_read import parse_json_bounded
+from latentshift.user_input.error_text import one_line, printable
 
 _FRAMES = 16  # at a time
 _MOST = 2**20  # of any whole number in config.json

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from latentshift.error_text import one_line, printable
 from latentshift.evaluation.extractors.cache import CachedExtractor
 from latentshift.evaluation.extractors.extractor import CachedNetwork
 from latentshift.evaluation.extractors.known import Output
 from latentshift.evaluation.extractors.preprocess import for_torchscript
 from latentshift.out_of_memory import is_out_of_memory
+from latentshift.user_input.error_text import one_line, printable
 
 _TOLERANCE = 1e-3  # of a sum of probabilities
 _MOST_SAID = 200  # letters of an error, whose end is the part that tells

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.data.manifest import not_text
 from latentshift.data.sources.text import find_spelling, lines_of, table_of
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.report.schema import Rejected
-from latentshift.prompt_slug import prompt_slug, slugs_of_name
+from latentshift.user_input.bounded_read import parse_json_bounded
+from latentshift.video.prompt_slug import prompt_slug, slugs_of_name
 
 
 @dataclass(frozen=True)

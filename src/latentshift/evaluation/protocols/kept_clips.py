@@ -20,8 +20,8 @@ from latentshift.evaluation.protocols.readings import Readings
 from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.systems import KeepWord
 from latentshift.files import clear_leftovers
-from latentshift.prompt_slug import prompt_slug
 from latentshift.video import read_metadata, read_video, write_video
+from latentshift.video.prompt_slug import prompt_slug
 
 FOLDER = "clips"
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from latentshift.data.rejected import Rejected
 from latentshift.data.worker_pool import WorkerLimits, WorkerPool
-from latentshift.error_text import printable
 from latentshift.evaluation.protocols.captions import captions_by_slug, captions_of_name
 from latentshift.evaluation.protocols.clip_files import IMPORTS, list_clips, read_prompt
+from latentshift.user_input.error_text import printable
 
 T = TypeVar("T")
 _MAX_SHOWN = 120  # characters of a prompt in a message

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from latentshift.bounded_read import parse_json_bounded
 from latentshift.evaluation.protocols.readings_files import (
     FLOAT_BYTES,
     LINES,
@@ -24,6 +23,7 @@ from latentshift.evaluation.protocols.readings_files import (
     remedy,
     rows_path,
 )
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 
 class Readings:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from latentshift.bounded_read import parse_json_bounded
+from latentshift.user_input.bounded_read import parse_json_bounded
 
 MAX_LINE = 2**22  # bytes
 LINES = "worker-*.jsonl"

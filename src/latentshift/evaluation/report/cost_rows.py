@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from latentshift.error_text import format_validation_error
 from latentshift.evaluation.report.results import Result
+from latentshift.user_input.error_text import format_validation_error
 
 
 class _Part(BaseModel):

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
 
-from latentshift.bounded_read import load_json_bounded
-from latentshift.error_text import format_validation_error
 from latentshift.files import atomic_write_text, missing_folder
+from latentshift.user_input.bounded_read import load_json_bounded
+from latentshift.user_input.error_text import format_validation_error
 
 FORMAT: Literal["latentshift-evaluation/1"] = "latentshift-evaluation/1"
 FILE_NAME = "report.json"

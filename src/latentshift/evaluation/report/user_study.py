@@ -16,9 +16,9 @@ from latentshift.document.blocks import Facts
 from latentshift.document.numbers import percent
 from latentshift.document.plot import Plot, PlotRow
 from latentshift.document.table import Cell, Table, number_cell
-from latentshift.error_text import format_validation_error
 from latentshift.evaluation.report.paper_tables import PAPER, TABLE_3, Cited, CitedRow
 from latentshift.evaluation.report.schema import FILE_NAME
+from latentshift.user_input.error_text import format_validation_error
 
 FORMAT: Literal["latentshift-study/1"] = "latentshift-study/1"
 _RIVAL = "CogVideo"  # of all rows of the paper's table

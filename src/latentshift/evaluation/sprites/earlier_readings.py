@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import parse_json_bounded, read_text_bounded
 from latentshift.evaluation.protocols.plan import Item
 from latentshift.evaluation.protocols.readings_files import Reading
 from latentshift.evaluation.protocols.readings_writer import ReadingsWriter
@@ -13,6 +12,7 @@ from latentshift.evaluation.sprites.parts import Part, plan_of
 from latentshift.evaluation.sprites.readings import READ_FIELDS, STABILITY_FIELDS
 from latentshift.files import atomic_write
 from latentshift.settings import MAX_FRAMES
+from latentshift.user_input.bounded_read import parse_json_bounded, read_text_bounded
 
 _MOST_BYTES = 2**26
 _MOST_LEVELS = 2**11  # of drift and flicker: more than 4 · 255 · √3

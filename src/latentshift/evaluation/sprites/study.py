@@ -37,8 +37,8 @@ from latentshift.models.autoencoder import mean_latents
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar, status
-from latentshift.prompt_slug import prompt_slug
 from latentshift.video import as_clip, check_output, read_video, to_uint8, to_unit, write_video
+from latentshift.video.prompt_slug import prompt_slug
 
 _SHEET_ROWS = 16
 READINGS, REFERENCE = "readings", "reference"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from latentshift.diffusion.condition import TextCondition
 from latentshift.frame_context import uncompiled
-from latentshift.models.pictures import clips_for_prompts
+from latentshift.models.call.pictures import clips_for_prompts
 
 PICTURES, EMBEDDINGS = "ip_adapter_image", "ip_adapter_image_embeds"
 

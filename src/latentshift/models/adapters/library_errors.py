@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from safetensors import SafetensorError
 
-from latentshift.error_text import one_line
+from latentshift.user_input.error_text import one_line
 
 _MAX_REASON = 300  # characters of a library's message
 _LIBRARY_ERRORS = (

@@ -12,10 +12,10 @@ from typing import Any
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from latentshift.argument_types import is_number
 from latentshift.models.adapters.joint_projections import check_not_fused
 from latentshift.models.adapters.library_errors import as_one_sentence
 from latentshift.models.adapters.lora_weights import check_own_settings, find_lora_file, read_lora
+from latentshift.user_input.argument_types import is_number
 
 _SCALES = "_latentshift_scales"  # of a merged layer: LoRA -> its scale before fuse_lora, and since
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_settings, parse_json_bounded
+from latentshift.user_input.bounded_read import load_json_settings, parse_json_bounded
 
 PEFT_CONFIG = "adapter_config.json"
 _DIFFUSERS_METADATA = "lora_adapter_metadata"  # of diffusers' own files: JSON of peft's settings

@@ -16,7 +16,6 @@ from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from latentshift.error_text import one_line
 from latentshift.files import missing_file
 from latentshift.frame_context import uncompiled
 from latentshift.models.adapters.adapter_fit import check_lora_fits, layers_of
@@ -32,6 +31,7 @@ from latentshift.models.adapters.lora_settings import PEFT_CONFIG
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.models.storage.safetensors_header import open_safetensors, refuse_pickle
 from latentshift.settings import ShiftConfig
+from latentshift.user_input.error_text import one_line
 
 _STANDARD_NAME = "pytorch_lora_weights.safetensors"
 _PEFT_NAME = "adapter_model.safetensors"

@@ -19,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from latentshift.argument_types import is_number
 from latentshift.diffusion.schedulers import check_linear
 from latentshift.files import atomic_write
 from latentshift.models.adapters.joint_projections import check_not_fused
@@ -28,6 +27,7 @@ from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.models.storage.fingerprint import weights_fingerprint
 from latentshift.models.storage.model_config import ADAPTER_KEY, read_adapter_metadata
 from latentshift.settings import LORA_TARGETS
+from latentshift.user_input.argument_types import is_number
 
 Kind = Literal["lora", "delta"]
 _PARTS = ("unet", "text_encoder", "text_encoder_2")

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.error_text import printable
 from latentshift.models.conditioning.text import TextEncoders
+from latentshift.user_input.error_text import printable
 
 _MAX_SHOWN = 120
 

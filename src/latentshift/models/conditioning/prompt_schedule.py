@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentshift.argument_types import is_whole
 from latentshift.diffusion.condition import TextCondition
 from latentshift.models.conditioning.text import TextEncoders
 from latentshift.settings import frame_position
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.argument_types import is_whole
+from latentshift.user_input.unicode_text import check_unicode
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from latentshift.models.conditioning.prompt_schedule import (
     read_schedule,
 )
 from latentshift.models.conditioning.text import TextEncoders
-from latentshift.unicode_text import check_unicode
+from latentshift.user_input.unicode_text import check_unicode
 
 _OF_FRAMES = 4  # dimensions of embeddings of each frame
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_bounded
 from latentshift.diffusion.schedulers import bound_to_weights, check_scheduler
-from latentshift.model_paths import load_index
 from latentshift.models.storage.model_config import saved_parts
+from latentshift.models.storage.model_paths import load_index
 from latentshift.models.storage.supported_settings import OFF, UNET, VAE, refuse
+from latentshift.user_input.bounded_read import load_json_bounded
 
 Place = Callable[[str], str]  # a part, by our name -> where it is configured, for messages
 

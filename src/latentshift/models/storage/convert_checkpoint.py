@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from latentshift.diffusion.noise import paper_scheduler
-from latentshift.error_text import one_line
 from latentshift.files import missing_file
 from latentshift.models.conditioning.text import check_vocabulary
 from latentshift.models.storage.families import FAMILIES, Family, unet_config, vae_config
 from latentshift.models.storage.original_layout import UNET_PREFIX, OriginalText, find_original_family
+from latentshift.user_input.error_text import one_line
 
 _AVERAGE = "model_ema."
 _VAE = "first_stage_model."

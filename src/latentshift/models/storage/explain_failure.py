@@ -10,10 +10,10 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from latentshift.error_text import one_line
 from latentshift.models.storage.meta_init import meta_part
 from latentshift.models.storage.model_config import check_part_folders
 from latentshift.models.storage.weight_files import weight_files
+from latentshift.user_input.error_text import one_line
 
 
 def explain_failure(folder: Path, parts: Iterable[str], variant: str | None) -> str | None:

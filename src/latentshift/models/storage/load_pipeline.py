@@ -16,12 +16,12 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from latentshift.diffusion.samplers import paper_sampler
-from latentshift.error_text import one_line
 from latentshift.models.storage.explain_failure import explain_failure
 from latentshift.models.storage.families import Family
 from latentshift.models.storage.model_config import check_config_files
 from latentshift.models.storage.saved_pipeline import check_parts, check_settings, find_family
 from latentshift.models.storage.weight_files import check_variant, has_variant
+from latentshift.user_input.error_text import one_line
 
 _COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "temporal")
 

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_settings, parse_json_bounded
 from latentshift.files import missing_file
-from latentshift.model_paths import class_name
 from latentshift.models.storage.config_schema import (
     ADAPTER,
     ADAPTER_SETTINGS,
@@ -26,7 +24,9 @@ from latentshift.models.storage.config_schema import (
     TEXT_ENCODER,
     Constraint,
 )
+from latentshift.models.storage.model_paths import class_name
 from latentshift.models.storage.safetensors_header import open_safetensors
+from latentshift.user_input.bounded_read import load_json_settings, parse_json_bounded
 
 _MAX_BYTES = 2**22  # of a configuration; the largest have one noise level for each of 100,000 timesteps
 _INDEX = "model_index.json"

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from latentshift.other_models import foreign_architecture, no_model
+from latentshift.models.storage.other_models import foreign_architecture, no_model
 
 UNET_PREFIX = "model.diffusion_model."
 

@@ -14,7 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from latentshift.model_paths import class_name
+from latentshift.models.storage.model_paths import class_name
 from latentshift.models.video_components import VideoComponents
 
 # Not of image pipelines.

@@ -11,13 +11,13 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from latentshift.model_paths import class_name, load_index
 from latentshift.models.conditioning.text import check_vocabulary
 from latentshift.models.storage.base_settings import check_folder
 from latentshift.models.storage.families import FAMILIES, Family
 from latentshift.models.storage.model_config import check_config_files
+from latentshift.models.storage.model_paths import class_name, load_index
+from latentshift.models.storage.other_models import foreign_pipeline
 from latentshift.models.storage.weight_files import weight_files
-from latentshift.other_models import foreign_pipeline
 
 # Of a saved latentshift pipeline.
 OUR_PARTS = ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "temporal", "scheduler")

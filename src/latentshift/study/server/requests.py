@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from latentshift.bounded_read import parse_json_bounded
-from latentshift.error_text import format_validation_error
+from latentshift.user_input.bounded_read import parse_json_bounded
+from latentshift.user_input.error_text import format_validation_error
 
 MAX_BODY = 2**14  # bytes
 _BODY_SECONDS = 15.0

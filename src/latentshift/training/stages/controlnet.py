@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from latentshift.files import atomic_write
-from latentshift.model_paths import resolve_model
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.models.storage.load_pipeline import load_part
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import open_pipeline
 from latentshift.training.build import prepare_controlnet

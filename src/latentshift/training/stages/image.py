@@ -10,8 +10,8 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from latentshift.files import atomic_write
-from latentshift.model_paths import autoencoder_folder
 from latentshift.models.storage.fingerprint import model_fingerprint
+from latentshift.models.storage.model_paths import autoencoder_folder
 from latentshift.training.build import new_image_model
 from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.recipe import ImageRecipe

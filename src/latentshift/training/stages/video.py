@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from latentshift.files import atomic_write
-from latentshift.model_paths import resolve_model
 from latentshift.models.adapters.video_adapter import merge_lora, save_delta, save_lora
 from latentshift.models.storage.load_pipeline import load_part
+from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.source_paths import without_source_paths
 from latentshift.pipeline import open_pipeline
 from latentshift.training.build import lora_of

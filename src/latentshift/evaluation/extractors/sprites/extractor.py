@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentshift.error_text import printable
 from latentshift.evaluation.extractors.cache import CachedExtractor
 from latentshift.evaluation.extractors.extractor import CachedNetwork, reproducible
 from latentshift.evaluation.extractors.known import Output
@@ -18,6 +17,7 @@ from latentshift.evaluation.extractors.preprocess import for_sprites
 from latentshift.evaluation.extractors.sprites.captions import CaptionConfig, CaptionNetwork
 from latentshift.evaluation.extractors.sprites.networks import NetworkConfig, SpritesNetwork
 from latentshift.evaluation.extractors.state_dict import load_state, read_state_dict
+from latentshift.user_input.error_text import printable
 
 # What a class of the inception score is. All four words would be 2,560 classes, more than most sets have clips.
 _JOINT = {"frame": ("colour", "thing", "background"), "clip": ("thing", "motion")}

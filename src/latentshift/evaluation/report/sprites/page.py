@@ -35,7 +35,7 @@ from latentshift.evaluation.report.sprites.words import (
     part_title,
     videos_of,
 )
-from latentshift.model_paths import BUNDLED
+from latentshift.models.storage.model_paths import BUNDLED
 
 _FEW_OF_A_MOTION = 10  # videos; fewer don't say that one motion is the best or the worst
 _KINDS = {

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
-from latentshift.error_text import format_validation_error
 from latentshift.evaluation.estimates import Mean, wilson_interval
 from latentshift.evaluation.metrics.jackknife import not_below
 from latentshift.evaluation.report.results import Result
+from latentshift.user_input.error_text import format_validation_error
 
 _Share = Field(ge=0, le=1)
 

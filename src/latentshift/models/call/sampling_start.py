@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from latentshift.diffusion.known_frames import KnownFrames
-from latentshift.models.keyframes import Keyframes
-from latentshift.models.source_video import SourceVideo
+from latentshift.models.call.keyframes import Keyframes
+from latentshift.models.call.source_video import SourceVideo
 
 
 @dataclass(frozen=True)

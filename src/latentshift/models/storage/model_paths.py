@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentshift.bounded_read import load_json_settings
 from latentshift.files import missing_file
-from latentshift.other_models import foreign_pipeline
+from latentshift.models.storage.other_models import foreign_pipeline
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
+from latentshift.user_input.bounded_read import load_json_settings
 
 BUNDLED = "bundled"
 DATA_SETTINGS = "data_settings.json"  # of a folder that training made: the settings of its data
@@ -20,7 +20,7 @@ _MAX_INDEX = 2**22  # bytes
 
 def bundled_model() -> Path:
     """The folder of the bundled sprites model, a saved ``LatentShiftPipeline``."""
-    return Path(__file__).with_name("bundled_model")
+    return Path(__file__).parents[2] / "bundled_model"
 
 
 def resolve_model(name: str) -> str:

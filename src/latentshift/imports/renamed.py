@@ -1,7 +1,7 @@
 """Old names of modules, functions and classes: they work for one release, with a warning, and then go.
 
 ``import old.module`` and ``from old.module import old_name`` give the new objects, of all that is listed in
-:mod:`latentshift.renamed_names`.
+:mod:`latentshift.imports.renamed_names`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any, cast
 
-from latentshift.renamed_names import MODULES, MOVED, NAMES
+from latentshift.imports.renamed_names import MODULES, MOVED, NAMES
 
 _PACKAGE = "latentshift"
 

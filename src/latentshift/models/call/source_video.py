@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from latentshift.diffusion.known_frames import KnownFrames
 from latentshift.diffusion.video_start import check_start, noised_start, skip_steps
 from latentshift.models.autoencoder import encode_pictures
-from latentshift.models.pictures import as_tensor, clips_for_prompts, is_latents
+from latentshift.models.call.pictures import as_tensor, clips_for_prompts, is_latents
 from latentshift.settings import VIDEO_STRENGTH, check_strength
 from latentshift.video.cut import Cut
 
@@ -30,7 +30,7 @@ class SourceVideo:
     """A video to start from, which was checked.
 
     Attributes:
-        clips: of each of P prompts, F pictures as :mod:`latentshift.models.pictures` has them; or latents
+        clips: of each of P prompts, F pictures as :mod:`latentshift.models.call.pictures` has them; or latents
             (P, F, C, h, w) or (B, F, C, h, w).
         cut: the frames' size.
         strength: in [0, 1].

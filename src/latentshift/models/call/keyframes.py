@@ -15,11 +15,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from latentshift.argument_types import is_whole
 from latentshift.diffusion.known_frames import KnownFrames, check_known
 from latentshift.models.autoencoder import encode_pictures
-from latentshift.models.pictures import Kind, as_tensor, by, clips_for_prompts, size_of
+from latentshift.models.call.pictures import Kind, as_tensor, by, clips_for_prompts, size_of
 from latentshift.settings import KEYFRAME_INPUTS, check_strength, frame_position
+from latentshift.user_input.argument_types import is_whole
 
 _NAME = "keyframes"
 
@@ -30,7 +30,7 @@ class Keyframes:
 
     Attributes:
         pictures: number of a frame, 0 … F - 1 -> for each of B videos a picture as
-            :mod:`latentshift.models.pictures` has them, or latents.
+            :mod:`latentshift.models.call.pictures` has them, or latents.
         strengths: of F frames, 0 where there is no keyframe.
         latent_shape: (C, h, w) of a frame.
         clean: whether the U-Net sees them without noise.

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentshift.argument_types import checked_types
 from latentshift.diffusion.sampling import video_generators
-from latentshift.models.keyframes import check_known_frames
+from latentshift.models.call.keyframes import check_known_frames
 from latentshift.settings import check_extension, check_output_type, default_chunk
+from latentshift.user_input.argument_types import checked_types
 
 _OWN = (
     *("num_frames", "height", "width", "latents", "video", "strength"),

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from latentshift.models.storage.tested_pipelines import TESTED
 from latentshift.settings import PIPELINES
-from latentshift.tested_pipelines import TESTED
 
 VIDEO_UNETS = ("I2VGenXLUNet", "UNet3DConditionModel", "UNetMotionModel", "UNetSpatioTemporalConditionModel")
 """diffusers' U-Nets with temporal layers of their own: of ModelScope, AnimateDiff, Stable Video Diffusion."""

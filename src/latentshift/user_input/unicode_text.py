@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentshift.error_text import printable
+from latentshift.user_input.error_text import printable
 
 
 def check_unicode(text: str, what: str, remedy: str = "") -> None:
