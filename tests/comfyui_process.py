@@ -65,6 +65,10 @@ class Server:
         """The history of a workflow that has run to its end, well or badly."""
         queued = self.post(workflow)
         assert "prompt_id" in queued, queued
+        return self.history(queued, timeout)
+
+    def history(self, queued: dict[str, Any], timeout: float = 300) -> dict[str, Any]:
+        """Of a workflow that :meth:`post` has queued, when it has run to its end."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             history = self.get(f"/history/{queued['prompt_id']}")

@@ -341,7 +341,10 @@ def in_windows(model: Any, length: int, overlap: int, schedule: str, closed_loop
     """ComfyUI's own context windows over the frames."""
     from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-    return ContextWindowsManualNode.execute(model, length, overlap, schedule, 1, closed_loop, "pyramid", 0).args[0]
+    options = {"freenoise": False, "causal_window_fix": False}  # newer ones ask for them
+    known = [each.id for each in ContextWindowsManualNode.define_schema().inputs]
+    options = {name: value for name, value in options.items() if name in known}
+    return ContextWindowsManualNode.execute(model, length, overlap, schedule, 1, closed_loop, "pyramid", 0, **options)[0]
 
 
 def test_context_windows_are_clips_of_their_own(model: Any, inputs: tuple[Tensor, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from diffusers import TextToVideoSDPipeline, UNet3DConditionModel
 from safetensors.numpy import save_file
 
 import latentshift
-from latentshift.models.storage.original_layout import UNET_PREFIX
-from latentshift.models.storage.other_models import foreign_architecture, foreign_pipeline, no_model
+from latentshift.models.adapters.lora_file import lora_layers
+from latentshift.models.storage.original_layout import UNET_PREFIX, find_original_family
+from latentshift.models.storage.other_models import foreign_architecture, foreign_lora, foreign_pipeline, no_model
 from tiny_models import base_scheduler, tiny_clip, tiny_tokenizer, tiny_vae
 
 INSTEAD = "run it with diffusers, or choose a model of SD 1.x, SD 2.x, SDXL or LDM"
@@ -91,6 +93,45 @@ def test_files_that_are_no_models() -> None:
     assert no_model(ours) is None and foreign_architecture(ours, UNET_PREFIX) is None
 
 
+LORAS = [
+    ("transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight", "of a transformer (Flux"),
+    ("transformer_blocks.0.attn.add_q_proj.lora_A.weight", "of a transformer (Flux, SD 3, Qwen-Image"),
+    ("base_model.model.transformer_blocks.3.attn1.to_q.lora_A.weight", "of a transformer (Flux, SD 3, Qwen-Image"),
+    ("lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", "of a transformer (Flux, HunyuanVideo"),
+    ("double_blocks.0.processor.proj_lora1.down.weight", "of a transformer (Flux, HunyuanVideo"),
+    ("lycoris_transformer_blocks_0_attn_to_k.lokr_w1", "of a transformer (Flux, SD 3, Qwen-Image"),
+    ("lora_unet_joint_blocks_0_context_block_attn_proj.alpha", "of a transformer (SD 3)"),
+    ("diffusion_model.blocks.0.self_attn.q.lora_B.weight", "of a transformer (Wan"),
+    ("transformer.blocks.12.attn1.to_q.lora_B.weight", "of a transformer (Wan"),
+    ("diffusion_model.layers.0.attention.qkv.lora_A.weight", "of a transformer (Lumina or Z-Image)"),
+    ("lora_prior_unet_down_blocks_0_1_kv_mapper_1.lora_down.weight", "of Stable Cascade"),
+    ("unet.mid_block.motion_modules.0.temporal_transformer.proj_in.lora_A.weight", "of the temporal layers of AnimateDiff"),
+]
+
+
+@pytest.mark.parametrize(("name", "models"), LORAS)
+def test_a_lora_of_another_family(name: str, models: str) -> None:
+    """As an adapter, and in place of a model."""
+    with pytest.raises(ValueError, match=f"^x is a LoRA {re.escape(models)}.* or choose one of SD 1.x, SD 2.x, SDXL or"):
+        lora_layers({name: (2, 8)}, "x")
+    with pytest.raises(ValueError, match=f"the tensors of a LoRA {re.escape(models)}.*, and not of a model: use it with"):
+        find_original_family([name])
+
+
+def test_loras_of_our_families_are_not_taken_for_others() -> None:
+    attention = "attentions_0_transformer_blocks_0_attn1_to_q"
+    for name in (
+        f"lora_unet_down_blocks_0_{attention}.lora_down.weight",
+        f"lora_unet_input_blocks_4_1_{attention}.alpha",
+        "unet.up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_A.weight",
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
+        "base_model.model.conv_in.lora_A.weight",
+        "transformer_blocks.0.attn.to_q.weight",  # a model's own
+    ):
+        assert foreign_lora([name]) is None, name
+
+
 def test_the_command_line_says_it(cli: Any) -> None:
     Path("cascade").mkdir()
     index = {"_class_name": "StableCascadeDecoderPipeline", "decoder": ["stable_cascade", "StableCascadeUNet"]}
@@ -101,6 +142,15 @@ def test_the_command_line_says_it(cli: Any) -> None:
     save_file({"unet.conv_in.lora_A.weight": np.zeros(1)}, "style.safetensors")
     code, _, errors = cli("convert", "style.safetensors", "-o", "new")
     assert code == 1 and "style.safetensors: these are the tensors of a LoRA" in errors and not Path("new").exists()
+    save_file({LORAS[0][0]: np.zeros((2, 8))}, "flux.safetensors")
+    for words in (
+        ("generate", "a star", "--lora", "flux.safetensors"),
+        ("convert", "flux.safetensors"),
+        ("init", "--base", "flux.safetensors"),
+    ):
+        code, _, errors = cli(*words, "-o", "new")
+        assert code == 1 and "a LoRA of a transformer (Flux or another of its layout)" in errors, errors
+        assert not Path("new").exists()
 
 
 def test_a_video_pipeline_of_diffusers() -> None:

@@ -19,6 +19,7 @@ from latentshift.files import missing_file
 from latentshift.models.adapters.lora_settings import read_lora_settings
 from latentshift.models.storage.model_config import ADAPTER_KEY
 from latentshift.models.storage.safetensors_header import open_safetensors, refuse_pickle
+from latentshift.other_models import foreign_lora
 
 Style = Literal["diffusers", "kohya", "peft", "bare"]
 Shape = tuple[int, ...]
@@ -184,8 +185,14 @@ def lora_layers(shapes: Mapping[str, Shape], where: str) -> list[LoraLayer]:
         where: the file, for messages.
 
     Raises:
-        ValueError: if there is a tensor of another kind, none at all, or two factors that do not match.
+        ValueError: if it is of another kind of model, or there is a tensor of another kind, none at all, or two factors
+            that do not match.
     """
+    if (other := foreign_lora(shapes)) is not None:
+        raise ValueError(
+            f"{where} is a LoRA {other}, whose layers these models do not have: use it with diffusers on its own base, "
+            "or choose one of SD 1.x, SD 2.x, SDXL or LDM"
+        )
     downs: dict[str, tuple[str, Shape]] = {}
     ups: dict[str, Shape] = {}
     for key, shape in shapes.items():

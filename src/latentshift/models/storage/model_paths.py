@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.files import missing_file
+from latentshift.models.storage.original_layout import why_no_original
 from latentshift.models.storage.other_models import foreign_pipeline
+from latentshift.models.storage.safetensors_header import open_safetensors
 from latentshift.settings import PIPELINES, check_frame_size, check_steps, check_training_size, method_name
 from latentshift.user_input.bounded_read import load_json_settings
 
@@ -37,6 +39,11 @@ def resolve_model(name: str) -> str:
     if (Path(name) / "model").is_dir() and not (Path(name) / _INDEX).exists():
         return str(Path(name) / "model")
     if Path(name).is_file():
+        if name.endswith(".safetensors"):
+            with open_safetensors(Path(name)) as file:
+                reason = why_no_original(file.keys())
+            if reason is not None:
+                raise ValueError(f"{name}: {reason}")
         raise ValueError(f"{name} is a file, and a model is a folder: latentshift convert {name} -o DIR converts it")
     if (Path(name) / "recipe.yaml").is_file() and not (Path(name) / _INDEX).exists():
         for kind in ("lora", "delta"):

@@ -61,20 +61,33 @@ def find_original_family(names: Collection[str], wanted: str | None = None) -> s
     """
     if wanted is not None and wanted not in ORIGINAL_TEXTS:
         raise ValueError(f"unknown family {wanted!r}: choose from {', '.join(ORIGINAL_TEXTS)}")
-    fitting = [name for name, texts in ORIGINAL_TEXTS.items() if all(_has(names, text) for text in texts)]
-    if (reason := foreign_architecture(names, UNET_PREFIX)) is not None:
+    if (reason := why_no_original(names)) is not None:
         raise ValueError(reason)
-    if not fitting or not any(each.startswith(UNET_PREFIX) for each in names):
-        raise ValueError(
-            no_model(names)
-            or f"these are not all tensors of a known image model ({', '.join(ORIGINAL_TEXTS)}): the first "
-            f"is {min(names, default='nothing')}"
-        )
+    fitting = _fitting(names)
     if wanted is None and len(fitting) > 1:
         raise ValueError(f"the tensors fit {' and '.join(fitting)} alike; choose one with family")
     if wanted is not None and wanted not in fitting:
         raise ValueError(f"these are the tensors of {' or '.join(fitting)}, not of {wanted}")
     return wanted or fitting[0]
+
+
+def why_no_original(names: Collection[str]) -> str | None:
+    """Why a file holds no model in the original layout, and what to do instead; None if it seems to hold one.
+
+    Args:
+        names: of all its tensors.
+    """
+    whole = bool(_fitting(names)) and any(each.startswith(UNET_PREFIX) for each in names)
+    if (reason := (None if whole else no_model(names)) or foreign_architecture(names, UNET_PREFIX)) is not None:
+        return reason
+    known = ", ".join(ORIGINAL_TEXTS)
+    first = min(names, default="nothing")
+    return None if whole else f"these are not all tensors of a known image model ({known}): the first is {first}"
+
+
+def _fitting(names: Collection[str]) -> list[str]:
+    """The families whose text encoders are among the tensors."""
+    return [name for name, texts in ORIGINAL_TEXTS.items() if all(_has(names, text) for text in texts)]
 
 
 def _has(names: Collection[str], text: OriginalText) -> bool:

@@ -4,6 +4,7 @@ the tensors' names in a file. Imports nothing heavy, and reads nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -40,7 +41,24 @@ _VIDEO_MODELS = {
     "down_blocks.0.motion_modules.": "AnimateDiff",
 }
 _CASCADE = ("clip_txt_mapper.", "down_blocks.1.0.channelwise.")
-_LORA = (".lora_A.", ".lora_B.", ".lora_up.", ".lora_down.")
+# In the names of a LoRA's tensors, of LyCORIS's too.
+_LORA = ("lora_A.", "lora_B.", "lora_up.", "lora_down.", "lora.up.", "lora.down.", "lora_linear_layer.")
+_LORA += ("_lora1.", "_lora2.", "hada_", "lokr_")
+_LORA_WRAPPERS = re.compile(
+    r"(base_model\.model\.)?(lora_unet_|lora_transformer_|lycoris_|(unet|transformer|diffusion_model|model)\.)*"
+)
+# What the names of layers begin with, after these, with dots or kohya's underscores -> the models of a LoRA.
+_LORAS_OF_TRANSFORMERS = {
+    r"(double_blocks|single_blocks)[._]\d": "Flux, HunyuanVideo or another of their layout",
+    r"single_transformer_blocks[._]\d": "Flux or another of its layout",
+    r"joint_blocks[._]\d": "SD 3",
+    r"(double_layers|joint_transformer_blocks)[._]\d": "AuraFlow",
+    r"blocks[._]\d+[._](self_attn|cross_attn|attn1|attn2|ffn)[._]": "Wan or another of its layout",
+    r"layers[._]\d+[._](attention|feed_forward)[._]": "Lumina or Z-Image",
+    r"visual_transformer_blocks[._]\d": "Kandinsky 5",
+    r"transformer_blocks[._]\d": "Flux, SD 3, Qwen-Image, LTX-Video or another in diffusers' layout",
+}
+_MOTION_LORA = re.compile(r"(down_blocks|mid_block|up_blocks)[._](\d+[._])?motion_modules[._]")
 _CONTROLNET = ("control_model.", "controlnet_cond_embedding.")
 _WRAPPERS = ("model.", "diffusion_model.", "net.", "transformer.")  # before the names, in some files
 
@@ -91,9 +109,31 @@ def foreign_architecture(names: Collection[str], prefix: str) -> str | None:
     return None
 
 
+def foreign_lora(names: Collection[str]) -> str | None:
+    """Which other models a LoRA is of, in words that go on from "a LoRA"; None if it may be of a U-Net of ours.
+
+    Args:
+        names: of all its tensors, as any trainer has them.
+    """
+    layers = [_LORA_WRAPPERS.sub("", each, count=1) for each in names if _is_of_lora(each)]
+    for beginning, models in _LORAS_OF_TRANSFORMERS.items():
+        if any(re.match(beginning, each) for each in layers):
+            return f"of a transformer ({models})"
+    if any(each.startswith("lora_prior_unet_") for each in names):
+        return "of Stable Cascade"
+    if any(_MOTION_LORA.match(each) for each in layers):
+        return "of the temporal layers of AnimateDiff"
+    return None
+
+
 def no_model(names: Collection[str]) -> str | None:
     """What a file without a whole model is for; None if that is not known."""
-    if any(each.startswith("lora_unet_") or any(mark in each for mark in _LORA) for each in names):
+    if any(_is_of_lora(each) for each in names):
+        if (other := foreign_lora(names)) is not None:
+            return (
+                f"these are the tensors of a LoRA {other}, and not of a model: use it with diffusers on its own base; "
+                f"to start from, {_CHOOSE}"
+            )
         return "these are the tensors of a LoRA, and not of a model: give the file to latentshift generate by --lora"
     if any(each.startswith(_CONTROLNET) for each in names):
         return (
@@ -101,6 +141,10 @@ def no_model(names: Collection[str]) -> str | None:
             "base for latentshift.video(pipe)"
         )
     return None
+
+
+def _is_of_lora(name: str) -> bool:
+    return name.startswith("lora_") or any(mark in name for mark in _LORA)
 
 
 def _without_wrappers(name: str) -> str:
