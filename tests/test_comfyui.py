@@ -344,7 +344,8 @@ def in_windows(model: Any, length: int, overlap: int, schedule: str, closed_loop
     options = {"freenoise": False, "causal_window_fix": False}  # newer ones ask for them
     known = [each.id for each in ContextWindowsManualNode.define_schema().inputs]
     options = {name: value for name, value in options.items() if name in known}
-    return ContextWindowsManualNode.execute(model, length, overlap, schedule, 1, closed_loop, "pyramid", 0, **options)[0]
+    node = ContextWindowsManualNode.execute(model, length, overlap, schedule, 1, closed_loop, "pyramid", 0, **options)
+    return node.args[0]
 
 
 def test_context_windows_are_clips_of_their_own(model: Any, inputs: tuple[Tensor, Tensor]) -> None:

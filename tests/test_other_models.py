@@ -105,16 +105,19 @@ LORAS = [
     ("transformer.blocks.12.attn1.to_q.lora_B.weight", "of a transformer (Wan"),
     ("diffusion_model.layers.0.attention.qkv.lora_A.weight", "of a transformer (Lumina or Z-Image)"),
     ("lora_prior_unet_down_blocks_0_1_kv_mapper_1.lora_down.weight", "of Stable Cascade"),
-    ("unet.mid_block.motion_modules.0.temporal_transformer.proj_in.lora_A.weight", "of the temporal layers of AnimateDiff"),
+    (
+        "unet.mid_block.motion_modules.0.temporal_transformer.proj_in.lora_A.weight",
+        "of the temporal layers of AnimateDiff",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "models"), LORAS)
 def test_a_lora_of_another_family(name: str, models: str) -> None:
     """As an adapter, and in place of a model."""
-    with pytest.raises(ValueError, match=f"^x is a LoRA {re.escape(models)}.* or choose one of SD 1.x, SD 2.x, SDXL or"):
+    with pytest.raises(ValueError, match=f"^x is a LoRA {re.escape(models)}.* or choose one of SD 1.x, SD 2.x"):
         lora_layers({name: (2, 8)}, "x")
-    with pytest.raises(ValueError, match=f"the tensors of a LoRA {re.escape(models)}.*, and not of a model: use it with"):
+    with pytest.raises(ValueError, match=f"tensors of a LoRA {re.escape(models)}.*, and not of a model: use"):
         find_original_family([name])
 
 

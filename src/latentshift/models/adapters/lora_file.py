@@ -18,8 +18,8 @@ from typing import Any, Literal
 from latentshift.files import missing_file
 from latentshift.models.adapters.lora_settings import read_lora_settings
 from latentshift.models.storage.model_config import ADAPTER_KEY
+from latentshift.models.storage.other_models import foreign_lora
 from latentshift.models.storage.safetensors_header import open_safetensors, refuse_pickle
-from latentshift.other_models import foreign_lora
 
 Style = Literal["diffusers", "kohya", "peft", "bare"]
 Shape = tuple[int, ...]

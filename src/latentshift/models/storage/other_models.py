@@ -41,9 +41,9 @@ _VIDEO_MODELS = {
     "down_blocks.0.motion_modules.": "AnimateDiff",
 }
 _CASCADE = ("clip_txt_mapper.", "down_blocks.1.0.channelwise.")
-# In the names of a LoRA's tensors, of LyCORIS's too.
+# In the names of a LoRA's tensors.
 _LORA = ("lora_A.", "lora_B.", "lora_up.", "lora_down.", "lora.up.", "lora.down.", "lora_linear_layer.")
-_LORA += ("_lora1.", "_lora2.", "hada_", "lokr_")
+_OTHER_LORA = ("_lora1.", "_lora2.", "hada_", "lokr_")  # XLabs, LyCORIS
 _LORA_WRAPPERS = re.compile(
     r"(base_model\.model\.)?(lora_unet_|lora_transformer_|lycoris_|(unet|transformer|diffusion_model|model)\.)*"
 )
@@ -144,7 +144,7 @@ def no_model(names: Collection[str]) -> str | None:
 
 
 def _is_of_lora(name: str) -> bool:
-    return name.startswith("lora_") or any(mark in name for mark in _LORA)
+    return name.startswith("lora_") or any(mark in name for mark in (*_LORA, *_OTHER_LORA))
 
 
 def _without_wrappers(name: str) -> str:
