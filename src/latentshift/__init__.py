@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from latentshift.imports.after_import import after_import
 from latentshift.imports.diffusers_registry import register_with_diffusers
 from latentshift.imports.fast_import import collector_paused
 from latentshift.imports.renamed import install_finder, old_name
@@ -20,6 +23,19 @@ __version__ = "0.1.0"
 
 install_finder()
 register_with_diffusers()
+
+
+class _CallableModule(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return import_module("latentshift.image_pipelines").video(*args, **kwargs)
+
+
+def _make_callable(module: ModuleType) -> None:
+    module.__class__ = _CallableModule
+
+
+# The package and the function have one name, and a package is what ``latentshift.video`` is once any of it is imported.
+after_import("latentshift.video", _make_callable)
 
 # Loaded when first asked for, so that `import latentshift` and the command line's help need no torch.
 _HOMES = {
@@ -52,8 +68,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
-
     if name == "video":  # the package can be called
         return import_module("latentshift.video")
     if name not in _HOMES:

@@ -7,13 +7,8 @@ Knows nothing of models, tensors on devices, prompts or the data sets. PyAV, Pil
 they are used.
 
 The module can also be called: ``latentshift.video(pipe, num_frames=16)`` is
-:func:`latentshift.image_pipelines.video`.
+:func:`latentshift.image_pipelines.video`. ``latentshift/__init__.py`` adds that, since this package knows no models.
 """
-
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import Any
 
 from latentshift.video.edges import edge_maps
 from latentshift.video.metadata import DEFAULT_FPS
@@ -33,12 +28,3 @@ __all__ = [
     "write_chunks",
     "write_video",
 ]
-
-
-class _CallableModule(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return import_module("latentshift.image_pipelines").video(*args, **kwargs)
-
-
-# The package and the function have one name, and a package is what ``latentshift.video`` is once any of it is imported.
-sys.modules[__name__].__class__ = _CallableModule
