@@ -137,6 +137,24 @@ def model(ldm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def text_video():
+    """``latentshift.video`` of a tiny Stable Diffusion: 3 frames from a prompt. Its pipeline is not for changing."""
+    import latentshift
+    from tiny_pipelines import tiny_pipeline
+
+    return latentshift.video(tiny_pipeline("StableDiffusionPipeline"), 3)
+
+
+@pytest.fixture(scope="module")
+def image_video():
+    """The same from a prompt and pictures."""
+    import latentshift
+    from tiny_pipelines import tiny_pipeline
+
+    return latentshift.video(tiny_pipeline("StableDiffusionImg2ImgPipeline"), 3)
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three shipped recipes of the sprites, scaled down, run one after the other."""

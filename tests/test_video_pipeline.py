@@ -48,21 +48,6 @@ REPLICATE = {"padding": "replicate"}
 FEW = {"num_inference_steps": 2, "output_type": "np"}
 
 
-@pytest.fixture(scope="module")
-def text() -> VideoPipeline:
-    return latentshift.video(tiny_pipeline("StableDiffusionPipeline"), F)
-
-
-@pytest.fixture(scope="module")
-def image() -> VideoPipeline:
-    return latentshift.video(tiny_pipeline("StableDiffusionImg2ImgPipeline"), F)
-
-
-@pytest.fixture(scope="module")
-def control() -> VideoPipeline:
-    return latentshift.video(tiny_pipeline("StableDiffusionControlNetPipeline"), F)
-
-
 @pytest.mark.parametrize("base", ["ldm", "sd1", "sd2", "sdxl"])
 @pytest.mark.parametrize(("sampler", "share"), [("ddpm", 0), ("euler-a", 0), ("ddpm", 2), ("euler-a", 2)])
 def test_videos_are_those_of_our_own_pipeline(
@@ -96,13 +81,15 @@ def test_videos_are_those_of_our_own_pipeline(
         np.testing.assert_allclose(wrapped, expected, rtol=0, atol=1e-5 if rounded else 0)
 
 
-def test_each_video_is_the_one_made_alone_bit_for_bit(image: VideoPipeline) -> None:
+def test_each_video_is_the_one_made_alone_bit_for_bit(image_video: VideoPipeline) -> None:
     clips = [clip(1, F), clip(2, F)]
-    both = image(["red star", "black"], image=clips, generator=seeds(1, 2), num_videos_per_prompt=1, **FEW).frames
+    both = image_video(["red star", "black"], image=clips, generator=seeds(1, 2), num_videos_per_prompt=1, **FEW).frames
     for index, prompt in enumerate(("red star", "black")):
-        alone = image(prompt, image=clips[index], generator=seeds(index + 1), **FEW).frames
+        alone = image_video(prompt, image=clips[index], generator=seeds(index + 1), **FEW).frames
         assert np.array_equal(alone[0], both[index])
-    four = image(["red star", "black"], image=clips, generator=seeds(1, 3, 2, 4), num_videos_per_prompt=2, **FEW).frames
+    four = image_video(
+        ["red star", "black"], image=clips, generator=seeds(1, 3, 2, 4), num_videos_per_prompt=2, **FEW
+    ).frames
     assert np.array_equal(four[[0, 2]], both)
 
 
@@ -116,14 +103,14 @@ def test_a_still_clip_gives_the_image_pipelines_picture() -> None:
         np.testing.assert_allclose(made[0], expected.repeat(F, axis=0), atol=5e-6, rtol=0)
 
 
-def test_pictures_are_taken_in_every_form(image: VideoPipeline) -> None:
+def test_pictures_are_taken_in_every_form(image_video: VideoPipeline) -> None:
     pictures = clip(1, F)
     arrays = np.stack([np.asarray(each, dtype=np.float32) / 255 for each in pictures])
     tensors = torch.from_numpy(arrays).permute(0, 3, 1, 2)
 
     def made(value: Any, prompts: Any = "red star") -> np.ndarray:
         count = 1 if isinstance(prompts, str) else len(prompts)
-        return image(prompts, image=value, generator=seeds(*range(count)), **FEW).frames
+        return image_video(prompts, image=value, generator=seeds(*range(count)), **FEW).frames
 
     expected = made(pictures)
     for form in (arrays, tensors, 2 * tensors - 1, list(arrays), [tensors], tuple(pictures)):
@@ -138,11 +125,11 @@ def test_pictures_are_taken_in_every_form(image: VideoPipeline) -> None:
             assert np.array_equal(made(pictures, prompts)[0], expected[0])
 
 
-def test_tensors_from_minus_one_are_known_by_the_whole_argument(image: VideoPipeline) -> None:
+def test_tensors_from_minus_one_are_known_by_the_whole_argument(image_video: VideoPipeline) -> None:
     clips = torch.rand(2, F, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     clips[0, 0, 0, 0, 0] = -1.0  # so the second clip, without a negative number, is in [-1, 1] too
-    both = image(["red star", "black"], image=clips, generator=seeds(1, 2), **FEW).frames
-    together = image(["red star", "black"], image=clips, generator=seeds(1, 2), videos_per_call=2, **FEW).frames
+    both = image_video(["red star", "black"], image=clips, generator=seeds(1, 2), **FEW).frames
+    together = image_video(["red star", "black"], image=clips, generator=seeds(1, 2), videos_per_call=2, **FEW).frames
     np.testing.assert_allclose(both, together, atol=2e-5, rtol=0)
 
 
@@ -165,45 +152,47 @@ def test_masks_of_whole_numbers_and_grey_conditions() -> None:
     assert np.array_equal(*made)
 
 
-def test_outputs(text: VideoPipeline) -> None:
+def test_outputs(text_video: VideoPipeline) -> None:
     def made(kind: str) -> Any:
-        return text(["red star", "black"], generator=seeds(1, 2), **{**FEW, "output_type": kind}).frames
+        return text_video(["red star", "black"], generator=seeds(1, 2), **{**FEW, "output_type": kind}).frames
 
     pil, array, tensor, latents = (made(kind) for kind in ("pil", "np", "pt", "latent"))
     assert [len(each) for each in pil] == [F, F] and pil[0][0].size == (SIDE, SIDE)
     assert array.shape == (2, F, SIDE, SIDE, 3) and tensor.shape == (2, F, 3, SIDE, SIDE)
     assert latents.shape == (2, F, 4, 8, 8)
     assert np.array_equal(tensor.permute(0, 1, 3, 4, 2).numpy(), array)
-    plain = text("red star", generator=seeds(1), return_dict=False, **FEW)
+    plain = text_video("red star", generator=seeds(1), return_dict=False, **FEW)
     assert np.array_equal(plain[0][0], array[0]) and plain[1] is None
 
 
-def test_embeddings_stand_for_prompts(text: VideoPipeline) -> None:
-    positive, negative = text.pipe.encode_prompt(["red star", "black"], "cpu", 1, True, ["black", "red"])
-    words = text(["red star", "black"], negative_prompt=["black", "red"], generator=seeds(1, 2), **FEW).frames
+def test_embeddings_stand_for_prompts(text_video: VideoPipeline) -> None:
+    positive, negative = text_video.pipe.encode_prompt(["red star", "black"], "cpu", 1, True, ["black", "red"])
+    words = text_video(["red star", "black"], negative_prompt=["black", "red"], generator=seeds(1, 2), **FEW).frames
     given = {"prompt_embeds": positive, "negative_prompt_embeds": negative, "generator": seeds(1, 2)}
-    assert np.array_equal(text(**given, **FEW).frames, words)
+    assert np.array_equal(text_video(**given, **FEW).frames, words)
 
 
 @pytest.mark.parametrize("kind", sorted(KNOWN_SCHEDULERS - {"DPMSolverSDEScheduler"}))
-def test_every_scheduler(kind: str, text: VideoPipeline) -> None:
-    before = text.pipe.scheduler
-    text.pipe.scheduler = getattr(diffusers, kind).from_config(before.config)
+def test_every_scheduler(kind: str, text_video: VideoPipeline) -> None:
+    before = text_video.pipe.scheduler
+    text_video.pipe.scheduler = getattr(diffusers, kind).from_config(before.config)
     options = {**FEW, "num_inference_steps": 5}  # PNDM needs more than three
     try:
-        both = text(["red star", "black"], generator=seeds(1, 2), videos_per_call=2, **options).frames
-        alone = text("black", generator=seeds(2), **options).frames
+        both = text_video(["red star", "black"], generator=seeds(1, 2), videos_per_call=2, **options).frames
+        alone = text_video("black", generator=seeds(2), **options).frames
     finally:
-        text.pipe.scheduler = before
+        text_video.pipe.scheduler = before
     assert np.ptp(alone) > 0
     np.testing.assert_allclose(both[1], alone[0], atol=2e-5, rtol=0)
 
 
-def test_the_autoencoder_takes_one_frame_at_a_time_unless_told_otherwise(text: VideoPipeline) -> None:
-    vae = text.pipe.vae
+def test_the_autoencoder_takes_one_frame_at_a_time_unless_told_otherwise(text_video: VideoPipeline) -> None:
+    vae = text_video.pipe.vae
     counts: list[int] = []
     handle = vae.decoder.register_forward_hook(lambda module, inputs, output: counts.append(len(inputs[0])))
-    frames = [text("red star", generator=seeds(1), decode_frame_by_frame=each, **FEW).frames for each in (True, False)]
+    frames = [
+        text_video("red star", generator=seeds(1), decode_frame_by_frame=each, **FEW).frames for each in (True, False)
+    ]
     handle.remove()
     assert counts == [1] * F + [F] and not vae.use_slicing
     np.testing.assert_allclose(*frames, atol=1e-5)
@@ -224,7 +213,7 @@ def test_controls_clips_and_shift_in_the_controlnet_if_asked() -> None:
     assert frame_context(pipe.unet) is None
 
 
-def test_a_flagged_frame_blackens_its_video(text: VideoPipeline) -> None:
+def test_a_flagged_frame_blackens_its_video(text_video: VideoPipeline) -> None:
     class Flags(torch.nn.Module):
         """Finds something in the second picture that it is ever shown, and blackens it as diffusers' checker does."""
 
@@ -275,12 +264,12 @@ def test_frame_counts_belong_to_calls_and_threads() -> None:
     assert not shared.vae.use_slicing
 
 
-def test_another_pipeline_of_the_same_parts(text: VideoPipeline) -> None:
-    other = StableDiffusionImg2ImgPipeline.from_pipe(text.pipe)
+def test_another_pipeline_of_the_same_parts(text_video: VideoPipeline) -> None:
+    other = StableDiffusionImg2ImgPipeline.from_pipe(text_video.pipe)
     other.set_progress_bar_config(disable=True)
     made = latentshift.video(other, F)("red star", image=clip(1, F), generator=seeds(1), **FEW).frames
     assert made.shape == (1, F, SIDE, SIDE, 3)
-    assert text("red star", generator=seeds(1), **FEW).frames.shape == made.shape
+    assert text_video("red star", generator=seeds(1), **FEW).frames.shape == made.shape
 
 
 def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any) -> None:
@@ -441,8 +430,8 @@ def test_textual_inversion() -> None:
     assert np.array_equal(video("red <mine>", generator=seeds(1), **FEW).frames[0], both[0])
 
 
-def test_offloading(text: VideoPipeline) -> None:
-    expected = text("red star", generator=seeds(1), **FEW).frames
+def test_offloading(text_video: VideoPipeline) -> None:
+    expected = text_video("red star", generator=seeds(1), **FEW).frames
     for layer_by_layer in (False, True):
         pipe = tiny_pipeline("StableDiffusionPipeline")
         if not layer_by_layer:

@@ -44,22 +44,12 @@ FEW = {"num_inference_steps": 2, "output_type": "np"}
 
 
 @pytest.fixture(scope="module")
-def text() -> VideoPipeline:
-    return latentshift.video(tiny_pipeline("StableDiffusionPipeline"), F)
-
-
-@pytest.fixture(scope="module")
-def image() -> VideoPipeline:
-    return latentshift.video(tiny_pipeline("StableDiffusionImg2ImgPipeline"), F)
-
-
-@pytest.fixture(scope="module")
-def control() -> VideoPipeline:
+def control_video() -> VideoPipeline:
     return latentshift.video(tiny_pipeline("StableDiffusionControlNetPipeline"), F)
 
 
-def test_a_batch_that_is_not_whole_videos_is_refused(text: VideoPipeline) -> None:
-    pipe = text.pipe
+def test_a_batch_that_is_not_whole_videos_is_refused(text_video: VideoPipeline) -> None:
+    pipe = text_video.pipe
     with default_frames(pipe.unet, 2, 2), pytest.raises(ValueError, match="batch of 2 frames while 2 videos of 2"):
         pipe("red star", **FEW)
     with default_frames(pipe.unet, 2, 2), pytest.raises(ValueError, match="batch of 6 frames"):
@@ -106,24 +96,28 @@ def test_masks_that_pipelines_would_misread_are_refused() -> None:
     assert not np.array_equal(whole, nothing)
 
 
-def test_other_numbers_of_pictures_are_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:
+def test_other_numbers_of_pictures_are_refused_by_name(
+    image_video: VideoPipeline, control_video: VideoPipeline
+) -> None:
     two = ["red star", "black"]
 
     def refused(video: VideoPipeline, prompts: Any, value: Any, words: str) -> None:
         with pytest.raises(ValueError, match=words):
             video(prompts, image=value, **FEW)
 
-    refused(image, "red star", clip(1, F - 1), "image has 2 pictures: give one, or a clip of 3$")
-    refused(control, "red star", clip(1, F + 1), "image has 4 pictures")
-    refused(image, two, clip(1, 6), "image has 6 pictures: give one, or a clip of 3; or that for each of 2 prompts")
-    refused(image, two, [clip(1, F), clip(2, 2)], "clip 1 of image has 2 pictures")
-    refused(image, two, [clip(1, F)] * 3, "image has 3 clips")
-    refused(image, ["red star"] * F, clip(1, F), "may be a clip or one for each")
-    refused(image, "red star", [], "empty")
-    refused(image, "red star", np.zeros((4, F, SIDE, SIDE, 3), np.float32), "image has 4 clips")
+    refused(image_video, "red star", clip(1, F - 1), "image has 2 pictures: give one, or a clip of 3$")
+    refused(control_video, "red star", clip(1, F + 1), "image has 4 pictures")
+    refused(
+        image_video, two, clip(1, 6), "image has 6 pictures: give one, or a clip of 3; or that for each of 2 prompts"
+    )
+    refused(image_video, two, [clip(1, F), clip(2, 2)], "clip 1 of image has 2 pictures")
+    refused(image_video, two, [clip(1, F)] * 3, "image has 3 clips")
+    refused(image_video, ["red star"] * F, clip(1, F), "may be a clip or one for each")
+    refused(image_video, "red star", [], "empty")
+    refused(image_video, "red star", np.zeros((4, F, SIDE, SIDE, 3), np.float32), "image has 4 clips")
 
 
-def test_pictures_that_no_pipeline_should_be_given_are_refused(image: VideoPipeline) -> None:
+def test_pictures_that_no_pipeline_should_be_given_are_refused(image_video: VideoPipeline) -> None:
     ones = np.ones((SIDE, SIDE, 3), np.float32)
     for value, words in (
         (picture(1).convert("RGBA"), "alpha"),
@@ -138,10 +132,10 @@ def test_pictures_that_no_pipeline_should_be_given_are_refused(image: VideoPipel
         (Image.new("F", (SIDE, SIDE)), "mode F"),
     ):
         with pytest.raises(ValueError, match=words):
-            image("red star", image=value, **FEW)
+            image_video("red star", image=value, **FEW)
     grey = picture(1).convert("L")
-    expected = image("red star", image=grey.convert("RGB"), generator=seeds(1), **FEW).frames
-    assert np.array_equal(image("red star", image=grey, generator=seeds(1), **FEW).frames, expected)
+    expected = image_video("red star", image=grey.convert("RGB"), generator=seeds(1), **FEW).frames
+    assert np.array_equal(image_video("red star", image=grey, generator=seeds(1), **FEW).frames, expected)
 
 
 def test_embeddings_that_an_ip_adapter_does_not_take_are_refused() -> None:
@@ -183,7 +177,7 @@ def test_sizes_that_disagree_are_refused() -> None:
         inpaint("red star", image=picture(1), mask_image=mask(), height=32, **FEW)
 
 
-def test_arguments_that_mean_nothing_for_a_video_are_refused(text: VideoPipeline) -> None:
+def test_arguments_that_mean_nothing_for_a_video_are_refused(text_video: VideoPipeline) -> None:
     for arguments, words in (
         ({"num_images_per_prompt": 2}, "pass num_videos_per_prompt"),
         ({"guidance_rescale": 0.7}, "guidance_rescale is not for videos"),
@@ -201,17 +195,17 @@ def test_arguments_that_mean_nothing_for_a_video_are_refused(text: VideoPipeline
         ({"clip_skip": 1}, "clip_skip does not work in StableDiffusionPipeline"),
     ):
         with pytest.raises(ValueError, match=words):
-            text(**{"prompt": "red star", **arguments}, **FEW)
-    before = text.pipe.scheduler
-    text.pipe.scheduler = DDIMScheduler(thresholding=True)
+            text_video(**{"prompt": "red star", **arguments}, **FEW)
+    before = text_video.pipe.scheduler
+    text_video.pipe.scheduler = DDIMScheduler(thresholding=True)
     try:
         with pytest.raises(ValueError, match="thresholding is not for videos"):
-            text("red star", **FEW)
+            text_video("red star", **FEW)
     finally:
-        text.pipe.scheduler = before
+        text_video.pipe.scheduler = before
 
 
-def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control: VideoPipeline) -> None:
+def test_a_wrong_type_or_range_is_refused_by_name(image_video: VideoPipeline, control_video: VideoPipeline) -> None:
     one, given = {"image": picture(1)}, {**FEW, "prompt": "red star"}
     for name, values, words in (
         ("guidance_scale", ["7", True, float("nan")], "guidance_scale must be a finite number"),
@@ -235,7 +229,7 @@ def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control:
     ):
         for value in values:
             with pytest.raises(ValueError, match=words):
-                image(**{**given, **one, name: value})
+                image_video(**{**given, **one, name: value})
     for name, values, words in (
         ("guess_mode", ["no"], "guess_mode must be True or False"),
         ("control_guidance_end", ["a", True, [], ["a"]], "control_guidance_end must be a finite number, or a list"),
@@ -243,14 +237,16 @@ def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control:
     ):
         for value in values:
             with pytest.raises(ValueError, match=words):
-                control(**{**given, **one, name: value})
+                control_video(**{**given, **one, name: value})
     xl = latentshift.video(tiny_pipeline("StableDiffusionXLPipeline"), F)
     for skipped in (-1, 2):
         with pytest.raises(ValueError, match="clip_skip must be 0 to 1 for this model"):
             xl("red star", clip_skip=skipped, **FEW)
     with pytest.raises(ValueError, match="guidance_rescale must be a number from 0 to 1"):
         xl("red star", guidance_rescale=3, num_frames=1, **FEW)
-    same = [control(**given, **one, controlnet_conditioning_scale=scale, generator=seeds(1)) for scale in (1, 1.0)]
+    same = [
+        control_video(**given, **one, controlnet_conditioning_scale=scale, generator=seeds(1)) for scale in (1, 1.0)
+    ]
     assert np.array_equal(same[0].frames, same[1].frames)
     for options, words in (
         ({"untested": "yes"}, "untested must be True or False"),
@@ -258,7 +254,7 @@ def test_a_wrong_type_or_range_is_refused_by_name(image: VideoPipeline, control:
         ({"num_frames": True}, "num_frames must be a whole number"),
     ):
         with pytest.raises(ValueError, match=words):
-            latentshift.video(image.pipe, **options)
+            latentshift.video(image_video.pipe, **options)
 
 
 def test_parts_of_another_base_are_refused() -> None:
@@ -273,7 +269,7 @@ def test_parts_of_another_base_are_refused() -> None:
         latentshift.video(tiny_pipeline("StableDiffusionAdapterPipeline", adapter=large))
 
 
-def test_what_is_no_image_pipeline_with_a_unet_is_refused(text: VideoPipeline, model: Any) -> None:
+def test_what_is_no_image_pipeline_with_a_unet_is_refused(text_video: VideoPipeline, model: Any) -> None:
     class Transformer(DiffusionPipeline):
         def __init__(self, transformer: Any) -> None:
             super().__init__()
@@ -282,7 +278,7 @@ def test_what_is_no_image_pipeline_with_a_unet_is_refused(text: VideoPipeline, m
         def __call__(self) -> None: ...
 
     for value, words in (
-        (text.pipe.unet, "takes an image pipeline"),
+        (text_video.pipe.unet, "takes an image pipeline"),
         (LatentShiftPipeline.from_pretrained(model), "makes videos by itself"),
         (Transformer(tiny_unet()), "has a transformer"),
         (tiny_pipeline("StableDiffusionPanoramaPipeline"), "keeps the frames of a video is not tested"),
@@ -290,12 +286,12 @@ def test_what_is_no_image_pipeline_with_a_unet_is_refused(text: VideoPipeline, m
         with pytest.raises(ValueError, match=words):
             latentshift.video(value)
     with pytest.raises(ValueError, match="installed with other settings"):
-        latentshift.video(text.pipe, shift=REPLICATE)
+        latentshift.video(text_video.pipe, shift=REPLICATE)
 
     class Mine(StableDiffusionPipeline):
         """A user's own, made from a tested one."""
 
-    mine = Mine(**text.pipe.components, requires_safety_checker=False)
+    mine = Mine(**text_video.pipe.components, requires_safety_checker=False)
     assert latentshift.video(mine).num_frames == 16
     assert latentshift.video(tiny_pipeline("StableDiffusionPanoramaPipeline"), untested=True).num_frames == 16
 
