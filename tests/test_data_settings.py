@@ -35,6 +35,11 @@ def test_paths_and_what_is_at_its_default_do_not_count(words: list[str]) -> None
     assert _sha256(words) == _sha256(["data=clips", "steps=700", "seed=3", "output=elsewhere"])
 
 
+def test_a_url_keeps_its_address_alone() -> None:
+    recipe = load_recipe(RECIPES / "finetune-folder.yaml", ["data=webdataset:https://jane:secret@a.org/b.tar?sig=0f"])
+    assert '"source":"webdataset:https://a.org/b.tar"' in data_settings(recipe)
+
+
 def test_what_is_another_choice_of_data_counts() -> None:
     words = ["data=boats", "data=webvid:clips", "data=[clips, clips]", "data={source: clips, flip: true}"]
     words += ["data={source: clips, options: {root: a}}", "data={source: clips, seconds: 1}", "data=sprites"]

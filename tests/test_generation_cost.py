@@ -35,6 +35,7 @@ from latentshift.evaluation.report.paper_tables import AUTOENCODER, CORE, TABLE_
 from latentshift.evaluation.report.schema import read_report
 from latentshift.models.precision import fast_dtype
 from latentshift.shift import temporal_shift
+from launch import Processes, command_line, wait_until
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 from waiting import PATIENCE, wait_for
 
@@ -299,14 +300,33 @@ def test_several_videos_at_once_have_several_times_the_operations(ldm_folder: Pa
     assert flops[1] == {name: 3 * value for name, value in flops[0].items()}
 
 
-def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
-    options = ("--quick", "--extrapolate", "--frames", FRAMES, "--steps", 50)
-    code, out, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
-    assert code == 0, err
+def cost_quickly(*words: str) -> None:
+    comparison._QUICK_SECONDS = 0.0  # as no_repeats does
+    command_line("evaluate", "cost", *words)
+
+
+def test_cost_is_killed_resumed_and_a_report_with_the_papers_rows_beside(
+    cli, ldm_folder: Path, tmp_path: Path, no_repeats: None
+) -> None:
+    options = [str(ldm_folder), "--quick", "--extrapolate", "--frames", str(FRAMES), "--steps", "50"]
+    timings = tmp_path / "cost" / "timings.jsonl"
+    with Processes(cost_quickly, *options, "-o", str(tmp_path / "cost")) as run:
+        wait_until(run, lambda: timings.exists() and timings.read_text().count("\n") >= 2)
+        run.kill()  # SIGKILL, while a turn is taken in a process of its own
+    before = timings.read_bytes()
+    assert not (tmp_path / "cost" / "report.json").exists()
+    code, out, err = cli("evaluate", "cost", *options, "-o", tmp_path / "cost")
+    assert code == 0 and "is not timed again; delete the file to start anew" in err, err
+    assert timings.read_bytes().startswith(before[: before.rfind(b"\n") + 1])
+    lines = timings.read_text().splitlines(keepends=True)
+    turns = [json.loads(line)[0] for line in lines]
+    names = ["latent-shift", "latent-vdm", "animatediff", "modelscope"]
+    assert turns[:6] == [*(f"pass {name}" for name in names), "text", "decoding"]
+    assert len(set(turns)) == len(turns) and all(each.startswith(("product", "convolution")) for each in turns[6:])
     report = read_report(tmp_path / "cost")
     assert report.protocol == "cost" and report.system.name == "Latent-Shift"
     rows = {row["name"]: row for row in report.cost["rows"]}  # type: ignore[attr-defined]
-    assert list(rows) == ["latent-shift", "latent-vdm", "animatediff", "modelscope"]
+    assert list(rows) == names
     assert rows["latent-shift"]["parameters"]["added"] == 0 < rows["latent-vdm"]["parameters"]["added"]
     own = rows["latent-shift"]
     parts = [report.cost[part]["value"] for part in ("text_seconds", "decoding_seconds")]  # type: ignore[attr-defined]
@@ -321,19 +341,22 @@ def test_cost_is_a_report_with_the_papers_rows_beside(cli, ldm_folder: Path, tmp
     assert float(table["AnimateDiff's motion U-Net"]["Added parameters (million)"]) == added
     assert float(table["Latent-Shift"]["Later passes (s)"]) == own["pass_seconds"]["value"]
 
-    timings = tmp_path / "cost" / "timings.jsonl"
-    lines = timings.read_text().splitlines(keepends=True)
+    # Turns that were all taken in one go give the same report.
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "unbroken" / "timings.jsonl").write_text("".join(lines))
+    code, _, err = cli("evaluate", "cost", *options, "-o", tmp_path / "unbroken")
+    assert code == 0, err
+    unbroken = read_report(tmp_path / "unbroken")
+    assert (unbroken.metrics, unbroken.cost) == (report.metrics, report.cost)  # type: ignore[attr-defined]
+
     timings.write_text("".join(lines[:-1]) + lines[-1][:20])  # a kill while the last turn was written
-    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
-    assert code == 0 and "is not timed again; delete the file to start anew" in err
+    assert cli("evaluate", "cost", *options, "-o", tmp_path / "cost")[0] == 0
     again = timings.read_text().splitlines(keepends=True)
     assert again[:-1] == lines[:-1] and json.loads(again[-1])[:2] == json.loads(lines[-1])[:2]
-    resumed = read_report(tmp_path / "cost").metrics  # the last turn is the convolution's, which is in none of them
-    assert resumed == report.metrics
     timings.write_text("[]\n" + "".join(lines))
-    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "-o", tmp_path / "cost")
+    code, _, err = cli("evaluate", "cost", *options, "-o", tmp_path / "cost")
     assert code == 1 and "timings.jsonl line 1 is damaged: delete the file" in err
-    code, _, err = cli("evaluate", "cost", ldm_folder, *options, "--guidance", 1, "-o", tmp_path / "cost")
+    code, _, err = cli("evaluate", "cost", *options, "--guidance", 1, "-o", tmp_path / "cost")
     assert code == 1 and "other settings: guidance was 7.5 and is now 1.0; choose another output folder" in err
 
 

@@ -135,11 +135,21 @@ def test_a_model_is_sent_with_its_card(cli: Any, hub: dict[str, bytes], run_fold
         ("runs/image", "runs/image"),
         ("someone/sd15", "someone/sd15"),
         ("https://example.org/a/b", "https://example.org/a/b"),
+        ("https://jane:pass@word@example.org:8/a", "https://example.org:8/a"),
+        ("webdataset:s3://key@bucket/a.tar?X-Signature=00ff", "webdataset:s3://bucket/a.tar"),
+        ("boats of https://a.org/b?sig=1#c and ftp://jane@b.org", "boats of https://a.org/b and ftp://b.org"),
         ("a red car and/or a boat / ship", "a red car and/or a boat / ship"),
     ],
 )
-def test_paths_are_cut_to_their_last_name(path: str, cut: str) -> None:
+def test_paths_are_cut_to_their_last_name_and_urls_to_their_address(path: str, cut: str) -> None:
     assert cut_local_paths({"data": [path], "steps": 3}) == {"data": [cut], "steps": 3}
+
+
+def test_data_settings_that_others_must_not_see_are_not_sent(cli: Any, run_folder: Path) -> None:
+    (run_folder / "model" / "data_settings.json").write_text('{"data":[{"source":"https://me:pass@a.org/b"}]}\n')
+    code, _, errors = cli("push", run_folder, "me/boats", "--dry-run", "seen")
+    assert code == 1 and "data_settings.json is sent, and holds" in errors and "pass@" not in errors
+    assert not (run_folder.parent / "seen").exists()
 
 
 def test_a_base_that_is_a_folder_is_not_named_as_a_repository(cli: Any, run_folder: Path) -> None:

@@ -8,8 +8,9 @@ import typer
 
 DEVICE: Any = typer.Option("auto", "--device", help="auto, cpu, cuda, cuda:1, …")
 DTYPE: Any = typer.Option("auto", "--dtype", help="auto, float32, bfloat16 or float16.")
+RANK_TIMEOUT_SECONDS = 6 * 3600.0
 RANK_TIMEOUT: Any = typer.Option(
-    6 * 3600.0,
+    RANK_TIMEOUT_SECONDS,
     "--rank-timeout",
     help="Seconds that several processes wait for one that finishes nothing.",
 )

@@ -20,6 +20,7 @@ from latentshift.evaluation.report.schema import read_report
 from latentshift.files import atomic_write, check_writable, missing_file
 from latentshift.hub.model_card import CardContents, model_card
 from latentshift.hub.training_cost import training_cost
+from latentshift.local_paths import cut_local_paths
 from latentshift.models.storage.base_settings import check_saved_configs
 from latentshift.models.storage.model_config import check_config_files, saved_parts
 from latentshift.models.storage.model_paths import DATA_SETTINGS, check_model, load_index, read_video_size
@@ -131,6 +132,7 @@ def prepare_upload(
     check_config_files(folder)
     check_saved_configs(folder)
     check_variant(folder, saved_parts(folder), None)
+    _check_data_settings(folder / DATA_SETTINGS)
     own = folder / _CARD
     if own.is_file():
         given = {"a license": license, "a report": reports, "a picture": pictures}
@@ -169,6 +171,16 @@ def push_model(
     """
     upload = prepare_upload(model, repo, license=license, reports=reports, pictures=pictures)
     return upload.send(private=private, message=message)
+
+
+def _check_data_settings(file: Path) -> None:
+    """Refuse what an earlier version, or another program, wrote there and others must not see: it is sent as it is."""
+    values = load_json_settings(file) if file.is_file() else {}
+    if cut_local_paths(values) != values:
+        raise ValueError(
+            f"{file} is sent, and holds a path of this machine, or a URL with a user or a query, which may be a "
+            "password or a signature: cut that out of it, or move the file away"
+        )
 
 
 def _own_card(own: Path, dropped: list[str]) -> str:

@@ -13,8 +13,9 @@ from latentshift.training.recipe import AnyRecipe, AutoencoderRecipe
 def data_settings(recipe: AnyRecipe) -> str:
     """The recipe's ``data`` as one line of JSON: keys sorted, no spaces, ASCII, without what is at its default.
 
-    Where to keep encoded clips is left out, and of a path on the machine all but its last name. Beside it stands
-    ``sprites_version`` if clips of the sprites world are drawn. Settings alone: of footage neither names nor contents.
+    Where to keep encoded clips is left out, of a path on the machine all but its last name, and of a URL its
+    user, password and query. Beside it stands ``sprites_version`` if clips of the sprites world are drawn. Settings
+    alone: of footage neither names nor contents.
     """
     (values,) = recipe.model_dump(mode="json", include={"data"}, exclude_defaults=True).values() or ({},)
     for source in [] if isinstance(values, dict) else values:

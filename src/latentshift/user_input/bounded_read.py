@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 
@@ -18,6 +19,8 @@ MAX_TEXT = 2**24  # bytes of a text or JSON file, unless the caller says otherwi
 MAX_YAML = 2**19  # bytes; its parser takes about a second for 100 kB
 MAX_DEPTH = 64  # lists and objects inside one another
 MAX_VALUES = 100_000  # of a YAML file, every alias counted with all that it stands for
+
+Parsed = TypeVar("Parsed")
 
 _BRACKETS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
 
@@ -136,6 +139,40 @@ def parse_yaml_bounded(text: str, where: str) -> Any:
             loader.dispose()
     except (yaml.YAMLError, ValueError) as error:  # a ValueError also for a date that is none
         raise ValueError(f"{where} is not YAML that can be read: {_reason(error)}") from None
+
+
+def read_appended_lines(
+    file: BinaryIO, path: Path, parse: Callable[[bytes], Parsed], remedy: str, max_line: int
+) -> Iterator[tuple[Parsed, int]]:
+    """The complete lines of a file that lines are appended to, each with the byte where it ends.
+
+    A last line without a line end was cut by a kill or a full disk: it is passed over, and the last end is where a
+    writer truncates the file before it appends.
+
+    Args:
+        file: open to be read; read from its beginning.
+        path: of it, for the message.
+        parse: the value of a line; a ValueError says that the line is damaged.
+        remedy: what to do about damage.
+        max_line: bytes of a line, at most.
+
+    Raises:
+        ValueError: for a line that is damaged or too long.
+    """
+    file.seek(0)
+    end = number = 0
+    while line := file.readline(max_line + 1):
+        number += 1
+        if not line.endswith(b"\n") and len(line) <= max_line:
+            return
+        try:
+            if len(line) > max_line:
+                raise ValueError
+            value = parse(line)
+        except ValueError:
+            raise ValueError(f"{path} line {number} is damaged: {remedy}") from None
+        end += len(line)
+        yield value, end
 
 
 def _reason(error: Exception) -> str:

@@ -8,13 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from latentshift.benchmarks.generation.time_model import PassTiming, Timing
 from latentshift.files import explain_full_disk, open_to_write_alone
+from latentshift.user_input.bounded_read import read_appended_lines
 
 FILE = "timings.jsonl"
-_TURN = TypeAdapter(tuple[str, int, PassTiming | Timing])
+_MAX_LINE = 2**22  # bytes
+_REMEDY = "delete the file, and all is timed again"
+_TURN: TypeAdapter[tuple[str, int, PassTiming | Timing]] = TypeAdapter(tuple[str, int, PassTiming | Timing])
 
 
 class KeptTimings:
@@ -35,17 +38,11 @@ class KeptTimings:
         self._file = open_to_write_alone(self._path)
         self._turns: dict[tuple[str, int], Timing | PassTiming] = {}
         try:
-            self._file.seek(0)
-            *lines, rest = self._file.read().split(b"\n")
-            for number, line in enumerate(lines, 1):
-                try:
-                    what, turn, timing = _TURN.validate_json(line)
-                except ValidationError:
-                    raise ValueError(
-                        f"{self._path} line {number} is damaged: delete the file, and all is timed again"
-                    ) from None
+            end = 0
+            lines = read_appended_lines(self._file, self._path, _TURN.validate_json, _REMEDY, _MAX_LINE)
+            for (what, turn, timing), end in lines:  # noqa: B007  (the last end is where the file is cut)
                 self._turns[what, turn] = timing
-            self._file.truncate(self._file.tell() - len(rest))
+            self._file.truncate(end)
         except BaseException:
             self._file.close()
             raise

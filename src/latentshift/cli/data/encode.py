@@ -79,7 +79,7 @@ def encode(
     from latentshift.process_group import check_timeout
     from latentshift.settings import check_training_size
 
-    check_engine(engine, actors, device)
+    check_engine(engine, actors, device, rank_timeout)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
     crop_word = one_of("--crop", crop, CROPS)
     limits = limits_of(workers, time_limit, memory_limit)

@@ -64,7 +64,7 @@ def folder(
     from latentshift.evaluation.protocols.pairing import pair_by_name
 
     check_device_name(device)
-    check_engine(engine, actors, device)
+    check_engine(engine, actors, device, rank_timeout)
     if paired and reference is None:
         raise ValueError("--paired compares each clip with its true clip: name their folder with --reference")
     chosen_frames = FrameChoice(frames, seconds, size)

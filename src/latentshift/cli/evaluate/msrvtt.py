@@ -74,7 +74,9 @@ def msrvtt(
     )
     captions_word = one_of("--captions", captions, CAPTIONS)
     limits = limits_of(decoders, time_limit, memory_limit)
-    checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
+    checked = check_and_choose(
+        options, extractors, _STANDARD, output, keep, seconds, short, engine, actors, rank_timeout
+    )
     plan = msrvtt_plan(source, root, captions_word, videos, seed)
     job = PromptedJob("msrvtt", plan, options, output, *checked, limits)
     run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed, rank_timeout=rank_timeout)

@@ -25,6 +25,7 @@ def check_and_choose(
     short: str,
     engine: str,
     actors: int,
+    rank_timeout: float,
 ) -> tuple[Choice, KeepWord, float, Short]:
     """Refuse what is wrong before torch is imported; what a :class:`PromptedJob` takes after its output.
 
@@ -32,7 +33,7 @@ def check_and_choose(
         options: of the model.
         extractors: as written.
         standard: extractors of the protocol.
-        output, keep, seconds, short, engine, actors: as given.
+        output, keep, seconds, short, engine, actors, rank_timeout: as given.
 
     Raises:
         ValueError: for the first invalid option, or a missing extractor.
@@ -42,7 +43,7 @@ def check_and_choose(
     from latentshift.evaluation.protocols.choice import choose_extractors
     from latentshift.evaluation.protocols.systems import KEEP as KEEP_WORDS
 
-    check_engine(engine, actors, options.device)
+    check_engine(engine, actors, options.device, rank_timeout)
     keep_word, short_word = one_of("--keep", keep, KEEP_WORDS), one_of("--short", short, SHORT)
     Window(1, seconds)
     choice = choose_extractors(extractors, standard, options.check())

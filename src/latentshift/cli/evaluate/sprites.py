@@ -104,7 +104,7 @@ def sprites(
     if not any(counts.values()):
         raise ValueError("there is nothing to evaluate: --seen, --held-out, --images and --shift-off are all 0")
     keep_word = one_of("--keep", keep, KEEP)
-    check_engine(engine, actors, device)
+    check_engine(engine, actors, device, rank_timeout)
     check_generation(model, device, dtype, sampler, steps, guidance, variant=variant)
     check_writable(output / "report.json")
     job = SpritesJob(model, variant, output, counts, steps, guidance, sampler, fewer, keep_word, dtype)

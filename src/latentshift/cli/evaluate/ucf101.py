@@ -81,7 +81,9 @@ def ucf101(
         model, variant, tuple(lora or ()), delta, system, frames, size, steps, guidance, sampler, device, dtype
     )
     limits = limits_of(decoders, time_limit, memory_limit)
-    checked = check_and_choose(options, extractors, _STANDARD, output, keep, seconds, short, engine, actors)
+    checked = check_and_choose(
+        options, extractors, _STANDARD, output, keep, seconds, short, engine, actors, rank_timeout
+    )
     plan = ucf101_plan(source, lists, fold, sentences, videos, repeats, seed)
     job = PromptedJob("ucf101", plan, options, output, *checked, limits, repeats)
     run_evaluation(job, engine=engine, actors=actors, seed=bootstrap_seed, rank_timeout=rank_timeout)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from latentshift.user_input.bounded_read import parse_json_bounded
+from latentshift.user_input.bounded_read import parse_json_bounded, read_appended_lines
 
 MAX_LINE = 2**22  # bytes
 LINES = "worker-*.jsonl"
@@ -99,21 +99,14 @@ def read_lines(file: BinaryIO, path: Path) -> Iterator[tuple[dict[str, Any], int
     Raises:
         ValueError: for a line that is damaged.
     """
-    file.seek(0)
-    end = number = 0
-    while (line := file.readline(MAX_LINE + 1)).endswith(b"\n"):
-        number += 1
-        end += len(line)
-        try:
-            values = parse_json_bounded(line.decode(), "it")
-            sound = _is_sound(values)
-        except ValueError:
-            sound = False
-        if not sound:
-            raise ValueError(f"{path} line {number} is damaged: {remedy(path)}")
-        yield values, end
-    if len(line) > MAX_LINE:
-        raise ValueError(f"{path} line {number + 1} is damaged: {remedy(path)}")
+    return read_appended_lines(file, path, _parse, remedy(path), MAX_LINE)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    values = parse_json_bounded(line.decode(), "it")
+    if not _is_sound(values):
+        raise ValueError
+    return dict(values)
 
 
 def _is_sound(values: Any) -> bool:
