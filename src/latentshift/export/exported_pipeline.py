@@ -8,6 +8,7 @@ tokens, D width of the text encoders together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,18 +186,7 @@ class ExportedPipeline(FrameDecoder):
         noise = read_noise(latents, shape, generators, self.device)
         set_timesteps(self.scheduler, num_inference_steps, None, None, self.device)
         latents = noise.float() * self.scheduler.init_noise_sigma
-
-        def denoise(noisy: Tensor, timestep: Tensor, condition: TextCondition) -> Tensor:
-            if manifest.frames is not None and len(noisy) > 1:
-                rows = zip(noisy.split(1), condition.split(1), strict=True)
-                return torch.cat([denoise(video, timestep, its_text) for video, its_text in rows])
-            given: dict[str, Any] = {"latents": noisy, "timestep": timestep.float(), "tokens": condition.tokens}
-            if manifest.has_sizes:
-                given |= {"pooled": condition.pooled, "sizes": condition.sizes}
-            if manifest.is_distilled:
-                given["guidance_scale"] = torch.tensor(guidance_scale)
-            return self._graphs["unet"](**given)[0]
-
+        denoise = partial(self._denoise, guidance_scale=guidance_scale)
         denoiser = with_guidance(denoise, text, negative, guidance, videos_per_call=1, rescale=guidance_rescale)
         from tqdm import tqdm
 
@@ -217,6 +207,20 @@ class ExportedPipeline(FrameDecoder):
             )
         frames = self._frames_of(latents, output_type)
         return LatentShiftPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _denoise(self, latents: Tensor, timestep: Tensor, condition: TextCondition, *, guidance_scale: float) -> Tensor:
+        """The U-Net's prediction (B, F, C, h, w); ``guidance_scale`` is for a guidance-distilled one."""
+        manifest = self.manifest
+        if manifest.frames is not None and len(latents) > 1:  # its graph takes one video
+            rows = zip(latents.split(1), condition.split(1), strict=True)
+            each = [self._denoise(video, timestep, text, guidance_scale=guidance_scale) for video, text in rows]
+            return torch.cat(each)
+        given: dict[str, Any] = {"latents": latents, "timestep": timestep.float(), "tokens": condition.tokens}
+        if manifest.has_sizes:
+            given |= {"pooled": condition.pooled, "sizes": condition.sizes}
+        if manifest.is_distilled:
+            given["guidance_scale"] = torch.tensor(guidance_scale)
+        return self._graphs["unet"](**given)[0]
 
     @torch.no_grad()
     def decode(self, latents: Tensor, decode_chunk_size: int | None = None) -> Tensor:

@@ -8,7 +8,7 @@ text encoder.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -115,35 +115,17 @@ def denoise(
             a chunk of frames that :func:`check_frame_chunk` refuses.
     """
     batch, num_frames = latents.shape[:2]
+    options: dict[str, Any]
     if frame_chunk is not None:
         check_frame_chunk(unet, frame_chunk, num_frames)
         if frame_chunk < num_frames or ends is not None:
             if controls:
                 raise ValueError("a ControlNet's residuals are for all frames in one call: leave frame_chunk out")
-            chunks = zip(
-                latents.split(frame_chunk, dim=1),
-                _parts(timesteps, frame_chunk, num_frames),
-                text.split_frames(frame_chunk, num_frames),
-                strict=True,
-            )
-            calls = [
-                partial(
-                    denoise,
-                    unet,
-                    chunk,
-                    steps,
-                    own,
-                    guidance_scale,
-                    None,
-                    cross_attention_kwargs,
-                    cached=None if cached is None else cached.part(number),
-                )
-                for number, (chunk, steps, own) in enumerate(chunks)
-            ]
-            return torch.cat(_call_in_turns(unet, calls, ends), dim=1)
+            options = {"guidance_scale": guidance_scale, "cross_attention_kwargs": cross_attention_kwargs}
+            return _denoise_chunks(unet, latents, timesteps, text, frame_chunk, options, ends, cached)
     frames = latents.flatten(0, 1)
     steps = frame_timesteps(timesteps, batch, num_frames)
-    options: dict[str, Any] = {} if frame_context(unet) is None else {"num_frames": num_frames}
+    options = {} if frame_context(unet) is None else {"num_frames": num_frames}
     if cross_attention_kwargs:
         options["cross_attention_kwargs"] = cross_attention_kwargs
     options |= {**sizes_of_frames(unet, text, num_frames), **(controls or {})}
@@ -255,6 +237,31 @@ def why_whole(unet: nn.Module) -> str | None:
 def is_compiled(unet: nn.Module) -> bool:
     """Whether shifted layers of a U-Net run in compiled code, whatever the call."""
     return uncompiled(unet) is not unet or any(_compiled_with_shift(module) for module in unet.modules())
+
+
+def _denoise_chunks(
+    unet: nn.Module,
+    latents: Tensor,
+    timesteps: Tensor,
+    text: TextCondition,
+    frame_chunk: int,
+    options: Mapping[str, Any],
+    ends: Ends | None,
+    cached: CachedCall | None,
+) -> Tensor:
+    """:func:`denoise` of each chunk of frames, in turns; ``options`` are what it takes for all chunks alike."""
+    num_frames = latents.shape[1]
+    chunks = zip(
+        latents.split(frame_chunk, dim=1),
+        _parts(timesteps, frame_chunk, num_frames),
+        text.split_frames(frame_chunk, num_frames),
+        strict=True,
+    )
+    calls = [
+        partial(denoise, unet, *chunk, **options, cached=None if cached is None else cached.part(number))
+        for number, chunk in enumerate(chunks)
+    ]
+    return torch.cat(_call_in_turns(unet, calls, ends), dim=1)
 
 
 def _parts(timesteps: Tensor, frame_chunk: int, num_frames: int) -> Sequence[Tensor]:

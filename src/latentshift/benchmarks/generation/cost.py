@@ -197,25 +197,7 @@ def measure(
         ValueError: if a process ended without an answer, as for lack of memory.
     """
     exports = exports or {}
-    works: dict[str, Callable[[], Timing | PassTiming]] = {}
-    for name in settings.models:
-        what = f"a pass of {VIDEO_MODELS[name]}"
-        works[f"pass {name}"] = partial(in_own_process, what, time_passes, settings, name)
-    for name, export in exports.items():
-        what = f"a pass of {RUNTIMES[name]}"
-        works[f"pass {name}"] = partial(in_own_process, what, time_exported_passes, settings, export)
-    works[_TEXT] = partial(in_own_process, "the text encoder's part", time_text, settings)
-    works[_DECODING] = partial(in_own_process, "the decoding", time_decoding, settings)
-    for dtype in settings.peak_dtypes:
-        one = replace(settings, dtype=dtype)
-        works[f"{_PRODUCT} {dtype}"] = partial(in_own_process, "a matrix product", time_product, one)
-        works[f"{_CONVOLUTION} {dtype}"] = partial(in_own_process, "a convolution", time_convolution, one)
-    for name in settings.models if settings.whole else ():
-        what = f"a whole video of {VIDEO_MODELS[name]}"
-        works[f"video {name}"] = partial(in_own_process, what, time_video, settings, name)
-    for name, export in exports.items() if settings.whole else ():
-        what = f"a whole video of {RUNTIMES[name]}"
-        works[f"video {name}"] = partial(in_own_process, what, time_exported_video, settings, export)
+    works = _works(settings, exports)
     with progress_bar(total=settings.rounds * len(works), text="timing", unit="turn") as bar:
 
         def turn(what: str, work: Callable[[], Timing | PassTiming], number: int) -> Timing | PassTiming:
@@ -252,6 +234,32 @@ def measure(
         videos=of("video"),
         kinds={name: _shares(passes) for name in settings.models if (passes := profiled(name))},
     )
+
+
+def _works(
+    settings: GenerationSettings, exports: Mapping[str, ExportedModel]
+) -> dict[str, Callable[[], Timing | PassTiming]]:
+    """What is timed in each round, by its name; each call is one turn, in a process of its own."""
+    works: dict[str, Callable[[], Timing | PassTiming]] = {}
+    for name in settings.models:
+        what = f"a pass of {VIDEO_MODELS[name]}"
+        works[f"pass {name}"] = partial(in_own_process, what, time_passes, settings, name)
+    for name, export in exports.items():
+        what = f"a pass of {RUNTIMES[name]}"
+        works[f"pass {name}"] = partial(in_own_process, what, time_exported_passes, settings, export)
+    works[_TEXT] = partial(in_own_process, "the text encoder's part", time_text, settings)
+    works[_DECODING] = partial(in_own_process, "the decoding", time_decoding, settings)
+    for dtype in settings.peak_dtypes:
+        one = replace(settings, dtype=dtype)
+        works[f"{_PRODUCT} {dtype}"] = partial(in_own_process, "a matrix product", time_product, one)
+        works[f"{_CONVOLUTION} {dtype}"] = partial(in_own_process, "a convolution", time_convolution, one)
+    for name in settings.models if settings.whole else ():
+        what = f"a whole video of {VIDEO_MODELS[name]}"
+        works[f"video {name}"] = partial(in_own_process, what, time_video, settings, name)
+    for name, export in exports.items() if settings.whole else ():
+        what = f"a whole video of {RUNTIMES[name]}"
+        works[f"video {name}"] = partial(in_own_process, what, time_exported_video, settings, export)
+    return works
 
 
 def _together(each_round: Sequence[Timing | PassTiming]) -> Measured:

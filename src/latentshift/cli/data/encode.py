@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from latentshift.cli.data.common import (
-    MAX_PATH_LENGTH,
-    MAX_SHOWN,
     MEMORY_LIMIT,
     OPTIONS,
     SHORT,
@@ -24,19 +17,13 @@ from latentshift.cli.data.common import (
     WORKERS,
     limits_of,
     one_of,
-    print_refused,
     source_of,
 )
 from latentshift.cli.engine import ENGINE, check_engine
 from latentshift.cli.resumable import ends_cleanly
 from latentshift.cli.shared_options import DEVICE, RANK_TIMEOUT
 from latentshift.models.storage.model_paths import BUNDLED
-from latentshift.progress import progress_bar, status
-from latentshift.user_input.error_text import printable
-
-if TYPE_CHECKING:
-    from latentshift.data.manifest import Row
-    from latentshift.models.conditioning.text import TextEncoders
+from latentshift.progress import status
 
 
 @ends_cleanly("the encoded clips")
@@ -77,7 +64,6 @@ def encode(
     from latentshift.files import check_writable
     from latentshift.models.storage.model_paths import check_size_to_train
     from latentshift.process_group import check_timeout
-    from latentshift.settings import check_training_size
 
     check_engine(engine, actors, device, rank_timeout)
     window_words = one_of("--place", place, PLACES), one_of("--short", short, KNOWN_SHORT)
@@ -88,84 +74,38 @@ def encode(
     check_device_name(device)
     folder = check_model_files(model, variant)
 
-    def spec(frames: int, side: int, autoencoder: str, text_encoder: str) -> LatentSpec:
-        return LatentSpec(
-            manifest="",
-            autoencoder=autoencoder,
-            precision="float32",
-            text=text_encoder if text else None,
-            window=Window(frames, seconds, *window_words),
-            framing=Framing(side, side, crop=crop_word, flip=flip),
-            views=views,
-            clips_per_shard=clips_per_shard,
-            seed=seed,
-        )
-
-    spec(1, 64 if size is None else size, "", "")  # refuses values that are invalid for any model
+    side = 64 if size is None else size
+    spec = LatentSpec(  # with what the model decides left open; refuses values that are invalid for any model
+        manifest="",
+        autoencoder="",
+        precision="float32",
+        text="" if text else None,
+        window=Window(1, seconds, *window_words),
+        framing=Framing(side, side, crop=crop_word, flip=flip),
+        views=views,
+        clips_per_shard=clips_per_shard,
+        seed=seed,
+    )
     if folder is not None and size is not None:
         check_size_to_train(folder, size, "--size")
     check_writable(output / "index.json")
     check_not_empty(chosen)
     with status("loading libraries", shown=os.environ.get("RANK", "0") == "0"):
-        from latentshift.cli.data.encoders import Encoders
-        from latentshift.cli.rank_barrier import RankBarrier, meet
-        from latentshift.data.latents.encode import encode_shards
-        from latentshift.data.latents.resolve import resolve_source
+        from latentshift.cli.data.encode_run import EncodeJob, run_encode
 
-    state = meet(device, timeout)
-    barrier = RankBarrier(state, timeout)
-    encoders = Encoders(model, str(state.device) if device == "auto" else device, variant)
-    side = encoders.size if size is None else size
-    check_training_size(side, encoders.scale, encoders.levels, "--size")
-    latent_spec = spec(encoders.num_frames, side, encoders.autoencoder_digest, encoders.text_digest)
-    if not state.is_main_process:
-        barrier.wait()
-    with status("listing", shown=state.is_main_process):
-        manifest = resolve_source(output, chosen, latent_spec, retry=retry and state.is_main_process)
-    if state.is_main_process:  # which lists first
-        barrier.wait()
-    if engine == "ray":
-        from latentshift.cli.data.ray_engine import encode_with_ray
-
-        batches = encode_with_ray(output, model, variant, device, limits, actors)
-    else:
-        part = (state.process_index, state.num_processes)
-        batches = encode_shards(output, encoders.frames, encoders.text, limits, part)
-    if text and state.is_main_process:
-        _warn_of_cut_captions(encoders.text_encoders, manifest)
-    bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)
-    with bar, closing(batches):
-        for done in barrier.items(batches):
-            bar.update(done)
-    barrier.wait()
-    if state.is_main_process and not _print_kept(output):
-        raise typer.Exit(1)
-
-
-def _warn_of_cut_captions(text_encoders: TextEncoders, rows: Iterable[Row]) -> None:
-    """Say how many captions are longer than the text encoders' context."""
-    from latentshift.models.conditioning.caption_length import count_cut
-
-    captions = (caption for row in rows for caption in (*row.captions, *row.image_captions))
-    with status("counting the captions' tokens"):
-        cut = str(count_cut(text_encoders, captions))
-    if cut:
-        print(f"warning: {cut}", file=sys.stderr)
-
-
-def _print_kept(output: Path) -> int:
-    """Print what the folder of shards holds and what was refused; how many clips there are."""
-    from latentshift.data.latents.latent_dataset import LatentDataset
-
-    encoded = LatentDataset(output)
-    kept, refused = encoded.size(1), encoded.rejected_by_kind.total()
-    print(f"kept {kept} of {kept + refused - encoded.captions_rejected}")
-    print_refused(
-        list(islice(encoded.rejected(), MAX_SHOWN)),
-        refused,
-        f"{output}/left-out.jsonl and the .json files there name all",
+    run_encode(
+        EncodeJob(
+            source=chosen,
+            spec=spec,
+            size=size,
+            model=model,
+            variant=variant,
+            output=output,
+            device=device,
+            limits=limits,
+            timeout=timeout,
+            retry=retry,
+            actors=actors,
+            with_ray=engine == "ray",
+        )
     )
-    if encoded.short:
-        print(f"{len(encoded.short)} with less than the window, held or shortened")
-    print(printable(output, MAX_PATH_LENGTH))
-    return kept

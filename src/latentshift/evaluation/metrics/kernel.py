@@ -113,27 +113,7 @@ def kernel_result(
     if unit:
         x, y = unit_norm(x), unit_norm(y)
     counts, of_reference = (np.array([len(rows) for rows in side]) for side in (videos, theirs))
-    owner = np.repeat(np.arange(len(videos)), counts)  # (N,): the video of each row
-    for side in (videos, theirs):
-        _check_count(len(side), estimator, "videos")
-    matrix = kernel(x, x)
-    own = np.zeros(len(videos))  # sum of k over the pairs within each video that are left out
-    within_reference = _sum(y, y, kernel) / len(y) ** 2
-    if estimator == "unbiased":
-        own = np.array([float(matrix[rows, rows].sum()) for rows in _slices(counts)])
-        own_reference = sum(float(kernel(y[rows], y[rows]).sum()) for rows in _slices(of_reference))
-        pairs = float(len(y)) ** 2 - float((of_reference.astype(np.float64) ** 2).sum())
-        within_reference = (_sum(y, y, kernel) - own_reference) / pairs
-    across = np.concatenate([kernel(block, y).mean(1) for block in _blocks(x)])  # (N,)
-
-    def of_weights(weights: np.ndarray) -> float:  # (videos,): how often each is drawn
-        by_row = weights[owner]
-        total, pairs = float(by_row @ matrix @ by_row), float(by_row.sum()) ** 2
-        if estimator == "unbiased":
-            total -= float(weights**2 @ own)
-            pairs -= float(((weights * counts) ** 2).sum())
-        return scale * (total / pairs + within_reference - 2 * float(by_row @ across) / float(by_row.sum()))
-
+    of_weights = _distance_of_weights(x, y, counts, of_reference, kernel, estimator, scale)
     value = of_weights(np.ones(len(videos)))
     interval = bootstrap_interval(
         lambda chosen: of_weights(np.bincount(chosen, minlength=len(videos)).astype(np.float64)),
@@ -163,6 +143,45 @@ def kernel_result(
             *reference.repeat_warning("reference"),
         ),
     )
+
+
+def _distance_of_weights(
+    x: np.ndarray,
+    y: np.ndarray,
+    counts: np.ndarray,
+    of_reference: np.ndarray,
+    kernel: Kernel,
+    estimator: Estimator,
+    scale: float,
+) -> Callable[[np.ndarray], float]:
+    """``scale`` · MMD² as a function of how often each generated video is drawn, (videos,).
+
+    Args:
+        x, y: (N, D) and (M, D), rows of a video after another's.
+        counts, of_reference: rows of each video of ``x`` and of ``y``.
+    """
+    for side in (counts, of_reference):
+        _check_count(len(side), estimator, "videos")
+    owner = np.repeat(np.arange(len(counts)), counts)  # (N,): the video of each row
+    matrix = kernel(x, x)
+    own = np.zeros(len(counts))  # sum of k over the pairs within each video that are left out
+    within_reference = _sum(y, y, kernel) / len(y) ** 2
+    if estimator == "unbiased":
+        own = np.array([float(matrix[rows, rows].sum()) for rows in _slices(counts)])
+        own_reference = sum(float(kernel(y[rows], y[rows]).sum()) for rows in _slices(of_reference))
+        pairs = float(len(y)) ** 2 - float((of_reference.astype(np.float64) ** 2).sum())
+        within_reference = (_sum(y, y, kernel) - own_reference) / pairs
+    across = np.concatenate([kernel(block, y).mean(1) for block in _blocks(x)])  # (N,)
+
+    def of_weights(weights: np.ndarray) -> float:
+        by_row = weights[owner]
+        total, pairs = float(by_row @ matrix @ by_row), float(by_row.sum()) ** 2
+        if estimator == "unbiased":
+            total -= float(weights**2 @ own)
+            pairs -= float(((weights * counts) ** 2).sum())
+        return scale * (total / pairs + within_reference - 2 * float(by_row @ across) / float(by_row.sum()))
+
+    return of_weights
 
 
 def _pair(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,21 @@ def mix_noise(values: torch.Tensor, noise_share: float, inverse: bool = False) -
     return (values - middle) * (1 / own if inverse else own) + middle * (1 / mean if inverse else mean)
 
 
+def video_generators(generator: torch.Generator | list[torch.Generator] | None, count: int) -> list[torch.Generator]:
+    """A random stream for each video; one generator is the first video's, and draws the seeds of the others."""
+    if generator is None:  # torch.manual_seed decides
+        seeds = [int(torch.randint(2**63 - 1, ())) for _ in range(count)]
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+    if isinstance(generator, torch.Generator):
+        own = generator.clone_state()
+        seeds = [int(torch.randint(2**63 - 1, (), generator=own, device=own.device)) for _ in range(count - 1)]
+        return [generator, *(torch.Generator(own.device).manual_seed(seed) for seed in seeds)]
+    generators = generator if isinstance(generator, list) else [generator]
+    if len(generators) != count or not all(isinstance(each, torch.Generator) for each in generators):
+        raise ValueError(f"generator must be a torch.Generator or a list of {count}, not {generator!r}")
+    return generators
+
+
 @dataclass
 class LatentShiftPipelineOutput(BaseOutput):
     """``frames``: B lists of F images; or (B, F, H, W, 3), (B, F, 3, H, W) or (B, F, C, h, w) by ``output_type``."""
@@ -274,17 +289,7 @@ class LatentShiftPipeline(DiffusionPipeline):
         negative = [encoded[each] for each in avoid]
 
         # 3. Noise, one random stream for each video
-        if generator is None:  # torch.manual_seed decides
-            seeds = [int(torch.randint(2**63 - 1, ())) for _ in range(count)]
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        elif isinstance(generator, torch.Generator):
-            own = generator.clone_state()
-            seeds = [int(torch.randint(2**63 - 1, (), generator=own, device=own.device)) for _ in range(count - 1)]
-            generators = [generator, *(torch.Generator(own.device).manual_seed(seed) for seed in seeds)]
-        else:
-            generators = generator if isinstance(generator, list) else [generator]
-            if len(generators) != count or not all(isinstance(each, torch.Generator) for each in generators):
-                raise ValueError(f"generator must be a torch.Generator or a list of {count}, not {generator!r}")
+        generators = video_generators(generator, count)
         shape = (num_frames, self.unet.config.in_channels, height // scale, width // scale)
         if latents is None:
             drawn = [torch.randn(*shape, generator=each, device=each.device).to(device) for each in generators]
