@@ -14,6 +14,7 @@ from latentshift.cli.bench import (
     known_frames,
     ladder,
     length,
+    loops,
     memory,
     one_clip,
     sampling,
@@ -31,6 +32,7 @@ bench.command("signal")(without_settings.signal)
 bench.command("captions")(captions.captions)
 bench.command("data")(without_settings.data)
 bench.command("length")(length.length)
+bench.command("loops")(loops.loops)
 bench.command("startup")(without_settings.startup)
 bench.command("memory")(memory.memory)
 bench.command("keyframes")(known_frames.keyframes)

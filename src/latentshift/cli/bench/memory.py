@@ -16,10 +16,14 @@ _RECIPE = typer.Argument(..., help="The recipe, a YAML file; see recipes/.")
 def memory(
     recipe: Path = _RECIPE,
     overrides: list[str] | None = OVERRIDES,
+    steps: int = typer.Option(2, "--steps", min=2, help="Steps to take."),
     quick: bool = QUICK,
     json_file: Path | None = JSON,
 ) -> None:
-    """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects."""
+    """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects.
+
+    Also the seconds of each step, and clips a second over all steps but the first.
+    """
     from latentshift.cli.preflight import check_recipe
     from latentshift.training.recipe_file import load_recipe
 
@@ -31,6 +35,6 @@ def memory(
         from latentshift.cli.models import pick_device
 
         pick_device(settings.compute.device)
-        return bench_memory(settings, quick)
+        return bench_memory(settings, steps, quick)
 
     report_rows("memory", rows, json_file)
