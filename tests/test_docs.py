@@ -106,6 +106,18 @@ def test_every_kind_of_refused_clip_has_a_row_that_says_what_to_do() -> None:
     assert sorted(kind for cell in rows for kind in re.findall("`([a-z-]+)`", cell)) == sorted(KINDS)
 
 
+def test_the_logs_topics_name_headings_that_are_there() -> None:
+    head, *days = re.split(r"^## 2026-11-", (ROOT / "docs/log.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    headings = {day[:2]: re.findall(r"^- \*\*(.+?)\*\*", day, flags=re.MULTILINE) for day in days}
+    named = [
+        (day, words)
+        for day, findings in re.findall(r"(\d\d): ((?:\"[^\"]+\"(?:, )?)+)", head)
+        for words in re.findall(r"\"([^\"]+)\"", findings)
+    ]
+    assert len(named) > 40
+    assert not [each for each in named if sum(each[1] in heading for heading in headings[each[0]]) != 1]
+
+
 def test_python_examples_parse_and_their_imports_exist() -> None:
     examples = blocks("python")
     assert examples
