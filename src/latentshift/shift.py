@@ -165,6 +165,7 @@ class ShiftedGroupNorm(nn.GroupNorm):
         self._reader = (nonlinearity,)  # in a tuple, so that it is no submodule
 
     def forward(self, input: Tensor) -> Tensor:
+        """(B·F, C, H, W) to the same shape; F is that of the U-Net's call."""
         # Not functional.group_norm, whose checks in Python take as long as the shift of a small tensor.
         normed = torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         if torch.is_grad_enabled() or type(normed) is not Tensor or _is_recorded():

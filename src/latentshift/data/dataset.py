@@ -152,6 +152,12 @@ def choose_frames(rng: LazyRng, available: int, wanted: int, first_frame_share: 
 
     A single frame with a clip's caption is the first of the clip, where the motion begins. Otherwise an image model
     could not tell "left" from "right" and would map both words to one embedding, which a video model cannot undo.
+
+    Args:
+        rng: of the sample.
+        available: frames of the clip.
+        wanted: frames of the sample, 1 … ``available``.
+        first_frame_share: in [0, 1], of single frames with the clip's caption.
     """
     clip_caption = wanted > 1 or rng.bernoulli(first_frame_share)
     latest = 0 if wanted == 1 and clip_caption else available - wanted
@@ -159,7 +165,14 @@ def choose_frames(rng: LazyRng, available: int, wanted: int, first_frame_share: 
 
 
 def choose_caption(rng: LazyRng, captions: int, all_captions: int, clip_caption: bool) -> int:
-    """The index of the caption to use: the clip's ``captions`` come first, then the image captions."""
+    """The index of the caption to use: the clip's ``captions`` come first, then the image captions.
+
+    Args:
+        rng: of the sample.
+        captions: how many the clip has, 1 or more.
+        all_captions: how many there are with those of its images.
+        clip_caption: whether it must be one of the clip's.
+    """
     if clip_caption or all_captions == captions:
         return rng.below(captions)
     return captions + rng.below(all_captions - captions)

@@ -205,6 +205,9 @@ def signed_distance(thing: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Distance to the outline of a thing of radius 1 at the origin, negative inside; any shape of ``u`` and ``v``.
 
     ``v`` points downwards. Near the outline the value is a distance, which is all that anti-aliasing asks for.
+
+    Raises:
+        ValueError: for an unknown thing.
     """
     if thing == "circle":
         return np.hypot(u, v) - 0.9

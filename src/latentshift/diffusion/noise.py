@@ -121,6 +121,13 @@ def timestep_weight(
     the clean latents: an error as large as the smaller of that spread and the noise weighs the same at every timestep.
     At σ_data = 1 it is uniform for velocity prediction. For velocity prediction all three are SNR / (SNR + 1) times
     that, for the prediction of the clean latents SNR times: the picture's error then has the same weight.
+
+    Args:
+        scheduler: whose schedule and prediction type they are.
+        timesteps: (B,), 0 … T-1.
+        weighting: one of the four above.
+        gamma: γ > 0 of ``"min_snr"``.
+        sigma_data: σ_data > 0 of ``"edm"``.
     """
     snr = signal_to_noise(scheduler, timesteps)
     if weighting == "uniform":

@@ -15,7 +15,11 @@ SUFFIX = ".onnx"
 
 
 def write(program: ExportedProgram, path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
-    """Write the graph, and its weights beside it in ``….onnx.data``."""
+    """Write the graph, and its weights beside it in ``….onnx.data``.
+
+    Raises:
+        RuntimeError: if torch's exporter makes nothing.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of each missing optional library

@@ -19,7 +19,15 @@ _decoding = threading.Lock()
 def build_autoencoder(
     *, channels: Sequence[int], layers_per_block: int, latent_channels: int, norm_groups: int, size: int
 ) -> AutoencoderKL:
-    """A KL autoencoder without attention (Table 6) with a downsampling factor of 2^(levels - 1)."""
+    """A KL autoencoder without attention (Table 6) with a downsampling factor of 2^(levels - 1).
+
+    Args:
+        channels: of each level, from the pixels down; multiples of ``norm_groups``.
+        layers_per_block: ResNet blocks of a level of the encoder; the decoder has one more.
+        latent_channels: C.
+        norm_groups: of the group norms.
+        size: side S of its frames in pixels, which its config keeps.
+    """
     levels = len(channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,

@@ -144,7 +144,7 @@ def denoise(
 
 
 def frame_timesteps(timesteps: Tensor, batch: int, num_frames: int) -> Tensor:
-    """The timestep of each frame, (B·F,), of those that :func:`denoise` takes."""
+    """The timestep of each frame, (B·F,), of those that :func:`denoise` takes: a scalar, (B,), (B, F) or (1, F)."""
     if timesteps.ndim == 2:
         return timesteps.expand(batch, num_frames).flatten()
     # Repeated: what is expanded would be a case of its own for one frame in a graph (latentshift export).
@@ -154,6 +154,7 @@ def frame_timesteps(timesteps: Tensor, batch: int, num_frames: int) -> Tensor:
 def frame_tokens(module: nn.Module, text: TextCondition, num_frames: int) -> Tensor:
     """The tokens that a U-Net or ControlNet takes: one text for each video if it shares them, else for each frame.
 
+    So (B, L, D) or (B·F, L, D).
     Attention that shares the text of a video takes one for each frame as well, as the stock processor does.
     """
     if text.of_frames:
@@ -163,6 +164,8 @@ def frame_tokens(module: nn.Module, text: TextCondition, num_frames: int) -> Ten
 
 def sizes_of_frames(module: nn.Module, text: TextCondition, num_frames: int) -> dict[str, Any]:
     """SDXL's further conditions of each frame, as an argument of its U-Net or ControlNet; nothing for the others.
+
+    Pooled embeddings are (B·F, W), sizes (B·F, 6).
 
     Raises:
         ValueError: if the text lacks them.

@@ -211,6 +211,13 @@ def set_frame_size(pipeline: LatentShiftPipeline, size: int) -> None:
 
 
 def build_unet(model: UNetModel, text_width: int, autoencoder: AutoencoderKL) -> UNet2DConditionModel:
+    """A new image U-Net for an autoencoder's latents, with random weights from torch's generator.
+
+    Args:
+        model: the recipe's sizes of it.
+        text_width: D of the text embeddings that it attends to.
+        autoencoder: whose latents (C, h, w) it takes and predicts.
+    """
     down = ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in model.attention]
     return UNet2DConditionModel(
         sample_size=autoencoder.config.sample_size // 2 ** (len(autoencoder.config.block_out_channels) - 1),

@@ -104,7 +104,11 @@ def open_data(
 def open_sources(
     settings: Sequence[DataSettings], output: Path, context: DataContext, *, images: bool, **options: Any
 ) -> list[DataSource]:
-    """Open sources, each of which has samples of the stage's kind; ``options`` are those of :class:`DataSource`."""
+    """Open sources, each of which has samples of the stage's kind; ``options`` are those of :class:`DataSource`.
+
+    Raises:
+        ValueError: for a source that can't be read, or has no such samples.
+    """
     names = [str(number) if len(settings) > 1 else "" for number in range(1, len(settings) + 1)]
     sources = [DataSource(each, output, name, context, **options) for each, name in zip(settings, names, strict=True)]
     for each in sources:

@@ -58,6 +58,7 @@ class AutoencoderLoss(nn.Module):
         self.mse_weight = mse_weight
 
     def forward(self, batch: FrameBatch) -> dict[str, Tensor]:
+        """Scalars: the ``loss``; ``kl``, the divergence for each latent value; and ``psnr`` in dB."""
         posterior = self.autoencoder.encode(batch.frames).latent_dist
         restored = self.autoencoder.decode(posterior.mean + posterior.std * batch.noise).sample.float()
         difference = restored - batch.frames
@@ -108,6 +109,7 @@ class DenoisingLoss(nn.Module):
         return self
 
     def forward(self, batch: LatentBatch) -> dict[str, Tensor]:
+        """Scalars: the ``loss``, and ``error``, without the weights of timesteps; known frames count in neither."""
         noise = mix_noise(batch.noise, self.noise_share)
         noisy, target = add_noise(self.scheduler, batch.latents, noise, batch.timesteps)
         text = batch.text

@@ -21,7 +21,17 @@ IMAGES = (".gif", ".webp", ".png")
 
 
 def encode(path: object, metadata: Mapping[str, object], fps: float, num_frames: int) -> str:
-    """The JSON to store: ASCII, which every file type preserves, and canonical."""
+    """The JSON to store: ASCII, which every file type preserves, and canonical.
+
+    Args:
+        path: of the file, for messages.
+        metadata: the caller's.
+        fps: frames per second.
+        num_frames: F.
+
+    Raises:
+        ValueError: for metadata that JSON can't say, or with the key ``RECORD``.
+    """
     if RECORD in metadata:
         raise ValueError(f'{path} can\'t hold metadata with the key "{RECORD}": it is taken, rename yours')
     record = {"fps": float(fps), "frames": num_frames}

@@ -179,6 +179,15 @@ def with_pictures(
 ) -> tuple[TextCondition, TextCondition]:
     """The conditions of P prompts and of what to avoid, with the pictures of :func:`read_adapter_pictures`.
 
+    Args:
+        pipe: with the adapters.
+        text: of P prompts.
+        negative: likewise, of what to avoid.
+        name: as for :func:`embed_pictures`.
+        of_prompts: P lists of F lists of A pictures.
+        device: to encode on.
+        guided: as there.
+
     Raises:
         ValueError: as for :func:`embed_pictures`.
     """

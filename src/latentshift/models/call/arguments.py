@@ -30,7 +30,19 @@ def check_sampling_arguments(
     guidance_scale: float,
     output_type: str,
 ) -> None:
-    """Raise a ValueError for arguments of a call that are wrong whatever runs the model, PyTorch or an export."""
+    """Refuse arguments of a call that are wrong whatever runs the model, PyTorch or an export.
+
+    Args:
+        scheduler: of the call.
+        noise_share: a ≥ 0, how much noise frames share; of no account for one frame.
+        num_frames: F, 1 … 100,000.
+        num_inference_steps: in the scheduler's range (:func:`latentshift.settings.check_steps`).
+        guidance_scale: finite, 0 or more.
+        output_type: ``"pil"``, ``"np"``, ``"pt"`` or ``"latent"``.
+
+    Raises:
+        ValueError: for the first that is wrong; the message names it.
+    """
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, not {num_frames}")
     if num_frames > MAX_FRAMES:  # ten million would fill the machine's memory before the first step

@@ -38,15 +38,19 @@ class Constraint:
     fits: Callable[[Any], bool]
 
     def or_null(self) -> Constraint:
+        """It, or JSON's null."""
         return Constraint(f"{self.words}, or null", lambda value: value is None or self.fits(value))
 
     def or_list(self, longest: int = _MAX_LEVELS) -> Constraint:
+        """It, or a list of 1 … ``longest`` such."""
         several = self.listed(longest)
         return Constraint(
             f"{self.words}, or a list of up to {longest:,} such", lambda value: self.fits(value) or several.fits(value)
         )
 
     def listed(self, longest: int = _MAX_LEVELS) -> Constraint:
+        """A list of 1 … ``longest`` such."""
+
         def fits(values: Any) -> bool:
             return isinstance(values, (list, tuple)) and 1 <= len(values) <= longest and all(map(self.fits, values))
 

@@ -68,7 +68,11 @@ def mix_noise(values: torch.Tensor, noise_share: float, inverse: bool = False) -
 
 
 def video_generators(generator: torch.Generator | list[torch.Generator] | None, count: int) -> list[torch.Generator]:
-    """A random stream for each video; one generator is the first video's, and draws the seeds of the others."""
+    """A random stream for each video; one generator is the first video's, and draws the seeds of the others.
+
+    Raises:
+        ValueError: for a list of another length, or of anything else.
+    """
     if generator is None:  # torch.manual_seed decides
         seeds = [int(torch.randint(2**63 - 1, ())) for _ in range(count)]
         return [torch.Generator().manual_seed(seed) for seed in seeds]
