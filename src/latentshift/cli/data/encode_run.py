@@ -82,19 +82,19 @@ def run_encode(job: EncodeJob) -> None:
         manifest = resolve_source(job.output, job.source, spec, retry=job.retry and state.is_main_process)
     if state.is_main_process:  # which lists first
         barrier.wait()
-    if job.with_ray:
-        from latentshift.cli.data.ray_engine import encode_with_ray
-
-        batches = encode_with_ray(job.output, job.model, job.variant, job.device, job.limits, job.actors)
-    else:
-        part = (state.process_index, state.num_processes)
-        batches = encode_shards(job.output, encoders.frames, encoders.text, job.limits, part)
     if spec.text is not None and state.is_main_process:
         _warn_of_cut_captions(encoders.text_encoders, manifest)
     bar = progress_bar(total=len(manifest), text="encode", unit="clip", shown=state.is_main_process)
-    with bar, closing(batches):
-        for done in barrier.items(batches):
-            bar.update(done)
+    with bar:
+        if job.with_ray:
+            from latentshift.cli.data.ray_engine import encode_with_ray
+
+            encode_with_ray(job.output, job.model, job.variant, job.device, job.limits, job.actors, bar.update)
+        else:
+            part = (state.process_index, state.num_processes)
+            with closing(encode_shards(job.output, encoders.frames, encoders.text, job.limits, part)) as batches:
+                for done in barrier.items(batches):
+                    bar.update(done)
     barrier.wait()
     if state.is_main_process and not _print_kept(job.output):
         raise typer.Exit(1)

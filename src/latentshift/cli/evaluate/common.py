@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -15,14 +16,16 @@ from latentshift.cli.rank_barrier import RANK_TIMEOUT, RankBarrier, meet
 from latentshift.document.numbers import format_count
 from latentshift.evaluation.protocols.choice import WORDS
 from latentshift.process_group import check_timeout
-from latentshift.progress import status
+from latentshift.progress import progress_bar, status
 from latentshift.user_input.error_text import printable
 
 if TYPE_CHECKING:
+    from latentshift.cli.ray_cluster import Cluster, Member
     from latentshift.evaluation.extractors.extractor import Extractor
     from latentshift.evaluation.protocols.run import Worker
     from latentshift.evaluation.report.schema import Metric, Report
 
+T = TypeVar("T")
 EXTRACTORS_HELP = f"Networks whose features are compared: {WORDS}."
 SEED = typer.Option(0, "--bootstrap-seed", min=0, help="Seed of the intervals' resamples.")
 
@@ -55,6 +58,28 @@ def workers(device: str, rank_timeout: float) -> Iterator[tuple[Worker, str]]:
     own = str(state.device) if device == "auto" and state.device.type == "cuda" else pick_device(device)
     barrier = RankBarrier(state, timeout)
     yield Worker(state.process_index, state.num_processes, barrier.wait, barrier.items), own
+
+
+def measure_on(cluster: Cluster, work: Callable[[Worker, str], T], count_done: Callable[[], int], total: int) -> T:
+    """Call a function in each actor of a cluster, with a progress bar; returns what the first actor's call does.
+
+    Args:
+        cluster: that is connected.
+        work: called with the worker that the actor is, and its device.
+        count_done: videos that are done, of all workers.
+        total: videos.
+
+    Raises:
+        ValueError: if an actor is lost, or as an actor raises it.
+    """
+    with progress_bar(total=total, initial=min(count_done(), total), text="videos", unit="video") as bar:
+        return cluster.run(partial(_as_worker, work), lambda _: bar.update(min(count_done(), total) - bar.n))
+
+
+def _as_worker(work: Callable[[Worker, str], T], member: Member, device: str) -> T:
+    from latentshift.evaluation.protocols.run import Worker
+
+    return work(Worker(member.number, member.count, member.wait), device)
 
 
 def open_extractors(keys: Sequence[str], device: str, *, shown: bool = True) -> dict[str, Extractor]:

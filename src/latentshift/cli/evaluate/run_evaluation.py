@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from latentshift.cli.evaluate.common import MAX_PATH, print_notes, print_report, workers
+from latentshift.cli.evaluate.common import MAX_PATH, measure_on, print_notes, print_report, workers
 from latentshift.cli.own_command import own_command
 from latentshift.user_input.error_text import printable
 
@@ -80,7 +80,7 @@ def _announce(job: EvaluationJob) -> None:
 
 
 def _on_ray(job: EvaluationJob, actors: int, seed: int) -> Report:
-    from latentshift.cli.evaluate.ray_engine import connect
+    from latentshift.cli.ray_cluster import connect
     from latentshift.evaluation.protocols.evaluation import READINGS
     from latentshift.evaluation.protocols.readings_files import DoneCounter
 
@@ -90,7 +90,7 @@ def _on_ray(job: EvaluationJob, actors: int, seed: int) -> Report:
             dtype = cluster.dtype_name(dtype)
             job = job.with_dtype(dtype)
         work = partial(_measure, job, own_command(dtype), seed)
-        report = cluster.run(work, DoneCounter(job.output / READINGS).count, job.total)
+        report = measure_on(cluster, work, DoneCounter(job.output / READINGS).count, job.total)
     assert report is not None
     return report
 

@@ -11,7 +11,7 @@ import typer
 
 from latentshift.cli import fewer_operations_option
 from latentshift.cli.engine import ACTORS, ENGINE, check_engine
-from latentshift.cli.evaluate.common import MAX_PATH, metric_line, print_made_with, print_notes, workers
+from latentshift.cli.evaluate.common import MAX_PATH, measure_on, metric_line, print_made_with, print_notes, workers
 from latentshift.cli.evaluate.sprites_job import SpritesJob
 from latentshift.cli.own_command import own_command
 from latentshift.cli.resumable import ends_cleanly
@@ -131,12 +131,12 @@ def _announce(job: SpritesJob) -> None:
 
 
 def _on_ray(job: SpritesJob, device: str, actors: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    from latentshift.cli.evaluate.ray_engine import connect
+    from latentshift.cli.ray_cluster import connect
 
     with connect(device, actors) as cluster:
         dtype = cluster.dtype_name(job.dtype)
         job = replace(job, dtype=dtype, command=own_command(dtype))
-        yield from cluster.run(job.scores, job.count_done, sum(job.counts.values()))
+        yield from measure_on(cluster, job.scores, job.count_done, sum(job.counts.values()))
 
 
 def _print_scores(scores: Iterable[tuple[str, dict[str, Any]]]) -> None:
