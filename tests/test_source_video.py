@@ -75,6 +75,8 @@ def test_each_prompt_has_its_own_video_and_each_is_the_one_made_alone(pipe: Late
         assert torch.equal(alone[0], together[number])
     again = run(pipe, prompts, video=together, strength=0.0, num_videos_per_prompt=2)  # latents, one for each video
     assert torch.equal(again, together)
+    stills = run(pipe, prompts, num_frames=FRAMES, video=[[CLIP[0]], [CLIP[1]]], strength=0.7)
+    assert torch.equal(run(pipe, "red star", num_frames=FRAMES, video=CLIP[0], strength=0.7)[0], stills[0])
 
 
 def test_a_callback_counts_the_steps_that_are_made_and_chunks_change_nothing(pipe: LatentShiftPipeline) -> None:

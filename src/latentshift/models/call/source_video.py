@@ -46,22 +46,30 @@ class SourceVideo:
         """Scaled latents (B, F, C, h, w) in float32: the mean of each posterior.
 
         Args:
-            autoencoder: of the pipeline; a picture that frames share is encoded once.
+            autoencoder: of the pipeline; a picture that frames share is encoded once, and a clip that prompts share.
             device: of the latents.
             chunk_size: pictures at a time.
         """
         if isinstance(self.clips, Tensor):
             latents = self.clips.to(device, torch.float32)
         else:
-            pictures = {id(picture): picture for clip in self.clips for picture in clip}
-            encoded: dict[int, Tensor] = {}
-            names = list(pictures)
-            for at in range(0, len(names), chunk_size):
-                some = names[at : at + chunk_size]
-                pixels = torch.stack([fit_picture(as_tensor(pictures[name]), self.cut) for name in some])
-                encoded |= zip(some, encode_pictures(autoencoder, pixels.to(device) * 2 - 1), strict=True)
-            latents = torch.stack([torch.stack([encoded[id(picture)] for picture in clip]) for clip in self.clips])
+            encoded: dict[tuple[int, ...], Tensor] = {}
+            for clip in self.clips:
+                if (name := tuple(map(id, clip))) not in encoded:
+                    encoded[name] = self._encode_clip(clip, autoencoder, device, chunk_size)
+            latents = torch.stack([encoded[tuple(map(id, clip))] for clip in self.clips])
         return latents.repeat_interleave(self.videos_per_prompt, dim=0)
+
+    def _encode_clip(self, clip: list[Any], autoencoder: AutoencoderKL, device: torch.device, chunk: int) -> Tensor:
+        """(F, C, h, w) of a clip by itself: rounding depends on which pictures are encoded together."""
+        pictures = {id(picture): picture for picture in clip}
+        latents = []
+        for at in range(0, len(pictures), chunk):
+            some = list(pictures.values())[at : at + chunk]
+            pixels = torch.stack([fit_picture(as_tensor(picture), self.cut) for picture in some])
+            latents.append(encode_pictures(autoencoder, pixels.to(device) * 2 - 1))
+        encoded = dict(zip(pictures, torch.cat(latents), strict=True))
+        return torch.stack([encoded[id(picture)] for picture in clip])
 
     def start(self, pipe: Any, noise: Tensor, known: KnownFrames | None, chunk_size: int) -> tuple[Tensor, int]:
         """What sampling begins with, and the number of the timestep that it begins at.
