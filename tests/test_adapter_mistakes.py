@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline
+from latentshift.models.adapters.lora_file import is_own_lora
 from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
 from test_loaders import frame_of, image_of, load_ours, load_stock, same, write_ip_adapter
 from tiny_loras import add_to_all, write_lora
@@ -203,3 +204,15 @@ def test_a_delta_that_is_a_pickle_or_cut_short(cli: Any, sd1_folder: Path, lora:
         words = ("generate", "red", "--model", sd1_folder, "--delta", f"{name}.safetensors", "-o", "a.png")
         code, _, errors = cli(*words)
         assert code == 1 and message in errors
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])  # whose bytes are those that a pickle begins with
+def test_a_file_is_no_pickle_for_the_length_of_its_header(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "style.safetensors"
+    save_file({"x": torch.zeros(1)}, path)
+    header = path.read_bytes()[8:-4].rstrip()
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + bytes(4))
+    assert not is_own_lora(path)
+    path.write_bytes(length.to_bytes(8, "little") + bytes(length))
+    with pytest.raises(ValueError, match="is a pickle"):
+        is_own_lora(path)

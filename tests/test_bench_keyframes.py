@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from latentshift import LatentShiftPipeline
 from latentshift.benchmarks import keyframes as bench
+from latentshift.benchmarks.kept_measures import open_folder
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, Track, render
 from latentshift.evaluation.sprites.keyframe_measures import measure_keyframes
 
@@ -81,3 +83,20 @@ def test_the_command_makes_a_row_of_each_case_and_resumes(cli, monkeypatch: pyte
     assert (settings["sampler"], settings["steps"], settings["guidance"]) == ("LCMScheduler", 4, 1.0)
     code, _, err = cli(*words, "--guidance", 3, "-o", "measured")
     assert code == 1 and "holds a result with other settings: guidance" in err
+
+
+def test_what_was_measured_is_of_one_shift_and_one_share_of_noise(model: Path, tmp_path: Path) -> None:
+    """Neither is in a model's weights, and videos differ by both."""
+    pipeline = LatentShiftPipeline.from_pretrained(model)
+    open_folder(tmp_path, pipeline, steps=2)
+    assert set(json.loads((tmp_path / "settings.json").read_text())) == {"contents", "sampler", "dtype", "steps"}
+    pipeline.set_noise_share(1.0)
+    with pytest.raises(ValueError, match=r"other settings: noise_share was None and is now 1\.0"):
+        open_folder(tmp_path, pipeline, steps=2)
+    pipeline.set_noise_share(0.0)
+    for shift in ({"padding": "replicate"}, None):
+        pipeline.set_shift(shift)
+        with pytest.raises(ValueError, match="other settings: shift was None"):
+            open_folder(tmp_path, pipeline, steps=2)
+    pipeline.set_shift({})
+    open_folder(tmp_path, pipeline, steps=2)

@@ -16,6 +16,7 @@ from latentshift.evaluation.settings_file import check_or_write_settings
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
+from latentshift.settings import ShiftConfig
 
 Measures = Mapping[str, float]  # of one video, by name
 
@@ -23,14 +24,25 @@ Measures = Mapping[str, float]  # of one video, by name
 def open_folder(folder: Path, pipeline: LatentShiftPipeline, **settings: object) -> None:
     """Write the settings that all videos of a folder share, or check them.
 
+    Args:
+        folder: of what is measured.
+        pipeline: that makes the videos, with its sampler.
+        **settings: of a call, and of the benchmark.
+
     Raises:
-        ValueError: if the folder is of other settings.
+        ValueError: if the folder is of other settings, or of a model whose frames meet, or share noise, in another way.
     """
-    own = {
+    own: dict[str, object] = {
         "contents": model_fingerprint(*pipeline.components.values()),
         "sampler": type(pipeline.scheduler).__name__,
         "dtype": str(pipeline.dtype),
     }
+    # No part of a model has these two. The paper's are left out, as in folders from before they were compared.
+    shift, share = pipeline.config.shift, pipeline.config.noise_share
+    if shift is None or ShiftConfig.from_dict(shift) != ShiftConfig():
+        own["shift"] = shift or "none"
+    if share > 0:
+        own["noise_share"] = share
     check_or_write_settings(folder, {**own, **settings})
 
 

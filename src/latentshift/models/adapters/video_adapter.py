@@ -195,7 +195,8 @@ def _save(pipeline: Any, kind: Kind, tensors: dict[str, Tensor], path: Path, **m
     metadata = {"kind": kind, "settings": settings, "temporal": None if temporal is None else kept, **more}
     halves = {name: _half(value.detach().cpu()) for name, value in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(halves, temporary, metadata={"format": "pt", ADAPTER_KEY: json.dumps(metadata)})
+        # One entry alone: safetensors writes several in an order of chance, and equal files would differ.
+        save_file(halves, temporary, metadata={ADAPTER_KEY: json.dumps(metadata)})
 
 
 def _half(value: Tensor) -> Tensor:

@@ -26,7 +26,10 @@ def refuse_pickle(path: str | Path) -> None:
     pickled = path.suffix.lower() in _PICKLES
     if not pickled and path.is_file():
         with path.open("rb") as file:
-            pickled = file.read(4).startswith(_PICKLE_STARTS)
+            start = file.read(9)
+        # A safetensors file begins with the length of its header in 8 bytes, which may be any, and then the header.
+        is_header = path.suffix.lower() == ".safetensors" and start[8:] == b"{"
+        pickled = start.startswith(_PICKLE_STARTS) and not is_header
     if pickled:
         raise ValueError(
             f"{path} is a pickle, which can run any code when it is opened: ask for a .safetensors file of it"

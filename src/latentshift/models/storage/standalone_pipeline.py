@@ -373,6 +373,7 @@ class LatentShiftPipeline(DiffusionPipeline):
                 self.vae.to(torch.float32)
             frames = torch.cat([self.vae.decode(each[None].to(self.vae.dtype), return_dict=False)[0] for each in raw])
         finally:
-            self.vae.to(dtype)
+            if self.vae.dtype != dtype:  # else diffusers warns of a cast that casts nothing
+                self.vae.to(dtype)
         check_finite(frames, "autoencoder")
         return (frames.float().clamp(-1, 1) / 2 + 0.5).unflatten(0, latents.shape[:2])
