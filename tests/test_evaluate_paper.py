@@ -198,11 +198,19 @@ def test_images_as_videos(cli, data: Path, model: Path, whole: Path, system: str
     assert all(each.file is None for each in report.videos)
 
 
-def test_ucf101(cli, data: Path, model: Path) -> None:
+def test_ucf101_killed_and_resumed(cli, data: Path, model: Path, tmp_path: Path) -> None:
     words = ["evaluate", "ucf101", data / "ucf", "--model", model, "--steps", 2, "--frames", 16, "--device", "cpu"]
-    code, printed, complained = cli(*words, "--videos", 3, "--repeats", 2, "--seconds", 1.5, "-o", "result")
+    words += ["--videos", 3, "--repeats", 2, "--seconds", 1.5, "-o"]
+    sign = tmp_path / "held"
+    with Processes(held_after_two, sign, str(data / "cache"), *map(str, words), str(tmp_path / "killed")) as run:
+        wait_until(run, sign.exists)
+        run.kill()
+    assert done(tmp_path / "killed") == 2
+    assert cli(*words, tmp_path / "killed")[0] == 0
+    code, printed, complained = cli(*words, "result")
     assert code == 0, complained
     report = read_report(Path("result"))
+    assert numbers(read_report(tmp_path / "killed")) == numbers(report)
     assert [each.name for each in report.metrics] == ["FVD", "KVD", "C3D-IS", "amount of motion"]
     fvd = report.metric("FVD")
     assert (fvd.n, fvd.n_reference, fvd.frames, fvd.repeats) == (6, 4, 16, 2) and "mean over repeats" in fvd.variant

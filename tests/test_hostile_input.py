@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -314,6 +315,14 @@ def test_a_full_disk_gives_one_sentence(tmp_path: Path) -> None:
             file.write(b"x")
     with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path, "go on"):
         (tmp_path / "none").read_bytes()
+
+
+def test_a_disk_that_is_full_ends_a_command_that_resumes_with_a_sentence(tmp_path: Path) -> None:
+    def command(output: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"is full .* free some space; .*result keeps what is measured, and the same"):
+        ends_cleanly("what is measured")(command)(output=tmp_path / "result")
 
 
 def test_sigterm_ends_encoding_with_a_sentence(tmp_path: Path) -> None:

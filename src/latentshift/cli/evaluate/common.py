@@ -143,7 +143,7 @@ def metric_line(metric: Metric) -> str:
     if metric.n_reference is not None:
         facts.append(f"reference {metric.n_reference:,}")
     facts += [f"{metric.frames} frames"] if metric.frames else []
-    facts += [metric.size] if metric.size else []
+    facts += [each for each in (metric.size, metric.resize) if each]
     if metric.extractor is not None:
         facts.append(f"{metric.extractor} {(metric.extractor_sha256 or '')[:8]}")
     line = f"{metric.name} {metric.value:.4f}{unit}{interval}  ({', '.join(facts)})"
