@@ -13,6 +13,7 @@ from latentshift import LatentShiftPipeline
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.video import read_metadata, read_video
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_pipelines import seeds
 
 FRAMES, OVERLAP = 4, 2
 PROMPTS = ["red star", "on black"]
@@ -27,10 +28,6 @@ def pipe() -> LatentShiftPipeline:
     return pipe
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
 def make(pipe: LatentShiftPipeline, prompt: Any, generators: Any, **arguments: Any) -> torch.Tensor:
     """A clip and two extensions."""
     options = {"num_inference_steps": 2, "output_type": "latent", "generator": generators}
@@ -39,12 +36,12 @@ def make(pipe: LatentShiftPipeline, prompt: Any, generators: Any, **arguments: A
 
 
 def test_a_clip_goes_on_from_its_last_latents_and_keeps_them(pipe: LatentShiftPipeline) -> None:
-    clip = pipe("red star", num_inference_steps=2, output_type="latent", generator=seeded(0)).frames
-    longer = make(pipe, "red star", seeded(0))
+    clip = pipe("red star", num_inference_steps=2, output_type="latent", generator=seeds(0)).frames
+    longer = make(pipe, "red star", seeds(0))
     assert longer.shape[1] == FRAMES + 2 * (FRAMES - OVERLAP)
     assert torch.equal(longer[:, :FRAMES], clip)
     # Each extension is a call whose first frames are known, with noise that follows that of the call before.
-    generators = seeded(0)
+    generators = seeds(0)
     options = {"num_inference_steps": 2, "output_type": "latent", "generator": generators}
     pipe("red star", **options)
     for begin in (FRAMES - OVERLAP, 2 * (FRAMES - OVERLAP)):
@@ -55,18 +52,18 @@ def test_a_clip_goes_on_from_its_last_latents_and_keeps_them(pipe: LatentShiftPi
 
 
 def test_each_video_is_the_one_made_alone(pipe: LatentShiftPipeline) -> None:
-    together = make(pipe, PROMPTS, seeded(0, 1, 2, 3), num_videos_per_prompt=2)
+    together = make(pipe, PROMPTS, seeds(0, 1, 2, 3), num_videos_per_prompt=2)
     for number in range(4):
-        alone = make(pipe, PROMPTS[number // 2], seeded(number))
+        alone = make(pipe, PROMPTS[number // 2], seeds(number))
         assert torch.equal(alone[0], together[number])
 
 
 def test_what_comes_out_is_as_of_a_call(pipe: LatentShiftPipeline) -> None:
-    latents = make(pipe, "red star", seeded(0))
+    latents = make(pipe, "red star", seeds(0))
     clip = latents[:, :FRAMES]
     options = {"num_inference_steps": 2, "overlap": 3, "num_frames": 5}
-    images = pipe.extend(clip, "red star", generator=seeded(1), **options).frames
-    (array,) = pipe.extend(clip, "red star", generator=seeded(1), output_type="np", return_dict=False, **options)
+    images = pipe.extend(clip, "red star", generator=seeds(1), **options).frames
+    (array,) = pipe.extend(clip, "red star", generator=seeds(1), output_type="np", return_dict=False, **options)
     assert [len(images), len(images[0])] == [1, FRAMES + 2] and array.shape == (1, FRAMES + 2, 16, 16, 3)
     pixels = np.stack([np.asarray(image) for image in images[0]])
     assert np.abs(pixels - array[0] * 255).max() <= 0.5 + 1e-3
@@ -85,7 +82,7 @@ def test_what_comes_out_is_as_of_a_call(pipe: LatentShiftPipeline) -> None:
         ({"keyframes": {}}, "extend has no keyframes"),
         ({"video": None}, "extend has no video"),
         ({"output_type": "mp4"}, "output_type must be one of pil, np, pt, latent"),
-        ({"generator": seeded(0, 1)}, "2 generators were given for 1 videos"),
+        ({"generator": seeds(0, 1)}, "2 generators were given for 1 videos"),
     ],
 )
 def test_a_mistake_is_one_sentence(pipe: LatentShiftPipeline, arguments: dict[str, Any], message: str) -> None:

@@ -18,17 +18,17 @@ from safetensors.torch import load_file, save_file
 
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.diffusion.condition import TextCondition
-from latentshift.diffusion.noise import add_noise, paper_scheduler, timestep_weight
-from latentshift.diffusion.sampler_names import SAMPLERS, default_steps
+from latentshift.diffusion.noise import paper_scheduler
+from latentshift.diffusion.sampler_names import default_steps
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
-from latentshift.models.conditioning.text import TextEncoders, unknown_words, vocabulary_words
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
 from latentshift.training.build import prepare_video_model
 from latentshift.training.recipe_file import load_recipe
-from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_clip, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_pipelines import seeds
 
 SHIFT = ShiftConfig().to_dict()
 RECIPE = Path(__file__).parent.parent / "recipes" / "finetune-folder.yaml"
@@ -44,10 +44,6 @@ def make(shift: dict | None = SHIFT, scheduler: object = None, **parts: object) 
     return pipeline
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
 @pytest.fixture(scope="module")
 def pipeline() -> LatentShiftPipeline:
     return make()
@@ -56,7 +52,7 @@ def pipeline() -> LatentShiftPipeline:
 def test_output_types_show_the_same_video(pipeline: LatentShiftPipeline) -> None:
     def run(kind: str):
         return pipeline(
-            ["red star", "on"], num_inference_steps=3, generator=seeded(0, 1), output_type=kind, num_frames=4
+            ["red star", "on"], num_inference_steps=3, generator=seeds(0, 1), output_type=kind, num_frames=4
         ).frames
 
     latents = run("latent")
@@ -77,22 +73,22 @@ def test_a_video_does_not_depend_on_its_company(scheduler: str, frames: int) -> 
     pipeline = make(scheduler=make_sampler(scheduler, paper_scheduler()))
     options = {"num_inference_steps": 4, "output_type": "pt", "num_frames": frames}
     prompts = ["red star", "a circling star", "on black"]
-    together = pipeline(prompts, generator=seeded(5, 6, 7), **options).frames
+    together = pipeline(prompts, generator=seeds(5, 6, 7), **options).frames
     for k, prompt in enumerate(prompts):
-        alone = pipeline(prompt, generator=seeded(5 + k)[0], **options).frames
+        alone = pipeline(prompt, generator=seeds(5 + k)[0], **options).frames
         assert torch.equal(alone[0], together[k])
 
 
 def test_one_generator_for_several_videos_and_its_first_ones(pipeline: LatentShiftPipeline) -> None:
     options = {"num_inference_steps": 2, "output_type": "latent"}
-    two = pipeline("red", num_videos_per_prompt=2, generator=seeded(3)[0], **options).frames
-    three = pipeline("red", num_videos_per_prompt=3, generator=seeded(3)[0], **options).frames
+    two = pipeline("red", num_videos_per_prompt=2, generator=seeds(3)[0], **options).frames
+    three = pipeline("red", num_videos_per_prompt=3, generator=seeds(3)[0], **options).frames
     assert torch.equal(two, three[:2]) and not torch.equal(two[0], two[1])
-    assert torch.equal(two[:1], pipeline("red", generator=seeded(3)[0], **options).frames)
-    once = seeded(3)[0]
+    assert torch.equal(two[:1], pipeline("red", generator=seeds(3)[0], **options).frames)
+    once = seeds(3)[0]
     assert not torch.equal(*(pipeline("red", generator=once, **options).frames for _ in range(2)))
     with pytest.raises(ValueError, match="2 generators were given for 3 videos"):
-        video_generators(seeded(0, 1), 3)
+        video_generators(seeds(0, 1), 3)
     torch.manual_seed(0)
     fresh = video_generators(None, 2)
     assert fresh[0].initial_seed() != fresh[1].initial_seed()
@@ -103,7 +99,7 @@ def test_guidance_is_the_formula(pipeline: LatentShiftPipeline) -> None:
     options = {"num_inference_steps": 1, "output_type": "latent"}
 
     def prediction(scale: float, **more: object) -> torch.Tensor:
-        noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+        noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
         ddim = make(scheduler=make_sampler("ddim", paper_scheduler()))
         return ddim("red star", guidance_scale=scale, latents=noise, **options, **more).frames
 
@@ -160,12 +156,12 @@ def test_a_callback_changes_weights_in_place_and_does_not_replace_the_unet() -> 
         pipe.unet = other
 
     options = {"num_inference_steps": 3, "output_type": "latent", "num_frames": 2}
-    plain = pipe("red", generator=seeded(0), **options).frames
+    plain = pipe("red", generator=seeds(0), **options).frames
     with pytest.raises(ValueError, match=r"a callback has replaced pipe\.unet"):
         pipe("red", callback_on_step_end=replace, **options)
     assert seen == [0]
     pipe = make()
-    changed = pipe("red", callback_on_step_end=zero_output, generator=seeded(0), **options).frames
+    changed = pipe("red", callback_on_step_end=zero_output, generator=seeds(0), **options).frames
     assert not torch.allclose(changed, plain)
 
 
@@ -191,56 +187,6 @@ def test_what_a_callback_can_not_do_is_refused(pipeline: LatentShiftPipeline) ->
         pipeline.scheduler = before
 
 
-def test_one_hundred_steps_run_evenly_from_the_last_to_the_first() -> None:
-    scheduler = paper_scheduler()
-    scheduler.set_timesteps(100)
-    steps = scheduler.timesteps.tolist()
-    assert len(steps) == 100 and steps[0] == 999 and steps[-1] == 0
-    assert set(np.diff(steps)) <= {-10, -11}
-    betas = np.linspace(8.5e-4**0.5, 1.2e-2**0.5, 1000) ** 2
-    np.testing.assert_allclose(scheduler.alphas_cumprod, np.cumprod(1 - betas), rtol=1e-4)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_every_sampler_denoises_a_perfect_prediction(sampler: str, prediction: str) -> None:
-    """With the true noise known, every sampler has to arrive at the clean latents."""
-    from latentshift.diffusion.sampling import sample
-
-    scheduler = make_sampler(sampler, paper_scheduler(prediction))
-    scheduler.set_timesteps(25)
-    clean = torch.full((1, 2, 4, 4, 4), 0.7)
-    alphas = paper_scheduler().alphas_cumprod
-
-    def oracle(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        # Euler's timesteps may lie between two of training's: interpolate as it does.
-        log_snr = (alphas / (1 - alphas)).log()
-        low = int(float(timestep))
-        share = float(timestep) - low
-        snr = log_snr[low] + share * (log_snr[min(low + 1, 999)] - log_snr[low])
-        alpha, sigma = torch.sigmoid(snr).sqrt(), torch.sigmoid(-snr).sqrt()
-        noise = (noisy - alpha * clean) / sigma
-        return noise if prediction == "epsilon" else alpha * noise - sigma * clean
-
-    start = torch.randn(clean.shape, generator=seeded(0)[0]) * scheduler.init_noise_sigma
-    result = sample(oracle, scheduler, start, seeded(1))
-    torch.testing.assert_close(result, clean, atol=0.1, rtol=0)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 10, 100])
-def test_ddim_steps_to_the_noise_level_of_the_next_timestep(steps: int) -> None:
-    scheduler = make_sampler("ddim", paper_scheduler())
-    scheduler.set_timesteps(steps)
-    alphas = scheduler.alphas_cumprod.double()
-    clean = torch.full((1, 1, 1, 1), 0.7, dtype=torch.float64)
-    noise = torch.full_like(clean, -1.3)
-    for now, after in zip(scheduler.timesteps, [*scheduler.timesteps[1:], None], strict=True):
-        noisy = alphas[now].sqrt() * clean + (1 - alphas[now]).sqrt() * noise
-        alpha = torch.tensor(1.0, dtype=torch.float64) if after is None else alphas[after]
-        expected = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        torch.testing.assert_close(scheduler.step(noise, now, noisy).prev_sample, expected, atol=2e-3, rtol=0)
-
-
 def test_a_pipeline_of_parts_has_the_papers_shift_and_none_stays_none(tmp_path) -> None:
     parts = {"vae": tiny_vae(), "text_encoder": tiny_bert(), "tokenizer": tiny_tokenizer(), "unet": tiny_unet()}
     pipeline = LatentShiftPipeline(**parts, scheduler=paper_scheduler())
@@ -258,9 +204,9 @@ def test_a_model_says_how_many_steps_it_takes_by_itself(pipeline: LatentShiftPip
     again = LatentShiftPipeline.from_pretrained(tmp_path / "quick")
     for each in (again, LatentShiftPipeline.from_pipe(again)):
         each.set_progress_bar_config(disable=True)
-        video = each("red", generator=seeded(1), output_type="latent").frames
+        video = each("red", generator=seeds(1), output_type="latent").frames
         assert each.num_timesteps == 3
-        same = pipeline("red", num_inference_steps=3, generator=seeded(1), output_type="latent").frames
+        same = pipeline("red", num_inference_steps=3, generator=seeds(1), output_type="latent").frames
         assert torch.equal(video, same)
     assert [default_steps(sampler, 3) for sampler in (None, "ddim")] == [3, 100]  # they are of the model's sampler
     recipe = load_recipe(RECIPE, [f"model={tmp_path / 'quick'}", "data={source: sprites}", "compute={device: cpu}"])
@@ -273,7 +219,7 @@ def test_a_model_says_how_many_steps_it_takes_by_itself(pipeline: LatentShiftPip
 def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
     pipeline = make(scheduler=make_sampler("ddim", paper_scheduler()))
     options = {"num_inference_steps": 2, "num_frames": 3, "output_type": "latent"}
-    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
 
     def run(pipeline: LatentShiftPipeline) -> torch.Tensor:
         return pipeline("red", latents=noise, **options).frames
@@ -285,7 +231,7 @@ def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
     assert pipeline.method == "latent-vdm" and torch.equal(run(pipeline), images)  # it begins as the image model
     with torch.no_grad():
         for parameter in pipeline.temporal.parameters():
-            parameter.normal_(std=0.3, generator=seeded(1)[0])
+            parameter.normal_(std=0.3, generator=seeds(1)[0])
     video = run(pipeline)
     assert not torch.allclose(video, images)
     pipeline.save_pretrained(tmp_path)
@@ -309,47 +255,6 @@ def test_the_baseline_goes_through_the_same_pipeline(tmp_path) -> None:
     save_file(dict(list(tensors.items())[1:]), weights)
     with pytest.raises(ValueError, match="incomplete"):
         LatentShiftPipeline.from_pretrained(tmp_path)
-
-
-def test_noising_and_targets_are_equation_4() -> None:
-    for kind in ("epsilon", "v_prediction", "sample"):
-        scheduler = paper_scheduler(kind)
-        clean, noise = torch.randn(5, 2, 3, 4, 4), torch.randn(5, 2, 3, 4, 4)
-        steps = torch.tensor([0, 10, 500, 900, 999])
-        alpha = scheduler.alphas_cumprod[steps].sqrt().reshape(5, 1, 1, 1, 1)
-        sigma = (1 - scheduler.alphas_cumprod[steps]).sqrt().reshape(5, 1, 1, 1, 1)
-        noisy, target = add_noise(scheduler, clean, noise, steps)
-        torch.testing.assert_close(noisy, alpha * clean + sigma * noise)
-        wanted = {"epsilon": noise, "v_prediction": alpha * noise - sigma * clean, "sample": clean}[kind]
-        torch.testing.assert_close(target, wanted)
-    with pytest.raises(ValueError, match="prediction types"):
-        add_noise(paper_scheduler("flow_prediction"), clean, noise, steps)
-
-
-def test_a_weight_means_the_same_for_the_picture_whatever_is_predicted() -> None:
-    clean, noise = torch.randn(6, 3, 4, 4, dtype=torch.float64), torch.randn(6, 3, 4, 4, dtype=torch.float64)
-    wrong = clean + 0.1 * torch.randn_like(clean)  # what a network takes the picture for
-    steps = torch.tensor([0, 10, 300, 500, 900, 999])
-    of_picture = {
-        "min_snr": lambda snr: snr.clamp(max=2.0),
-        "debiased": torch.sqrt,
-        "edm": lambda snr: (1 / snr + 0.25**2) / (1 / snr * 0.25**2),  # λ(σ) with σ² = 1 / SNR
-    }
-    for kind in ("epsilon", "v_prediction", "sample"):
-        scheduler = paper_scheduler(kind)
-        scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
-        noisy, target = add_noise(scheduler, clean, noise, steps)
-        alpha = scheduler.alphas_cumprod[steps].sqrt().reshape(-1, 1, 1, 1)
-        sigma = (1 - alpha.square()).sqrt()
-        noise_then = (noisy - alpha * wrong) / sigma
-        velocity_then = alpha * noise_then - sigma * wrong
-        predicted = {"epsilon": noise_then, "v_prediction": velocity_then, "sample": wrong}[kind]
-        error = (predicted - target).square().flatten(1).mean(dim=1)
-        assert torch.equal(timestep_weight(scheduler, steps, "uniform", 2.0), torch.ones(6, dtype=torch.float64))
-        for weighting, weight in of_picture.items():
-            snr = (alpha / sigma).flatten().square()
-            expected = weight(snr) * (wrong - clean).square().flatten(1).mean(dim=1)
-            torch.testing.assert_close(timestep_weight(scheduler, steps, weighting, 2.0, 0.25) * error, expected)
 
 
 def test_a_text_that_frames_share_is_a_text_repeated_for_each_frame(ldm_folder) -> None:
@@ -377,7 +282,7 @@ def test_a_stock_image_pipeline_becomes_a_video_pipeline(fixture: str, request, 
     assert pipeline.scheduler.config.prediction_type == ("v_prediction" if fixture == "sd2_folder" else "epsilon")
     assert pipeline.config.shift == SHIFT
     options = {"num_inference_steps": 2, "generator": None, "output_type": "pt"}
-    first = pipeline("red star", **{**options, "generator": seeded(0)[0]}).frames
+    first = pipeline("red star", **{**options, "generator": seeds(0)[0]}).frames
     assert first.shape == (1, 2, 3, 16, 16)
 
     pipeline.save_pretrained(tmp_path / "saved")
@@ -385,7 +290,7 @@ def test_a_stock_image_pipeline_becomes_a_video_pipeline(fixture: str, request, 
     again = LatentShiftPipeline.from_pretrained(tmp_path / "saved")
     again.set_progress_bar_config(disable=True)
     assert again.config.num_frames == 2 and frame_context(again.unet) is not None
-    assert torch.equal(again("red star", **{**options, "generator": seeded(0)[0]}).frames, first)
+    assert torch.equal(again("red star", **{**options, "generator": seeds(0)[0]}).frames, first)
 
     stock, report = UNet2DConditionModel.from_pretrained(tmp_path / "saved" / "unet", output_loading_info=True)
     assert type(stock) is UNet2DConditionModel
@@ -397,7 +302,7 @@ def test_a_stock_image_pipeline_becomes_a_video_pipeline(fixture: str, request, 
 def test_the_shift_can_be_changed_and_taken_out(pipeline: LatentShiftPipeline) -> None:
     pipeline = make()
     options = {"num_inference_steps": 2, "output_type": "latent"}
-    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
 
     def run() -> torch.Tensor:
         ddim = make_sampler("ddim", pipeline.scheduler)
@@ -428,7 +333,7 @@ def test_a_compiled_unet_can_be_shifted_and_unshifted() -> None:
     unet = tiny_unet(**ONE_LEVEL, mid_block_type=None)  # the compiler's time is that of its blocks
     pipeline = make(scheduler=make_sampler("ddim", paper_scheduler()), unet=unet)
     options = {"num_inference_steps": 2, "output_type": "latent"}
-    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
 
     def run() -> torch.Tensor:
         return pipeline("red", latents=noise, **options).frames
@@ -541,30 +446,10 @@ def test_folders_that_cannot_be_loaded(tmp_path, ldm_folder) -> None:
         LatentShiftPipeline.from_pretrained(tmp_path / "wordless")
 
 
-def test_both_kinds_of_text_encoder_see_every_sentence_alone() -> None:
-    for encoder in (tiny_bert(), tiny_clip()):
-        text_encoders = TextEncoders([encoder], [tiny_tokenizer()])
-        together = text_encoders.encode(["red star", "on", "red star"], CPU)
-        assert together.tokens.shape == (3, 12, 16) and together.pooled is together.sizes is None
-        assert torch.equal(together.tokens[0], together.tokens[2])
-        assert torch.equal(together.tokens[1:2], text_encoders.encode(["on"], CPU).tokens)
-
-
-def test_the_word_tokenizer_spells_what_it_does_not_know(tmp_path) -> None:
-    tokenizer = tiny_tokenizer()
-    assert tokenizer.tokenize("Red STAR, zoo!") == ["red", "star", ",", "z", "##o", "##o", "!"]
-    assert unknown_words(tokenizer, "a red zebra on a black zebra") == ["zebra"]
-    assert vocabulary_words(tokenizer) == ["a", "background", "black", "circling", "on", "red", "star"]
-    tokenizer.save_pretrained(tmp_path)
-    from transformers import AutoTokenizer
-
-    assert AutoTokenizer.from_pretrained(tmp_path).tokenize("red zoo") == ["red", "z", "##o", "##o"]
-
-
 def test_the_noise_of_a_seed_does_not_depend_on_the_dtype() -> None:
     """In bfloat16 the video is the float32 one within the U-Net's rounding: other noise would give another video."""
     options = {"num_inference_steps": 3, "output_type": "latent"}
-    full = make()("red star", generator=seeded(0)[0], **options).frames
-    half = make().to(torch.bfloat16)("red star", generator=seeded(0)[0], **options).frames
+    full = make()("red star", generator=seeds(0)[0], **options).frames
+    half = make().to(torch.bfloat16)("red star", generator=seeds(0)[0], **options).frames
     assert half.dtype == torch.float32
     assert (half - full).std() < 0.1 * full.std()

@@ -26,6 +26,7 @@ from latentshift.settings import KEEP_IMAGE_NOISE_SHARE, MAX_NOISE_SHARE, ShiftC
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
+from tiny_pipelines import seeds
 from tiny_runs import RECIPES
 
 SHARES = [0.0, 0.5, 1.0, 2.0, 30.0, MAX_NOISE_SHARE]
@@ -67,7 +68,7 @@ def test_the_order_of_frames_does_not_matter_and_equal_frames_stay_equal() -> No
 
 
 def test_the_largest_share_holds_in_single_precision() -> None:
-    noise = torch.randn(2, 16, 3, 4, 4, generator=seeded(0)[0])
+    noise = torch.randn(2, 16, 3, 4, 4, generator=seeds(0)[0])
     mixed = mix_noise(noise, MAX_NOISE_SHARE)
     exact = mix_noise(noise.double(), MAX_NOISE_SHARE)
     torch.testing.assert_close(mixed.double(), exact, atol=1e-6, rtol=1e-6)
@@ -77,7 +78,7 @@ def test_the_largest_share_holds_in_single_precision() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_once(dtype: torch.dtype) -> None:
-    noise = torch.randn(2, 16, 3, 4, 4, generator=seeded(0)[0]).to(dtype)
+    noise = torch.randn(2, 16, 3, 4, 4, generator=seeds(0)[0]).to(dtype)
     for change in (mix_noise, unmix_noise):
         assert torch.equal(change(noise, 4.0), change(noise.float(), 4.0).to(dtype))
 
@@ -199,20 +200,16 @@ def pipeline_with(share: float, **others: Any) -> LatentShiftPipeline:
     return pipeline
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
 @pytest.mark.parametrize("sampler", ["ddpm", "euler-a"])
 def test_a_seed_is_the_same_video_in_any_company_and_the_same_image(sampler: str) -> None:
     scheduler = make_sampler(sampler, paper_scheduler())
     shared, independent = pipeline_with(2.0, scheduler=scheduler), pipeline_with(0.0, scheduler=scheduler)
     options = {"num_inference_steps": 3, "output_type": "latent"}
-    together = shared(["red star", "on black"], generator=seeded(5, 6), **options).frames
+    together = shared(["red star", "on black"], generator=seeds(5, 6), **options).frames
     for k, prompt in enumerate(["red star", "on black"]):
-        assert torch.equal(shared(prompt, generator=seeded(5 + k), **options).frames[0], together[k])
-    assert not torch.equal(together, independent(["red star", "on black"], generator=seeded(5, 6), **options).frames)
-    images = [each("red star", generator=seeded(5), num_frames=1, **options).frames for each in (shared, independent)]
+        assert torch.equal(shared(prompt, generator=seeds(5 + k), **options).frames[0], together[k])
+    assert not torch.equal(together, independent(["red star", "on black"], generator=seeds(5, 6), **options).frames)
+    images = [each("red star", generator=seeds(5), num_frames=1, **options).frames for each in (shared, independent)]
     assert torch.equal(*images)
 
 
@@ -226,7 +223,7 @@ def test_the_network_sees_the_mixed_noise_and_guidance_is_the_formula() -> None:
         options = {"num_inference_steps": 1, "output_type": "latent", "latents": noise, "guidance_scale": scale}
         return pipeline("red star", **options).frames
 
-    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
     half, towards, far = (run(2.0, scale, noise) for scale in (0.0, 1.0, 4.0))
     torch.testing.assert_close(far, half + 4 * (towards - half), atol=1e-4, rtol=1e-4)
     mixed = mix_noise(noise, 2.0)
@@ -251,12 +248,12 @@ def test_a_callback_has_the_frames_own_latents() -> None:
         return {}
 
     def run(callback: Any) -> Tensor:
-        options = {"num_inference_steps": 3, "output_type": "latent", "generator": seeded(1)}
+        options = {"num_inference_steps": 3, "output_type": "latent", "generator": seeds(1)}
         return pipeline("red star", callback_on_step_end=callback, **options).frames
 
     alone = run(None)
     assert torch.equal(run(watch), alone) and torch.equal(seen[-1], alone)
-    wanted = torch.randn(alone.shape, generator=seeded(2)[0])
+    wanted = torch.randn(alone.shape, generator=seeds(2)[0])
     torch.testing.assert_close(run(last_step(lambda latents: {"latents": wanted})), wanted, atol=1e-5, rtol=1e-5)
     in_place = run(last_step(blank_the_second))
     torch.testing.assert_close(in_place[:, ::2], alone[:, ::2], atol=1e-5, rtol=1e-5)
@@ -326,8 +323,8 @@ def test_the_training_pair_is_the_closed_form() -> None:
     unet, scheduler = install(tiny_unet(**ONE_LEVEL)), paper_scheduler()
     calls: list[tuple[Tensor, Tensor]] = []
     unet.register_forward_hook(lambda module, inputs, output: calls.append((inputs[0], output[0])))
-    clean = torch.randn(1, frames, 4, 4, 4, generator=seeded(0)[0])
-    text = TextCondition(torch.randn(1, 12, 16, generator=seeded(1)[0]))
+    clean = torch.randn(1, frames, 4, 4, 4, generator=seeds(0)[0])
+    text = TextCondition(torch.randn(1, 12, 16, generator=seeds(1)[0]))
     root = torch.from_numpy(square_root(covariance(frames, share))).float()
     alpha = float(scheduler.alphas_cumprod[step]) ** 0.5
     for frame in range(frames):
@@ -343,10 +340,10 @@ def test_the_training_pair_is_the_closed_form() -> None:
 
 def test_training_on_single_frames_and_without_sharing_is_as_it_was() -> None:
     unet, scheduler = install(tiny_unet(**ONE_LEVEL)), paper_scheduler()
-    text = TextCondition(torch.randn(2, 12, 16, generator=seeded(1)[0]))
+    text = TextCondition(torch.randn(2, 12, 16, generator=seeds(1)[0]))
 
     def loss(frames: int, **settings: float) -> Tensor:
-        latents, noise = torch.randn(2, 2, frames, 4, 4, 4, generator=seeded(0)[0])
+        latents, noise = torch.randn(2, 2, frames, 4, 4, 4, generator=seeds(0)[0])
         batch = LatentBatch(latents, noise, torch.tensor([300, 900]), None, text)
         return DenoisingLoss(unet, None, scheduler, **settings)(batch)["loss"]
 
@@ -358,7 +355,7 @@ def test_training_on_single_frames_and_without_sharing_is_as_it_was() -> None:
 def test_a_kept_image_model_draws_its_image_in_every_frame_as_the_share_grows() -> None:
     """With a → ∞ all frames have one noise, √F times the mean of the draws; what differs falls as 1 / a."""
     replicate = {**ShiftConfig().to_dict(), "padding": "replicate"}
-    noise = torch.randn(1, 3, 4, 8, 8, generator=seeded(0)[0])
+    noise = torch.randn(1, 3, 4, 8, 8, generator=seeds(0)[0])
 
     def run(latents: Tensor, share: float, shift: dict | None) -> Tensor:
         pipeline = pipeline_with(share, scheduler=make_sampler("ddim", paper_scheduler()), shift=shift)

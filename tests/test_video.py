@@ -15,16 +15,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from latentshift.contact_sheet import GAP, contact_sheet, side_by_side
 from latentshift.video import (
-    check_output,
     read_metadata,
     read_video,
-    to_uint8,
-    to_unit,
     write,
     write_chunks,
     write_video,
@@ -79,50 +74,6 @@ def local_palettes(gif: bytes) -> list[bool]:
             position += gif[position] + 1
         position += 1
     return local
-
-
-# --- uint8 <-> [-1, 1]
-
-
-@pytest.mark.parametrize("kind", ["numpy", "torch"])
-def test_every_level_survives_the_unit_range(kind: str) -> None:
-    levels = np.arange(256, dtype=np.uint8).reshape(2, 128)
-    values = levels if kind == "numpy" else torch.from_numpy(levels)
-    unit = to_unit(values)
-    assert type(unit) is type(values)
-    assert unit.dtype == (np.float32 if kind == "numpy" else torch.float32)
-    assert (float(unit.min()), float(unit.max())) == (-1.0, 1.0)
-    back = to_uint8(unit)
-    assert type(back) is type(values)
-    assert back.dtype == values.dtype
-    np.testing.assert_array_equal(back, values)
-
-
-def test_numpy_and_torch_agree_and_round_to_the_nearest() -> None:
-    x = np.linspace(-1.5, 1.5, 10_001).astype(np.float32)
-    expected = np.clip((x.astype(np.float64) + 1) * 127.5, 0, 255)
-    assert np.abs(to_uint8(x) - expected).max() <= 0.5001
-    np.testing.assert_array_equal(to_uint8(torch.from_numpy(x)).numpy(), to_uint8(x))
-
-
-def test_half_precision_and_large_values() -> None:
-    assert to_uint8(torch.tensor([-9.0, 0.5, 9.0], dtype=torch.bfloat16)).tolist() == [0, 191, 255]
-    assert to_uint8(np.array([-1e300, 1e300])).tolist() == [0, 255]
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_is_refused(bad: float) -> None:
-    for x in (np.array([0.0, bad], np.float32), torch.tensor([0.0, bad])):
-        with pytest.raises(ValueError, match="NaN or infinite"):
-            to_uint8(x)
-
-
-def test_wrong_types_are_refused() -> None:
-    for values in (np.zeros(3), torch.zeros(3)):
-        with pytest.raises(TypeError, match="uint8"):
-            to_unit(values)
-        with pytest.raises(TypeError, match="float"):
-            to_uint8(to_uint8(values))
 
 
 # --- there and back
@@ -434,162 +385,7 @@ def test_files_are_replaced_and_parents_made(tmp_path: Path) -> None:
     assert len(read_video(empty)[0]) == 2
 
 
-# --- refusals
-
-
-def refusals(tmp_path: Path) -> list[tuple[Path, int, float, type[Exception], str]]:
-    (tmp_path / "file").write_text("no folder")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "x.txt").write_text("mine")
-    (tmp_path / "folder.mp4").mkdir()
-    return [
-        (tmp_path / "a.avi", 16, 8, ValueError, r"unknown suffix \.avi: use \.mp4, \.gif, \.webp, \.png, or no suffix"),
-        (tmp_path / "a.png", 2, 8, ValueError, "exactly one frame, not 2"),
-        (tmp_path / "a.mp4", 0, 8, ValueError, "at least one frame"),
-        (tmp_path / "a.mp4", 4, 0, ValueError, "frames per second"),
-        (tmp_path / "a.mp4", 4, float("nan"), ValueError, "frames per second"),
-        (tmp_path / "a.gif", 4, 60, ValueError, "60 frames per second: choose from 0.1 to 50"),
-        (tmp_path / "file" / "a.mp4", 4, 8, NotADirectoryError, "file is no folder"),
-        (tmp_path / "file" / "deep" / "clip", 4, 8, NotADirectoryError, "file is no folder"),
-        (tmp_path / "folder.mp4", 4, 8, IsADirectoryError, "existing folder"),
-        (tmp_path / "full", 4, 8, FileExistsError, "not empty"),
-        (tmp_path / "file", 4, 8, FileExistsError, "existing file"),
-    ]
-
-
-@pytest.mark.parametrize("case", range(11))
-def test_refused_early_and_late_alike(tmp_path: Path, case: int) -> None:
-    path, num_frames, fps, error, sentence = refusals(tmp_path)[case]
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(error, match=sentence) as early:
-        check_output(path, num_frames, fps=fps)
-    with pytest.raises(error, match=sentence):
-        write_video(path, np.zeros((num_frames, 8, 8, 3), np.uint8), fps=fps)
-    assert str(path) in str(early.value)
-    assert "\n" not in str(early.value)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
-def test_a_folder_that_takes_no_files_is_refused_early() -> None:
-    with pytest.raises(PermissionError, match="not writable"):  # whoever asks, root too
-        check_output(Path("/proc/a.mp4"), 4)
-
-
-def test_missing_encoder_is_refused_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: str) -> None:
-        raise av.codec.codec.UnknownCodecError("libx264")
-
-    monkeypatch.setattr(av, "Codec", unknown)
-    with pytest.raises(OSError, match="no libx264"):
-        check_output(tmp_path / "a.mp4", 4)
-    check_output(tmp_path / "a.webp", 4)
-
-
-def test_what_can_be_written_passes_and_leaves_no_trace(tmp_path: Path) -> None:
-    for name in ("new/a.mp4", "a.GIF", "a.webp", "new/clip", "v1.2/clip", "."):
-        check_output(tmp_path / name, 16)
-    check_output(tmp_path / "a.png", 1)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("frames", "error"),
-    [
-        (np.zeros((2, 8, 8, 3)), TypeError),
-        (np.zeros((8, 8, 3), np.uint8), ValueError),
-        (np.zeros((2, 3, 8, 8), np.uint8), ValueError),
-        (np.zeros((2, 0, 8, 3), np.uint8), ValueError),
-        (np.zeros((2, 7, 8, 3), np.uint8), ValueError),
-    ],
-)
-def test_frames_that_cannot_be_written_are_refused(tmp_path: Path, frames: np.ndarray, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"a\.mp4 (is written from|needs an even)"):
-        write_video(tmp_path / "a.mp4", frames)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a.png", "a.xyz"])
-def test_what_is_no_video_is_named(tmp_path: Path, name: str) -> None:
-    for read in (read_video, read_metadata):
-        with pytest.raises(FileNotFoundError, match=name):
-            read(tmp_path / name)
-    for content in (b"", b"no video at all" * 99):
-        (tmp_path / name).write_bytes(content)
-        for read in (read_video, read_metadata):
-            with pytest.raises(ValueError, match=rf"{name} can't be decoded"):
-                read(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_file_cut_short_is_named(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    write_video(path, noise(8, 64, 64))
-    cut = path if path.suffix else path / "00003.png"
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"{name} can't be decoded"):
-        read_video(path)
-
-
-def test_an_empty_folder_holds_no_clip(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="can't be decoded"):
-        read_video(tmp_path)
-
-
 def test_importing_it_imports_nothing_heavy() -> None:
     code = "import sys, latentshift.video, latentshift.contact_sheet\n"
     code += "assert not {'torch', 'av', 'PIL', 'diffusers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- contact sheets
-
-
-def test_contact_sheet_shows_evenly_spaced_frames() -> None:
-    clip = np.zeros((16, 8, 10, 3), np.uint8) + np.arange(16, dtype=np.uint8)[:, None, None, None]
-    sheet = contact_sheet([clip, clip[:2]], columns=4, scale=3)
-    assert sheet.dtype == np.uint8
-    assert sheet.shape == (2 * 24 + 6 * GAP, 4 * 30 + 5 * GAP, 3)
-    assert sheet[GAP + 5, GAP + 5 :: 30 + GAP, 0].tolist() == [0, 5, 10, 15]
-    assert sheet[-GAP - 5, GAP + 5 :: 30 + GAP, 0].tolist() == [0, 1, 255, 255]
-
-
-def test_contact_sheet_draws_readable_captions(tmp_path: Path) -> None:
-    captions = ["a red circle moving left over a navy ground " * 4, ""]
-    clips = [np.full((16, 32, 32, 3), 128, np.uint8)] * 2
-    sheet = contact_sheet(clips, captions)
-    ink = sheet.max(axis=-1) < 100
-    lines = ink.any(axis=1)
-    assert ink.sum() > 500
-    assert lines.sum() >= 2 * 10, "several lines, at least ten pixels high each"
-    assert not ink[:, :GAP].any()
-    assert not ink[:, -GAP:].any(), "wrapped inside the sheet"
-    write_video(tmp_path / "sheet.png", sheet[None])
-    np.testing.assert_array_equal(read_video(tmp_path / "sheet.png")[0][0], sheet)
-
-
-def test_contact_sheet_refuses_what_it_cannot_lay_out() -> None:
-    clip = noise()
-    for rows, options in (([], {}), ([clip], {"columns": 0}), ([clip], {"scale": 0}), ([clip], {"captions": []})):
-        with pytest.raises(ValueError, match="sheet"):
-            contact_sheet(rows, **options)
-    for bad in (clip[0], clip.astype(np.float32), clip[:0]):
-        with pytest.raises(ValueError, match="clip 1"):
-            contact_sheet([clip, bad])
-
-
-def test_side_by_side_plays_every_clip_at_once() -> None:
-    ramp = np.arange(3, dtype=np.uint8)[:, None, None, None]
-    clips = [np.full((3, 5, 7, 3), 40 * number, np.uint8) + ramp for number in range(3)]
-    whole = side_by_side(clips, columns=2, scale=2)
-    assert whole.shape[0] == 3 and whole.shape[1] % 2 == 0 and whole.shape[2] % 2 == 0
-    width, height = 7 * 2 + 2 * GAP, 5 * 2 + 2 * GAP
-    for number, clip in enumerate(clips):
-        top, left = number // 2 * height + GAP, number % 2 * width + GAP
-        shown = whole[:, top : top + 10, left : left + 14]
-        assert np.array_equal(shown, clip.repeat(2, axis=1).repeat(2, axis=2))
-    assert (whole[:, height:, width:] == 255).all()
-    with pytest.raises(ValueError, match="of one shape"):
-        side_by_side([clips[0], clips[1][:2]])
-    with pytest.raises(ValueError, match="one or more"):
-        side_by_side([])

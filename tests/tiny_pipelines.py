@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,6 +20,7 @@ from diffusers import (
 from diffusers.modular_pipelines import StableDiffusionXLAutoBlocks
 from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertConfig, LDMBertModel
 from PIL import Image
+from safetensors.torch import save_file
 from transformers import (
     CLIPImageProcessorPil,
     CLIPTextModelWithProjection,
@@ -249,6 +251,17 @@ def _modular_pipeline() -> Any:
     pipe.update_components(**{name: getattr(stock, name) for name in names})
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def write_ip_adapter(unet: Any, folder: Path, seed: int = 0, kind: str = "plain") -> dict[str, Any]:
+    """As on the hub; what ``load_ip_adapter`` is to be called with."""
+    torch.manual_seed(seed)
+    state = ip_adapter_state(unet, kind)
+    tensors = {f"{part}.{key}": value for part, own in state.items() for key, value in own.items()}
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "models" / f"adapter{seed}.safetensors")
+    tiny_image_encoder().save_pretrained(folder / "models" / "image_encoder")
+    return {"subfolder": "models", "weight_name": f"adapter{seed}.safetensors"}
 
 
 def seeds(*numbers: int) -> list[torch.Generator]:
