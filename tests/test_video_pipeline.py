@@ -292,12 +292,18 @@ def test_a_latentshift_model_in_a_stock_pipeline(sd1_folder: Any, tmp_path: Any)
         StableDiffusionControlNetPipeline.from_pretrained(tmp_path / "sharing", **parts),
     ):
         assert latentshift.video(pipe, F).noise_share == 1
+        again = LatentShiftPipeline.from_pipe(pipe)  # and back: it is the model that it was
+        for name in ("shift", "noise_share", "num_frames"):
+            assert again.config[name] == ours.config[name]
     ours.set_noise_share(0.0)
     ours.set_method("latent-vdm")
     ours.save_pretrained(tmp_path / "attended")
     pipe = StableDiffusionControlNetPipeline.from_pretrained(tmp_path / "attended", **parts)
     with pytest.raises(ValueError, match="saved without the temporal shift"):
         latentshift.video(pipe, F)
+    with pytest.raises(ValueError, match="temporal layers, which a StableDiffusionControlNetPipeline does not have"):
+        LatentShiftPipeline.from_pipe(pipe)
+    assert LatentShiftPipeline.from_pipe(pipe, shift=REPLICATE).method == "latent-shift"
     assert shift_of(latentshift.video(pipe, F, shift=REPLICATE).pipe.unet).padding == "replicate"
 
 
@@ -307,6 +313,7 @@ def test_the_shift_of_an_image_pipeline_may_sit_elsewhere() -> None:
     image = pipe("red star", generator=seeds(1), **FEW).images
     video = latentshift.video(pipe, 1, shift=where)
     assert shift_of(pipe.unet) == ShiftConfig.from_dict(where)
+    assert LatentShiftPipeline.from_pipe(pipe).config.shift == where | {"fold": 3}
     assert np.array_equal(np.asarray(video("red star", generator=seeds(1), **FEW).frames)[0], np.asarray(image))
     video.remove()
     assert np.array_equal(np.asarray(pipe("red star", generator=seeds(1), **FEW).images), np.asarray(image))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 from torch import nn
 
 from latentshift.frame_context import frame_context, uncompiled
 from latentshift.models.controlnet import trained_shift
 from latentshift.models.storage.model_config import check_pipeline_settings
 from latentshift.models.storage.other_models import VIDEO_UNETS
+from latentshift.models.storage.saved_settings import saved_setting
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install, remove, shift_of
-from latentshift.user_input.bounded_read import load_json_settings
 
 _FOR_UNETS = "the temporal shift is for image U-Nets: take a pipeline of one (SD 1.x, SD 2.x, SDXL, LDM)"
 
@@ -103,42 +100,6 @@ def read_noise_share(pipe: Any, given: float | None) -> float:
     share = saved_setting(pipe, "noise_share", 0.0) if given is None else given
     check_pipeline_settings(noise_share=share)
     return float(share)
-
-
-def saved_setting(pipe: Any, name: str, default: Any) -> Any:
-    """A setting of the latentshift pipeline that an image pipeline's parts come from.
-
-    ``from_pipe`` keeps it in the configuration, with an underscore; ``from_pretrained`` of an image pipeline's class
-    drops it, and it is then read from the folder: of the U-Net, which may be another model's than the pipeline, and
-    which alone has the revision and cache in its path.
-
-    Raises:
-        ValueError: if that folder's ``model_index.json`` can't be read.
-    """
-    config = dict(pipe.config)
-    for key in (name, f"_{name}"):
-        if key in config:
-            return config[key]
-    unet_config: Any = uncompiled(pipe.unet).config
-    index = _model_index(unet_config.get("_name_or_path")) or _model_index(config.get("_name_or_path"))
-    return default if index is None else load_json_settings(index).get(name, default)
-
-
-def _model_index(source: str | None) -> Path | None:
-    """The ``model_index.json`` of what was loaded from a folder of a pipeline or of its part, or by a hub id."""
-    if not source:
-        return None
-    folder = Path(source)
-    if folder.is_dir():
-        for path in (folder / "model_index.json", folder.parent / "model_index.json"):
-            if path.is_file():
-                return path
-        return None
-    try:
-        cached = try_to_load_from_cache(source, "model_index.json")
-    except HFValidationError:  # no hub id either
-        return None
-    return Path(cached) if isinstance(cached, str) else None
 
 
 def as_modules(also: nn.Module | Sequence[nn.Module]) -> tuple[nn.Module, ...]:

@@ -15,7 +15,9 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from latentshift.models.storage.model_paths import class_name
+from latentshift.models.storage.saved_settings import saved_setting
 from latentshift.models.video_components import VideoComponents
+from latentshift.shift import shift_of
 
 # Not of image pipelines.
 _SETTINGS = ("shift", "num_frames", "fps", "guidance_scale", "num_inference_steps", "noise_share")
@@ -97,13 +99,17 @@ class PretrainedPipeline(VideoComponents):
         both, as with diffusers' ``from_pipe``. The U-Net is a new module around the same weights, and the scheduler is
         a copy: shift, temporal layers and settings of the new pipeline do not affect the other.
 
+        An image pipeline of a latentshift pipeline's parts, by its ``from_pipe`` or from its folder, gives that one's
+        settings back: frames meet, and share noise, as the model was trained.
+
         Args:
             pipeline: an image pipeline of a known family, or a latentshift pipeline.
             **kwargs: components and settings that replace the pipeline's; and ``dtype``: if it differs from the
                 pipeline's, the weights are copied.
 
         Raises:
-            ValueError: if a component is missing, or the weights are offloaded (``enable_model_cpu_offload``).
+            ValueError: if a component is missing, the weights are offloaded (``enable_model_cpu_offload``), or an image
+                pipeline was made of a model with temporal layers, which it does not have.
             TypeError: for an unknown keyword.
         """
         from latentshift.models.storage.shared_weights import share_components
@@ -114,7 +120,17 @@ class PretrainedPipeline(VideoComponents):
         parts = share_components(pipeline, set(expected) - set(kwargs), required, dtype)
         if parts.get("image_encoder") is None:
             parts.pop("feature_extractor", None)  # an image pipeline's is its safety checker's then
-        kept = {name: pipeline.config[name] for name in settings if name in pipeline.config and name not in kwargs}
+        missing = object()
+        saved = {name: saved_setting(pipeline, name, missing) for name in settings if name not in kwargs}
+        kept = {name: value for name, value in saved.items() if value is not missing}
+        if parts.get("temporal") is None and not kwargs.keys() & {"shift", "temporal"}:
+            if any(saved_setting(pipeline, "temporal", None) or ()):
+                raise ValueError(
+                    f"frames meet in this model by temporal layers, which a {type(pipeline).__name__} does not have: "
+                    "load it with LatentShiftPipeline.from_pretrained, or say shift=…, which replaces them"
+                )
+            if "unet" in parts and (installed := shift_of(parts["unet"])) is not None:
+                kept["shift"] = installed.to_dict()
         video = cls(**parts, **kept, **kwargs)
         video._shares_weights = True
         if (source := pipeline.config.get("_name_or_path")) is not None:
