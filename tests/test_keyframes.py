@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from latentshift import LatentShiftPipeline
-from latentshift.cli.keyframe_option import KeyframeOption, parse_keyframe
+from latentshift.cli.generate.keyframe_option import KeyframeOption, parse_keyframe
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.autoencoder import mean_latents

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
+from latentshift.cli.generate.terminal_preview import PreviewFrames, can_preview, draw_frames
 
 
 @pytest.mark.parametrize(("num_frames", "shown"), [(1, [0]), (2, [0, 1]), (4, [0, 1, 2, 3]), (16, [0, 5, 10, 15])])

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from latentshift.cli import fewer_operations_option
-from latentshift.cli.generate_options import TORCH, GenerateOptions
+from latentshift.cli.generate.options import TORCH, GenerateOptions
 from latentshift.cli.ranks import DEFAULT_TIMEOUT, Ranks
 from latentshift.cli.shared_options import DEVICE, DTYPE, GUIDANCE
 from latentshift.models.storage.model_paths import BUNDLED
@@ -147,12 +147,12 @@ def generate(
     torchrun --nproc-per-node=N -m latentshift generate … splits the frames of each video over N processes.
     """
     options = GenerateOptions(**locals())
-    from latentshift.cli.generate_checks import check_generate
+    from latentshift.cli.generate.checks import check_generate
 
     ranks = Ranks(rank_timeout, guidance_parallel=guidance_parallel)
     if not ranks.is_first:
         set_quiet(True)
     plan = check_generate(options, ranks)
-    from latentshift.cli.generate_run import run_generate  # only now: heavy imports
+    from latentshift.cli.generate.run import run_generate  # only now: heavy imports
 
     run_generate(options, plan, ranks)

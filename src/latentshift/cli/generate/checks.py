@@ -9,15 +9,15 @@ from typing import Any
 
 from latentshift.cli.extension_option import ExtensionOption, read_extension
 from latentshift.cli.fewer_operations_option import read_fewer_operations
-from latentshift.cli.generate_options import TORCH, GenerateOptions
-from latentshift.cli.keyframe_option import parse_keyframe, read_keyframe_options
-from latentshift.cli.output_files import check_inputs_kept, output_files
+from latentshift.cli.generate.keyframe_option import parse_keyframe, read_keyframe_options
+from latentshift.cli.generate.options import TORCH, GenerateOptions
+from latentshift.cli.generate.output_files import check_inputs_kept, output_files
+from latentshift.cli.generate.prompt_at_option import read_prompts_at
+from latentshift.cli.generate.video_option import VideoOption, read_video_option
 from latentshift.cli.preflight import check_adapters, check_frame_count, check_generation
-from latentshift.cli.prompt_at_option import read_prompts_at
 from latentshift.cli.prompts_file import REMEDY, read_prompts
 from latentshift.cli.ranks import Ranks
 from latentshift.cli.size_option import parse_size
-from latentshift.cli.video_option import VideoOption, read_video_option
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS
 from latentshift.models.storage.model_paths import read_frame_rate, read_video_size

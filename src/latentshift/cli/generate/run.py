@@ -12,15 +12,15 @@ import numpy as np
 
 from latentshift import __version__
 from latentshift.cli.fewer_operations_option import metadata_of
-from latentshift.cli.generate_checks import GeneratePlan, check_writable_files
-from latentshift.cli.generate_options import TORCH, GenerateOptions
-from latentshift.cli.lost_text import warn_of_lost_text
+from latentshift.cli.generate.checks import GeneratePlan, check_writable_files
+from latentshift.cli.generate.lost_text import warn_of_lost_text
+from latentshift.cli.generate.options import TORCH, GenerateOptions
+from latentshift.cli.generate.output_files import write_contact_sheet
+from latentshift.cli.generate.sample_video import sample_video
+from latentshift.cli.generate.speed_option import print_acceleration
+from latentshift.cli.generate.terminal_preview import PreviewFrames, can_preview, draw_frames
 from latentshift.cli.models import load_sampling_pipeline
-from latentshift.cli.output_files import write_contact_sheet
 from latentshift.cli.ranks import Ranks
-from latentshift.cli.sample_video import sample_video
-from latentshift.cli.speed_option import print_acceleration
-from latentshift.cli.terminal_preview import PreviewFrames, can_preview, draw_frames
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.sampler_names import default_guidance, default_steps
 from latentshift.progress import is_shown, status

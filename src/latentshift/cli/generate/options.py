@@ -1,4 +1,4 @@
-"""The options of ``latentshift generate``, as they were typed; :mod:`latentshift.cli.generate` says what each means."""
+"""The options of ``latentshift generate``, as they were typed; :mod:`.command` says what each means."""
 
 from __future__ import annotations
 
