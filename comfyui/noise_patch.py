@@ -17,6 +17,7 @@ from latentshift.diffusion.shared_noise import mix_noise, unmix_noise
 from latentshift.settings import check_noise_share
 
 _KEY = "latentshift"
+_LOOK_INSIDE = "sampler_post_cfg_function"  # ComfyUI's functions that see predictions as guidance has them
 
 
 def share_noise(model: Any, noise_share: float) -> None:
@@ -36,20 +37,20 @@ def share_noise(model: Any, noise_share: float) -> None:
         model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, _KEY, partial(_predict, noise_share))
 
 
-def check_sampler(sampler: Any) -> None:
-    """Refuse a sampler that would mix the two spaces of latents up.
+def check_sampler(options: dict[str, Any]) -> None:
+    """Refuse a sampler that looks into the MODEL's answer, as those of CFG++ do, and would mix the two spaces up.
 
     Args:
-        sampler: ComfyUI's, with its function as ``sampler_function`` if it has one.
+        options: ComfyUI's ``model_options`` of a call, which has what the sampler asks for, whatever its name is.
 
     Raises:
-        ValueError: for CFG++.
+        ValueError: naming the sampler.
     """
-    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-    if "cfg_pp" in name:
+    before, name = options.get(_KEY, (0, ""))
+    if len(options.get(_LOOK_INSIDE, ())) > before:
         raise ValueError(
-            f"the sampler {name.removeprefix('sample_')} can't be used with noise that frames share; choose one "
-            "without cfg_pp, or set noise_share to 0 for it"
+            f"the sampler {name} can't be used with noise that frames share, since it looks at the prediction without "
+            "guidance; choose one without CFG++ (cfg_pp), or set noise_share to 0 for it"
         )
 
 
@@ -66,7 +67,6 @@ def _sample(
     *args: Any,
 ) -> Tensor:
     """One run of a sampler, from independent noise and latents u."""
-    check_sampler(executor.class_obj)
     if mask is not None:
         raise ValueError("a latent mask can't be used with noise that frames share; set noise_share to 0 for it")
 
@@ -74,14 +74,24 @@ def _sample(
         assert callback is not None
         return callback(step, _mix(denoised, share), _mix(latents, share), steps)
 
+    # A sampler adds its own function to those that nodes have put into the MODEL, which see the frames' latents alone.
+    model_options = dict(options.get("model_options", {}))
+    function = getattr(executor.class_obj, "sampler_function", None)
+    name = getattr(function, "__name__", type(executor.class_obj).__name__).removeprefix("sample_")
+    model_options[_KEY] = len(model_options.get(_LOOK_INSIDE, ())), name
+    options = {**options, "model_options": model_options}
     independent = latent_image if latent_image is None else _unmix(latent_image, share)
     result = executor(guider, sigmas, options, callback and shown, noise, independent, mask, *args)
     return _mix(result, share)
 
 
-def _predict(share: float, executor: Any, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _predict(
+    share: float, executor: Any, y: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, *args: Any
+) -> Tensor:
     """The clean latents that guidance predicts, in the sampler's space."""
-    return _unmix(executor(_mix(y, share), *args, **kwargs), share)
+    model_options = model_options or {}
+    check_sampler(model_options)
+    return _unmix(executor(_mix(y, share), timestep, model_options, *args), share)
 
 
 def _mix(frames: Tensor, share: float) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from latentshift.settings import ShiftConfig
@@ -67,6 +68,7 @@ def shift_of(model: Any) -> ShiftConfig | None:
     return wrappers[0].args[0] if wrappers else None
 
 
+@torch.compiler.disable  # blocks that were compiled without these hooks would go on without them, and say nothing
 def _call_shifted(config: ShiftConfig, executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Run the U-Net of an executor on x (conditions · F, C, h, w), with the shift."""
     options = kwargs.get("transformer_options") or next(

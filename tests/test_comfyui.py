@@ -221,13 +221,35 @@ def test_a_mask_is_refused_with_shared_noise(model: Any, inputs: tuple[Tensor, T
 
 
 def test_samplers_of_cfg_pp_are_refused_with_shared_noise(model: Any, inputs: tuple[Tensor, Tensor]) -> None:
+    """By what they ask of the model: the node of one has a function without that in its name."""
     import comfy.samplers
+    from comfy_extras.nodes_advanced_samplers import sample_euler_pp
 
     found = [name for name in comfy.samplers.KSAMPLER_NAMES if "cfg_pp" in name]
     assert len(found) >= 6
     for name in found:
         with pytest.raises(ValueError, match=f"the sampler {name} can't be used with noise that frames share"):
             sampled(share_noise(model, 1.0), inputs[1], inputs[0][:FRAMES], name)
+    video = share_noise(model, 1.0)
+    guider = comfy.samplers.CFGGuider(video)
+    guider.set_conds([[inputs[1][:1], {}]], [[inputs[1][1:2], {}]])
+    sampler = comfy.samplers.KSAMPLER(sample_euler_pp)
+    with pytest.raises(ValueError, match="the sampler euler_pp can't be used with noise that frames share"):
+        guider.sample(inputs[0][:FRAMES], torch.zeros_like(inputs[0][:FRAMES]), sampler, torch.tensor([9.0, 1.0, 0.0]))
+    video.set_model_sampler_post_cfg_function(lambda args: args["denoised"])  # a node's
+    assert torch.isfinite(sampled(video, inputs[1], inputs[0][:FRAMES])).all()
+
+
+@pytest.mark.slow  # it compiles
+def test_what_was_compiled_without_the_shift_has_it(model: Any, inputs: tuple[Tensor, Tensor]) -> None:
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    compiled = model.clone()
+    set_torch_compile_wrapper(compiled, backend="eager")
+    start, text = inputs[0][:FRAMES], inputs[1]
+    assert torch.allclose(sampled(compiled, text, start), sampled(model, text, start), atol=1e-4)
+    expected = sampled(shifted(model), text, start)
+    assert torch.allclose(sampled(shifted(compiled), text, start), expected, atol=1e-4)
 
 
 def test_betas_that_it_would_ignore_are_refused(pack: Any, unet: UNet2DConditionModel) -> None:

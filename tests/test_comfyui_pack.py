@@ -7,7 +7,6 @@ import importlib.util
 import json
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,15 +89,15 @@ def module(name: str) -> Any:
     return made
 
 
-def test_samplers_of_cfg_pp_are_refused_with_shared_noise() -> None:
-    def sample_euler() -> None: ...
-    def sample_euler_cfg_pp() -> None: ...
-
-    noise_patch = module("noise_patch")
-    noise_patch.check_sampler(SimpleNamespace(sampler_function=sample_euler))
-    noise_patch.check_sampler(object())  # a sampler that is no function
-    with pytest.raises(ValueError, match="the sampler euler_cfg_pp can't be used with noise that frames share"):
-        noise_patch.check_sampler(SimpleNamespace(sampler_function=sample_euler_cfg_pp))
+def test_a_sampler_that_looks_into_the_prediction_is_refused_with_shared_noise() -> None:
+    """And a node's function is not, which was there before the sampler began."""
+    check_sampler = module("noise_patch").check_sampler
+    options = {"latentshift": (1, "euler_pp"), "sampler_post_cfg_function": [print]}
+    check_sampler(options)
+    check_sampler({})
+    options["sampler_post_cfg_function"] = [print, print]
+    with pytest.raises(ValueError, match="the sampler euler_pp can't be used with noise that frames share"):
+        check_sampler(options)
 
 
 def test_a_schedule_of_betas_is_refused() -> None:
