@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from beside_stock import FAMILIES, FEW, frame_of, image_of, load_ours, load_stock, same
 from latentshift import LatentShiftPipeline
 from latentshift.cli.models import load_adapted
-from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_lora
+from latentshift.models.adapters.video_adapter import Lora, add_lora, load_adapter, save_delta, save_lora
 from latentshift.video import read_metadata
 from tiny_loras import STYLES, add_to_all, write_lora
 from tiny_models import TEXT_WIDTH
@@ -438,3 +438,9 @@ def test_generate_merges_loras_of_any_trainer_with_their_weights(
     save_lora(other, tuned, second)
     code, _, errors = cli(*words, "--lora", own, "--lora", second)
     assert code == 1 and "are video models with settings of their own: use one of them" in errors
+    delta = tmp_path / "delta.safetensors"
+    for share, message in ((0.0, ""), (1.0, f"{delta} and {own} are video models with settings of their own")):
+        same = LatentShiftPipeline.from_pretrained(sd1_folder, shift={"padding": "circular"}, noise_share=share)
+        save_delta(same, same, delta)
+        code, _, errors = cli(*words, "--delta", delta, "--lora", own)
+        assert code == bool(message) and message in errors

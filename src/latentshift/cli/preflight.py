@@ -19,7 +19,7 @@ from latentshift.models.storage.model_paths import (
     read_video_size,
     resolve_model,
 )
-from latentshift.settings import DTYPES, IMAGE_MODEL_FRAMES, MAX_FRAMES, check_chunk, check_guidance
+from latentshift.settings import DTYPES, IMAGE_MODEL_FRAMES, MAX_FRAMES, ShiftConfig, check_chunk, check_guidance
 
 if TYPE_CHECKING:
     from latentshift.training.recipe import AnyRecipe
@@ -110,7 +110,8 @@ def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant
         variant: of its weight files.
 
     Raises:
-        ValueError: for the first such file, or for two LoRAs of latentshift that were trained with different settings.
+        ValueError: for the first such file, or for two LoRAs of latentshift, or a LoRA and the delta, that were trained
+            with different settings.
     """
     from latentshift.models.adapters.adapter_fit import check_delta_fits, check_lora_fits, saved_layers
     from latentshift.models.adapters.lora_file import is_own_lora, parse_lora, read_lora_layers, read_own_layers
@@ -133,6 +134,15 @@ def check_adapters(loras: Sequence[str], delta: Path | None, model: str, variant
     for path, settings in zip(own, trained, strict=True):
         if settings != trained[0] or (len(own) > 1 and settings[1] is not None):
             raise ValueError(f"{own[0]} and {path} are video models with settings of their own: use one of them")
+    if delta is not None and own and _video_model(read_adapter_metadata(delta)) != _video_model(_lora_metadata(own[0])):
+        raise ValueError(f"{delta} and {own[0]} are video models with settings of their own: use one of them")
+
+
+def _video_model(metadata: dict[str, Any]) -> tuple[Any, ...]:
+    """How frames meet and share noise in the model that an adapter's file makes of its base."""
+    settings = metadata["settings"]
+    shift = settings["shift"] and ShiftConfig.from_dict(settings["shift"])
+    return shift, settings.get("noise_share", 0.0), settings["prediction_type"], metadata["temporal"]
 
 
 def _lora_metadata(path: Path) -> dict[str, Any]:
