@@ -29,6 +29,9 @@ class _CallableModule(ModuleType):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return import_module("latentshift.image_pipelines").video(*args, **kwargs)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # functions that name it are sent to other processes by cloudpickle
+        return import_module, (self.__name__,)
+
 
 def _make_callable(module: ModuleType) -> None:
     module.__class__ = _CallableModule
