@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
@@ -19,9 +18,9 @@ from latentshift.benchmarks.report import Result
 from latentshift.data.sprites import COLOURS, NUM_FRAMES, Sprite, Sprites, render
 from latentshift.evaluation.sprites.keyframe_measures import DISTANCES, measure_keyframes
 from latentshift.evaluation.sprites.parts import part_named, prompts_of, world_of
+from latentshift.evaluation.sprites.seeded_clip import seeded_clip
 from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.video import as_clip
 
 _SEEN = part_named("seen")
 _NAMES = {(0,): "first", (0, NUM_FRAMES - 1): "first and last", tuple(range(0, NUM_FRAMES, 5)): "every fifth"}
@@ -98,16 +97,9 @@ def _videos(
 ) -> list[Measures]:
     def make(prompt: str, seed: int, truth: np.ndarray) -> np.ndarray:
         keyframes = {index: Image.fromarray(truth[index]) for index in case.keyframes}
-        (video,) = pipeline(
-            prompt,
-            return_dict=False,
-            keyframes=None if case.seen is None else keyframes,
-            keyframe_input=case.seen or "clean",
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=torch.Generator().manual_seed(seed),
-        )[0]
-        return as_clip(video)
+        given = None if case.seen is None else keyframes
+        options = {"keyframes": given, "keyframe_input": case.seen or "clean"}
+        return seeded_clip(pipeline, prompt, seed, steps=steps, guidance=guidance, **options)
 
     folder = output / f"{case.name} {case.seen}".replace(",", "").replace(" ", "-")
     return _measured(folder, pipeline.sample_size, case, count, make)

@@ -12,14 +12,13 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import torch
 
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result, share_value
 from latentshift.benchmarks.timing import median_interval
 from latentshift.evaluation.sprites.parts import part_named, prompts_of
+from latentshift.evaluation.sprites.seeded_clip import seeded_clip
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.video import as_clip
 
 _SEEN = part_named("seen")
 
@@ -84,15 +83,7 @@ def bench_loops(
 
     def measure(index: int) -> tuple[np.ndarray, Measures]:
         _, prompt, seed = wanted[index]
-        (video,) = pipeline(
-            prompt,
-            num_frames=length,
-            num_inference_steps=steps,
-            guidance_scale=scale,
-            generator=torch.Generator().manual_seed(seed),
-            return_dict=False,
-        )[0]
-        clip = as_clip(video)
+        clip = seeded_clip(pipeline, prompt, seed, steps=steps, guidance=scale, num_frames=length)
         return clip, measure_loop(clip)
 
     seeds = [seed for _, _, seed in wanted]

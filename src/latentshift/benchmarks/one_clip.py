@@ -11,17 +11,16 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result
 from latentshift.evaluation.sprites.one_clip_measures import measure_one_clip
 from latentshift.evaluation.sprites.prompt_looks import looks_of
 from latentshift.evaluation.sprites.reader import LEAST_NAMED
+from latentshift.evaluation.sprites.seeded_clip import seeded_clip
 from latentshift.evaluation.sprites.study import reconstruct
 from latentshift.evaluation.sprites.tracks import track
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.video import as_clip
 from latentshift.video.prompt_slug import prompt_slug
 
 _COLUMNS = ("path_error", "place_error", "seen", "looks", "colour", "thing", "background")
@@ -62,15 +61,7 @@ def bench_one_clip(
         looks = looks_of(prompt)
 
         def measure(seed: int, prompt: str = prompt, looks: dict[str, str] = looks) -> tuple[np.ndarray, Measures]:
-            (video,) = pipeline(
-                prompt,
-                return_dict=False,
-                num_frames=len(clip),
-                num_inference_steps=steps,
-                guidance_scale=scale,
-                generator=torch.Generator().manual_seed(seed),
-            )[0]
-            frames = as_clip(video)
+            frames = seeded_clip(pipeline, prompt, seed, steps=steps, guidance=scale, num_frames=len(clip))
             return frames, measure_one_clip(frames, clip, looks)
 
         values = measure_missing(folder / prompt_slug(prompt), list(range(videos)), measure)

@@ -31,13 +31,14 @@ from latentshift.evaluation.sprites.parts import PARTS, Part, plan_of, prompts_o
 from latentshift.evaluation.sprites.readings import ReadingMeasurer, load_readings
 from latentshift.evaluation.sprites.report import study_report
 from latentshift.evaluation.sprites.scores import score_part, score_readings
+from latentshift.evaluation.sprites.seeded_clip import seeded_clip
 from latentshift.files import clear_leftovers
 from latentshift.frame_context import frames_independent
 from latentshift.models.autoencoder import mean_latents
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar, status
-from latentshift.video import as_clip, check_output, read_video, to_uint8, to_unit, write_video
+from latentshift.video import check_output, read_video, to_uint8, to_unit, write_video
 from latentshift.video.prompt_slug import prompt_slug
 
 _SHEET_ROWS = 16
@@ -285,16 +286,15 @@ class Study:
 
     def _generate(self, prompt: str, seed: int, part: Part) -> np.ndarray:
         with nullcontext() if part.shift else frames_independent(self.pipeline.unet):
-            (video,) = self.pipeline(
+            return seeded_clip(
+                self.pipeline,
                 prompt,
+                seed,
+                steps=self.steps,
+                guidance=self.scale,
                 num_frames=self._frames(part),
-                num_inference_steps=self.steps,
-                guidance_scale=self.scale,
-                generator=torch.Generator().manual_seed(seed),
-                return_dict=False,
                 **self.fewer.arguments(),
-            )[0]
-        return as_clip(video)
+            )
 
 
 @torch.no_grad()
