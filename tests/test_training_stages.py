@@ -26,6 +26,7 @@ from latentshift.training.checkpoint_paths import list_checkpoints
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.optimizer import learning_rate
+from latentshift.training.preflight import lost_shift
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from latentshift.training.settings import OptimizerSettings
@@ -91,6 +92,9 @@ def test_a_base_keeps_its_own_shift(runs: Path, tmp_path: Path) -> None:
     replicate = VideoStage(tiny(*words, "shift.padding=replicate"), CPU)
     assert replicate.pipeline.config.shift == ShiftConfig(padding="replicate").to_dict()
     assert json.loads(replicate.fingerprint["shift"])["padding"] == "replicate"
+    said = f"the shift of {tmp_path}/loop has padding circular, and this run has zeros, the paper's"
+    assert (lost_shift(tiny(*words, "shift.fold=4")) or "").startswith(said)
+    assert lost_shift(tiny(*words)) is lost_shift(tiny(*words, "shift.padding=replicate")) is None
     base.set_shift(None)
     base.save_pretrained(tmp_path / "loop")
     with pytest.raises(ValueError, match="method=latent-shift or method=latent-vdm or method=none"):

@@ -27,7 +27,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
         ValueError: if the run could not start, or its base model can't be read.
     """
     from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
-    from latentshift.training.preflight import rate_change, validate_run
+    from latentshift.training.preflight import lost_shift, rate_change, validate_run
     from latentshift.training.recipe_file import dump_recipe
 
     print(dump_recipe(recipe), end="", flush=True)
@@ -37,6 +37,8 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     steps = [checkpoint_step(each) for each in list_checkpoints(recipe.output / "checkpoints")]
     if steps and (change := rate_change(recipe, steps[-1])) is not None:
         print(f"warning: {printable(change)}", file=sys.stderr)
+    if (lost := lost_shift(recipe)) is not None:
+        print(f"warning: {printable(lost)}", file=sys.stderr)
     from latentshift.cli.models import pick_device, quiet_libraries
 
     quiet_libraries()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from latentshift.files import check_writable
+from latentshift.models.storage.model_paths import check_model, read_saved_shift
+from latentshift.settings import ShiftConfig
 from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
-from latentshift.training.recipe import AnyRecipe
+from latentshift.training.recipe import AnyRecipe, VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 
 EXPORTS = ("model", "controlnet", "lora.safetensors", "delta.safetensors")
@@ -60,6 +63,26 @@ def rate_change(recipe: AnyRecipe, step: int) -> str | None:
     if step == 0 or not path.exists() or (before := load_recipe(path).optimizer.learning_rate) == rate:
         return None
     return f"optimizer.learning_rate was {before:g} up to step {step} of {recipe.output}, and is {rate:g} from there on"
+
+
+def lost_shift(recipe: AnyRecipe) -> str | None:
+    """What is to be said of a run that names some settings of the shift, and so loses others that its base has.
+
+    Returns:
+        One sentence; None: nothing is lost.
+    """
+    if not isinstance(recipe, VideoRecipe) or recipe.shift is None or (folder := check_model(recipe.model)) is None:
+        return None
+    paper, own = asdict(ShiftConfig()), asdict(recipe.shift)
+    saved = read_saved_shift(folder) or {}
+    lost = [name for name, value in saved.items() if value != paper.get(name, value) == own.get(name)]
+    if not lost:
+        return None
+    name = lost[0]
+    return (
+        f"the shift of {recipe.model} has {name} {saved[name]}, and this run has {own[name]}, the paper's, as a "
+        f"recipe's shift has where it leaves something out: say shift.{name}={saved[name]} to keep it"
+    )
 
 
 def check_folder(output: Path, bases: Sequence[str | Path]) -> None:

@@ -13,7 +13,7 @@ from latentshift.training.distributed import RANK_TIMEOUT, complete_last_collect
 from latentshift.training.loop import fit
 from latentshift.training.main_process import main_process_alone
 from latentshift.training.precision import is_slow_in_bf16
-from latentshift.training.preflight import validate_run
+from latentshift.training.preflight import lost_shift, validate_run
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run_folder import lock_run
 from latentshift.training.stages.autoencoder import AutoencoderStage
@@ -55,6 +55,8 @@ def run(recipe: AnyRecipe, *, quiet: bool = False) -> None:
             if shown:
                 for line in stage.data_summary():
                     print(printable(line, 2000))
+                if (lost := lost_shift(recipe)) is not None:
+                    print(f"warning: {printable(lost)}", file=sys.stderr)
                 if recipe.compute.precision == "bf16" and is_slow_in_bf16(accelerator.device):
                     print(
                         "warning: this CPU has no instructions for bf16, and is many times faster with "

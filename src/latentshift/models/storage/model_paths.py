@@ -197,6 +197,12 @@ def read_frame_rate(folder: Path) -> float | None:
     return float(fps) if isinstance(fps, (int, float)) and fps > 0 else None
 
 
+def read_saved_shift(folder: Path) -> dict[str, Any] | None:
+    """The settings of the shift that a latentshift model was saved with; None: it has none, or is an image model."""
+    shift = _config(folder, _INDEX).get("shift")
+    return shift if isinstance(shift, dict) else None
+
+
 def has_temporal_attention(folder: Path) -> bool:
     """Whether a model's folder is of Latent-VDM, whose frames see one another all at once."""
     part = _config(folder, _INDEX).get("temporal")
