@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from latentshift.files import check_writable
+
 FILE = "study.db"
 CLIPS = "clips"  # the folder beside it
 _APPLICATION = 0x4C535354  # "LSST": tells this file from other SQLite files
@@ -108,6 +110,7 @@ def open_database(folder: Path) -> sqlite3.Connection:
 
     Raises:
         FileNotFoundError: where there is none.
+        PermissionError: where nothing can be written.
         ValueError: for a file that is none, or another version's.
     """
     path = check_study(folder)
@@ -117,6 +120,13 @@ def open_database(folder: Path) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.DatabaseError as error:
         connection.close()
+        try:
+            check_writable(path)
+        except OSError:
+            raise PermissionError(
+                f"{path} can't be opened: SQLite writes beside it even where it only reads, and {folder} is not "
+                "writable; copy the study to a folder that is"
+            ) from None
         raise ValueError(f"{path} can't be read as a study: {error}") from None
     if application != _APPLICATION or version != _VERSION:
         connection.close()

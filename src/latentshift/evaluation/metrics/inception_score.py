@@ -220,10 +220,12 @@ def few_samples_warning(samples: int, classes: int, parts: int, *, videos: int, 
         videos: that the samples are of.
         what: a part is called.
     """
-    least, of_videos = samples // parts, videos // parts
+    least, most, of_videos = samples // parts, -(-samples // parts), videos // parts
     if least < classes:
+        count = f"{least}" if least == most else f"{least} or {most}"
         return (
-            f"a {what} has {least} samples for {classes} classes: no score above {least} is possible, and it is "
+            f"a {what} has {count} sample{'' if most == 1 else 's'} for {classes} classes: no score above {most} is "
+            f"possible, and it is "
             f"biased downwards; {classes * parts} samples or more are needed.",
         )
     if of_videos < classes:
