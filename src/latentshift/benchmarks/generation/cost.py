@@ -69,7 +69,7 @@ class VideoSeconds:
 
     Attributes:
         seconds: with the lowest and the highest as bounds.
-        how: ``measured``, or what it is extrapolated from.
+        how: ``measured``, ``measured once``, or what it is extrapolated from.
     """
 
     seconds: Estimate
@@ -108,7 +108,8 @@ class GenerationCost:
     def video(self, name: str) -> VideoSeconds:
         """Seconds of a whole video, or of those at once: measured, or text + steps × pass + decoding."""
         if name in self.videos:
-            return VideoSeconds(self.videos[name].seconds, "measured")
+            video = self.videos[name]
+            return VideoSeconds(video.seconds, "measured once" if video.times == 1 else "measured")
         one, steps = self.passes[name], self.settings.steps
         low, middle, high = (
             getattr(self.text.seconds, part) + steps * getattr(one.seconds, part) + getattr(self.decoding.seconds, part)

@@ -124,6 +124,11 @@ def _metrics(counted: Count, cost: GenerationCost, name: str, size: str) -> Iter
     yield Metric(name="operations a video", value=tflop, unit="TFLOP", variant="U-Net", n=1, samples=1, **of_video)
     timed = cost.videos.get(name)
     seconds = video.seconds
+    warnings = [] if timed else [f"{video.how}, with text and decoding: no whole video was timed"]
+    if settings.rounds == 1:
+        warnings.append(
+            "timed in one round, which tells nothing of how much it varies: compare with --rounds 3 or more"
+        )
     yield Metric(
         name="seconds a video",
         value=seconds.value,
@@ -131,7 +136,7 @@ def _metrics(counted: Count, cost: GenerationCost, name: str, size: str) -> Iter
         n=1 if timed is None else timed.times,
         samples=one.times if timed is None else timed.times,
         variant=f"{video.how}; lowest {seconds.low:.4g} s, highest {seconds.high:.4g} s",
-        warnings=() if timed else (f"{video.how}, with text and decoding: no whole video was timed",),
+        warnings=tuple(warnings),
         **of_video,
     )
     if one.peak is not None:

@@ -20,8 +20,8 @@ _COLUMNS = (
     "Peak memory (GiB)",
 )
 _NOTES = (
-    "Seconds are medians, with the lowest and the highest beside them. The first pass of a process is the one in which "
-    "libraries choose kernels and take their memory.",
+    "Seconds are medians, with the lowest and the highest beside them; one without was timed once. The first pass of a "
+    "process is the one in which libraries choose kernels and take their memory.",
     "Added: beyond the image model's U-Net. The device's best is the faster one of a large matrix product and a large "
     "convolution in the same run.",
 )
@@ -47,7 +47,7 @@ def _cells(row: CostRow, anchor: str) -> tuple[Cell, ...]:
         number_cell(None if row.parameters.added is None else row.parameters.added / 1e6, anchor=anchor),
         number_cell(None if row.flop_a_pass is None else row.flop_a_pass / 1e12, anchor=anchor),
         number_cell(None if first is None else first.value, anchor=anchor),
-        Cell() if later is None else number_cell(later.value, (later.low, later.high), "s", anchor=anchor),
+        Cell() if later is None else number_cell(later.value, later.bounds, "s", anchor=anchor),
         number_cell(share, unit="%", anchor=anchor),
         number_cell(row.to_first_row, anchor=anchor),
         number_cell(None if row.peak_bytes is None else row.peak_bytes / _GIB, anchor=anchor),

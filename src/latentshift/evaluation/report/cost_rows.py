@@ -29,6 +29,11 @@ class Seconds(_Part):
     low: FiniteFloat
     high: FiniteFloat
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The lowest and the highest; None where it was timed once, which says nothing of a spread."""
+        return None if self.low == self.high else (self.low, self.high)
+
 
 class CostRow(_Part):
     """One video model.

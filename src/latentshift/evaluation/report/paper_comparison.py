@@ -125,8 +125,9 @@ def _rows_of_costs(table: PaperTable, result: Result) -> Iterator[_OwnRow]:
         }
         values = {name: _OwnValue(count / 1e9) for name, count in by_name.items()}
         seconds = row.video_seconds
-        values[SPEED] = _OwnValue(seconds.value, (seconds.low, seconds.high), row.how)
-        yield _OwnRow(row.method, result.anchor, values, f"{result.label}, {device}, {row.how}".rstrip(", "))
+        values[SPEED] = _OwnValue(seconds.value, seconds.bounds, row.how)
+        # The paper's rows are of methods of the same names.
+        yield _OwnRow(f"{row.method} (own)", result.anchor, values, f"{result.label}, {device}, {row.how}".rstrip(", "))
 
 
 def _heading(column: Column) -> str:
