@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from latentshift.cli.ray_cluster import Cluster, Member, connect
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize("port", ["free", "65536"])
+def test_an_address_where_nothing_listens_is_refused_at_once(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray alone tries there for minutes."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1] if port == 'free' else port}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with (
+            pytest.raises(ValueError, match=rf"^no Ray cluster answers at RAY_ADDRESS={address}: ."),
+            connect("cpu", 1),
+        ):
+            pass
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +34,7 @@ def cluster() -> Iterator[Cluster]:
         yield connected
 
 
+@pytest.mark.slow
 def test_each_piece_is_taken_once_and_reported(cluster: Cluster) -> None:
     def work(member: Member, device: str) -> list[int]:
         member.wait()
@@ -36,6 +50,7 @@ def test_each_piece_is_taken_once_and_reported(cluster: Cluster) -> None:
     assert sum(reported) == 40
 
 
+@pytest.mark.slow
 def test_what_an_actor_raises_is_raised(cluster: Cluster) -> None:
     def work(member: Member, device: str) -> None:
         if member.number == 1:
@@ -46,6 +61,7 @@ def test_what_an_actor_raises_is_raised(cluster: Cluster) -> None:
         cluster.run(work, lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_killed_actor_is_told_in_a_sentence(cluster: Cluster) -> None:
     def work(member: Member, device: str) -> None:
         if member.number == 1:
@@ -56,6 +72,7 @@ def test_a_killed_actor_is_told_in_a_sentence(cluster: Cluster) -> None:
         cluster.run(work, lambda _: None)
 
 
+@pytest.mark.slow
 def test_actors_without_a_gpu_are_refused(cluster: Cluster) -> None:
     with pytest.raises(ValueError, match="--actors 2 need a GPU each, and the cluster has 0"):
         Cluster("cuda", 2)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _POLL_SECONDS = 1.0
+_REACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def connect(device: str, actors: int) -> Iterator[Cluster]:
     import ray
 
     if is_own := not ray.is_initialized():
+        _check_reachable(os.environ.get("RAY_ADDRESS", ""))
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
@@ -159,6 +163,16 @@ def connect(device: str, actors: int) -> Iterator[Cluster]:
     finally:
         if is_own:
             ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a ``HOST:PORT`` where nothing listens: Ray would try there for many minutes."""
+    if (parts := re.fullmatch(r"([\w.-]+):(\d{1,5})", address)) is None:
+        return
+    try:
+        socket.create_connection((parts[1], int(parts[2])), timeout=_REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:  # a port beyond 65535
+        raise ValueError(f"no Ray cluster answers at RAY_ADDRESS={address}: {_first_line(error)}") from None
 
 
 def _first_line(error: BaseException) -> str:
