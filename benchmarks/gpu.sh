@@ -39,7 +39,7 @@ part() {
         say "Left out: the time is over."
         return
     fi
-    say "    latentshift $*" ""
+    say "    latentshift$(printf " %q" "$@")" ""
     timeout --foreground --signal=INT --kill-after=20 "$left" ${LATENTSHIFT:-latentshift} "$@" 2>>"$folder/errors.txt" |
         tee -a "$folder/table.md"
     code=${PIPESTATUS[0]}

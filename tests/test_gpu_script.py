@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def test_every_command_is_understood_and_every_recipe_holds(options: list[str], 
     assert code == 0, printed
     table = (tmp_path / "made" / "table.md").read_text()
     assert table.count("a row") == len(calls) == table.count("\n## ") == (9 if options else 10)
+    shown = [shlex.split(line) for line in table.splitlines() if line.startswith("    latentshift ")]
+    assert shown == [["latentshift", *words] for words in calls]  # as a shell takes them
     methods = set()
     for words in calls:
         check_understood(words)

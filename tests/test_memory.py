@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import latentshift
 from latentshift import LatentShiftPipeline
+from latentshift.benchmarks.memory import measured_steps
 from latentshift.memory.advice import advice
 from latentshift.memory.estimate import ENCODING, SAMPLES, STEP, Estimate, estimate
 from latentshift.memory.fake_tensors import fake_tensors
@@ -24,6 +25,7 @@ from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.preemption import EXIT_CODE
 from latentshift.training.recipe_file import load_recipe
+from latentshift.training.video_batches import video_batches
 from launch import Processes, command_line
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
 
@@ -372,6 +374,15 @@ def test_memory_that_runs_out_ends_the_run_with_what_to_change(model: Path, tmp_
     expected = estimate(load_recipe(FOLDER, words), CPU, base=0).total / 2**30
     assert expected < reported < expected + 1.5  # Python and its libraries, and not the run once more
     assert "Traceback" not in process.errors()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.9])
+def test_steps_to_measure_are_on_clips_and_one_on_single_frames(share: float) -> None:
+    spec = video_batches(2, 8, share)
+    steps = measured_steps(5, share, quick=False)
+    assert len(set(steps)) == len(steps) == (6 if share else 5)
+    assert [spec(step).num_frames for step in steps] == [8] * 5 + [1] * (share > 0)
+    assert measured_steps(5, share, quick=True) == steps[:5]
 
 
 @pytest.mark.slow

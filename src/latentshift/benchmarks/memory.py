@@ -5,13 +5,14 @@ Steps are timed, too. The first also chooses kernels and takes memory.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ class MeasuredMemory:
 def bench_memory(recipe: AnyRecipe, count: int = LEAST_STEPS, quick: bool = False) -> Iterator[Result]:
     """What is estimated of each part, estimate beside measurement, loss and seconds of each step, and their speed.
 
-    The speed is the median over all steps but the first, with the lowest and the highest, where all are on clips.
+    The speed is the median over all steps on clips but the first, with the lowest and the highest.
 
     Args:
         recipe: of one process.
@@ -80,11 +81,10 @@ def bench_memory(recipe: AnyRecipe, count: int = LEAST_STEPS, quick: bool = Fals
         if actual:
             ratio = expected / actual
             yield {"what": what, "estimated_gib": expected / _GIB, "measured_gib": actual / _GIB, "ratio": ratio}
-    steps = _steps(count, recipe.share_of_images, quick=quick)
+    steps = measured_steps(count, recipe.share_of_images, quick=quick)
     for step, loss, seconds in zip(steps, measured.losses, measured.seconds, strict=True):
         yield {"step": step, "loss": loss, "seconds": seconds}
-    if not recipe.share_of_images:
-        yield {f"{recipe.unit}_a_second": spread([recipe.batch_size / each for each in measured.seconds[1:]])}
+    yield {f"{recipe.unit}_a_second": spread([recipe.batch_size / each for each in measured.seconds[1:count]])}
 
 
 def measure_memory(recipe: AnyRecipe, folder: Path, count: int = LEAST_STEPS, *, quick: bool = False) -> MeasuredMemory:
@@ -116,7 +116,7 @@ def measure_memory(recipe: AnyRecipe, folder: Path, count: int = LEAST_STEPS, *,
     parts = recipe.micro_batches(1)
     losses, seconds = [], []
     forget_peak(device)
-    for step in _steps(count, recipe.share_of_images, quick=quick):
+    for step in measured_steps(count, recipe.share_of_images, quick=quick):
         with closing(stage.batches(step)) as batches, attention_backend(recipe.compute.attention, device):
             batch = split_batch(next(batches), parts, device)
             start = time.perf_counter()
@@ -135,6 +135,14 @@ def measure_memory(recipe: AnyRecipe, folder: Path, count: int = LEAST_STEPS, *,
     return MeasuredMemory(expected, steps, peak(device), tuple(losses), tuple(seconds))
 
 
-def _steps(count: int, images: float, *, quick: bool) -> list[int]:
-    """The first ``count``, and the first on single frames."""
-    return [*range(1, count + 1)] + ([ceil(1 / Fraction(str(images)))] if images and not quick else [])
+def measured_steps(count: int, images: float, *, quick: bool) -> list[int]:
+    """The numbers of the steps to take: the first ``count`` on clips, and the first on single frames.
+
+    Args:
+        count: steps on clips.
+        images: the share of the steps that are on single frames, in [0, 1).
+        quick: without these.
+    """
+    share = Fraction(str(images))
+    on_clips = (step for step in itertools.count(1) if floor(step * share) == floor((step - 1) * share))
+    return [*itertools.islice(on_clips, count), *([ceil(1 / share)] if images and not quick else [])]

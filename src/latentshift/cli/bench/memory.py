@@ -16,13 +16,13 @@ _RECIPE = typer.Argument(..., help="The recipe, a YAML file; see recipes/.")
 def memory(
     recipe: Path = _RECIPE,
     overrides: list[str] | None = OVERRIDES,
-    steps: int = typer.Option(2, "--steps", min=2, help="Steps to take."),
+    steps: int = typer.Option(2, "--steps", min=2, help="Steps on clips to take."),
     quick: bool = QUICK,
     json_file: Path | None = JSON,
 ) -> None:
     """Peak memory of a recipe's first steps and of a sample, on one process, beside what train --dry-run expects.
 
-    Also the seconds of each step, and clips a second over all steps but the first.
+    Also the seconds of each step, and clips a second over all steps on clips but the first.
     """
     from latentshift.cli.preflight import check_recipe
     from latentshift.training.recipe_file import load_recipe
