@@ -1,4 +1,4 @@
-"""What modules, functions and classes were called before; :mod:`latentshift.renamed` lets the old names work.
+"""What modules, functions and classes were called before; :mod:`latentshift.imports.renamed` lets the old names work.
 
 To rename something, add one entry: a module to ``MODULES``; a name within a module, under the module's new name, to
 ``NAMES``; a name that is in another module now to ``MOVED``.
