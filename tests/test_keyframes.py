@@ -18,7 +18,7 @@ from latentshift.models.autoencoder import mean_latents
 from latentshift.video import read_metadata, read_video
 from latentshift.video.picture import read_picture
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
-from tiny_pipelines import SIDE, picture
+from tiny_pipelines import SIDE, picture, tiny_pipeline
 
 FRAMES = 4
 
@@ -65,6 +65,16 @@ def test_keyframes_are_in_the_video_and_change_the_frames_beside_them(pipe: Late
     torch.testing.assert_close(grey, run(pipe, keyframes={0: np.full((SIDE, SIDE, 3), 0.5, dtype=np.float32)}))
     for given in (array, tensor, tensor * 2 - 1, latents_of(pipe, first)):
         torch.testing.assert_close(run(pipe, keyframes={0: given, FRAMES - 1: last}), video, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusionPipeline", "StableDiffusionXLPipeline"])
+def test_keyframes_of_stable_diffusion(kind: str) -> None:
+    pipe = LatentShiftPipeline.from_pipe(tiny_pipeline(kind), num_frames=FRAMES)
+    pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    video, free = run(pipe, keyframes={0: picture(1)}), run(pipe)
+    torch.testing.assert_close(video[0, 0], latents_of(pipe, picture(1)))
+    assert not torch.allclose(video[0, 1], free[0, 1], atol=1e-3)
 
 
 def test_each_prompt_has_its_own_keyframe_and_each_video_is_the_one_made_alone(pipe: LatentShiftPipeline) -> None:
