@@ -128,6 +128,8 @@ def test_pictures_that_no_pipeline_should_be_given_are_refused(image_video: Vide
         (ones * np.nan, "not finite"),
         ([*clip(1, F - 1), ones], "mixes"),
         (ones[0], "shape"),
+        (ones.transpose(2, 0, 1), "image has pictures of 16 channels: arrays are"),
+        (torch.from_numpy(ones), "image has pictures of 16 channels: arrays are .*, tensors"),
         ("picture.png", "is a str"),
         (Image.new("F", (SIDE, SIDE)), "mode F"),
     ):

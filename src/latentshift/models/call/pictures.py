@@ -111,6 +111,11 @@ def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
     channels = 1 if tensor.ndim == 2 else int(picture.shape[0 if isinstance(picture, torch.Tensor) else -1])
     if isinstance(picture, np.ndarray) and channels in (2, 4):
         raise ValueError(f"{name} has a picture with an alpha channel: drop it with picture[..., :{channels - 1}]")
+    if kind in ("start", "condition") and not is_latents(picture) and _are_other_channels(picture, channels):
+        raise ValueError(
+            f"{name} has pictures of {channels} channels: arrays are (F, H, W, 3), tensors (F, 3, H, W), or of "
+            "one picture without F"
+        )
     if kind == "mask" and not tensor.is_floating_point() and int(tensor.max()) <= 1:
         return tensor.float() if isinstance(picture, torch.Tensor) else picture.astype(np.float32)
     if not tensor.is_floating_point():
@@ -127,6 +132,11 @@ def check_picture(picture: Any, name: str, kind: Kind = "start") -> Any:
         bounds = "[0, 1] or [-1, 1]" if signed else "[0, 1]"
         raise ValueError(f"{name} has a picture with numbers from {least:g} to {most:g}: they are to be in {bounds}")
     return picture
+
+
+def _are_other_channels(picture: Any, channels: int) -> bool:
+    """Whether it is no picture: a tensor of other channels may be latents, unless its last dimension is a colour's."""
+    return channels not in (1, 3) and (isinstance(picture, np.ndarray) or picture.shape[-1] in (1, 3))
 
 
 def _is_signed(picture: Any) -> bool:
