@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from latentshift.user_input.bounded_read import load_json_settings, read_text_bounded
+from latentshift.user_input.bounded_read import load_json_settings, read_appended_lines
+
+_MAX_LINE = 2**20  # bytes
+_REMEDY = "repair the log, or move it away"
 
 
 def training_cost(run: Path) -> str:
@@ -24,17 +27,25 @@ def training_cost(run: Path) -> str:
     if not log.is_file():
         return ""
     samples, seconds, steps = 0, 0.0, 0
-    for number, line in enumerate(read_text_bounded(log, 2**28, what="the log").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            if row["samples_per_second"] > 0:
-                seconds += (row["samples"] - samples) / row["samples_per_second"]
-            samples, steps = row["samples"], row["step"]
-        except (ValueError, TypeError, KeyError):
-            raise ValueError(
-                f"{log} line {number} is no row of a log of training; repair it, or move it away"
-            ) from None
+    with log.open("rb") as file:
+        for (step, total, speed), _ in read_appended_lines(file, log, _row, _REMEDY, _MAX_LINE):
+            if speed > 0:
+                seconds += (total - samples) / speed
+            samples, steps = total, step
     return f"{steps:,} steps in {_time(seconds)}{_machine(run / 'versions.json')}"
+
+
+def _row(line: bytes) -> tuple[int, int, float]:
+    """Step, samples until then, and samples a second.
+
+    Raises:
+        ValueError: for what is none of these.
+    """
+    try:
+        row = json.loads(line)
+        return int(row["step"]), int(row["samples"]), float(row["samples_per_second"])
+    except (TypeError, KeyError):
+        raise ValueError from None
 
 
 def _time(seconds: float) -> str:
