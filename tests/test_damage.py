@@ -102,8 +102,8 @@ def damaged(folder: Path) -> dict[str, bytes]:
 def report(folder: Path, names: list[str], workers: int) -> dict[str, ClipInfo | Rejected]:
     manifest = folder.parent / f"manifest-{workers}.jsonl"
     write_manifest(manifest, (Row(str(folder / name), ("a clip",), "test") for name in names), print)
-    rejected = RejectedList(folder.parent / f"left-out-{workers}.jsonl")
-    rejected.clear()
+    (left_out := folder.parent / f"left-out-{workers}.jsonl").unlink(missing_ok=True)
+    rejected = RejectedList(left_out)
     inspection, results = Inspection(rejected), {}
     for finding in inspect_rows(Manifest(manifest), WINDOW, FRAMING, WorkerLimits(workers), pictures=len(names)):
         inspection.add(finding)

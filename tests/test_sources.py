@@ -15,6 +15,7 @@ from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_m
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import check_not_empty, list_source, parse_source
 from latentshift.data.sources.ucf101 import class_words, load_sentences
+from latentshift.training.data_source import list_rows
 
 
 def read(words: object, **settings: object) -> tuple[list[Row], list[RejectedRow]]:
@@ -329,3 +330,14 @@ def test_a_manifest_that_does_not_hold(tmp_path: Path, line: str, message: str) 
     (tmp_path / "m.jsonl").write_text(line + "\n")
     with pytest.raises(ValueError, match=message):
         Manifest(tmp_path / "m.jsonl")[0]
+
+
+def test_a_list_that_a_full_disk_cut_does_not_stop_the_next_run(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "left-out.jsonl").write_text('{"name": "gone.mp4", "ki')
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "clips" / name).write_bytes(b"not looked into")
+    (tmp_path / "clips" / "a.txt").write_text("a red star")
+    manifest, rejected = list_rows(tmp_path / "run", parse_source(str(tmp_path / "clips"), {}), write=True)
+    assert len(manifest) == 1 and [Path(each.name).name for each in rejected] == ["b.mp4"]

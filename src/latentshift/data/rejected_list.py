@@ -26,12 +26,6 @@ class RejectedList:
         for each in self:
             self._count(each)
 
-    def clear(self) -> None:
-        """Delete all entries."""
-        self.path.unlink(missing_ok=True)
-        self.by_kind.clear()
-        self.captions = 0
-
     def add(self, row: RejectedRow) -> None:
         """Append an entry."""
         with self.path.open("a", encoding="utf-8") as file:

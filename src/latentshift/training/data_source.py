@@ -185,11 +185,12 @@ def list_rows(folder: Path, source: Source, *, write: bool, captioned: bool = Tr
     Raises:
         ValueError: for a source that can't be listed or offers nothing.
     """
-    rejected = RejectedList(folder / "left-out.jsonl")
+    left_out = folder / "left-out.jsonl"
     if not write:
-        return Manifest(folder / "manifest.jsonl"), rejected
+        return Manifest(folder / "manifest.jsonl"), RejectedList(left_out)
     folder.mkdir(parents=True, exist_ok=True)
-    rejected.clear()
+    left_out.unlink(missing_ok=True)  # before it is read: a full disk may have cut its last line
+    rejected = RejectedList(left_out)
     return list_source(folder / "manifest.jsonl", source, rejected.add, captioned=captioned), rejected
 
 
