@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +133,8 @@ class Ranks:
                 world_size=self.count,
                 timeout=self._timeout,
             )
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, _raise_rank_error)
             if self.is_first:
                 self._store.set("seed", str(seed))
             return int(self._store.get("seed"))
@@ -181,6 +185,8 @@ class Ranks:
 
         pipeline.frame_ranks.wait_for_all()
         self._store = None
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         pipeline.disable_frame_parallel()
         drain_process_group()
         disconnect()
@@ -191,6 +197,8 @@ class Ranks:
             return False
         if self._store is None:
             return _is_said_by_the_first_here(self.local_rank)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is about to end
         try:
             is_first_word = self._store.add("errors", 1) == 1
             if isinstance(error, RankError):
@@ -221,6 +229,11 @@ def is_said_elsewhere(error: Exception, sentence: str) -> bool:
     if _before_meeting is not None:
         return _is_said_by_the_first_here(_before_meeting.local_rank)
     return _current is not None and _current.is_said_elsewhere(error, sentence)
+
+
+def _raise_rank_error(*_: object) -> NoReturn:
+    """What SIGTERM does: torchrun sends it when a process has ended, often before the others notice that themselves."""
+    raise RankError("ended by its launcher (SIGTERM), as when another process was killed: its video is not finished")
 
 
 def _is_said_by_the_first_here(local_rank: int) -> bool:
