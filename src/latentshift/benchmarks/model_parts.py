@@ -50,7 +50,7 @@ class ModelParts:
 
     def compile(self) -> None:
         """Compile the U-Net for its step, as ``pipe.accelerate`` does."""
-        calls = CompiledCalls(self._unet)
+        calls = CompiledCalls(self._unet, freeze=True)
         self._unet._compiled_call_impl = calls
         with calls.trial(compiling=True) as trial:
             self.pass_()

@@ -20,6 +20,7 @@ from latentshift.models.compile_decision import (
     SamplingWork,
     check_speed,
     pays_from,
+    why_export,
     why_in_chunks,
     why_not_worth_it,
 )
@@ -34,6 +35,9 @@ FAST = FewerOperations(deep_cache_interval=2, deep_cache_branch=1)
 _FAST_SAMPLER, _FAST_STEPS = "DDPMScheduler", 100  # that it was measured with
 _FAST_LINE = "fast: deep features are kept for every other step ({})".format(
     ", ".join(f"{name}={value}" for name, value in FAST.arguments().items())
+)
+_FROZEN_LINE = (
+    "weights are a part of the compiled code: after a change of them it is not used until this is called again"
 )
 _LONGEST_ERROR = 200
 _NAMES = {"cpu": "CPU", "cuda": "GPU"}
@@ -74,8 +78,9 @@ class AccelerateMixin:
         A few calls of the U-Net are made and timed, to see what compiling it would save in the work ahead. If that is
         more than it costs, the U-Net is compiled, and kept so if its results are those of before, but for rounding,
         and faster. Only calls as those of the work run compiled: other frame counts, sizes, dtypes and devices, other
-        temporal settings, calls under autograd, in chunks of frames, or after a hook was added, run as before. Call
-        this again for other work, in addition.
+        temporal settings, calls under autograd, in chunks of frames, or after a hook was added, run as before. On the
+        CPU weights are a part of the code, and calls after a change of weights run as before, with a warning. Call
+        this again for other work, in addition, and for other weights.
 
         Args:
             work: what is going to be made; None: one video with the pipeline's defaults.
@@ -105,10 +110,13 @@ class AccelerateMixin:
         elif (reason := _why_not(pipe, work)) is not None:
             compiled, said = False, [f"not compiled: {reason}"]
         else:
+            ahead = _calls_ahead(pipe, work)
             with status("warming up"):
-                compiled, said = _compile(pipe, work, insist=compile is True)
+                compiled, said, call_seconds = _compile(pipe, work, ahead, insist=compile is True)
+            if call_seconds is not None:
+                said += _runtime_lines(pipe, ahead, call_seconds)
         text = "in every step, inside the compiled code" if compiled else "once a video, not once a step"
-        lines += [f"text: keys and values are projected {text}", *said, *_runtime_lines(pipe)]
+        lines += [f"text: keys and values are projected {text}", *said]
         seconds = time.perf_counter() - start
         lines.append(f"warming up took {seconds:.1f} s")
         return AccelerationReport(speed, compiled, seconds, tuple(lines), fewer.arguments())
@@ -158,11 +166,35 @@ def _dtype_line(pipe: Any) -> str:
     return f"dtype: {own}, as asked for; {better} is what --dtype auto takes {where}"
 
 
-def _runtime_lines(pipe: Any) -> list[str]:
-    """A sentence about a faster way that is no switch of a pipeline, where there is one."""
-    if pipe._execution_device.type != "cpu" or find_spec("openvino") is None:
+@dataclass(frozen=True)
+class _Ahead:
+    """What a work is in calls of the U-Net.
+
+    Attributes:
+        calls: of all videos.
+        of_a_video: of one.
+        layers: of the U-Net, with weights.
+    """
+
+    calls: int
+    of_a_video: int
+    layers: int
+
+
+def _calls_ahead(pipe: Any, work: SamplingWork) -> _Ahead:
+    set_timesteps(pipe.scheduler, work.steps or 1, None, None, pipe._execution_device)
+    of_a_video = len(pipe.scheduler.timesteps)
+    layers = sum(1 for module in pipe.unet.modules() if any(True for _ in module.parameters(recurse=False)))
+    return _Ahead(of_a_video * work.videos, of_a_video, layers)
+
+
+def _runtime_lines(pipe: Any, ahead: _Ahead, seconds: float) -> list[str]:
+    """A sentence about a faster way that is no switch of a pipeline, where there is one and it pays."""
+    if pipe._execution_device.type != "cpu" or find_spec("openvino") is None or pipe.config.shift is None:
         return []
-    return ["OpenVINO is not used here; for many videos a model that latentshift export wrote for it may be faster"]
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    line = why_export(ahead.calls, seconds, ahead.layers, ahead.of_a_video, dtype)
+    return [] if line is None else [line]
 
 
 def _undo(unet: nn.Module) -> str:
@@ -193,36 +225,37 @@ def _why_not(pipe: Any, work: SamplingWork) -> str | None:
     return why_in_chunks(work.frames or 1, pixels, work.frame_chunk)
 
 
-def _compile(pipe: Any, work: SamplingWork, *, insist: bool) -> tuple[bool, list[str]]:
-    """Whether the work is compiled, and sentences about it."""
-    unet = pipe.unet
-    set_timesteps(pipe.scheduler, work.steps or 1, None, None, pipe._execution_device)
-    of_a_video = len(pipe.scheduler.timesteps)
-    calls = of_a_video * work.videos
-    layers = sum(1 for module in unet.modules() if any(True for _ in module.parameters(recurse=False)))
+def _compile(pipe: Any, work: SamplingWork, ahead: _Ahead, *, insist: bool) -> tuple[bool, list[str], float | None]:
+    """Whether the work is compiled, sentences about it, and seconds of a call of the U-Net, if they were measured."""
+    unet, of_a_video = pipe.unet, ahead.of_a_video
+    if unet._compiled_call_impl is not None and not unet._compiled_call_impl.has_weights_of_unet:
+        unet._compiled_call_impl = None
     earlier = unet._compiled_call_impl
-    if not insist and earlier is None and (reason := why_not_worth_it(calls, None, layers, of_a_video)):
-        return False, [f"not compiled: {reason}"]
-    compiled = earlier or CompiledCalls(unet)
+    if not insist and earlier is None and (reason := why_not_worth_it(ahead.calls, None, ahead.layers, of_a_video)):
+        return False, [f"not compiled: {reason}"], None
+    compiled = earlier or CompiledCalls(unet, freeze=pipe._execution_device.type == "cpu")
     unet._compiled_call_impl = compiled
     kept = False
     try:
         measured = _warm_up(pipe, work, compiled, compiling=False)
         if measured.kinds and measured.kinds <= compiled.kinds:
             kept = True
-            return True, ["compiled already for such videos"]
-        if not insist and (reason := why_not_worth_it(calls, min(measured.eager), layers, of_a_video)):
-            return False, [f"not compiled: {reason}"]
+            return True, ["compiled already for such videos"], None
+        eager = min(measured.eager)
+        if not insist and (reason := why_not_worth_it(ahead.calls, eager, ahead.layers, of_a_video)):
+            return False, [f"not compiled: {reason}"], eager
         try:
             _check_compiler(pipe._execution_device)
             trial = _warm_up(pipe, work, compiled, compiling=True)
         except (RuntimeError, OSError, ImportError) as error:  # no C++ compiler, no Triton, a full disk, …
             reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]  # torch's advice on debugging
-            return False, [f"not compiled: torch.compile failed ({printable(reason, _LONGEST_ERROR)})"]
+            return False, [f"not compiled: torch.compile failed ({printable(reason, _LONGEST_ERROR)})"], eager
         kept, lines = _judge(trial, unet.dtype, of_a_video, insist=insist)
         if kept:
+            frozen = compiled.freezes
+            lines += [_FROZEN_LINE, _cache_line("its kernels are")] if frozen else [_cache_line("compiled code is")]
             compiled.kinds |= trial.kinds
-        return kept, lines
+        return kept, lines, min(trial.compiled[1:]) if kept else eager
     finally:
         if not kept:
             unet._compiled_call_impl = earlier
@@ -275,14 +308,14 @@ def _judge(trial: Trial, dtype: torch.dtype, calls_of_a_video: int, *, insist: b
     pays = pays_from(spent, eager - compiled, calls_of_a_video)
     return True, [
         f"compiled the U-Net in {spent:.1f} s: {times}; {pays}; results differ by {worst:.1e} of their size",
-        _cache_line(),
     ]
 
 
-def _cache_line() -> str:
+def _cache_line(what: str) -> str:
+    """Of frozen code torch caches the kernels always, and the rest where no weight was put in oneDNN's own order."""
     from torch._inductor import config
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     if not config.fx_graph_cache or config.force_disable_caches:
         return "compiled code is not cached for later processes: torch's cache is switched off"
-    return f"compiled code is cached for later processes in {cache_dir()} (TORCHINDUCTOR_CACHE_DIR moves it)"
+    return f"{what} cached for later processes in {cache_dir()} (TORCHINDUCTOR_CACHE_DIR moves it)"

@@ -16,6 +16,8 @@ SHARE_SAVED = 1 / 6
 """Of a call's time, that compiled code is assumed to save: 1.2 times as fast."""
 SECONDS_FOR_A_LAYER = 0.25
 """Of compiling, assumed for each layer of a U-Net that holds weights, of which the bundled model's has 200."""
+EXPORT_SECONDS_FOR_A_LAYER = 0.15
+"""Of writing an export for OpenVINO with its comparison, assumed for each layer with weights (docs/speed.md)."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,27 @@ def why_not_worth_it(calls: int, seconds: float | None, layers: int, calls_of_a_
         f"the work ahead is {_calls(calls)} of the U-Net of {_seconds(seconds)} each, of which compiled code saves "
         f"about {_seconds(calls * saved_by_a_call)} and takes {_seconds(compiling)} or more to make; "
         f"{pays_from(compiling, saved_by_a_call, calls_of_a_video)}"
+    )
+
+
+def why_export(calls: int, seconds: float, layers: int, calls_of_a_video: int, dtype: str) -> str | None:
+    """A sentence about OpenVINO, where writing an export for it is expected to take less than it saves; else None.
+
+    Args:
+        calls: of the U-Net, that are ahead.
+        seconds: that one takes here.
+        layers: of the U-Net, with weights.
+        calls_of_a_video: of the U-Net.
+        dtype: name of the pipeline's.
+    """
+    writing, saved_by_a_call = layers * EXPORT_SECONDS_FOR_A_LAYER, seconds * SHARE_SAVED
+    if calls * saved_by_a_call <= writing:
+        return None
+    option = " --dtype bfloat16" if dtype == "bfloat16" else ""
+    return (
+        f"OpenVINO is installed, and may be faster: latentshift export MODEL --to openvino -o DIR writes the model for "
+        f"it in about {_seconds(writing)}, latentshift generate --model DIR --runtime openvino{option} makes videos "
+        f"with it; {pays_from(writing, saved_by_a_call, calls_of_a_video)}"
     )
 
 

@@ -7,9 +7,12 @@ calls that are compiled are made known one by one, in a trial that also compares
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import count
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch.nn.modules import module as torch_module
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from latentshift.frame_context import frame_context
+from latentshift.models.frozen_weights import FrozenWeights
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """The largest ‖compiled - eager‖ / ‖eager‖ of a call that counts as rounding, by dtype."""
@@ -47,19 +51,29 @@ class CompiledCalls:
 
     Args:
         unet: that is not compiled.
-        **options: of ``torch.compile``.
+        freeze: whether its weights are made a part of the code, in the order that is fast there (torch's "freezing",
+            on the CPU). Where they have changed since, calls run without the code, with a warning.
+        backend: of ``torch.compile``.
 
     Attributes:
         kinds: of calls that run compiled: shapes, dtypes and devices of tensors, other arguments by their values, the
             frame count and the temporal layers. A call under autograd, inside a chunk of frames, or with other hooks
             of layers or of all modules (which compiled code would leave out in silence) is of another kind.
+        freezes: whether weights are a part of the code.
     """
 
-    def __init__(self, unet: nn.Module, **options: Any) -> None:
+    def __init__(self, unet: nn.Module, *, freeze: bool, backend: str | Callable[..., Any] = "inductor") -> None:
         self.kinds: set[Hashable] = set()
         self._unet = unet
-        self._compiled = torch.compile(unet._call_impl, dynamic=False, **options)
+        self.freezes = freeze
+        self._frozen: FrozenWeights | None = None
+        self._compiled = torch.compile(_own_function(unet), backend=backend, dynamic=False)
         self._trial: Trial | None = None
+
+    @property
+    def has_weights_of_unet(self) -> bool:
+        """Whether the weights in the code are those of the U-Net; also before there are any, and where none are."""
+        return self._frozen is None or self._frozen.are_unchanged()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """As the U-Net's call."""
@@ -67,6 +81,13 @@ class CompiledCalls:
         if self._trial is not None and kind is not None:
             return self._try(self._trial, kind, args, kwargs)
         if kind is None or kind not in self.kinds:
+            return self._unet._call_impl(*args, **kwargs)
+        if not self.has_weights_of_unet:
+            warnings.warn(
+                "weights of the U-Net have changed since accelerate() made them a part of compiled code, so it runs "
+                "without that code, and slower: call accelerate() again",
+                stacklevel=2,
+            )
             return self._unet._call_impl(*args, **kwargs)
         return self._run_compiled(args, kwargs)
 
@@ -89,7 +110,10 @@ class CompiledCalls:
         trial.eager.append(seconds)
         trial.kinds.add(kind)
         if trial.compiling:
-            made, seconds = _timed(lambda: self._run_compiled(args, dict(kwargs)))
+            if self.freezes and self._frozen is None:
+                self._frozen = FrozenWeights(self._unet)
+            with _freezing() if self.freezes else nullcontext():
+                made, seconds = _timed(lambda: self._run_compiled(args, dict(kwargs)))
             trial.compiled.append(seconds)
             trial.differences.append(_difference(made, output))
         return output
@@ -109,6 +133,30 @@ class CompiledCalls:
         device = next(leaf.device.type for leaf in leaves if isinstance(leaf, Tensor))
         modes = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device), torch.get_num_threads()
         return (*map(_leaf_kind, leaves), str(structure), temporal, tuple(hooks), of_all, modes)
+
+
+def _freezing() -> AbstractContextManager[None]:
+    """Inside, what torch traces and compiles takes weights as constants: its tracer does not see ``options``."""
+    from torch._inductor import config
+
+    patched: AbstractContextManager[None] = config.patch(freezing=True)
+    return patched
+
+
+_numbers = count()
+
+
+def _own_function(unet: nn.Module) -> Callable[..., Any]:
+    """The U-Net's call as a function with code of its own, by which torch keeps what it has compiled.
+
+    Else code that holds a U-Net's former weights would be found again for its present ones.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return unet._call_impl(*args, **kwargs)
+
+    code = call.__code__.replace(co_name=f"call_{next(_numbers)}")
+    return FunctionType(code, call.__globals__, code.co_name, None, call.__closure__)
 
 
 def _leaf_kind(leaf: Any) -> Hashable:

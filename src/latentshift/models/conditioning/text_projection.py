@@ -47,6 +47,7 @@ class _Kept:
     def __init__(self) -> None:
         self.of: dict[tuple[int, int], _Projected] = {}  # ids of layer and text
         self.nbytes = 0
+        self.token = object()
 
     def add(self, name: tuple[int, int], projected: _Projected) -> None:
         if self.nbytes + projected.nbytes <= MOST_BYTES:
@@ -92,6 +93,15 @@ def drop_projected_text() -> None:
     """
     if _thread.kept is not None:
         _thread.kept.drop_all()
+        _thread.kept.token = object()
+
+
+def weights_token() -> object | None:
+    """The same object as long as nothing is known that could have changed the weights in silence.
+
+    That is inside :func:`project_text_once`, until :func:`drop_projected_text`; outside it is None.
+    """
+    return None if _thread.kept is None else _thread.kept.token
 
 
 def with_projected_text(attn: Attention, tokens: Tensor) -> Any:
@@ -106,7 +116,7 @@ def with_projected_text(attn: Attention, tokens: Tensor) -> Any:
     if not _is_plain(attn):
         return attn
     weights = (*attn.to_k.parameters(), *attn.to_v.parameters())
-    versions = tuple(_version(each) for each in (tokens, *weights))
+    versions = tuple(weights_version(each) for each in (tokens, *weights))
     name = id(attn), id(tokens)
     projected = kept.of.get(name)
     if projected is None or not projected.is_of(tokens, weights, versions):
@@ -145,6 +155,6 @@ def _is_plain(attn: Attention) -> bool:
     )
 
 
-def _version(tensor: Tensor) -> int:
+def weights_version(tensor: Tensor) -> int:
     """Counts changes in place, of which inference tensors keep no count."""
     return 0 if tensor.is_inference() else tensor._version
