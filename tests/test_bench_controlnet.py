@@ -67,6 +67,10 @@ def test_a_row_for_each_way_from_the_same_noise(runs: Path, controlnets: list[Pa
     assert list(bench_controlnet(settings)) == rows  # from what was kept
     with pytest.raises(ValueError, match="scale"):
         next(bench_controlnet(replace(settings, scale=0.5)))
+    longer = LatentShiftPipeline.from_pretrained(runs / "video" / "model", num_frames=5)
+    longer.save_pretrained(tmp_path / "longer")  # of the same weights
+    with pytest.raises(ValueError, match="frames was 4 and is now 5"):
+        next(bench_controlnet(replace(settings, model=str(tmp_path / "longer"))))
     with Image.open(tmp_path / "videos.png") as sheet:
         assert sheet.height > 2 * 5 * 32  # of two videos the edges and four ways
 

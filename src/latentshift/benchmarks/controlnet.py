@@ -20,7 +20,7 @@ from latentshift.benchmarks.controlnet_settings import ControlNetSettings
 from latentshift.benchmarks.kept_measures import Measures, mean_estimate, measure_missing, open_folder
 from latentshift.benchmarks.report import Result, mean_value, share_value
 from latentshift.contact_sheet import contact_sheet
-from latentshift.data.sprites import BACKGROUNDS, COLOURS, Sprite, Sprites, Track, render
+from latentshift.data.sprites import BACKGROUNDS, COLOURS, NUM_FRAMES, Sprite, Sprites, Track, render
 from latentshift.evaluation.estimates import mean_of
 from latentshift.evaluation.sprites.reader import LEAST_SEEN, read_clip
 from latentshift.evaluation.sprites.stability import measure_stability
@@ -69,14 +69,17 @@ def bench_controlnet(settings: ControlNetSettings) -> Iterator[Result]:
     guidance = pipeline.config.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
     settings = replace(settings, guidance_scale=guidance)
     controlnets = [_load(folder).to(settings.device) for folder in settings.controlnets]
+    frames = int(pipeline.config.num_frames)
     open_folder(
         settings.output,
         pipeline,
         controlnets=[[weights_fingerprint(each), trained_shift(each)] for each in controlnets],
         autocast=settings.dtype,
         **{name: getattr(settings, name) for name in ("steps", "guidance_scale", "scale", "seed")},
+        # The sprites world's number is left out, as in folders from before it was compared.
+        **({} if frames == NUM_FRAMES else {"frames": frames}),
     )
-    tasks = draw_tasks(settings.seed, settings.videos, pipeline.sample_size, int(pipeline.config.num_frames))
+    tasks = draw_tasks(settings.seed, settings.videos, pipeline.sample_size, frames)
     baseline: list[Measures] = []
     differences: list[Result] = []
     shown: list[tuple[str, Path]] = []
