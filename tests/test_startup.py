@@ -216,7 +216,7 @@ MISTAKES = {
     "init --base bundled --lora style.ckpt -o new": "style.ckpt is a pickle",
     "init --base bundled --other-base -o new": "--other-base is of --delta: name the file",
     "init --base bundled --delta delta.safetensors --fold 4 -o new": "--fold has no effect: a LoRA or delta brings",
-    "init --base bundled --delta delta.safetensors --keep-image -o new": "--noise-share has no effect",
+    "init --base bundled --delta delta.safetensors --keep-image -o new": "--keep-image has no effect",
     "init --family sd1 --random-weights --lora wide.safetensors -o new": "--random-weights has none",
     "init --family sd1 --fold 1 -o new": "fold must be",
     "init --family sd1 --place norm1 -o new": "place must be one of",

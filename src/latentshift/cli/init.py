@@ -114,8 +114,6 @@ def init(
         check_noise_share(noise_share, "--noise-share")
     if keep_image and padding not in (None, "replicate"):
         raise ValueError(f"--keep-image needs --padding replicate, not {padding}; leave one of them out")
-    if keep_image and noise_share is None:
-        noise_share = KEEP_IMAGE_NOISE_SHARE
     chosen = {"fold": fold, "padding": padding, "direction": direction, "place": place, "blocks": blocks}
     given = {name: value for name, value in chosen.items() if value is not None}
     _check_method(method, given)
@@ -125,6 +123,8 @@ def init(
         settings = {**given, "method": method, "noise-share": noise_share, "keep-image": keep_image or None}
         if taken := [name for name, value in settings.items() if value is not None]:
             raise ValueError(f"--{taken[0]} has no effect: a LoRA or delta brings the settings it was trained with")
+    if keep_image and noise_share is None:
+        noise_share = KEEP_IMAGE_NOISE_SHARE
     if base is not None:
         check_model_files(base, variant)
         check_adapters(loras, delta, base, variant)
