@@ -60,7 +60,7 @@ CASES: dict[str, Case] = {
     },
     "whole-chunks": {"ranks": 2, "shift": {"direction": "first_from_future"}, "call": {"frame_chunk": FRAMES}},
     "independent": {"ranks": 3, "shift": None},
-    "shared-noise": {"ranks": 2, "noise_share": 2.0, "sampler": "euler-a"},
+    "shared-noise": {"ranks": 3, "noise_share": 2.0, "sampler": "euler-a", "shift": {"padding": "replicate"}},
     "keyframes": {"ranks": 2, "keyframes": {0: 1.0, 5: 0.5}},
     "video": {"ranks": 2, "noise_share": 1.0, "keyframes": {6: 1.0}, "call": {"video": VIDEO, "strength": 0.5}},
     "changing-prompt": {"ranks": 2, "call": {"negative_prompt": {1: "black", 5: "red"}}},
