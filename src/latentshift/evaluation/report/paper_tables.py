@@ -163,7 +163,7 @@ TABLE_2 = PaperTable(
 
 TABLE_3 = PaperTable(
     3,
-    "User study: share of comparisons won against CogVideo",
+    "User study: share of comparisons that the first system won",
     None,
     (
         Column("Quality", ("quality",), "higher", "%"),
