@@ -29,6 +29,7 @@ from latentshift.models.compile_decision import (
 from latentshift.models.compiled_calls import CompiledCalls
 from latentshift.models.conditioning.text_projection import drop_projected_text, project_text_once
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
+from latentshift.models.frozen_weights import FrozenWeights
 from latentshift.models.precision import fast_dtype
 from latentshift.settings import ShiftConfig
 from latentshift.video import read_metadata, read_video
@@ -301,6 +302,19 @@ def test_weights_that_are_a_part_of_the_code_are_not_used_after_a_change(
     assert counted.calls == 2 and not torch.equal(changed, plain) and not compiled.has_weights_of_unet
     unet.conv_out.weight.mul_(0.5)  # exactly as before
     assert torch.equal(predicted(unet, 4), plain) and counted.calls == 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_change_places_are_other_weights(dtype: torch.dtype) -> None:
+    layer = torch.nn.Conv2d(17, 19, 3).to(dtype)  # of no whole number of 8 bytes, in bfloat16
+    before = layer.weight.data.clone()
+    frozen = FrozenWeights(layer)
+    for changed in (before.flip(-1), before.flip(0), before.roll(1, 1), before.transpose(2, 3)):
+        layer.weight.data = changed
+        assert not frozen.are_unchanged()
+        layer.weight.data = before.clone()
+        assert frozen.are_unchanged()
 
 
 @torch.no_grad()

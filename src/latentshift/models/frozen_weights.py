@@ -1,16 +1,20 @@
 """Whether a U-Net still has the weights that were made a part of its compiled code.
 
 Such code does not read the U-Net's weights any more. A merged LoRA or a change through ``weight.data`` leaves no trace
-in a parameter, so the bits of all weights are summed up: once in each sampling, and again after each callback.
+in a parameter, so the bits of all weights are summed up: once in each sampling, and again after each callback. Where in
+a tensor a weight stands counts too: kernels that are mirrored, or channels that change places, are other weights.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from latentshift.models.conditioning.text_projection import weights_token, weights_version
 
+_WIDTH = 1024  # of the grid
 _BY_WIDTH = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}  # bytes -> whole numbers
 
 
@@ -42,10 +46,25 @@ class FrozenWeights:
 
 
 def _bit_sums(tensors: list[Tensor]) -> list[tuple[torch.dtype, torch.Size, int]]:
-    """Dtype, shape, and the sum of the bits of each, taken as whole numbers of up to 8 bytes."""
-    sums = [_as_numbers(tensor).sum(dtype=torch.int64) for tensor in tensors]
+    """Dtype, shape, and a sum of the bits of each, taken as whole numbers of up to 8 bytes."""
+    sums = [_placed_sum(_as_numbers(tensor)) for tensor in tensors]
     values = torch.stack(sums).tolist() if sums else []
     return [(tensor.dtype, tensor.shape, value) for tensor, value in zip(tensors, values, strict=True)]
+
+
+def _placed_sum(numbers: Tensor) -> Tensor:
+    """Sums of the rows and of the columns of a grid of whole numbers, each times a factor of its own, modulo 2⁶⁴."""
+    whole = len(numbers) // _WIDTH * _WIDTH
+    grid = numbers[:whole].view(-1, _WIDTH)
+    sums = torch.cat([grid.sum(1, dtype=torch.int64), grid.sum(0, dtype=torch.int64), numbers[whole:].long()])
+    return (sums * _factors(len(sums))).sum()
+
+
+@cache
+def _factors(count: int) -> Tensor:
+    """Odd numbers that are the same in each call."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randint(-(2**62), 2**62, (count,), generator=generator, device="cpu") * 2 + 1
 
 
 def _as_numbers(tensor: Tensor) -> Tensor:
