@@ -19,7 +19,7 @@ from PIL import Image
 from latentshift import LatentShiftPipeline
 from latentshift.benchmarks.generation.exported_models import ExportedModel, time_exported_passes, time_exported_video
 from latentshift.benchmarks.generation.settings import GenerationSettings
-from latentshift.cli.exported import source_files, source_name
+from latentshift.cli.exported import open_export, source_files, source_name
 from latentshift.export import write_export
 from latentshift.export.exported_pipeline import ExportedPipeline
 from latentshift.export.graph import open_graph, versions, write_graph
@@ -28,6 +28,7 @@ from latentshift.export.parts import parts_of
 from latentshift.export.write_export import MAX_DIFFERENCE, check_graph_export, export_pipeline
 from latentshift.files import clear_leftovers
 from latentshift.models.adapters.video_adapter import Lora, add_lora
+from latentshift.models.precision import fast_dtype
 from tiny_models import tiny_unet
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -128,7 +129,8 @@ def test_generate_uses_an_export_from_text_to_pixels(model: Path, onnx_export: P
     for words, sentence in (
         (["--size", "32"], "this export makes frames of 16x16 only"),
         (["--loop"], "--loop needs an export with circular padding"),
-        (["--steps", "2000"], "--steps must lie between 1 and 1000, not 2000"),
+        (["--steps", "1"], "--steps must lie between 2 and 1000, not 1"),
+        (["--steps", "2000", "--sampler", "ddim"], "and 1000, not 2000"),
         (["--frame-chunk", "2"], "--frame-chunk has no effect with --runtime onnx"),
         (["--device", "cuda"], "--runtime onnx runs on the CPU, and not on cuda"),
         (["--dtype", "float16"], "--runtime onnx takes --dtype auto or float32, not float16"),
@@ -180,6 +182,7 @@ def test_an_openvino_export_of_sdxl_with_a_fixed_frame_count(sdxl: LatentShiftPi
         exported(PROMPT, num_frames=4)
     with pytest.raises(ValueError, match="an export takes one text for all frames of a video: give sentences"):
         exported({0: PROMPT, 2: "black"}, num_frames=3)
+    assert open_export(str(openvino_export), "openvino", "auto", None).dtype == fast_dtype("cpu")
     assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]  # it reports imports to the web
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from latentshift.cli.preflight import (
     check_device_name,
@@ -17,7 +17,8 @@ from latentshift.cli.preflight import (
     check_sampler_name,
     check_video_memory,
 )
-from latentshift.export.manifest import RUNTIMES, TARGETS, check_libraries, open_manifest, sha256_of
+from latentshift.diffusion.sampler_names import timestep_spacing
+from latentshift.export.manifest import RUNTIMES, TARGETS, Target, check_libraries, open_manifest, sha256_of
 from latentshift.models.storage.model_config import saved_parts
 from latentshift.models.storage.model_paths import (
     BUNDLED,
@@ -176,9 +177,11 @@ def check_exported_generation(
             "--loop needs an export with circular padding: latentshift init --base MODEL --padding circular -o DIR, "
             "then export that"
         )
-    total = read_schedule(folder).get("num_train_timesteps")
-    if steps is not None and type(total) is int:
-        check_steps(steps, {"num_train_timesteps": total}, "--steps")
+    schedule = read_schedule(folder)
+    if steps is not None and type(total := schedule.get("num_train_timesteps")) is int:
+        if sampler is not None:
+            schedule = {"num_train_timesteps": total, "timestep_spacing": timestep_spacing(sampler)}
+        check_steps(steps, schedule, "--steps")
     check_video_memory(frames or manifest.settings.num_frames, manifest.height, manifest.width)
     check_libraries(manifest.target, "--runtime", to_run=True)
 
@@ -189,7 +192,8 @@ def open_export(model: str, runtime: str, dtype: str, sampler: str | None) -> Ex
     Args:
         model: its folder.
         runtime: the target it is for.
-        dtype: ``auto`` (float32), ``float32`` or ``bfloat16``.
+        dtype: ``float32`` or ``bfloat16``; ``auto`` is bfloat16 where the runtime has it and this CPU instructions for
+            it, and else float32.
         sampler: by name; None: the model's.
 
     Raises:
@@ -203,7 +207,10 @@ def open_export(model: str, runtime: str, dtype: str, sampler: str | None) -> Ex
 
         from latentshift.diffusion.samplers import make_sampler
         from latentshift.export.exported_pipeline import ExportedPipeline
+        from latentshift.models.precision import fast_dtype
 
-        pipeline = ExportedPipeline(model, runtime, torch.bfloat16 if dtype == "bfloat16" else torch.float32)
+        is_fast = fast_dtype("cpu") == torch.bfloat16 and "bfloat16" in RUNTIMES[cast(Target, runtime)].dtypes
+        chosen = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and is_fast) else torch.float32
+        pipeline = ExportedPipeline(model, runtime, chosen)
         pipeline.scheduler = make_sampler(sampler, pipeline.scheduler)
     return pipeline
