@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, PNDMScheduler
 
 import latentshift
 from latentshift.models.decoded_frames import NotFiniteError
@@ -29,6 +29,11 @@ IMAGE = "StableDiffusionImg2ImgPipeline"
         ("StableDiffusionXLImg2ImgPipeline", {"image": picture(1)}, r"strength 0\.3 leaves none of 2 steps"),  # its own
         ("StableDiffusionInpaintPipeline", {"image": picture(1), "mask_image": mask(), "strength": 0.1}, "none of 2"),
         ("StableDiffusionXLModularPipeline", {"image": picture(1), "strength": 0.1}, "leaves none of 2 steps"),
+        (
+            "StableDiffusionControlNetPAGPipeline",
+            {"image": picture(1), "guess_mode": True},
+            "guess_mode does not work with guidance in StableDiffusionControlNetPAGPipeline",
+        ),
         ("StableDiffusionPipeline", {"latents": torch.full((1, F, 4, 8, 8), torch.nan)}, "latents must be a tensor of"),
         (
             "StableDiffusionPipeline",
@@ -41,6 +46,14 @@ def test_a_mistake_is_one_sentence(kind: str, given: dict[str, Any], words: str)
     video = latentshift.video(tiny_pipeline(kind), F)
     with pytest.raises(ValueError, match=words):
         video(**{"prompt": "red star", **FEW, **given})
+
+
+def test_too_few_steps_for_pndm() -> None:
+    stock = tiny_pipeline("StableDiffusionPipeline")
+    stock.scheduler = PNDMScheduler.from_config(stock.scheduler.config, skip_prk_steps=False)
+    for pipe in (latentshift.video(stock, F), latentshift.LatentShiftPipeline.from_pipe(stock, num_frames=F)):
+        with pytest.raises(ValueError, match="PNDMScheduler takes 4 steps or more with its Runge-Kutta steps, not 2"):
+            pipe("red star", **FEW)
 
 
 def test_a_strength_that_leaves_a_step_by_a_schedule_of_ones_own() -> None:

@@ -150,7 +150,8 @@ def set_timesteps(
         device: of the timesteps.
 
     Raises:
-        ValueError: for both, for a list that is empty or does not descend, or a scheduler that does not take it.
+        ValueError: for both, for a list that is empty or does not descend, or a scheduler that does not take it, or
+            not so few steps.
     """
     if timesteps is not None and sigmas is not None:
         raise ValueError("give timesteps or sigmas, not both")
@@ -160,6 +161,7 @@ def set_timesteps(
     elif sigmas is not None:
         name, values = "sigmas", sigmas
     else:
+        check_step_count(scheduler, steps)
         scheduler.set_timesteps(steps, device=device)
         return
     given = [float(value) for value in values]
@@ -174,6 +176,19 @@ def set_timesteps(
     if name not in inspect.signature(scheduler.set_timesteps).parameters:
         raise ValueError(f"{type(scheduler).__name__} takes no {name}: leave them out, or choose another sampler")
     scheduler.set_timesteps(**{name: given}, device=device)
+
+
+def check_step_count(scheduler: Any, steps: int) -> None:
+    """Refuse fewer steps than a scheduler can make, which it meets with an error of numpy's.
+
+    Raises:
+        ValueError: naming the fewest.
+    """
+    if not getattr(scheduler.config, "skip_prk_steps", True) and steps < scheduler.pndm_order:
+        raise ValueError(
+            f"{type(scheduler).__name__} takes {scheduler.pndm_order} steps or more with its Runge-Kutta steps, not "
+            f"{steps}: take more, set skip_prk_steps, or choose another sampler"
+        )
 
 
 def effective_settings(scheduler: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from latentshift.frame_context import check_count, uncompiled
 from latentshift.image_pipelines.stock import (
     accepted_arguments,
     check_clip_skip,
+    check_guess_mode,
     check_pictures_given,
     check_steps_left,
     is_modular,
@@ -112,6 +113,7 @@ def read_call(pipe: Any, given: Mapping[str, Any], num_frames: int, num_videos_p
     _check_ranges(given)
     check_pictures_given(pipe, given, num_frames)
     check_steps_left(pipe, given)
+    check_guess_mode(pipe, given)
     if "clip_skip" in given:
         check_clip_skip(pipe, given["clip_skip"])
     num_prompts = _count_prompts(given)

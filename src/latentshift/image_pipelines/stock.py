@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from latentshift.diffusion.schedulers import check_step_count
 from latentshift.models.storage.tested_pipelines import TESTED
 from latentshift.settings import least_strength
 
@@ -17,6 +18,10 @@ _LINEAR_GUIDERS = {
     "SkipLayerGuidance",
     "SmoothedEnergyGuidance",
 }
+
+
+# Whose guess_mode fails under guidance in diffusers 0.42.1: the ControlNet's part of the batch meets all of it.
+_NO_GUESSING = {"StableDiffusionControlNetPAGPipeline", "StableDiffusionXLControlNetUnionPipeline"}
 
 
 def check_tested(pipe: Any) -> None:
@@ -75,21 +80,39 @@ def check_pictures_given(pipe: Any, given: Mapping[str, Any], num_frames: int) -
 
 
 def check_steps_left(pipe: Any, given: Mapping[str, Any]) -> None:
-    """Refuse a ``strength`` that leaves none of the steps, which pipelines meet with errors of all kinds, far inside.
+    """Refuse fewer steps than the scheduler can make, and a ``strength`` that leaves none of them, which pipelines meet
+    with errors of all kinds, far inside.
 
     Raises:
-        ValueError: saying which strength leaves one.
+        ValueError: saying how many steps or which strength will do.
     """
+    steps = given.get("num_inference_steps", _default(pipe, "num_inference_steps"))
+    if steps is not None and not {"timesteps", "sigmas"} & given.keys():
+        check_step_count(pipe.scheduler, steps)
     if "image" not in given or "denoising_start" in given:
         return
     if "original_inference_steps" in accepted_arguments(pipe):  # LCM's says so itself
         return
     strength = given.get("strength", _default(pipe, "strength"))
     schedule = given.get("timesteps", given.get("sigmas"))
-    steps = given.get("num_inference_steps", _default(pipe, "num_inference_steps"))
     steps = steps if schedule is None else len(schedule)
     if strength is not None and steps is not None and int(steps * strength) == 0:
         raise ValueError(f"strength {strength:g} leaves none of {steps} steps: give {least_strength(steps):g} or more")
+
+
+def check_guess_mode(pipe: Any, given: Mapping[str, Any]) -> None:
+    """Refuse ``guess_mode`` where diffusers' own pipeline fails with it.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if not given.get("guess_mode") or not any(base.__name__ in _NO_GUESSING for base in type(pipe).__mro__):
+        return
+    if given.get("guidance_scale", _default(pipe, "guidance_scale")) > 1:
+        raise ValueError(
+            f"guess_mode does not work with guidance in {type(pipe).__name__} of diffusers: leave it out, or set "
+            "guidance_scale to 1"
+        )
 
 
 def _default(pipe: Any, name: str) -> Any:
