@@ -228,12 +228,12 @@ def _why_not(pipe: Any, work: SamplingWork) -> str | None:
 def _compile(pipe: Any, work: SamplingWork, ahead: _Ahead, *, insist: bool) -> tuple[bool, list[str], float | None]:
     """Whether the work is compiled, sentences about it, and seconds of a call of the U-Net, if they were measured."""
     unet, of_a_video = pipe.unet, ahead.of_a_video
-    if unet._compiled_call_impl is not None and not unet._compiled_call_impl.has_weights_of_unet:
-        unet._compiled_call_impl = None
-    earlier = unet._compiled_call_impl
+    earlier, freeze = unet._compiled_call_impl, pipe._execution_device.type == "cpu"
+    if earlier is not None and (not earlier.has_weights_of_unet or (earlier.freezes and not freeze)):
+        earlier = unet._compiled_call_impl = None  # code of former weights, or for the CPU
     if not insist and earlier is None and (reason := why_not_worth_it(ahead.calls, None, ahead.layers, of_a_video)):
         return False, [f"not compiled: {reason}"], None
-    compiled = earlier or CompiledCalls(unet, freeze=pipe._execution_device.type == "cpu")
+    compiled = earlier or CompiledCalls(unet, freeze=freeze)
     unet._compiled_call_impl = compiled
     kept = False
     try:
