@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from latentshift.cli.ray_cluster import Member, connect
@@ -50,7 +51,7 @@ def _encode(folder: Path, model: str, variant: str | None, limits: WorkerLimits,
 
     encoders = Encoders(model, device, variant)
     shards = num_shards(LatentSpec.read(folder), Manifest(manifest_path(folder)))
-    while (number := member.take()) < shards:
-        for rows in encode_shards(folder, encoders.frames, encoders.text, limits, only=number):
-            member.report(rows)
+    taken = takewhile(lambda number: number < shards, iter(member.take, None))
+    for rows in encode_shards(folder, encoders.frames, encoders.text, limits, numbers=taken):
+        member.report(rows)
     member.wait()  # so that all have reported when the first one ends

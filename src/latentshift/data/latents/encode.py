@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -77,7 +77,7 @@ def encode_shards(
     encode_text: TextEncoder | None,
     limits: WorkerLimits,
     part: tuple[int, int] = (0, 1),
-    only: int | None = None,
+    numbers: Iterable[int] | None = None,
 ) -> Generator[int, None, None]:
     """Make the missing shards of a folder; yields the number of newly finished rows after each clip.
 
@@ -87,7 +87,7 @@ def encode_shards(
         encode_text: the text encoder; unused if the spec has no text.
         limits: of the decoding workers.
         part: (k, n): make every n-th shard starting at the k-th, for process k of n.
-        only: make this shard alone.
+        numbers: of the shards to make, each taken when the one before is done; None: those of ``part``.
 
     Raises:
         OSError: if the disk is full; encoded clips are kept.
@@ -95,7 +95,7 @@ def encode_shards(
     spec, manifest = LatentSpec.read(folder), Manifest(manifest_path(folder))
     encode_text = lru_cache(_KNOWN_CAPTIONS)(encode_text) if encode_text is not None and spec.text else None
     rank, ranks = part
-    numbers = range(rank, num_shards(spec, manifest), ranks) if only is None else range(only, only + 1)
+    numbers = range(rank, num_shards(spec, manifest), ranks) if numbers is None else numbers
     kept = f"encoded clips are kept in {folder}, and the same command resumes there"
     with explain_full_disk(folder, kept), WorkerPool(decode_views, limits, IMPORTS) as pool:
         for number in numbers:
