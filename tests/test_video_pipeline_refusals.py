@@ -13,7 +13,7 @@ from diffusers import (
     DiffusionPipeline,
     StableDiffusionPipeline,
 )
-from diffusers.callbacks import PipelineCallback
+from diffusers.callbacks import PipelineCallback, SDCFGCutoffCallback
 from diffusers.models.attention_processor import FusedAttnProcessor2_0
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 from peft import LoraConfig
@@ -379,6 +379,8 @@ def test_a_callback_that_replaces_the_unet_is_refused() -> None:
     pipe.unet = before
     with pytest.raises(ValueError, match="a callback must return a dict of tensors by name"):
         video("red star", callback_on_step_end=lambda *given: 3, **FEW)
+    with pytest.raises(ValueError, match=f"a callback has made prompt_embeds of length 1 for {F} frames: keep a row"):
+        video("red star", callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=0.0), **FEW)
     plain = video("red star", generator=seeds(1), **FEW).frames
     silent = video("red star", generator=seeds(1), callback_on_step_end=lambda *given: None, **FEW).frames
     assert np.array_equal(plain, silent)
