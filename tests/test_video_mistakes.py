@@ -54,6 +54,9 @@ def test_too_few_steps_for_pndm() -> None:
     for pipe in (latentshift.video(stock, F), latentshift.LatentShiftPipeline.from_pipe(stock, num_frames=F)):
         with pytest.raises(ValueError, match="PNDMScheduler takes 4 steps or more with its Runge-Kutta steps, not 2"):
             pipe("red star", **FEW)
+    stock.scheduler = DDPMScheduler.from_config(stock.scheduler.config, clip_sample=False)  # which keeps the setting
+    assert stock.scheduler.config.skip_prk_steps is False
+    assert len(latentshift.video(stock, F)("red star", **FEW).frames[0]) == F
 
 
 def test_a_strength_that_leaves_a_step_by_a_schedule_of_ones_own() -> None:

@@ -184,9 +184,10 @@ def check_step_count(scheduler: Any, steps: int) -> None:
     Raises:
         ValueError: naming the fewest.
     """
-    if not getattr(scheduler.config, "skip_prk_steps", True) and steps < scheduler.pndm_order:
+    least = getattr(scheduler, "pndm_order", 0)  # others made of one keep its setting, and have no such steps
+    if steps < least and not scheduler.config.skip_prk_steps:
         raise ValueError(
-            f"{type(scheduler).__name__} takes {scheduler.pndm_order} steps or more with its Runge-Kutta steps, not "
+            f"{type(scheduler).__name__} takes {least} steps or more with its Runge-Kutta steps, not "
             f"{steps}: take more, set skip_prk_steps, or choose another sampler"
         )
 
