@@ -117,6 +117,9 @@ def load_adapter(
 ) -> None:
     """Apply an adapter file to a pipeline of its base, or of another model with the same layers, in place.
 
+    The pipeline gets the settings that the adapter was trained with: shift, shared noise, frames and guidance. Of
+    several adapters the last one's stay, so apply only such as were trained with the same.
+
     Args:
         pipeline: of the base; a LoRA takes any of the same architecture that predicts the same.
         path: the file.
