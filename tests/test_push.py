@@ -145,7 +145,9 @@ def test_paths_are_cut_to_their_last_name_and_urls_to_their_address(path: str, c
     assert cut_local_paths({"data": [path], "steps": 3}) == {"data": [cut], "steps": 3}
 
 
-def test_data_settings_that_others_must_not_see_are_not_sent(cli: Any, run_folder: Path) -> None:
+def test_data_settings_that_others_must_not_see_are_not_sent(cli: Any, run_folder: Path, model: Path) -> None:
+    (run_folder / "model").unlink()  # a link to what other tests push, too
+    shutil.copytree(model, run_folder / "model")
     (run_folder / "model" / "data_settings.json").write_text('{"data":[{"source":"https://me:pass@a.org/b"}]}\n')
     code, _, errors = cli("push", run_folder, "me/boats", "--dry-run", "seen")
     assert code == 1 and "data_settings.json is sent, and holds" in errors and "pass@" not in errors
