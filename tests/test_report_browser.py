@@ -48,11 +48,12 @@ def test_a_page_plays_and_fits_a_phone(tmp_path: Path) -> None:
             warning = page.locator("#warning-3")
             assert not warning.is_visible()
             page.locator("sup.marks a").nth(1).click()  # on the number of the second system
-            assert warning.is_visible() and warning.evaluate("each => each.matches(':target')")
+            wait_for(warning.is_visible)  # the page's script unfolds it after the click's own events
+            assert warning.evaluate("each => each.matches(':target')")
             page.locator("#warnings summary").click()
             assert not warning.is_visible()
             page.locator(".warned a").click()
-            assert warning.is_visible()
+            wait_for(warning.is_visible)
             context.close()
         still = browser.new_context(reduced_motion="reduce").new_page()
         still.goto(page_path.as_uri())
