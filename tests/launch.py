@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from waiting import PATIENCE, wait_for

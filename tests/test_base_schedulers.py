@@ -20,7 +20,7 @@ from latentshift.diffusion.samplers import make_sampler, paper_sampler
 from latentshift.diffusion.schedulers import KNOWN_SCHEDULERS, bound_to_weights, settings_of
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.settings import Weighting
-from latentshift.training.build import prepare_video_model
+from latentshift.training.models.build import prepare_video_model
 
 # The schedule: each sampler works on the base's own ᾱ and prediction type, or is refused.
 

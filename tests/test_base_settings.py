@@ -16,7 +16,7 @@ from latentshift.diffusion.samplers import make_sampler
 from latentshift.models.autoencoder import decode_latents, encode_moments, sample_moments
 from latentshift.models.storage.base_settings import check_components
 from latentshift.models.storage.meta_init import meta_components
-from latentshift.training.build import prepare_video_model
+from latentshift.training.models.build import prepare_video_model
 from latentshift.training.stages.video import VideoStage
 from tiny_models import TEXT_WIDTH, tiny_unet
 

@@ -16,7 +16,7 @@ from latentshift.benchmarks.rungs import RUNGS, parse_rungs
 from latentshift.evaluation.estimates import wilson_interval
 from latentshift.evaluation.sprites.pool_scores import pool_scores
 from latentshift.settings import METHODS, ShiftConfig
-from latentshift.training.build import prepare_video_model
+from latentshift.training.models.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 from tiny_models import SMALLEST_VDM_PARAMETERS

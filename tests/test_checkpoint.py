@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from latentshift.training import checkpoint as checkpoint_module
-from latentshift.training.checkpoint import (
+from latentshift.training.checkpoints import checkpoint as checkpoint_module
+from latentshift.training.checkpoints.checkpoint import (
     drop_checkpoints,
     load_checkpoint,
     load_newest_checkpoint,
     quarantine_after,
     save_checkpoint,
 )
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
 
 
 def save(folder: Path, step: int) -> Path:

@@ -13,7 +13,7 @@ from latentshift.data.loader import Batch
 from latentshift.data.sample_order import rng_for
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.autoencoder import sample_moments
-from latentshift.training.collate import Collator
+from latentshift.training.data.collate import Collator
 from tiny_models import tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 
 SEED, FRAMES = 7, 3

@@ -19,7 +19,7 @@ from latentshift.memory.estimate import estimate
 from latentshift.models.controlnet import control, new_controlnet, trained_shift
 from latentshift.models.denoiser import denoise
 from latentshift.shift import shift_of
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
 from latentshift.training.run import run
 from latentshift.training.stages.controlnet import ControlNetStage
 from latentshift.video import edge_maps

@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from latentshift.data.latents.latent_dataset import LatentDataset
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from latentshift import files
-from latentshift.training import checkpoint, checkpointer
-from latentshift.training.checkpoint import load_checkpoint, save_checkpoint
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints import checkpoint, checkpointer
+from latentshift.training.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
 from launch import RECIPES, Processes, command_line, finish, losses, train, wait_until, weights
 
 

@@ -18,7 +18,7 @@ from latentshift.models.conditioning.text import TextEncoders
 from latentshift.models.denoiser import denoise
 from latentshift.settings import ShiftConfig
 from latentshift.shift import install
-from latentshift.training.collate import Collator, draw_known
+from latentshift.training.data.collate import Collator, draw_known
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import DenoisingLoss, LatentBatch
 from latentshift.training.recipe import VideoRecipe

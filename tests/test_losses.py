@@ -6,9 +6,9 @@ import torch
 
 from latentshift.diffusion.noise import add_noise, paper_scheduler
 from latentshift.models.autoencoder import build_autoencoder
-from latentshift.training.build import build_unet
 from latentshift.training.losses import AutoencoderLoss, FrameBatch
-from latentshift.training.settings import UNetModel
+from latentshift.training.models.build import build_unet
+from latentshift.training.recipes.settings import UNetModel
 
 
 def test_the_terms_of_the_autoencoder_s_loss_are_weighted() -> None:

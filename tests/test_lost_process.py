@@ -14,7 +14,7 @@ from latentshift.process_group import RankError, check_timeout, other_rank
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.losses import FrameBatch
 from latentshift.training.main_process import main_process_alone
-from latentshift.training.settings import ComputeSettings
+from latentshift.training.recipes.settings import ComputeSettings
 from launch import AUTOENCODER, TINY, Processes, command_line, wait_for_steps, wait_until
 from tiny_runs import change_batches
 from waiting import wait_for

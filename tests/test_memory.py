@@ -24,8 +24,8 @@ from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.trace import peak_memory, trace_step
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.preemption import EXIT_CODE
+from latentshift.training.data.video_batches import video_batches
 from latentshift.training.recipe_file import load_recipe
-from latentshift.training.video_batches import video_batches
 from launch import Processes, command_line
 from tiny_models import ONE_LEVEL, tiny_bert, tiny_unet
 

@@ -15,12 +15,12 @@ from transformers import BertConfig, BertModel
 
 from latentshift import LatentShiftPipeline
 from latentshift.models.conditioning.text import build_word_tokenizer, caption_words
-from latentshift.training.captions import training_captions
+from latentshift.training.data.captions import training_captions
+from latentshift.training.models.text_model import build_text_model
 from latentshift.training.recipe_file import dump_recipe, load_recipe
+from latentshift.training.recipes.settings import DataSettings
 from latentshift.training.run import run
-from latentshift.training.settings import DataSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
-from latentshift.training.text_model import build_text_model
 from launch import finish, losses, train
 from timed_video import write_video_at
 from tiny_runs import RECIPES, TINY_IMAGE, TINY_RUN, TINY_TEXT, TINY_VAE, same_weights

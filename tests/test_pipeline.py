@@ -25,7 +25,7 @@ from latentshift.diffusion.sampling import video_generators
 from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import denoise, share_text
 from latentshift.models.latent_vdm import TemporalAttention
-from latentshift.training.build import prepare_video_model
+from latentshift.training.models.build import prepare_video_model
 from latentshift.training.recipe_file import load_recipe
 from tiny_models import ONE_LEVEL, base_scheduler, tiny_bert, tiny_tokenizer, tiny_unet, tiny_vae
 from tiny_pipelines import seeds

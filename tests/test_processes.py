@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.training import checkpointer as checkpointer_module
 from latentshift.training import run_folder as run_folder_module
+from latentshift.training.checkpoints import checkpointer as checkpointer_module
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run

@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 
 from latentshift import LatentShiftPipeline, ShiftConfig
 from latentshift.models.storage.families import random_weights
-from latentshift.training.build import prepare_video_model
+from latentshift.training.models.build import prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from latentshift import LatentShiftPipeline
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
+from latentshift.training.monitoring.run_log import read_jsonl
 from latentshift.training.run import run
-from latentshift.training.run_log import read_jsonl
 from tiny_runs import change_batches, same_weights, tiny
 
 

@@ -15,7 +15,7 @@ from latentshift.data.manifest import Entry, Manifest, RejectedRow, Row, write_m
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import check_not_empty, list_source, parse_source
 from latentshift.data.sources.ucf101 import class_words, load_sentences
-from latentshift.training.data_source import list_rows
+from latentshift.training.data.source import list_rows
 
 
 def read(words: object, **settings: object) -> tuple[list[Row], list[RejectedRow]]:

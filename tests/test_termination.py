@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from latentshift.preemption import EXIT_CODE, SigtermHandler, Terminated
-from latentshift.training.checkpoint import load_newest_checkpoint
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.checkpoint import load_newest_checkpoint
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
 from latentshift.training.losses import FrameBatch
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run

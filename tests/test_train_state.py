@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from latentshift.training.checkpoint import load_checkpoint, save_checkpoint
+from latentshift.training.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.training.recipe_file import load_recipe

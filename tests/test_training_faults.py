@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latentshift.training import checkpoint as checkpoint_module
-from latentshift.training import data_report as data_report_module
-from latentshift.training.checkpoint import load_checkpoint
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints import checkpoint as checkpoint_module
+from latentshift.training.checkpoints.checkpoint import load_checkpoint
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
+from latentshift.training.data import report as data_report_module
 from latentshift.training.losses import FrameBatch
 from latentshift.training.run import run
 from latentshift.training.stages.autoencoder import AutoencoderStage

@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from latentshift.models.precision import fast_dtype
 from latentshift.training.distributed import make_accelerator
-from latentshift.training.metric_logger import MetricLogger
+from latentshift.training.monitoring.metric_logger import MetricLogger
+from latentshift.training.monitoring.run_log import append_jsonl, read_jsonl, truncate_after
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.training.run import run
-from latentshift.training.run_log import append_jsonl, read_jsonl, truncate_after
 from latentshift.training.train_state import StepResult
 from tiny_runs import tiny
 

@@ -22,18 +22,18 @@ from latentshift.models.autoencoder import sample_moments
 from latentshift.models.denoiser import compile_for_training, denoise
 from latentshift.settings import Padding
 from latentshift.shift import install
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
+from latentshift.training.data.video_batches import clips_until, video_batches
 from latentshift.training.distributed import make_accelerator
 from latentshift.training.loop import fit
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.preflight import lost_shift
 from latentshift.training.recipe_file import load_recipe
+from latentshift.training.recipes.settings import OptimizerSettings
 from latentshift.training.run import run
-from latentshift.training.settings import OptimizerSettings
 from latentshift.training.stages.autoencoder import AutoencoderStage
 from latentshift.training.stages.image import ImageStage
 from latentshift.training.stages.video import VideoStage
-from latentshift.training.video_batches import clips_until, video_batches
 from tiny_models import tiny_unet, tiny_vae
 from tiny_runs import CPU, batch_of, same_weights, tiny
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from latentshift import LatentShiftPipeline
+from latentshift.training.models.video_model import open_checkpoint
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
-from latentshift.training.video_model import open_checkpoint
 from tiny_runs import tiny
 
 

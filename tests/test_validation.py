@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from latentshift.training.monitoring.run_log import best_step
+from latentshift.training.monitoring.validation import validation_id
+from latentshift.training.recipes.settings import ValidationSettings
 from latentshift.training.run import run
-from latentshift.training.run_log import best_step
-from latentshift.training.settings import ValidationSettings
 from latentshift.training.stages.video import VideoStage
-from latentshift.training.validation import validation_id
 from tiny_runs import CPU, tiny
 
 

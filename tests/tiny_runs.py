@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
 from latentshift.training.losses import FrameBatch, LatentBatch
 from latentshift.training.recipe_file import load_recipe
 from latentshift.training.stages.autoencoder import AutoencoderStage

@@ -31,8 +31,8 @@ from latentshift.models.storage.meta_init import meta_components
 from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.build import prepare_video_model, set_frame_size
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
+from latentshift.training.models.build import prepare_video_model, set_frame_size
 from latentshift.training.preflight import validate_run
 from latentshift.training.recipe import ImageRecipe, VideoRecipe
 from latentshift.training.run import run

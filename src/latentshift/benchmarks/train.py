@@ -21,12 +21,12 @@ from latentshift.benchmarks.report import Result
 from latentshift.benchmarks.timing import comparison, interleaved_timing
 from latentshift.models.storage.model_paths import BUNDLED, bundled_model
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.training.build import build_objective, prepare_video_model
 from latentshift.training.distributed import make_accelerator, split_batch
 from latentshift.training.losses import LatentBatch
+from latentshift.training.models.build import build_objective, prepare_video_model
 from latentshift.training.precision import attention_backend, is_slow_in_bf16
 from latentshift.training.recipe import VideoRecipe
-from latentshift.training.settings import ComputeSettings
+from latentshift.training.recipes.settings import ComputeSettings
 from latentshift.training.train_state import TrainState
 
 _CLIPS, _FRAMES = 8, 16

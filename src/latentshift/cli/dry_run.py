@@ -26,7 +26,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     Raises:
         ValueError: if the run could not start, or its base model can't be read.
     """
-    from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+    from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
     from latentshift.training.preflight import lost_shift, rate_change, validate_run
     from latentshift.training.recipe_file import dump_recipe
 
@@ -46,8 +46,8 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
 
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each, process_size
-    from latentshift.training.data_settings import data_settings_sha256
-    from latentshift.training.sample_counts import count_offered
+    from latentshift.training.data.sample_counts import count_offered
+    from latentshift.training.data.settings import data_settings_sha256
 
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)

@@ -84,7 +84,7 @@ def _run(resolved: AnyRecipe, *, first: bool) -> None:
             from latentshift.memory.advice import advice
             from latentshift.memory.estimate import memory_for_each, process_size
             from latentshift.preemption import Terminated
-            from latentshift.training.checkpoint_paths import list_checkpoints
+            from latentshift.training.checkpoints.paths import list_checkpoints
             from latentshift.training.run import run
 
     base = process_size()

@@ -9,8 +9,8 @@ import torch
 
 from latentshift.memory.estimate import Estimate, estimate, process_size
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.run_settings import fsdp_conflicts
-from latentshift.training.settings import ComputeSettings
+from latentshift.training.recipes.run_settings import fsdp_conflicts
+from latentshift.training.recipes.settings import ComputeSettings
 
 
 def advice(

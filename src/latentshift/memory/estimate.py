@@ -18,7 +18,7 @@ from latentshift.memory.workload import Part, Workload, workload_of
 from latentshift.training.distributed import block_sizes
 from latentshift.training.precision import attention_backend, autocast_dtype, encoding_dtype
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.settings import ComputeSettings
+from latentshift.training.recipes.settings import ComputeSettings
 
 STEP, ENCODING, SAMPLES = "in a step", "while clips are encoded", "while samples are made"
 

@@ -25,7 +25,9 @@ from latentshift.models.storage.model_paths import autoencoder_folder, resolve_m
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.settings import ShiftConfig
-from latentshift.training.build import (
+from latentshift.training.data.datasets import has_encoded_text
+from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
+from latentshift.training.models.build import (
     build_objective,
     lora_of,
     new_autoencoder,
@@ -33,11 +35,9 @@ from latentshift.training.build import (
     prepare_controlnet,
     prepare_video_model,
 )
-from latentshift.training.datasets import has_encoded_text
-from latentshift.training.losses import AutoencoderLoss, FrameBatch, LatentBatch
-from latentshift.training.previews import PREVIEW_FRAMES
+from latentshift.training.models.text_model import build_text_model
+from latentshift.training.monitoring.previews import PREVIEW_FRAMES
 from latentshift.training.recipe import AnyRecipe, ControlNetRecipe, ImageRecipe, VideoRecipe
-from latentshift.training.text_model import build_text_model
 
 Work = Callable[[], Any]
 _SIZES = (0.0,) * 6  # SDXL's sizes: their values do not matter here

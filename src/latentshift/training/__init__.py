@@ -1,5 +1,5 @@
 """Training of the paper's three stages, and of ControlNets. Knows nothing of the command line.
 
 To follow a step, read ``recipe``, ``run``, ``loop``, ``train_state`` and ``losses``. A batch is drawn in
-``collate``. What a stage starts from and exports stands in ``stages``.
+``data.collate``. What a stage starts from and exports stands in ``stages``.
 """

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from accelerate import Accelerator
 
 from latentshift.preemption import SigtermHandler
-from latentshift.training.checkpointer import Checkpointer
-from latentshift.training.data_report import DataReport
-from latentshift.training.metric_logger import MetricLogger
-from latentshift.training.periodic_eval import PeriodicEvaluator
+from latentshift.training.checkpoints.checkpointer import Checkpointer
+from latentshift.training.data.report import DataReport
+from latentshift.training.monitoring.metric_logger import MetricLogger
+from latentshift.training.monitoring.periodic_eval import PeriodicEvaluator
+from latentshift.training.monitoring.run_log import best_step
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.run_log import best_step
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
 

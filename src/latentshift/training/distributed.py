@@ -22,7 +22,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from latentshift.training.settings import ComputeSettings
+from latentshift.training.recipes.settings import ComputeSettings
 
 # By class name: what all diffusers U-Nets and autoencoders, and the text encoders, are built from.
 BLOCKS = ("ResnetBlock2D", "BasicTransformerBlock", "LDMBertEncoderLayer", "CLIPEncoderLayer")

@@ -20,16 +20,16 @@ from latentshift.files import atomic_write_text
 from latentshift.models.storage.model_paths import DATA_SETTINGS
 from latentshift.preemption import Terminated
 from latentshift.progress import status
-from latentshift.training.checkpointer import Checkpointer
+from latentshift.training.checkpoints.checkpointer import Checkpointer
 from latentshift.training.collaborators import Collaborators, build_collaborators
 from latentshift.training.distributed import any_process, complete_last_collective, split_batch
 from latentshift.training.main_process import main_process_alone
+from latentshift.training.monitoring.run_log import load_best_checkpoint
 from latentshift.training.optimizer import learning_rate
 from latentshift.training.precision import attention_backend
 from latentshift.training.preflight import rate_change
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.run_folder import write_run_info
-from latentshift.training.run_log import load_best_checkpoint
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
 from latentshift.user_input.error_text import one_line, printable

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentshift.training.distributed import distribute_like
-from latentshift.training.settings import OptimizerSettings
+from latentshift.training.recipes.settings import OptimizerSettings
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ from pathlib import Path
 from latentshift.files import check_writable
 from latentshift.models.storage.model_paths import check_model, read_saved_shift
 from latentshift.settings import ShiftConfig
-from latentshift.training.checkpoint_paths import checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.paths import checkpoint_step, list_checkpoints
 from latentshift.training.recipe import AnyRecipe, VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.settings import Settings
+from latentshift.training.recipes.settings import Settings
 from latentshift.user_input.bounded_read import load_yaml_bounded, parse_yaml_bounded
 from latentshift.user_input.error_text import format_validation_error
 

@@ -16,10 +16,10 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from latentshift.training.checkpoint import Checkpoint
+from latentshift.training.checkpoints.checkpoint import Checkpoint
 from latentshift.training.distributed import distribute_like, full_tensor, shard_with_fsdp
 from latentshift.training.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
-from latentshift.training.settings import ComputeSettings, OptimizerSettings
+from latentshift.training.recipes.settings import ComputeSettings, OptimizerSettings
 
 _GRADIENT_CHECKS = 3  # steps of clips; at the first, what is behind weights that begin at zero has no gradient yet
 _FALSE_ALARM = 1e-6  # its probability: single frames reach no weight between frames

@@ -73,7 +73,7 @@ def captions(
         on = pick_device(device)
         if not is_unfinished:
             return bench_captions(load_pipeline(model, on, dtype), count, **options)
-        from latentshift.training.video_model import open_checkpoint
+        from latentshift.training.models.video_model import open_checkpoint
 
         pipeline, step = open_checkpoint(Path(model))
         print(

@@ -1,1 +1,1 @@
-"""The settings of each stage: one module for each, and what the diffusion stages share."""
+"""The settings of each stage: one module for each, what the diffusion stages share, and what all share."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from latentshift.training.run_settings import RunSettings
-from latentshift.training.settings import (
+from latentshift.training.recipes.run_settings import RunSettings
+from latentshift.training.recipes.settings import (
     AutoencoderModel,
     FrameSourceSettings,
     FramesSettings,

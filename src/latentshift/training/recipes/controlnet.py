@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from latentshift.training.recipes.diffusion import DiffusionSettings
-from latentshift.training.settings import NO_SINGLE_FRAMES, DataSettings, FrameSourceSettings, MayChange
+from latentshift.training.recipes.settings import NO_SINGLE_FRAMES, DataSettings, FrameSourceSettings, MayChange
 
 
 class ControlNetRecipe(DiffusionSettings):

@@ -8,8 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from latentshift.settings import TRAIN_TIMESTEPS, Weighting
-from latentshift.training.run_settings import RunSettings
-from latentshift.training.settings import DataSettings, LoadingSettings, MayChange, Sources, ValidationSettings
+from latentshift.training.recipes.run_settings import RunSettings
+from latentshift.training.recipes.settings import DataSettings, LoadingSettings, MayChange, Sources, ValidationSettings
 
 
 class DiffusionSettings(RunSettings):

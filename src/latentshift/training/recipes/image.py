@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from latentshift.training.recipes.diffusion import DiffusionSettings
-from latentshift.training.settings import MayChange, TextModel, UNetModel
+from latentshift.training.recipes.settings import MayChange, TextModel, UNetModel
 
 
 class ImageRecipe(DiffusionSettings):

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from latentshift.settings import MAX_NOISE_SHARE, ShiftConfig
 from latentshift.training.recipes.diffusion import DiffusionSettings
-from latentshift.training.settings import (
+from latentshift.training.recipes.settings import (
     NO_IMAGE_SHARE,
     VALIDATION_IS_CLIPS_ONLY,
     DataSettings,

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from latentshift.data.sample_order import rng_for
 from latentshift.files import atomic_write
-from latentshift.training.build import new_autoencoder
-from latentshift.training.frames import FramesContext, open_frames
+from latentshift.training.data.frames import FramesContext, open_frames
 from latentshift.training.losses import AutoencoderLoss, FrameBatch
-from latentshift.training.previews import PREVIEW_FRAMES
+from latentshift.training.models.build import new_autoencoder
+from latentshift.training.monitoring.previews import PREVIEW_FRAMES
 from latentshift.training.recipe import AutoencoderRecipe
 from latentshift.video import to_uint8, to_unit, write_video
 

@@ -16,11 +16,11 @@ from latentshift.models.storage.load_pipeline import load_part
 from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
 from latentshift.pipeline import open_pipeline
-from latentshift.training.build import prepare_controlnet
+from latentshift.training.data.video_batches import video_batches
+from latentshift.training.models.build import prepare_controlnet
 from latentshift.training.recipe import ControlNetRecipe
 from latentshift.training.stages.denoising import PREVIEW_PROMPTS, DenoisingStage
 from latentshift.training.stages.video import PIPELINE_SETTINGS
-from latentshift.training.video_batches import video_batches
 from latentshift.video import edge_maps
 
 _CONDITIONS = {"edges": edge_maps}

@@ -16,16 +16,16 @@ from diffusers import ControlNetModel
 
 from latentshift.data.loader import BatchSpec
 from latentshift.pipeline import LatentShiftPipeline
-from latentshift.training.build import build_objective
-from latentshift.training.collate import Collator
-from latentshift.training.data_source import DataContext
-from latentshift.training.datasets import open_data
+from latentshift.training.data.collate import Collator
+from latentshift.training.data.datasets import open_data
+from latentshift.training.data.source import DataContext
 from latentshift.training.losses import LatentBatch
+from latentshift.training.models.build import build_objective
+from latentshift.training.monitoring.previews import Previews
+from latentshift.training.monitoring.validation import Validation, open_validation
 from latentshift.training.offload import OffloadedParts, PartLoader
 from latentshift.training.precision import encoding_dtype
-from latentshift.training.previews import Previews
 from latentshift.training.recipes.diffusion import DiffusionSettings
-from latentshift.training.validation import Validation, open_validation
 
 PREVIEW_PROMPTS = 8
 _TEXT_ENCODERS = ("text_encoder", "text_encoder_2")

@@ -12,12 +12,12 @@ from transformers import CLIPTextModel
 from latentshift.files import atomic_write
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.models.storage.model_paths import autoencoder_folder
-from latentshift.training.build import new_image_model
-from latentshift.training.checkpoint_paths import list_checkpoints
+from latentshift.training.checkpoints.paths import list_checkpoints
+from latentshift.training.data.video_batches import video_batches
+from latentshift.training.models.build import new_image_model
+from latentshift.training.models.text_model import build_text_model, check_known_words, load_text_encoder
 from latentshift.training.recipe import ImageRecipe
 from latentshift.training.stages.denoising import DenoisingStage
-from latentshift.training.text_model import build_text_model, check_known_words, load_text_encoder
-from latentshift.training.video_batches import video_batches
 
 
 class ImageStage(DenoisingStage):

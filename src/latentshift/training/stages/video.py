@@ -14,11 +14,11 @@ from latentshift.models.storage.load_pipeline import load_part
 from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.source_paths import without_source_paths
 from latentshift.pipeline import open_pipeline
-from latentshift.training.build import lora_of
+from latentshift.training.data.video_batches import clips_until, video_batches
+from latentshift.training.models.build import lora_of
+from latentshift.training.models.video_model import open_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.stages.denoising import DenoisingStage
-from latentshift.training.video_batches import clips_until, video_batches
-from latentshift.training.video_model import open_video_model
 
 PIPELINE_SETTINGS = ("shift", "num_frames", "noise_share")  # that a checkpoint belongs to
 

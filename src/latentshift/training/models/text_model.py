@@ -22,8 +22,8 @@ from latentshift.data.sprites import words
 from latentshift.models.conditioning.text import build_word_tokenizer, caption_words, check_vocabulary
 from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.saved_pipeline import find_family
-from latentshift.training.captions import training_captions
-from latentshift.training.settings import DataSettings, TextModel
+from latentshift.training.data.captions import training_captions
+from latentshift.training.recipes.settings import DataSettings, TextModel
 
 _MAX_NAMED = 5  # unknown words in a message
 _MAX_CHECKED = 30_000  # words of the captions

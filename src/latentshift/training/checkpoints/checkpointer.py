@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from latentshift.progress import status
-from latentshift.training.checkpoint import (
+from latentshift.training.checkpoints.checkpoint import (
     Checkpoint,
     drop_checkpoints,
     load_newest_checkpoint,

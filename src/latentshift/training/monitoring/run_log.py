@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from latentshift.files import atomic_write_text
-from latentshift.training.checkpoint import Checkpoint, load_checkpoint
-from latentshift.training.checkpoint_paths import checkpoint_path
+from latentshift.training.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from latentshift.training.checkpoints.paths import checkpoint_path
 
 METRICS, VALIDATION, DROPPED = "metrics.jsonl", "validation.jsonl", "dropped.jsonl"
 

@@ -17,8 +17,8 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
-from latentshift.training.checkpoint import Checkpoint
-from latentshift.training.run_log import DROPPED, METRICS, VALIDATION, append_jsonl, truncate_after
+from latentshift.training.checkpoints.checkpoint import Checkpoint
+from latentshift.training.monitoring.run_log import DROPPED, METRICS, VALIDATION, append_jsonl, truncate_after
 from latentshift.training.train_state import StepResult
 from latentshift.user_input.error_text import one_line, printable
 

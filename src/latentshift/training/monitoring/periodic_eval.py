@@ -13,8 +13,8 @@ from tqdm import tqdm
 from latentshift.pipeline import NotFiniteError
 from latentshift.preemption import SigtermHandler, Terminated
 from latentshift.training.main_process import main_process_alone
-from latentshift.training.metric_logger import MetricLogger
-from latentshift.training.run_log import validation_errors
+from latentshift.training.monitoring.metric_logger import MetricLogger
+from latentshift.training.monitoring.run_log import validation_errors
 from latentshift.training.stages.base import Stage
 from latentshift.training.train_state import TrainState
 from latentshift.user_input.error_text import printable

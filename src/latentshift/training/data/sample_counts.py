@@ -10,7 +10,7 @@ from latentshift.data.latents.spec import index_path
 from latentshift.data.manifest import Row
 from latentshift.data.sources import parse_source, uncaptioned_entries
 from latentshift.training.recipe import AnyRecipe
-from latentshift.training.settings import DataSettings, FrameSourceSettings
+from latentshift.training.recipes.settings import DataSettings, FrameSourceSettings
 
 
 def count_offered(recipe: AnyRecipe) -> int | None:

@@ -21,12 +21,12 @@ from torch import nn
 from latentshift.data.loader import Batch, BatchSpec, Loader
 from latentshift.data.sample_order import rng_for
 from latentshift.progress import progress_bar
-from latentshift.training.data_source import DataContext, DataSource
-from latentshift.training.datasets import TrainingData, open_sources, replaced_clips, restore_replaced
+from latentshift.training.data.datasets import TrainingData, open_sources, replaced_clips, restore_replaced
+from latentshift.training.data.source import DataContext, DataSource
 from latentshift.training.distributed import split_batch
 from latentshift.training.losses import LatentBatch
 from latentshift.training.precision import autocast_dtype
-from latentshift.training.settings import VALIDATION_IS_CLIPS_ONLY, DataSettings, ValidationSettings
+from latentshift.training.recipes.settings import VALIDATION_IS_CLIPS_ONLY, DataSettings, ValidationSettings
 
 _STREAM = 0x5A11D  # sets its draws apart from those of training
 _REPLACED = "replaced_in_validation"  # in data.json

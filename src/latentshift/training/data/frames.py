@@ -21,10 +21,10 @@ from latentshift.data.loader import Loader
 from latentshift.data.rejected_list import RejectedList
 from latentshift.data.sources import parse_source
 from latentshift.data.sprites import Sprites
-from latentshift.training.data_source import list_rows, worker_limits
-from latentshift.training.datasets import replaced_clips, restore_replaced
-from latentshift.training.settings import FramesSettings, LoadingSettings
-from latentshift.training.video_batches import video_batches
+from latentshift.training.data.datasets import replaced_clips, restore_replaced
+from latentshift.training.data.source import list_rows, worker_limits
+from latentshift.training.data.video_batches import video_batches
+from latentshift.training.recipes.settings import FramesSettings, LoadingSettings
 from latentshift.user_input.error_text import printable
 
 _FIRST_UNSEEN = 2**40  # of the sprites' endless stream: training does not reach it

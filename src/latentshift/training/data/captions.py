@@ -8,7 +8,7 @@ from pathlib import Path
 from latentshift.data.latents.spec import index_path, manifest_path
 from latentshift.data.manifest import Manifest, Row
 from latentshift.data.sources import parse_source
-from latentshift.training.settings import DataSettings
+from latentshift.training.recipes.settings import DataSettings
 
 
 def training_captions(data: Sequence[DataSettings]) -> Iterator[str]:

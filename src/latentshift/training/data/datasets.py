@@ -9,9 +9,9 @@ from typing import Any
 from latentshift.data.latents.spec import LatentSpec, index_path
 from latentshift.data.loader import BatchSpec, Loader
 from latentshift.data.rejected import Rejected
-from latentshift.training.checkpoint_paths import list_checkpoints
-from latentshift.training.data_source import DataContext, DataSource
-from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings
+from latentshift.training.checkpoints.paths import list_checkpoints
+from latentshift.training.data.source import DataContext, DataSource
+from latentshift.training.recipes.settings import NO_IMAGE_SHARE, DataSettings
 from latentshift.user_input.bounded_read import load_json_bounded
 
 _MAX_REPORT = 2**30  # bytes of data.json, which names all that was refused

@@ -23,7 +23,7 @@ from latentshift.settings import METHODS, STEPS, ShiftConfig, Weighting, check_t
 from latentshift.shift import install
 from latentshift.training.losses import DenoisingLoss
 from latentshift.training.recipe import VideoRecipe
-from latentshift.training.settings import AutoencoderModel, LoraSettings, UNetModel
+from latentshift.training.recipes.settings import AutoencoderModel, LoraSettings, UNetModel
 
 
 def new_autoencoder(model: AutoencoderModel, size: int) -> AutoencoderKL:
@@ -51,7 +51,7 @@ def new_image_model(
 
     Args:
         unet: the shape of its U-Net, whose weights are random.
-        text_model: its text encoder and tokenizer (:func:`latentshift.training.text_model.build_text_model`).
+        text_model: its text encoder and tokenizer (:func:`latentshift.training.models.text_model.build_text_model`).
         prediction_type: what the U-Net learns to predict.
         autoencoder: of stage (a); it is frozen.
         zero_terminal_snr: whether its schedule ends in noise alone.

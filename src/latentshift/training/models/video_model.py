@@ -11,8 +11,8 @@ from latentshift.models.adapters.video_adapter import add_lora, merge_lora
 from latentshift.models.storage.fingerprint import model_fingerprint
 from latentshift.models.storage.model_paths import BUNDLED
 from latentshift.pipeline import LatentShiftPipeline, open_pipeline
-from latentshift.training.build import build_objective, lora_of, prepare_video_model
-from latentshift.training.checkpoint import load_newest_checkpoint
+from latentshift.training.checkpoints.checkpoint import load_newest_checkpoint
+from latentshift.training.models.build import build_objective, lora_of, prepare_video_model
 from latentshift.training.recipe import VideoRecipe
 from latentshift.training.recipe_file import load_recipe
 

@@ -29,7 +29,7 @@ from latentshift.models.storage.fingerprint import model_fingerprint, weights_fi
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.progress import progress_bar
 from latentshift.training.precision import Precision, encoding_dtype
-from latentshift.training.settings import NO_IMAGE_SHARE, DataSettings, LoadingSettings
+from latentshift.training.recipes.settings import NO_IMAGE_SHARE, DataSettings, LoadingSettings
 from latentshift.user_input.error_text import printable
 
 _FOR_ENCODED = {"source", "weight"}  # settings that a folder of latents can have

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from latentshift.training.settings import (
+from latentshift.training.recipes.settings import (
     ComputeSettings,
     DataSettings,
     FrameSourceSettings,

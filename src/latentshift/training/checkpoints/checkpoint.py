@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latentshift.files import atomic_write, clear_leftovers, remove
-from latentshift.training.checkpoint_paths import checkpoint_path, checkpoint_step, list_checkpoints
+from latentshift.training.checkpoints.paths import checkpoint_path, checkpoint_step, list_checkpoints
 
 _MANIFEST = "manifest.json"
 

@@ -1,0 +1,1 @@
+"""What a run says of itself while it trains: logs, samples and validation."""
