@@ -101,13 +101,14 @@ def test_a_clip_that_comes_in_chunks_is_the_same_file(tmp_path: Path, name: str,
     assert digest(tmp_path / "at-once" / name) == digest(tmp_path / "in-chunks" / name)
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.webp", "clip"])
-def test_chunks_are_not_kept_once_they_are_written(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "most"), [("clip.mp4", 2), ("clip.webp", 1), ("clip", 2)])
+def test_chunks_are_not_kept_once_they_are_written(tmp_path: Path, name: str, most: int) -> None:
+    """Beside the one that is made: that which is being written, and that which the writer has just done with."""
     made: list[weakref.ref[np.ndarray]] = []
 
     def chunks() -> Iterator[np.ndarray]:
         for _ in range(6):
-            assert sum(chunk() is not None for chunk in made) <= 1  # the one that the writer has just done with
+            assert sum(chunk() is not None for chunk in made) <= most
             chunk = noise(2, 8, 8)
             made.append(weakref.ref(chunk))
             yield chunk

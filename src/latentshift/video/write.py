@@ -17,6 +17,7 @@ import numpy as np
 from latentshift.files import atomic_write, check_writable
 from latentshift.video.metadata import DEFAULT_FPS, EXIF_DESCRIPTION, encode, reason
 from latentshift.video.pixels import accurate_interpolation
+from latentshift.video.writer_thread import write_in_thread
 
 MIN_FPS, MAX_FPS = 0.1, 240
 BROWSER_MAX_FPS = {".gif": 50, ".webp": 90}  # browsers slow images down to 10 frames per second beyond this
@@ -86,7 +87,8 @@ def write_video(
     """
     frames = np.asarray(frames)
     _check_frames(path, frames)
-    write_chunks(path, [frames], len(frames), fps=fps, metadata=metadata, loop=loop)
+    check_output(path, len(frames), fps=fps)
+    _write(path, [frames], len(frames), fps, encode(path, metadata or {}, fps, len(frames)), loop)
 
 
 def write_chunks(
@@ -100,12 +102,13 @@ def write_chunks(
 ) -> None:
     """Write a clip whose frames come a few at a time; the file is the same as :func:`write_video`'s.
 
-    An .mp4 and a folder of frames are written as the frames come, and no more than a chunk is in memory. A .gif, whose
-    frames share a palette, and a .webp are written at the end.
+    An .mp4 and a folder of frames are written as the frames come, in a thread: a chunk is encoded while the next is
+    made, and no more of them are in memory. A .gif, whose frames share a palette, and a .webp are written at the end.
 
     Args:
         path: as for :func:`write_video`.
-        chunks: consecutive frames, uint8 RGB (n, H, W, 3) each. What raises here ends the writing, and is raised.
+        chunks: consecutive frames, uint8 RGB (n, H, W, 3) each, which are made in this thread. What raises here ends
+            the writing, and is raised.
         num_frames: F, of all chunks.
         fps: as for :func:`write_video`.
         metadata: as for :func:`write_video`.
@@ -117,8 +120,26 @@ def write_chunks(
         OSError: as :func:`write_video`.
     """
     check_output(path, num_frames, fps=fps)
-    target = Path(path).resolve()
     text = encode(path, metadata or {}, fps, num_frames)
+
+    def write(chunks: Iterable[np.ndarray]) -> None:
+        _write(path, chunks, num_frames, fps, text, loop)
+
+    if Path(path).resolve().suffix.lower() in _WRITTEN_AS_THEY_COME:
+        write_in_thread(chunks, write)
+    else:
+        write(chunks)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    chunks: Iterable[np.ndarray],
+    num_frames: int,
+    fps: float,
+    text: str,
+    loop: bool,
+) -> None:
+    target = Path(path).resolve()
     suffix = target.suffix.lower()
     frames = _Frames(path, chunks, num_frames, even_size=suffix == ".mp4")
     try:
@@ -265,6 +286,7 @@ _WRITERS: dict[str, Callable[[Path, _Frames, float, str, bool], None]] = {
     ".png": _write_png,
     "": _write_folder,
 }
+_WRITTEN_AS_THEY_COME = (".mp4", "")
 
 
 def _durations(num_frames: int, fps: float, ticks_per_second: int) -> list[int]:
