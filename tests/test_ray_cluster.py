@@ -6,10 +6,13 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from latentshift.cli.ray_cluster import Cluster, Member, connect
+from launch import Processes, command_line
 
 
 @pytest.mark.parametrize("port", ["free", "65536"])
@@ -24,6 +27,51 @@ def test_an_address_where_nothing_listens_is_refused_at_once(port: str, monkeypa
             connect("cpu", 1),
         ):
             pass
+
+
+def _evaluate_with_sigterm_while_ray_starts() -> None:
+    import ray
+
+    start = ray.init
+
+    def init(**options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(**options)
+        print("started:", ray.is_initialized(), flush=True)
+
+    ray.init = init
+    command_line("evaluate", "sprites", "--quick", "--engine", "ray", "--actors", "1", "-o", "new")
+
+
+@pytest.mark.slow
+def test_sigterm_while_ray_starts_ends_the_command_when_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's processes would be left otherwise."""
+    monkeypatch.chdir(tmp_path)
+    with Processes(_evaluate_with_sigterm_while_ray_starts) as command:
+        assert command.ended() == [75], command.last_words()
+        assert "started: True" in command.printed()
+        assert (
+            command.errors()
+            == "stopped by SIGTERM; new keeps what is measured, and the same command resumes from there\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("OutOfMemoryError", "Ray itself failed"),
+        ("LocalRayletDiedError", "Ray itself failed"),
+        ("RpcError", "Ray itself failed"),
+    ],
+)
+def test_a_failure_of_ray_is_one_sentence(kind: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    error = getattr(ray.exceptions, kind)
+    with pytest.raises(ValueError, match=rf"^{sentence}; the same command resumes \([^\n]+\)$"), connect("cpu", 1):
+        raise error("gone\nfar away")
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,6 +53,29 @@ class Member:
         return ray.get(getattr(self._meeting, method).remote())
 
 
+@contextmanager
+def _failures_as_sentences() -> Iterator[None]:
+    """What Ray raises becomes what an actor raised, or one sentence on what failed.
+
+    Raises:
+        ValueError: if an actor is lost, or Ray itself fails.
+        BaseException: what an actor raised.
+    """
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raised = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if isinstance(raised, ray.exceptions.RayActorError):  # also in an actor that asked one that is gone
+            what = "an actor of Ray is lost, perhaps killed for lack of memory"
+        elif isinstance(raised, ray.exceptions.RayError):
+            what = "Ray itself failed"
+        else:
+            raise raised from None
+        raise ValueError(f"{what}; the same command resumes ({_first_line(raised)})") from None
+
+
 class Cluster:
     """A cluster that is connected.
 
@@ -87,6 +109,7 @@ class Cluster:
         name: str = ray.get(asked)
         return name
 
+    @_failures_as_sentences()
     def run(self, work: Callable[[Member, str], T], each_second: Callable[[int], object]) -> T:
         """Call a function in each actor; returns what the first actor's call does.
 
@@ -95,7 +118,7 @@ class Cluster:
             each_second: called with how many pieces were reported since the last time.
 
         Raises:
-            ValueError: if an actor is lost.
+            ValueError: if an actor is lost, or Ray itself fails.
             BaseException: what an actor's call raises, as it raises it.
         """
         import ray
@@ -116,14 +139,6 @@ class Cluster:
                 each_second(ray.get(meeting.reported.remote()))
             first: T = ray.get(calls[0])
             return first
-        except ray.exceptions.RayError as error:
-            raised = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-            if isinstance(raised, ray.exceptions.RayActorError):  # also in an actor that asked one that is gone
-                raise ValueError(
-                    "an actor of Ray is lost, perhaps killed for lack of memory; the same command resumes "
-                    f"({_first_line(raised)})"
-                ) from None
-            raise raised from None
         finally:
             for each in (*actors, meeting):  # others may wait for one that is gone
                 ray.kill(each)
@@ -142,27 +157,38 @@ def connect(device: str, actors: int) -> Iterator[Cluster]:
         actors: likewise.
 
     Raises:
-        ValueError: if Ray can't be reached or started, or there are fewer GPUs than actors.
+        ValueError: if Ray can't be reached or started, there are fewer GPUs than actors, or Ray fails inside the block.
+    """
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it aborts the process at SIGTERM
+    import ray
+
+    with ExitStack() as stack, _failures_as_sentences():
+        if not ray.is_initialized():
+            _check_reachable(os.environ.get("RAY_ADDRESS", ""))
+            # The thread must outlive Ray, whose processes end with the thread that started them.
+            own_thread = stack.enter_context(ThreadPoolExecutor(1))
+            stack.callback(ray.shutdown)
+            _start(own_thread)
+        yield Cluster(device, actors)
+
+
+def _start(own_thread: Executor) -> None:
+    """``ray.init`` in a thread, where no signal interrupts it and it sets no handler for SIGTERM.
+
+    Raises:
+        ValueError: if Ray can't be reached or started.
     """
     import ray
 
-    if is_own := not ray.is_initialized():
-        _check_reachable(os.environ.get("RAY_ADDRESS", ""))
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(logging_level="error", log_to_driver=False, include_dashboard=False)
-        except (ConnectionError, RuntimeError) as error:
-            place = os.environ.get("RAY_ADDRESS")
-            what = f"no Ray cluster answers at RAY_ADDRESS={place}" if place else "Ray can't be started here"
-            raise ValueError(f"{what}: {_first_line(error)}") from error
-        finally:  # Ray's own would end the command without a word
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
+    begun = own_thread.submit(ray.init, logging_level="error", log_to_driver=False, include_dashboard=False)
     try:
-        yield Cluster(device, actors)
+        begun.result()
+    except Exception as error:  # Ray raises bare ones too
+        place = os.environ.get("RAY_ADDRESS")
+        what = f"no Ray cluster answers at RAY_ADDRESS={place}" if place else "Ray can't be started here"
+        raise ValueError(f"{what}: {_first_line(error)}") from error
     finally:
-        if is_own:
-            ray.shutdown()
+        wait([begun])  # what it has started by then is shut down
 
 
 def _check_reachable(address: str) -> None:
@@ -176,7 +202,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _dtype_name(device: str) -> str:
