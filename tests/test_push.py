@@ -138,6 +138,17 @@ def test_a_model_is_sent_with_its_card(cli: Any, hub: dict[str, bytes], run_fold
         ("https://jane:pass@word@example.org:8/a", "https://example.org:8/a"),
         ("webdataset:s3://key@bucket/a.tar?X-Signature=00ff", "webdataset:s3://bucket/a.tar"),
         ("boats of https://a.org/b?sig=1#c and ftp://jane@b.org", "boats of https://a.org/b and ftp://b.org"),
+        ("https://jane:p#w@example.org", "https://"),
+        ("https://jane:p?w@example.org/a", "https://"),
+        ("https://jane:p/w@example.org/a", "https://"),
+        ("https://jane:12/w@example.org/a", "https://"),
+        ("https://jane:p'w@example.org/a", "https://"),
+        ("https://jane:p@w#x@example.org", "https://"),
+        ("https://example.org/@jane/boat@2?sig=1", "https://example.org/@jane/boat@2"),
+        (
+            "https://[::1]:80/a?b, 'https://a.org?b' and https://b.org: boats",
+            "https://[::1]:80/a 'https://a.org' and https://b.org: boats",
+        ),
         ("a red car and/or a boat / ship", "a red car and/or a boat / ship"),
     ],
 )
