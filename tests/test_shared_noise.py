@@ -393,3 +393,14 @@ def test_a_base_whose_file_says_that_it_clips_is_sized_as_it_is_trained(
     words = (f"model={base}", "num_frames=4", "frame_curriculum={}", "noise_share=1", "data.options.clips=4")
     code, _, errors = cli("train", RECIPES / "sprites-video.yaml", *words, "output=run", "--dry-run")
     assert code == 0, errors
+
+
+def test_a_model_trained_on_clips_is_no_image_model_to_keep(cli: Any, runs: Path, model: Path) -> None:
+    trained = runs / "video"
+    for base in ("bundled", trained):
+        code, _, err = cli("init", "--base", base, "--keep-image", "-o", "new")
+        assert code == 1 and f"{base} was trained on clips" in err and "name the image model" in err
+    assert cli("init", "--base", model, "--keep-image", "-o", "untrained")[0] == 0
+    shutil.copy(trained / "model" / "data_settings.json", "untrained")
+    assert cli("init", "--base", "untrained", "--keep-image", "-o", "as-trained")[0] == 0
+    assert not Path("new").exists()

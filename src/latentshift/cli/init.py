@@ -126,7 +126,9 @@ def init(
     if keep_image and noise_share is None:
         noise_share = KEEP_IMAGE_NOISE_SHARE
     if base is not None:
-        check_model_files(base, variant)
+        folder = check_model_files(base, variant)
+        if keep_image and folder is not None:
+            _check_untrained(base, folder, noise_share)
         check_adapters(loras, delta, base, variant)
     from latentshift.cli.models import load_adapted, quiet_libraries
 
@@ -176,6 +178,30 @@ def _check_base(
         raise ValueError("--variant has no effect with --random-weights")
     if trained:
         raise ValueError("--lora and --delta change trained weights, and --random-weights has none")
+
+
+def _check_untrained(base: str, folder: Path, noise_share: float | None) -> None:
+    """Refuse ``--keep-image`` for a model that was trained on clips with another padding or noise.
+
+    Args:
+        base: as it was named.
+        folder: of it.
+        noise_share: that it is to have.
+
+    Raises:
+        ValueError: for such a model: the bundled one, or one with the file that training leaves.
+    """
+    from latentshift.models.storage.model_paths import BUNDLED, DATA_SETTINGS, load_index
+
+    index = load_index(folder)
+    shift, saved_share = index.get("shift"), index.get("noise_share", 0)
+    trained = base == BUNDLED or (folder / DATA_SETTINGS).is_file()
+    kept = saved_share == noise_share and (shift is None or shift.get("padding") == "replicate")
+    if trained and shift is not None and not kept:
+        raise ValueError(
+            f"{printable(base)} was trained on clips, with a padding or noise that --keep-image would change: name the "
+            "image model that it was made of, or leave --keep-image out"
+        )
 
 
 def _check_method(method: str | None, shift: dict[str, Any]) -> None:
