@@ -7,8 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,6 +258,35 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / FILE).execute("CREATE TABLE t (x)")
     with pytest.raises(ValueError, match="another program's"):
         Store(tmp_path)
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """Without the right of root to write anywhere."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are other ones here")
+def test_a_study_in_a_folder_that_takes_no_files_is_refused_with_a_way_out() -> None:
+    with tempfile.TemporaryDirectory() as temporary:  # tmp_path is closed to others
+        Path(temporary).chmod(0o755)
+        (study := Path(temporary) / "study").mkdir()
+        make(study)
+        for path, mode in ((study / FILE, 0o644), (study, 0o555)):
+            path.chmod(mode)
+        with (
+            as_another_user(),
+            pytest.raises(PermissionError, match=f"{study} is not writable; copy the study to a folder that is$"),
+        ):
+            Store(study)
+        study.chmod(0o755)
 
 
 def votes(question: str, table: Sequence[str], pair: str = "AB", swapped: bool = False) -> list[Answer]:
