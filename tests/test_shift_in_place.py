@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_silu_works_in_place_of_a_large_output_of_the_norm(monkeypatch: pytest.M
     unet = install(tiny_unet(**ONE_LEVEL))
     block, x = unet.down_blocks[0].resnets[0], torch.randn(4, 8, 4, 4)
     with frame_context(unet).with_num_frames(2):
-        assert type(block.norm1(x)) is torch.Tensor
+        assert type(block.norm1(x[:2])) is torch.Tensor
         monkeypatch.setattr(shift, "SMALL", x.nbytes)
         normed = block.norm1(x)
     plain = normed.as_subclass(torch.Tensor).clone()
@@ -115,3 +116,58 @@ def test_what_somebody_keeps_of_a_block_is_not_overwritten(
                 handle.remove()
         normed = torch.nn.functional.group_norm(x, block.norm1.num_groups, block.norm1.weight, block.norm1.bias, 1e-5)
     assert torch.equal(torch.as_tensor(seen[0]).as_subclass(torch.Tensor), temporal_shift(normed, 2))
+
+
+def shifted_norm(block: Any, x: torch.Tensor, num_frames: int) -> torch.Tensor:
+    normed = torch.nn.functional.group_norm(x, block.norm1.num_groups, block.norm1.weight, block.norm1.bias, 1e-5)
+    return temporal_shift(normed, num_frames)
+
+
+def test_what_a_layer_keeps_is_for_calls_of_one_kind_alone() -> None:
+    unet = install(tiny_unet(**ONE_LEVEL))
+    block, context = unet.down_blocks[0].resnets[0], frame_context(unet)
+    x = torch.randn(4, 8, 4, 4)
+    others = [x, x.double(), x.to(memory_format=torch.channels_last), x[:2], torch.randn(4, 8, 2, 2), x]
+
+    @torch.no_grad()  # of the thread
+    def check() -> None:
+        for num_frames in (2, 1, 2):
+            for each in others:
+                block.norm1.to(each.dtype)
+                with context.with_num_frames(num_frames):
+                    expected = shifted_norm(block, each, num_frames)
+                    assert torch.equal(block.norm1(each), expected) and torch.equal(block.norm1(each), expected)
+                    other = block.norm1(each + 1)  # keeps its values while the next one goes the same way
+                    assert torch.equal(block.norm1(each), expected)
+                    torch.testing.assert_close(other, shifted_norm(block, each + 1, num_frames), rtol=0, atol=0)
+        with context.with_num_frames(2, frames_independent=True):
+            assert torch.equal(block.norm1(x), block.norm1.plain()(x))
+
+    check()
+    block.norm1.float()
+    with torch.inference_mode():
+        check()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(check).result()
+
+
+def test_in_training_the_shift_works_in_place_with_the_gradients_of_the_function() -> None:
+    unet = install(tiny_unet(**ONE_LEVEL))
+    block, x, weight = unet.down_blocks[0].resnets[0], torch.randn(4, 8, 4, 4), torch.randn(4, 8, 4, 4)
+    found = []
+    for shifted in (block.norm1, lambda x: shifted_norm(block, x, 2)):
+        leaf = x.clone().requires_grad_()
+        with frame_context(unet).with_num_frames(2):
+            output = shifted(leaf)
+        (torch.nn.functional.silu(output) * weight).sum().backward()
+        found.append([output, leaf.grad, block.norm1.weight.grad, block.norm1.bias.grad])
+        block.zero_grad()
+    assert all(map(torch.equal, *found))
+
+
+def test_gradients_of_the_layer_and_of_its_gradients_are_the_true_ones() -> None:
+    unet = install(tiny_unet(**ONE_LEVEL)).double()
+    norm = unet.down_blocks[0].resnets[0].norm1
+    x = torch.randn(4, 8, 1, 2, dtype=torch.float64, requires_grad=True)
+    with frame_context(unet).with_num_frames(2):
+        assert torch.autograd.gradcheck(norm, x) and torch.autograd.gradgradcheck(norm, x)

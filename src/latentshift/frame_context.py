@@ -36,6 +36,7 @@ class _ThreadState:
         self.default_num_videos = 1
         self.residual: Tensor | None = None
         self.exchange: Exchange | None = None
+        self.kept: dict[nn.Module, Any] = {}  # what layers keep from one call to the next
 
 
 class _PerThread(threading.local):

@@ -30,8 +30,11 @@ from latentshift.shift_copy import (
     ShiftLayout,
     is_channels_last,
     is_transformed,
+    kept_passage,
+    move_through,
     shift_,
     shifted_copy,
+    shifted_in_place,
 )
 
 _NAME = "the temporal shift"
@@ -131,10 +134,10 @@ def _shift_of_call(
     num_frames = thread.num_frames or context.num_frames  # which says what is wrong outside a call
     exchange = thread.exchange
     around = () if exchange is None else exchange(*edges(x, num_frames, config))
-    if in_place is None:
+    if in_place is None or (around and torch.is_grad_enabled()):
         return temporal_shift(x, num_frames, config, *around)
     _check(x, num_frames, config)
-    return shift_(x, num_frames, in_place, *around)
+    return shift_(x, num_frames, in_place, *around) if around else shifted_in_place(x, num_frames, in_place)
 
 
 def _is_recorded() -> bool:
@@ -168,14 +171,26 @@ class ShiftedGroupNorm(nn.GroupNorm):
         """(B·F, C, H, W) to the same shape; F is that of the U-Net's call."""
         # Not functional.group_norm, whose checks in Python take as long as the shift of a small tensor.
         normed = torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
-        if torch.is_grad_enabled() or type(normed) is not Tensor or _is_recorded():
+        if type(normed) is not Tensor or _is_recorded():
             return _shift_of_call(normed, self._context, self._config)
-        # The shift works in place of the norm's output, which nobody has seen yet; SiLU too, if only SiLU sees it
-        # and there is enough of it.
+        # The shift works in place of the norm's output, which nobody has seen yet, nor will in a backward pass.
+        if torch.is_grad_enabled():
+            return _shift_of_call(normed, self._context, self._config, self._layout)
+        thread = self._context.thread
+        of_call = thread.num_frames, thread.frames_independent, thread.exchange
+        kind = normed.shape, normed.stride(), normed.dtype, normed.is_cpu, of_call
+        kept = thread.kept.get(self)
+        if kept is not None and kept[0] == kind:
+            return move_through(kept[1], normed)
         shifted = _shift_of_call(normed, self._context, self._config, self._layout)
-        if shifted.nbytes < SMALL or self._is_watched():
-            return shifted
-        return shifted.as_subclass(OverwritableTensor)
+        if shifted.nbytes >= SMALL:
+            # SiLU works in place of it, too, if only SiLU sees it.
+            return shifted if self._is_watched() else shifted.as_subclass(OverwritableTensor)
+        if self._layout.padding == "zeros" and not thread.frames_independent and thread.exchange is None:
+            passage = kept_passage(shifted, self._context.num_frames, self._layout)
+            if passage is not None:
+                thread.kept[self] = kind, passage
+        return shifted
 
     def _is_watched(self) -> bool:
         """Whether somebody else may keep what goes from here to the nonlinearity."""

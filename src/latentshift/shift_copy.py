@@ -87,17 +87,18 @@ def shift_(
     Returns:
         ``x``.
     """
-    padded = layout.padding != "zeros" or before is not None or after is not None
-    passage = (_new_passage if padded else _passage)(x, num_frames, layout, transposed)
+    if before is None and after is None and layout.padding == "zeros":
+        passage = kept_passage(x, num_frames, layout, transposed=transposed)
+        return move_through(passage or _new_passage(x, num_frames, layout, transposed), x)
+    passage = _new_passage(x, num_frames, layout, transposed)
     parts = x.as_strided(passage.size, passage.stride)
     passage.written.copy_(parts)
-    if padded:
-        _pad(passage.read, parts, layout, before, after, transposed)
+    _pad(passage.read, parts, layout, before, after, transposed)
     parts.copy_(passage.read)
     return x
 
 
-class _Passage(NamedTuple):
+class Passage(NamedTuple):
     """How the parts that move go through a buffer that has one more frame at each end of each video.
 
     One view of it has the parts of a frame side by side, in the other they are two frames apart. Written by the one and
@@ -120,17 +121,29 @@ class _Kept(threading.local):
     """The passages that a thread keeps: for a small tensor, to make one takes longer than to go through it."""
 
     def __init__(self) -> None:
-        self.passages: dict[Any, _Passage] = {}
+        self.passages: dict[Any, Passage] = {}
 
 
 _kept = _Kept()
 
 
-def _passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> _Passage:
-    # Not on a GPU, where calls of one thread may overlap, in several streams; nor for what vmap goes over.
+def move_through(passage: Passage, x: Tensor) -> Tensor:
+    """Eq. 3 in place of ``x``, with zeros beyond the ends, by a passage that was made for one like it; ``x``."""
+    parts = x.as_strided(passage.size, passage.stride)
+    passage.written.copy_(parts)
+    parts.copy_(passage.read)
+    return x
+
+
+def kept_passage(x: Tensor, num_frames: int, layout: ShiftLayout, *, transposed: bool = False) -> Passage | None:
+    """This thread's passage for tensors of such shape, strides and dtype, with zeros beyond the ends.
+
+    None where none is kept: not on a GPU, where calls of one thread may overlap, in several streams; nor for what vmap
+    goes over, or of :data:`SMALL` bytes and more.
+    """
     plain = x.is_cpu and type(x) is Tensor and torch._C._has_storage(x) and not is_transformed()
     if not plain or x.nbytes >= SMALL:
-        return _new_passage(x, num_frames, layout, transposed)
+        return None
     key = x.shape, x.stride(), x.dtype, num_frames, layout, transposed
     passage = _kept.passages.get(key)
     if passage is None:
@@ -141,7 +154,7 @@ def _passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) 
     return passage
 
 
-def _new_passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> _Passage:
+def _new_passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Passage:
     batch, channels, height, width = x.shape
     share, _, other = layout.sizes
     videos, count, pixels = batch // num_frames, 2 if other else 1, height * width
@@ -159,7 +172,7 @@ def _new_passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bo
     onwards = _first_goes_on(layout, transposed)
     first, last = (0, num_frames + 1) if onwards else (1, num_frames)
     buffer.as_strided((videos, 2, row), (per_video, (last - first) * row, 1), first * row).zero_()
-    return _Passage(size, stride, together, apart) if onwards else _Passage(size, stride, apart, together)
+    return Passage(size, stride, together, apart) if onwards else Passage(size, stride, apart, together)
 
 
 def _first_goes_on(layout: ShiftLayout, transposed: bool) -> bool:
@@ -193,21 +206,34 @@ class _Shift(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool, in_place: bool) -> Tensor:
         ctx.settings = num_frames, layout, transposed
-        return shift_(x.clone(), num_frames, layout, transposed=transposed)
+        if in_place:
+            ctx.mark_dirty(x)
+        return shift_(x if in_place else x.clone(), num_frames, layout, transposed=transposed)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         num_frames, layout, transposed = ctx.settings
-        return _shifted(grad, num_frames, layout, not transposed), None, None, None
+        return _shifted(grad, num_frames, layout, not transposed), None, None, None, None
 
 
 def _shifted(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bool) -> Tensor:
     if torch.is_grad_enabled() and x.requires_grad:
-        shifted: Tensor = _Shift.apply(x, num_frames, layout, transposed)
+        shifted: Tensor = _Shift.apply(x, num_frames, layout, transposed, False)
         return shifted
     return shift_(x.clone(), num_frames, layout, transposed=transposed)
+
+
+def shifted_in_place(x: Tensor, num_frames: int, layout: ShiftLayout) -> Tensor:
+    """Eq. 3 in place, with its gradient where one is wanted: for an output that no backward pass reads.
+
+    Autograd raises a RuntimeError in the backward pass if one does.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        shifted: Tensor = _Shift.apply(x, num_frames, layout, False, True)
+        return shifted
+    return shift_(x, num_frames, layout)
 
 
 class OverwritableTensor(Tensor):
