@@ -177,7 +177,7 @@ def test_being_asked_to_end_is_no_items_fault() -> None:
 
 
 def test_a_run_that_is_given_up_leaves_nothing_to_the_next() -> None:
-    with WorkerPool(act, WorkerLimits(2, 3.0)) as pool:
+    with WorkerPool(act, WorkerLimits(2)) as pool:
         run = pool.run(["a", "hang", "b"])
         assert next(run) == ("a", "A")
         run.close()

@@ -11,6 +11,7 @@ import pytest
 
 from command_words import check_understood
 from latentshift.training.recipe_file import load_recipe
+from waiting import PATIENCE
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "gpu.sh"
 
@@ -27,7 +28,7 @@ def run(folder: Path, *words: str, record: str, **variables: str) -> tuple[int, 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     written = folder / "words"
     calls = written.read_text().split("END\0")[:-1] if written.exists() else []

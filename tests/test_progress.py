@@ -16,6 +16,7 @@ from latentshift.training.recipe_file import load_recipe
 from latentshift.training.run import run
 from timed_video import write_video_at
 from tiny_runs import RECIPES
+from waiting import PATIENCE
 
 
 class Terminal(io.StringIO):
@@ -41,7 +42,7 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_a_status_moves_while_the_work_gives_no_sign_and_then_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     with progress.status("loading the model"):
-        assert terminal.twice.wait(timeout=30)
+        assert terminal.twice.wait(PATIENCE)
     assert terminal.getvalue().rstrip("\r").rsplit("\r", 1)[-1].strip() == ""
     assert not [thread for thread in threading.enumerate() if thread.name == "status"]
 

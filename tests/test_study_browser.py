@@ -19,6 +19,7 @@ from latentshift.study.settings import StudySettings
 from latentshift.study.store import Store
 from latentshift.video import write_video
 from study_http import StudyServer
+from waiting import PATIENCE
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -59,7 +60,7 @@ def opened(browser: Any, server: StudyServer, *, allowed: tuple[str, ...] = (), 
     """A page at the study's link; at the end it must have asked nobody else, and complained of nothing."""
     context = browser.new_context(**settings)
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(1000 * PATIENCE)
     faults: list[str] = []
     own = f"http://127.0.0.1:{server.port}/"
     page.on("request", lambda sent: None if sent.url.startswith((own, f"blob:{own}")) else faults.append(sent.url))

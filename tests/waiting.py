@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-PATIENCE = 120.0  # seconds for what takes a few, on a machine that does other work too
+PATIENCE = 300.0  # seconds for what takes a few, on a machine that does much other work too
 
 
 def wait_for(
