@@ -128,7 +128,8 @@ def work_alone(folder: Path) -> None:
 
 def test_the_main_process_works_alone_as_long_as_it_gives_signs_of_life(tmp_path: Path) -> None:
     with Processes(work_alone, tmp_path, processes=2) as processes:
-        wait_for((tmp_path / "error").exists, processes.last_words)
+        waiting = processes.processes[1]
+        wait_for(lambda: not waiting.is_alive(), processes.last_words)  # so that what it writes is whole
     assert {path.name for path in tmp_path.iterdir()} == {"done", "error", "reached by 0", "reached by 1"}
     said = (
         f"the main process of this run gave no sign of life for {LIMIT} seconds (compute.rank_timeout sets the limit)"
