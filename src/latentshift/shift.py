@@ -19,7 +19,9 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, group_norm, is_grad_enabled, nn
+from torch._C import _is_tracing
+from torch.compiler import is_compiling
 from torch.nn.modules.module import _has_any_global_hook
 
 from latentshift.frame_context import FrameContext, frame_context, register, unregister
@@ -36,6 +38,9 @@ from latentshift.shift_copy import (
     shifted_copy,
     shifted_in_place,
 )
+
+# What each call of a layer uses is imported by its name: in a step, when convolutions have filled the caches, a look-up
+# in a module as large as torch takes microseconds.
 
 _NAME = "the temporal shift"
 _NORMS = {"conv1": "norm1", "conv2": "norm2"}  # place -> the layer whose output goes there
@@ -66,7 +71,7 @@ def temporal_shift(
         ValueError: if the batch does not divide into videos of ``num_frames``, or there are fewer channels than folds.
     """
     _check(x, num_frames, config)
-    if _is_recorded() or (torch.is_grad_enabled() and before is not None):
+    if _is_recorded() or (is_grad_enabled() and before is not None):
         return _joined_parts(x, num_frames, config, before, after)
     return shifted_copy(x, num_frames, ShiftLayout.of(x.shape[1], config), before, after)
 
@@ -134,7 +139,7 @@ def _shift_of_call(
     num_frames = thread.num_frames or context.num_frames  # which says what is wrong outside a call
     exchange = thread.exchange
     around = () if exchange is None else exchange(*edges(x, num_frames, config))
-    if in_place is None or (around and torch.is_grad_enabled()):
+    if in_place is None or (around and is_grad_enabled()):
         return temporal_shift(x, num_frames, config, *around)
     _check(x, num_frames, config)
     return shift_(x, num_frames, in_place, *around) if around else shifted_in_place(x, num_frames, in_place)
@@ -142,7 +147,7 @@ def _shift_of_call(
 
 def _is_recorded() -> bool:
     """Whether what is called is recorded, to be compiled or exported, or transformed, as by ``torch.func``."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed()  # type: ignore[attr-defined]
+    return is_compiling() or _is_tracing() or is_transformed()
 
 
 def _check(x: Tensor, num_frames: int, config: ShiftConfig) -> None:
@@ -170,11 +175,11 @@ class ShiftedGroupNorm(nn.GroupNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(B·F, C, H, W) to the same shape; F is that of the U-Net's call."""
         # Not functional.group_norm, whose checks in Python take as long as the shift of a small tensor.
-        normed = torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+        normed = group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         if type(normed) is not Tensor or _is_recorded():
             return _shift_of_call(normed, self._context, self._config)
         # The shift works in place of the norm's output, which nobody has seen yet, nor will in a backward pass.
-        if torch.is_grad_enabled():
+        if is_grad_enabled():
             return _shift_of_call(normed, self._context, self._config, self._layout)
         thread = self._context.thread
         of_call = thread.num_frames, thread.frames_independent, thread.exchange

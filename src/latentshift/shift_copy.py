@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C import _are_functorch_transforms_active
 from torch.autograd import forward_ad
 from torch.nn.functional import silu
 
@@ -19,6 +20,8 @@ SMALL = 2**21
 """Bytes of a tensor below which an operation's own time counts, and memory for another one is not dear."""
 
 _MOST_KEPT = 32
+
+_Ints = tuple[int, ...]
 
 
 class ShiftLayout(NamedTuple):
@@ -45,7 +48,7 @@ class ShiftLayout(NamedTuple):
 
 def is_transformed() -> bool:
     """Whether ``torch.func`` or forward-mode differentiation is at work, to which a tensor is more than its values."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -105,7 +108,7 @@ class Passage(NamedTuple):
     read by the other, one part goes a frame onwards and the other a frame back. What is read and never written is zero.
 
     Attributes:
-        size: B, F, parts that move (1 or 2), their channels, H, W.
+        size: B, F, parts that move (1 or 2), and their channels, H and W, joined where they lie in one row.
         stride: of the parts, in the tensor that is shifted.
         written: a view of the buffer, of this size.
         read: the other one.
@@ -158,21 +161,35 @@ def _new_passage(x: Tensor, num_frames: int, layout: ShiftLayout, transposed: bo
     batch, channels, height, width = x.shape
     share, _, other = layout.sizes
     videos, count, pixels = batch // num_frames, 2 if other else 1, height * width
-    size = (videos, num_frames, count, share, height, width)
     per_frame, per_channel, *per_pixel = x.stride()
-    stride = (num_frames * per_frame, per_frame, (channels - share) * per_channel, per_channel, *per_pixel)
     per_part = share * pixels
     row = count * per_part  # of the buffer: a frame
     per_video = (num_frames + 2) * row
     # In the order of the tensor's memory.
-    inner = (1, width * share, share) if per_channel < per_pixel[1] else (pixels, width, 1)
+    order = (1, width * share, share) if per_channel < per_pixel[1] else (pixels, width, 1)
+    inner, of_tensor, of_buffer = _joined((share, height, width), (per_channel, *per_pixel), order)
+    size = (videos, num_frames, count, *inner)
+    stride = (num_frames * per_frame, per_frame, (channels - share) * per_channel, *of_tensor)
     buffer = x.new_empty(videos * per_video)
-    together = buffer.as_strided(size, (per_video, row, per_part, *inner), row)
-    apart = buffer.as_strided(size, (per_video, row, 2 * row + per_part, *inner), 0)
+    together = buffer.as_strided(size, (per_video, row, per_part, *of_buffer), row)
+    apart = buffer.as_strided(size, (per_video, row, 2 * row + per_part, *of_buffer), 0)
     onwards = _first_goes_on(layout, transposed)
     first, last = (0, num_frames + 1) if onwards else (1, num_frames)
     buffer.as_strided((videos, 2, row), (per_video, (last - first) * row, 1), first * row).zero_()
     return Passage(size, stride, together, apart) if onwards else Passage(size, stride, apart, together)
+
+
+def _joined(size: _Ints, one: _Ints, other: _Ints) -> tuple[_Ints, _Ints, _Ints]:
+    """Sizes and both strides with as few dimensions as both allow: of a view, each takes time to make and to copy."""
+    joined = [(size[0], one[0], other[0])]
+    for count, inner, other_inner in zip(size[1:], one[1:], other[1:], strict=True):
+        before, outer, other_outer = joined[-1]
+        if (outer, other_outer) == (count * inner, count * other_inner):
+            joined[-1] = before * count, inner, other_inner
+        else:
+            joined.append((count, inner, other_inner))
+    sizes, ones, others = zip(*joined, strict=True)
+    return sizes, ones, others
 
 
 def _first_goes_on(layout: ShiftLayout, transposed: bool) -> bool:
@@ -189,7 +206,8 @@ def _pad(
         edge = before if from_past else after
         near, far = (0, -1) if from_past else (-1, 0)  # the ends where a frame comes in, and where one goes out
         if edge is not None:
-            read[:, near, part].copy_(edge)
+            place = read[:, near, part]
+            place.copy_(edge.reshape(place.shape))
         elif layout.padding == "circular":
             read[:, near, part].copy_(parts[:, far, part])
         elif layout.padding == "replicate" and transposed:  # the end frame was taken twice
