@@ -20,6 +20,7 @@ from diffusers.utils import dynamic_modules_utils
 from latentshift import LatentShiftPipeline
 from latentshift.models.storage import standalone_pipeline
 from latentshift.models.storage.export_diffusers import export_diffusers
+from waiting import PATIENCE
 
 
 def video(pipeline: Any, **options: Any) -> np.ndarray:
@@ -110,7 +111,7 @@ def test_calls_with_other_frame_counts_in_two_threads_of_one_unet(model: Path) -
     barrier = threading.Barrier(2)
 
     def wait_for_the_other(*_: Any) -> None:
-        barrier.wait(timeout=60)
+        barrier.wait(PATIENCE)
 
     pipelines[0].unet.register_forward_pre_hook(wait_for_the_other)
     with ThreadPoolExecutor(2) as threads:

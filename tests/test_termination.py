@@ -91,7 +91,7 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
     with train(*ENDLESS, f"output={tmp_path}/run") as process:
         wait_for_steps(process, tmp_path / "run", 3)
         process.terminate()
-        assert process.ended(60) == [EXIT_CODE]
+        assert process.ended() == [EXIT_CODE]
     assert "ended by SIGTERM after step" in process.errors() and "Traceback" not in process.errors()
     nothing_is_lost(tmp_path / "run")
 
@@ -109,7 +109,7 @@ def test_sigterm_to_torchrun_saves_too(tmp_path: Path) -> None:
     with Processes(torchrun, *launch, "train", *ENDLESS, f"output={tmp_path}/run") as process:
         wait_for_steps(process, tmp_path / "run", 3)
         process.terminate()  # torchrun hands it on, and ends with a code of its own
-        (code,) = process.ended(180)
+        (code,) = process.ended()
     assert code != 0 and "ended by SIGTERM after step" in process.errors()
     nothing_is_lost(tmp_path / "run")
 
@@ -172,7 +172,7 @@ def test_sigterm_does_not_wait_for_samples(model: Path, tmp_path: Path) -> None:
     with Processes(train_with_samples_that_never_end, sign, *words) as process:
         wait_until(process, sign.exists)
         process.terminate()
-        assert process.ended(60) == [EXIT_CODE]
+        assert process.ended() == [EXIT_CODE]
     assert "ended by SIGTERM after step 1" in process.errors()
     assert not (output / "samples" / "step-00000001.png").exists()
     checkpoint, complaints = load_newest_checkpoint(output / "checkpoints")

@@ -24,6 +24,7 @@ from latentshift.image_pipelines.stock import make_pictures
 from test_image_pipelines import CASES, Case
 from test_shared_noise import COVARIANCE, FRAMES, MEAN, SAMPLERS, covariance, exact_denoiser, schedule
 from tiny_pipelines import clip, mask, seeds, tiny_controlnet, tiny_pipeline
+from waiting import PATIENCE
 
 F = 3
 SHARE = 2.0
@@ -266,7 +267,7 @@ def test_calls_in_two_threads_have_each_their_own_noise() -> None:
     shares = (SHARE, 0.0)
     videos = [latentshift.video(tiny_pipeline("StableDiffusionPipeline"), F, noise_share=share) for share in shares]
     alone = [video("red star", generator=seeds(1), **FEW).frames for video in videos]
-    barrier = threading.Barrier(2, timeout=60)
+    barrier = threading.Barrier(2, timeout=PATIENCE)
     made: dict[int, Tensor] = {}
 
     def wait(pipe: Any, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
