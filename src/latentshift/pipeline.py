@@ -49,10 +49,11 @@ from latentshift.models.denoiser import (
     denoise,
     is_guidance_distilled,
 )
+from latentshift.models.skip_offload import offloaded_skips
 from latentshift.models.storage.model_paths import resolve_model
 from latentshift.models.storage.pretrained import PretrainedPipeline
 from latentshift.progress import status
-from latentshift.settings import check_frame_size
+from latentshift.settings import check_frame_size, check_skip_offload
 from latentshift.user_input.argument_types import checked_types
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class LatentShiftPipeline(
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         decode_chunk_size: int | None = None,
         frame_chunk: int | None = None,
+        offload_skips: bool = False,
         deep_cache_interval: int | None = None,
         deep_cache_branch: int = 0,
     ) -> LatentShiftPipelineOutput | tuple[Any]:
@@ -196,6 +198,8 @@ class LatentShiftPipeline(
             frame_chunk: frames of a video that are in one call of the U-Net, 1 … F. Results are the same but for
                 rounding, and memory does not grow with F (docs/memory.md). None: see
                 :func:`latentshift.models.denoiser.default_frame_chunk`.
+            offload_skips: whether skip connections of chunks of frames wait in CPU memory, which is slower and takes
+                less of the accelerator's (docs/memory.md); refused where it has no effect.
             deep_cache_interval: N ≥ 2: the whole U-Net in every N-th step alone, and deep features from there in the
                 others (DeepCache, Ma et al. 2024), which are other videos (docs/speed.md); None: in all steps.
             deep_cache_branch: how much of the U-Net is called in the others: b layers of its first level and b + 1 of
@@ -253,6 +257,9 @@ class LatentShiftPipeline(
         if frame_chunk is None:
             frame_chunk = default_frame_chunk(self.unet, num_frames, latent_pixels)
         check_frame_chunk(self.unet, frame_chunk, num_frames)
+        if offload_skips:
+            of_this_process = (frame_chunk, num_frames) if share is None else share.frames_in_calls
+            check_skip_offload(self._execution_device.type, *of_this_process)
         fewer = FewerOperations(guidance_interval, deep_cache_interval, deep_cache_branch)
         deep_cache = open_deep_cache(self, fewer, guided=guided)
         step_end = StepEndCallback(
@@ -294,6 +301,7 @@ class LatentShiftPipeline(
         )
         with (
             nullcontext() if deep_cache is None else deep_cache.active(),
+            offloaded_skips(self.unet) if offload_skips else nullcontext(),
             self.progress_bar(total=self._num_timesteps) as bar,
             scaled_lora(self.unet, lora_scale),
             project_text_once(),

@@ -197,6 +197,30 @@ def check_chunk(chunk: int, num_frames: int, name: str = "frame_chunk") -> None:
         raise ValueError(f"{name} must be a whole number from 1 to the video's {num_frames} frames, not {chunk}")
 
 
+def check_skip_offload(device: str, frame_chunk: int, num_frames: int, name: str = "offload_skips") -> None:
+    """Refuse to offload skip connections (:mod:`latentshift.models.skip_offload`) where that has no effect.
+
+    Args:
+        device: of the U-Net, or its type.
+        frame_chunk: frames in one call of it.
+        num_frames: F of the video.
+        name: of the setting, for the message.
+
+    Raises:
+        ValueError: on the CPU, or if all frames are in one call of the U-Net.
+    """
+    if device == "cpu":
+        raise ValueError(
+            f"{name} moves skip connections from a GPU's memory into that of the CPU, and this model is on the CPU: "
+            "leave it out"
+        )
+    if frame_chunk == num_frames:
+        raise ValueError(
+            f"{name} is for videos that go through the U-Net in chunks of frames, and these {num_frames} frames go at "
+            f"once: choose a {'--frame-chunk' if name.startswith('-') else 'frame_chunk'} below {num_frames}"
+        )
+
+
 def frame_position(frame: int, num_frames: int, name: str = "keyframes") -> int:
     """The number of a frame, 0 … F - 1, from one that may count from the end: -1 is the last.
 

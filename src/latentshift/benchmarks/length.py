@@ -73,7 +73,15 @@ def bench_length(settings: LengthSettings) -> Iterator[Result]:
                 "decode_and_write_seconds": spread([video.writing for video in videos]),
                 "model_mib": median(video.resting for video in videos) / _MIB,
                 "beside_it_mib": spread([(video.peak - video.resting) / _MIB for video in videos]),
-                "pass_expected_mib": pass_memory(settings.model, frames, chunk, padding, dtype) / _MIB,
+                "pass_expected_mib": pass_memory(
+                    settings.model,
+                    frames,
+                    chunk,
+                    padding,
+                    dtype,
+                    offload_skips=settings.offload_skips and chunk < frames,
+                )
+                / _MIB,
                 "difference_to_at_once": None if at_once is None else _difference(videos, at_once),
             }
 
@@ -109,6 +117,7 @@ def make_video(settings: LengthSettings, padding: str, frames: int, chunk: int) 
         return_dict=False,
         callback_on_step_end=on_step,
         frame_chunk=chunk,
+        offload_skips=settings.offload_skips and chunk < frames,
     )[0]
     start = clock()
     with tempfile.TemporaryDirectory() as folder:

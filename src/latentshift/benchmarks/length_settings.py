@@ -23,6 +23,7 @@ class LengthSettings:
         device: to calculate on.
         dtype: name of the weights' dtype.
         threads: of torch on the CPU.
+        offload_skips: whether skip connections of videos in chunks wait in CPU memory.
     """
 
     model: str
@@ -35,6 +36,7 @@ class LengthSettings:
     device: str
     dtype: str
     threads: int
+    offload_skips: bool = False
 
     def chunks_of(self, frames: int) -> list[int]:
         """Chunks that a video of so many frames is made in, one or two: all frames, and the setting's."""

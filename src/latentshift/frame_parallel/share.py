@@ -94,6 +94,11 @@ class FrameShare:
         config = shift_of(unet)
         self._ends = ranks.ends(ring=config is not None and config.padding == "circular")
 
+    @property
+    def frames_in_calls(self) -> tuple[int, int]:
+        """Frames in one call of the U-Net, and of all its calls in this process."""
+        return self.frame_chunk, self.frames.stop - self.frames.start
+
     def denoise(
         self,
         unet: nn.Module,

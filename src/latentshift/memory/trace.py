@@ -66,9 +66,14 @@ def trace_step(
     )
 
 
-def peak_memory(call: Callable[[], Any]) -> int:
-    """Peak allocation of a call; to be called under fake tensors."""
-    live = _LiveMemory()
+def peak_memory(call: Callable[[], Any], device: str | None = None) -> int:
+    """Peak allocation of a call; to be called under fake tensors.
+
+    Args:
+        call: whose memory is counted.
+        device: type of the device whose memory alone is counted; None: of all.
+    """
+    live = _LiveMemory(device)
     with live:
         call()
     return live.peak
@@ -98,10 +103,14 @@ class _LiveMemory(TorchDispatchMode):
     """Counts operations, and the bytes of every storage that one allocates, from then until the storage is freed.
 
     Torch keeps one Python object per storage for as long as the storage lives, which a weak reference can follow.
+
+    Args:
+        device: as for :func:`peak_memory`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str | None = None) -> None:
         super().__init__()
+        self._device = device
         self.live = self.peak = self.flops = 0
         self.live_gradients = self.gradients_at_peak = 0
         self._sizes: weakref.WeakKeyDictionary[UntypedStorage, int] = weakref.WeakKeyDictionary()
@@ -115,7 +124,8 @@ class _LiveMemory(TorchDispatchMode):
         if (formula := _FLOPS.get(function.overloadpacket)) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
         for tensor in _tensors(result):
-            self._track(tensor.untyped_storage())
+            if self._device in (None, tensor.device.type):
+                self._track(tensor.untyped_storage())
         return result
 
     def mark_gradient(self, gradient: Tensor) -> None:

@@ -84,7 +84,7 @@ _KINDS: dict[str, tuple[_Check, str]] = {
     **dict.fromkeys(("controlnet_conditioning_scale", "adapter_conditioning_scale"), _NUMBERS),
     **dict.fromkeys(("control_guidance_start", "control_guidance_end"), _NUMBERS),
     "control_mode": (_one_or_list(is_whole), "a whole number, or a list of them"),
-    **dict.fromkeys(("return_dict", "guess_mode", "decode_frame_by_frame", "untested"), _BOOLEAN),
+    **dict.fromkeys(("return_dict", "guess_mode", "decode_frame_by_frame", "offload_skips", "untested"), _BOOLEAN),
     **dict.fromkeys(("callback_on_step_end", "callback"), _FUNCTION),
     "callback_on_step_end_tensor_inputs": (_list_of(_is_word), "a list of names, as ['latents']"),
     "cross_attention_kwargs": (_are_attention_settings, "a dict of settings, as {'scale': 0.5}"),

@@ -13,6 +13,7 @@ from latentshift.cli.bench.common import JSON, QUICK, report_rows
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.cli.shared_options import DEVICE, DTYPE
 from latentshift.models.storage.model_paths import BUNDLED
+from latentshift.settings import check_skip_offload
 
 _LENGTHS, _QUICK_LENGTHS = "16,64,256,1024", "2,6"
 
@@ -24,6 +25,9 @@ def length(
     ),
     frame_chunk: int | None = typer.Option(
         None, "--frame-chunk", help="Frames in one call of the U-Net. Default: 16; with --quick 2."
+    ),
+    offload_skips: bool = typer.Option(
+        False, "--offload-skips", help="Keep skip connections of videos in chunks in CPU memory."
     ),
     at_once: int = typer.Option(64, "--at-once", help="Videos of up to this many frames are also made at once."),
     paddings: str = typer.Option("zeros,circular", "--paddings", help="Some of zeros, replicate, circular."),
@@ -46,6 +50,8 @@ def length(
     check_length(model, lengths, chunk, rounds)
     padded = parse_paddings(paddings)
     check_device_name(device)
+    if offload_skips:
+        check_skip_offload(device, chunk, max(lengths), "--offload-skips")
     check_dtype_name(dtype)
 
     def rows() -> Iterable[dict[str, Any]]:
@@ -55,6 +61,8 @@ def length(
         from latentshift.cli.models import load_dtype, pick_device
 
         picked = pick_device(device)
+        if offload_skips:
+            check_skip_offload(picked.split(":")[0], chunk, max(lengths), "--offload-skips")
         settings = LengthSettings(
             model=model,
             frames=lengths,
@@ -66,6 +74,7 @@ def length(
             device=picked,
             dtype=str(load_dtype(dtype, picked)).removeprefix("torch."),
             threads=torch.get_num_threads(),
+            offload_skips=offload_skips,
         )
         return bench_length(settings)
 

@@ -21,6 +21,7 @@ from latentshift.cli.size_option import parse_size
 from latentshift.diffusion.fewer_operations import FewerOperations
 from latentshift.diffusion.sampler_names import DISTILLED_SAMPLERS
 from latentshift.models.storage.model_paths import read_frame_rate, read_video_size
+from latentshift.settings import check_skip_offload, default_chunk
 from latentshift.user_input.unicode_text import check_unicode
 from latentshift.video import DEFAULT_FPS, check_output
 
@@ -158,6 +159,9 @@ def _check_for_torch(
     refused = {"--extend": options.extend, "--deep-cache": options.deep_cache}
     ranks.check(folder, frames, guidance=options.guidance, device=options.device, refused=refused)
     own_frames = None if folder is None else read_video_size(folder)[0]
+    if options.offload_skips and ranks.count == 1 and (of_a_call := frames or own_frames) is not None:
+        chunk = options.frame_chunk or default_chunk(of_a_call, 1)  # whose size does not matter here
+        check_skip_offload(options.device, chunk, of_a_call, "--offload-skips")
     prompts_at = read_prompts_at(options.prompt_at or [], sentences, frames or own_frames, extend=options.extend)
     first_call = read_keyframe_options(options.keyframe or [], folder, **size)
     if source is not None and folder is not None:
@@ -175,6 +179,7 @@ def _check_for_export(options: GenerateOptions, ranks: Ranks, size: dict[str, in
         "--delta": options.delta,
         "--variant": options.variant,
         "--frame-chunk": options.frame_chunk,
+        "--offload-skips": options.offload_skips or None,
         "--keyframe": options.keyframe or None,
         "--extend": options.extend,
         "--speed": options.speed,

@@ -112,6 +112,11 @@ def generate(
         "--frame-chunk",
         help="Frames in one call of the U-Net: less memory, the same video. Default: all, and 8 or 16 of more than 64.",
     ),
+    offload_skips: bool = typer.Option(
+        False,
+        "--offload-skips",
+        help="Keep skip connections of such chunks in CPU memory: less memory of the GPU, slower, the same video.",
+    ),
     preview: bool | None = typer.Option(
         None,
         "--preview/--no-preview",

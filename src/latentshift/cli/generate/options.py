@@ -39,6 +39,7 @@ class GenerateOptions:
     overlap: int | None
     loop: bool
     frame_chunk: int | None
+    offload_skips: bool
     preview: bool | None
     guidance_parallel: bool
     rank_timeout: float

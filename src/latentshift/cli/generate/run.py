@@ -186,6 +186,7 @@ def _sample(
         num_inference_steps=work.steps,
         guidance_scale=work.guidance,
         **({} if options.frame_chunk is None else {"frame_chunk": options.frame_chunk}),
+        **({"offload_skips": True} if options.offload_skips else {}),
         **work.fewer.arguments(),
     )
 
