@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from latentshift.benchmarks.generation.settings import (
-    BASES,
     VIDEO_MODELS,
     check_base,
     check_comparison,
     parse_video_models,
 )
 from latentshift.cli.preflight import check_device_name, check_dtype_name
+from latentshift.settings import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +24,14 @@ QUICK_STEPS = 10
 _QUICK_SECONDS = 0.6
 
 BASE_HELP = (
-    f"The image model that all are built like, with random weights: {', '.join(BASES)} (families at their published "
-    "size; ldm is the paper's), bundled, or the folder of a model."
+    f"The image model that all are built like, with random weights: {', '.join(FAMILIES)} (families at their published "
+    "width; ldm is the paper's, sd1 Stable Diffusion 1.5), bundled, or the folder of a model."
 )
 MODELS = typer.Option(
     None, "--models", help=f"Some of {', '.join(VIDEO_MODELS)}, with commas; ratios are to the first."
 )
 FRAMES = typer.Option(None, "--frames", help="Frames of a video. Default: the model's, or the paper's 16.")
+SIZE = typer.Option(None, "--size", help="Side of the frames in pixels. Default: the model's.")
 STEPS = typer.Option(100, "--steps", help="Steps of the sampler, DDPM.")
 GUIDANCE = typer.Option(None, "--guidance", help="Guidance scale; 1 halves a pass. Default: the model's, or 7.5.")
 ROUNDS = typer.Option(3, "--rounds", help="How often all take turns.")
@@ -58,6 +59,7 @@ def check_settings(
     dtype: str,
     quick: bool,
     videos: int = 1,
+    size: int | None = None,
 ) -> Callable[[], GenerationSettings]:
     """Check all options; the function that is returned imports libraries, and gives the settings.
 
@@ -88,6 +90,7 @@ def check_settings(
             rounds=1 if quick else rounds,
             whole=whole,
             videos=videos,
+            size=size,
         )
         if not quick:
             return settings

@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 from latentshift.benchmarks.generation.cost import count_all, measure
 from latentshift.benchmarks.generation.exported_models import export_models
 from latentshift.benchmarks.generation.rows import count_rows, export_rows, time_rows
-from latentshift.benchmarks.generation.settings import BASES, GenerationSettings
+from latentshift.benchmarks.generation.settings import GenerationSettings
 from latentshift.benchmarks.generation.start import start_rows
 from latentshift.benchmarks.report import Result
+from latentshift.settings import FAMILIES
 
 
 def bench_generate(settings: GenerationSettings) -> Iterator[Result]:
@@ -29,5 +30,5 @@ def bench_generate(settings: GenerationSettings) -> Iterator[Result]:
         exports, left_out = export_models(settings, counts, Path(folder))
         yield from export_rows(settings, exports, left_out)
         yield from time_rows(counts, measure(settings, exports))
-    if settings.base not in BASES:  # those have no weights here
+    if settings.base not in FAMILIES:  # those have no weights here
         yield from start_rows(settings)

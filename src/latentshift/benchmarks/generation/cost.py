@@ -23,7 +23,6 @@ from latentshift.benchmarks.generation.image_base import open_base
 from latentshift.benchmarks.generation.kept_timings import KeptTimings
 from latentshift.benchmarks.generation.parameters_and_flops import Count, count
 from latentshift.benchmarks.generation.settings import (
-    BASES,
     RUNTIMES,
     VIDEO_MODELS,
     GenerationSettings,
@@ -42,6 +41,7 @@ from latentshift.benchmarks.report import Estimate
 from latentshift.benchmarks.timing import spread, take_turns
 from latentshift.models.precision import fast_dtype
 from latentshift.progress import progress_bar
+from latentshift.settings import FAMILIES
 
 _TEXT, _DECODING, _PRODUCT, _CONVOLUTION = "text", "decoding", "product", "convolution"
 
@@ -133,6 +133,7 @@ def complete_settings(
     rounds: int,
     whole: bool | None,
     videos: int = 1,
+    size: int | None = None,
 ) -> GenerationSettings:
     """Fill in what was left open.
 
@@ -147,11 +148,12 @@ def complete_settings(
         rounds: likewise.
         whole: None: if the base is a saved model, and no family at its published size.
         videos: made at once.
+        size: as for :class:`GenerationSettings`.
 
     Raises:
-        ValueError: for a base that can't be read, or frames that a model does not support.
+        ValueError: for a base that can't be read, or frames or a size that a model does not support.
     """
-    image = open_base(base)
+    image = open_base(base, size)
     num_frames = image.num_frames if num_frames is None else num_frames
     check_comparison(models, num_frames, steps, guidance, rounds, videos)
     return GenerationSettings(
@@ -164,8 +166,9 @@ def complete_settings(
         dtype=dtype,
         threads=torch.get_num_threads(),
         rounds=rounds,
-        whole=base not in BASES if whole is None else whole,
+        whole=base not in FAMILIES if whole is None else whole,
         videos=videos,
+        size=size,
         peak_dtypes=tuple(dict.fromkeys((dtype, str(fast_dtype(device)).removeprefix("torch.")))),
     )
 
@@ -176,7 +179,7 @@ def count_all(settings: GenerationSettings) -> dict[str, Count]:
     Raises:
         ValueError: for a base that can't be read, or one that a video model can't be built like.
     """
-    base = open_base(settings.base)
+    base = open_base(settings.base, settings.size)
     names = dict.fromkeys((*settings.models, *(("latent-shift",) if settings.runtimes else ())))
     return {name: count(base, name, settings.num_frames, settings.texts) for name in names}
 

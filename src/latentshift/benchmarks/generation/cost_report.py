@@ -30,6 +30,7 @@ def cost_settings(settings: GenerationSettings, counts: Mapping[str, Count]) -> 
         "base": settings.base,
         "models": list(settings.models),
         "frames": settings.num_frames,
+        **({} if settings.size is None else {"size": settings.size}),
         "steps": settings.steps,
         "guidance": settings.guidance,
         "whole": settings.whole,
@@ -51,7 +52,7 @@ def cost_report(counts: Mapping[str, Count], cost: GenerationCost, command: str)
         command: that made it.
     """
     settings = cost.settings
-    side = open_base(settings.base).side
+    side = open_base(settings.base, settings.size).side
     size = f"{side}x{side}"
     first = settings.models[0]
     rows = [_row(name, counts[name], cost) for name in settings.models]

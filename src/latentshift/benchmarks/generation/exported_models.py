@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from diffusers import UNet2DConditionModel
 
 from latentshift.benchmarks.generation.image_base import open_base
+from latentshift.benchmarks.generation.memory_needed import BESIDE, export_memory, too_much
 from latentshift.benchmarks.generation.parameters_and_flops import Count
 from latentshift.benchmarks.generation.settings import RUNTIMES, GenerationSettings, check_runtimes_device
 from latentshift.benchmarks.generation.time_model import (
@@ -41,12 +42,10 @@ from latentshift.memory.machine_memory import available_memory
 from latentshift.pipeline import LatentShiftPipeline
 from latentshift.user_input.error_text import one_line
 
-_GIB = 2**30
 _FLOAT = 4  # bytes of a weight
 # Copies of the weights in memory while they are exported and compared with PyTorch: by the growth of the measured peak
 # with the model (docs/log.md).
 _COPIES = {"onnx": 2.1, "openvino": 4.1}
-_BESIDE = 7 * 2**30 // 10  # bytes that a process takes with its libraries
 
 
 @dataclass(frozen=True)
@@ -118,15 +117,18 @@ def export_models(
     Returns:
         The exports by the runtime's name; and, of the other runtimes, why they are left out, in a sentence.
     """
-    exports, left_out = {}, dict(settings.left_out)
+    exports, left_out, base = {}, dict(settings.left_out), open_base(settings.base, settings.size)
     for name in settings.runtimes:
-        needed = _BESIDE + _COPIES[name] * _FLOAT * counts["latent-shift"].total
-        available = available_memory()
-        if needed > available:
-            left_out[name] = (
-                f"the model is too large to be exported here: its weights alone take {needed / _GIB:.1f} GiB of memory "
-                f"for that, and {available / _GIB:.1f} GiB are free"
-            )
+        needed = BESIDE + round(_COPIES[name] * _FLOAT * counts["latent-shift"].total)
+        free = available_memory()
+        if needed > free:
+            weights = f"its weights alone take {too_much(needed, free)}"
+            left_out[name] = f"the model is too large to be exported here: {weights}"
+            continue
+        of_runtime = replace(settings, device="cpu", dtype=runtime_dtype(settings, name))
+        needed = export_memory(of_runtime, base, fused_attention=name != "onnx")
+        if needed > free:
+            left_out[name] = f"what is measured takes about {too_much(needed, free)}"
             continue
         what = f"the export for {OF_EXPORTS[cast(Target, name)].title}"
         try:
@@ -145,14 +147,16 @@ def export_model(settings: GenerationSettings, target: Target, folder: Path) -> 
     """
     settings = replace(settings, device="cpu", dtype="float32")
     device = prepare(settings)
-    base = open_base(settings.base)
+    base = open_base(settings.base, settings.size)
     encoders = build_text(settings, base)
+    texts: dict[str, Any] = {}
+    for suffix, encoder, tokenizer in zip(("", "_2"), encoders.encoders, encoders.tokenizers, strict=False):
+        texts |= {f"text_encoder{suffix}": encoder, f"tokenizer{suffix}": tokenizer}
     with building(settings):
         unet = UNet2DConditionModel.from_config(base.unet.config)
     pipeline = LatentShiftPipeline(
         vae=build_autoencoder(settings, base),
-        text_encoder=encoders.parts[0],
-        tokenizer=base.tokenizer,
+        **texts,
         unet=unet,
         scheduler=base.scheduler,
         num_frames=settings.num_frames,
@@ -164,7 +168,7 @@ def export_model(settings: GenerationSettings, target: Target, folder: Path) -> 
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as on the command line
-        manifest = export_pipeline(pipeline, folder, target)
+        manifest = export_pipeline(pipeline, folder, target, height=base.side, width=base.side)
     (library,) = OF_EXPORTS[target].to_run
     return ExportedModel(
         folder=folder,
@@ -180,12 +184,14 @@ def export_model(settings: GenerationSettings, target: Target, folder: Path) -> 
 def time_exported_passes(settings: GenerationSettings, export: ExportedModel) -> Timing:
     """Passes of an exported U-Net, as :func:`latentshift.benchmarks.generation.time_model.time_passes`."""
     prepare(settings)
-    base, unet = open_base(settings.base), read_manifest(export.folder).parts["unet"]
+    base, unet = open_base(settings.base, settings.size), read_manifest(export.folder).parts["unet"]
     latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
-    tokens = torch.randn(settings.texts, base.num_tokens, base.unet.config.cross_attention_dim)
-    timestep = torch.tensor(500.0)
+    text = base.random_text(settings.texts)
+    inputs = {"latents": latents, "timestep": torch.tensor(500.0), "tokens": text.tokens}
+    if text.pooled is not None and text.sizes is not None:
+        inputs |= {"pooled": text.pooled, "sizes": text.sizes}
     graph = open_graph(export.target, export.folder / unet.file, unet.inputs, runtime_dtype(settings, export.target))
-    return repeat(lambda: graph(latents=latents, timestep=timestep, tokens=tokens), settings)
+    return repeat(lambda: graph(**inputs), settings)
 
 
 def time_exported_video(settings: GenerationSettings, export: ExportedModel) -> Timing:

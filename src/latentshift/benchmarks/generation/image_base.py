@@ -10,16 +10,19 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.models.conditioning.text import TextEncoders
+from latentshift.models.denoiser import wants_sizes
 from latentshift.models.storage.families import FAMILIES, random_weights
 from latentshift.models.storage.meta_init import meta_components
 from latentshift.models.storage.model_paths import resolve_model
+from latentshift.settings import check_frame_size
 from latentshift.user_input.error_text import printable
 
 _NUM_FRAMES, _GUIDANCE_SCALE = 16, 7.5  # Table 6
-# Settings of a U-Net that takes more than latents, a timestep and one text.
-_MORE_INPUTS = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+# Settings of a U-Net that takes more than latents, a timestep, a text, and SDXL's pooled text and sizes.
+_MORE_INPUTS = ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
 
 
 @dataclass(frozen=True)
@@ -29,45 +32,52 @@ class ImageBase:
     Attributes:
         unet: on the meta device, as are the others.
         vae: the autoencoder.
-        text_encoder: one.
-        tokenizer: of the text encoder; a stand-in for a family.
+        text_encoders: one, or SDXL's two.
+        tokenizers: of the text encoders; stand-ins for a family.
         scheduler: the paper's DDPM with the base's prediction type.
         num_frames: of its videos; of an image model the paper's.
         guidance_scale: likewise.
+        side: of a frame, in pixels.
     """
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    text_encoder: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    text_encoders: tuple[nn.Module, ...]
+    tokenizers: tuple[PreTrainedTokenizerBase, ...]
     scheduler: Any
     num_frames: int
     guidance_scale: float
-
-    @property
-    def num_tokens(self) -> int:
-        """L of a text."""
-        return int(TextEncoders([self.text_encoder], [self.tokenizer]).length)
-
-    @property
-    def side(self) -> int:
-        """Of a frame, in pixels."""
-        return int(self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1))
+    side: int
 
     def latent_shape(self, num_frames: int) -> tuple[int, int, int, int]:
         """(F, C, h, w)."""
-        side = self.unet.config.sample_size
+        side = self.side // _scale(self.vae)
         return (num_frames, self.unet.config.in_channels, side, side)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """SDXL's conditions on sizes, in pixels: those of a picture that nothing was cut from."""
+        return (self.side, self.side, 0, 0, self.side, self.side)
 
-def open_base(name: str) -> ImageBase:
+    def random_text(self, texts: int) -> TextCondition:
+        """Conditions for so many texts of what the U-Net takes, on torch's device and in its default dtype."""
+        encoders = TextEncoders(self.text_encoders, self.tokenizers)
+        tokens = torch.randn(texts, encoders.length, self.unet.config.cross_attention_dim)
+        if not wants_sizes(self.unet):
+            return TextCondition(tokens)
+        return TextCondition(tokens, torch.randn(texts, int(encoders.pooled_width or 0))).with_sizes(self.sizes)
+
+
+def open_base(name: str, side: int | None = None) -> ImageBase:
     """An image model by name; only its configuration is read.
 
     Args:
         name: a family, or a model as for :func:`latentshift.models.storage.model_paths.resolve_model`.
+        side: of a frame, in pixels; None: the model's.
 
     Raises:
-        ValueError: if its configuration can't be read, or for one that takes more than one text, as SDXL.
+        ValueError: if its configuration can't be read, for a U-Net that takes more than SDXL's, or for a size that it
+            does not make.
     """
     if name in FAMILIES:
         with torch.device("meta"):
@@ -81,18 +91,27 @@ def open_base(name: str) -> ImageBase:
                 f"the configuration of {printable(name)} can't be read: {str(error).splitlines()[0]}"
             ) from None
         prediction = parts["scheduler"].config.prediction_type
-    config = parts["unet"].config
-    if parts.get("text_encoder_2") is not None or any(getattr(config, each, None) for each in _MORE_INPUTS):
+    unet, vae = parts["unet"], parts["vae"]
+    if any(getattr(unet.config, each, None) for each in _MORE_INPUTS):
         raise ValueError(
-            f"{printable(name)} takes more than latents, a timestep and one text, and diffusers' video U-Nets can't be "
-            "built like that: choose a model of the families LDM, SD 1 or SD 2"
+            f"the U-Net of {printable(name)} takes more than latents, a timestep, a text and SDXL's sizes, and "
+            "diffusers' video U-Nets can't be built like that: choose a model of the families LDM, SD 1, SD 2 or SDXL"
         )
+    if side is not None:
+        check_frame_size(side, side, _scale(vae), len(unet.config.block_out_channels), "--size")
+    suffixes = [suffix for suffix in ("", "_2") if parts.get(f"text_encoder{suffix}") is not None]
     return ImageBase(
-        unet=parts["unet"],
-        vae=parts["vae"],
-        text_encoder=parts["text_encoder"],
-        tokenizer=parts["tokenizer"],
+        unet=unet,
+        vae=vae,
+        text_encoders=tuple(parts[f"text_encoder{suffix}"] for suffix in suffixes),
+        tokenizers=tuple(parts[f"tokenizer{suffix}"] for suffix in suffixes),
         scheduler=paper_scheduler(prediction),
         num_frames=parts.get("num_frames", _NUM_FRAMES),
         guidance_scale=parts.get("guidance_scale", _GUIDANCE_SCALE),
+        side=side or int(unet.config.sample_size * _scale(vae)),
     )
+
+
+def _scale(vae: AutoencoderKL) -> int:
+    """Pixels of a frame's side for each of its latents'."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))

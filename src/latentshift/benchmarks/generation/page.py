@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from latentshift.benchmarks.generation.image_base import open_base
 from latentshift.benchmarks.generation.operator_kinds import KINDS
 from latentshift.benchmarks.generation.settings import VIDEO_MODELS, GenerationSettings
 from latentshift.benchmarks.pages import value_plot, write_benchmark_pages
@@ -29,10 +30,11 @@ def write_generation_pages(folder: Path, settings: GenerationSettings, rows: Seq
     exported = "; ".join(str(row["export"]) for row in rows if "export" in row)
     also = f", and exports ({exported})" if exported else ""
     at_once = "" if settings.videos == 1 else f"{settings.videos} videos at once of "
+    side = open_base(settings.base, settings.size).side
     lead = (
         f"{len(settings.models)} video models as wide as {settings.base}, with random weights{also}, in turns: "
-        f"{at_once}{settings.num_frames} frames, guidance {settings.guidance:g}, {settings.dtype} on "
-        f"{settings.device}, {settings.threads} thread{'' if settings.threads == 1 else 's'}, "
+        f"{at_once}{settings.num_frames} frames of {side}×{side} pixels, guidance {settings.guidance:g}, "
+        f"{settings.dtype} on {settings.device}, {settings.threads} thread{'' if settings.threads == 1 else 's'}, "
         f"rounds: {settings.rounds}."
     )
     title = f"What a video of {settings.base} costs"

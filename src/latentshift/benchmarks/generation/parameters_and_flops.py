@@ -21,7 +21,7 @@ class Count:
         unet: parameters, with temporal layers.
         added: of these, those that the image model's U-Net does not have.
         autoencoder: parameters.
-        text_encoder: parameters.
+        text_encoder: parameters; of SDXL, of both.
         flops: floating-point operations of matrix products and convolutions in one pass over ``texts`` × F frames; a
             multiplication and an addition are two.
         flops_by_kind: the same by kind of operator (:data:`latentshift.benchmarks.generation.operator_kinds.KINDS`).
@@ -56,14 +56,14 @@ def count(base: ImageBase, name: str, num_frames: int, texts: int) -> Count:
     with torch.device("meta"):
         model = build_video_model(name, base.unet, num_frames)
         latents = torch.empty(texts, *base.latent_shape(num_frames))
-        text = torch.empty(texts, base.num_tokens, base.unet.config.cross_attention_dim)
+        text = base.random_text(texts)
         with FlopCounterMode(display=False) as counter:
             model(latents, torch.tensor(500), text)
     return Count(
         unet=model.num_parameters,
         added=model.num_parameters - _size(base.unet),
         autoencoder=_size(base.vae),
-        text_encoder=_size(base.text_encoder),
+        text_encoder=sum(map(_size, base.text_encoders)),
         flops=counter.get_total_flops(),
         flops_by_kind=by_kind((str(name), flops) for name, flops in counter.get_flop_counts()["Global"].items()),
     )

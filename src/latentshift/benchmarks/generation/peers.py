@@ -1,7 +1,7 @@
 """The video models that are compared, each built at the width of one image model, with random weights.
 
 All take the latents of B videos, a timestep and one text a video, and are called as their users call them.
-Legend of shapes: B videos, F frames, C latent channels, h × w latent pixels, L tokens, D width of the text.
+Legend of shapes: B videos, F frames, C latent channels, h × w latent pixels.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from diffusers import UNet2DConditionModel, UNet3DConditionModel, UNetMotionModel
 from torch import Tensor, nn
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 from latentshift.benchmarks.generation.settings import COMPILED, VIDEO_MODELS
 from latentshift.benchmarks.naive_shift import install_naive_shift
 from latentshift.diffusion.condition import TextCondition
-from latentshift.models.denoiser import denoise, share_text
+from latentshift.models.denoiser import denoise, share_text, sizes_of_frames, wants_sizes
 from latentshift.models.latent_vdm import TemporalAttention, attention_of, install_attention
 from latentshift.shift import install
 
-Predict = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
-"""(U-Net, latents (B, F, C, h, w), timestep (), text (B, L, D)) -> (B, F, C, h, w)."""
+Predict = Callable[[nn.Module, Tensor, Tensor, TextCondition], Tensor]
+"""(U-Net, latents (B, F, C, h, w), timestep (), texts of B videos) -> (B, F, C, h, w)."""
 
 _MODELSCOPE_HEAD_WIDTH = 64
 
@@ -44,8 +45,8 @@ class VideoModel:
     unet: nn.Module
     predict: Predict
 
-    def __call__(self, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """The prediction (B, F, C, h, w) for latents (B, F, C, h, w), a timestep () and texts (B, L, D)."""
+    def __call__(self, latents: Tensor, timestep: Tensor, text: TextCondition) -> Tensor:
+        """The prediction (B, F, C, h, w) for latents (B, F, C, h, w), a timestep () and the texts of B videos."""
         return self.predict(self.unet, latents, timestep, text)
 
     @property
@@ -71,9 +72,7 @@ def build_video_model(name: str, image: UNet2DConditionModel, num_frames: int) -
         unet = kind.build(image, num_frames).eval()
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"{VIDEO_MODELS[name]} can't be built like this image model: {reason}; leave {name} out with --models"
-        ) from None
+        raise ValueError(f"{VIDEO_MODELS[name]} can't be built like this image model: {reason}") from None
     return VideoModel(unet, kind.predict)
 
 
@@ -100,7 +99,10 @@ def _latent_vdm(image: UNet2DConditionModel, num_frames: int) -> nn.Module:
 
 
 def _animatediff(image: UNet2DConditionModel, num_frames: int) -> nn.Module:
-    """Guo et al. 2023: a motion module of two temporal attentions after each ResNet block, and in the middle."""
+    """Guo et al. 2023: a motion module of two temporal attentions after each ResNet block, and in the middle.
+
+    Of SDXL it is the U-Net of ``AnimateDiffSDXLPipeline``.
+    """
     return UNetMotionModel.from_unet2d(image, load_weights=False)
 
 
@@ -110,6 +112,9 @@ def _modelscope(image: UNet2DConditionModel, num_frames: int) -> nn.Module:
     Its heads are 64 wide, as published, or as wide as all of this model's levels divide by.
     """
     config = image.config
+    layers = config.transformer_layers_per_block
+    if wants_sizes(image) or any(each != 1 for each in ([layers] if isinstance(layers, int) else layers)):
+        raise ValueError("its transformers have one layer each, and it takes no pooled text and sizes, as SDXL's does")
     shared = math.gcd(*config.block_out_channels)
     head_width = next(width for width in range(_MODELSCOPE_HEAD_WIDTH, 0, -1) if shared % width == 0)
     return UNet3DConditionModel(
@@ -126,34 +131,34 @@ def _modelscope(image: UNet2DConditionModel, num_frames: int) -> nn.Module:
     )
 
 
-def _predict_frames(unet: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+def _predict_frames(unet: nn.Module, latents: Tensor, timestep: Tensor, text: TextCondition) -> Tensor:
     """As a stock image pipeline with an image a frame: the text repeated for each."""
     batch, frames = latents.shape[:2]
-    per_frame = text.repeat_interleave(frames, dim=0)
-    predicted = unet(latents.flatten(0, 1), timestep, encoder_hidden_states=per_frame, return_dict=False)[0]
+    more = sizes_of_frames(unet, text, frames)
+    tokens = text.tokens.repeat_interleave(frames, dim=0)
+    predicted = unet(latents.flatten(0, 1), timestep, encoder_hidden_states=tokens, return_dict=False, **more)[0]
     return predicted.unflatten(0, (batch, frames))
 
 
-def _predict_shared(unet: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+def _predict_shared(unet: nn.Module, latents: Tensor, timestep: Tensor, text: TextCondition) -> Tensor:
     """As ``LatentShiftPipeline``: the text's keys and values once a video."""
-    return denoise(unet, latents, timestep, TextCondition(text))
+    return denoise(unet, latents, timestep, text)
 
 
-def _predict_motion(unet: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-    """As ``AnimateDiffPipeline``: channels before frames, the text repeated for each frame."""
-    per_frame = text.repeat_interleave(latents.shape[1], dim=0)
-    return unet(latents.transpose(1, 2), timestep, encoder_hidden_states=per_frame, return_dict=False)[0].transpose(
-        1, 2
-    )
+def _predict_motion(unet: nn.Module, latents: Tensor, timestep: Tensor, text: TextCondition) -> Tensor:
+    """As ``AnimateDiffPipeline``: the text repeated for each frame, and SDXL's pooled text and sizes once a video."""
+    tokens = text.tokens.repeat_interleave(latents.shape[1], dim=0)
+    return _channels_first(unet, latents, timestep, tokens, **sizes_of_frames(unet, text, 1))
 
 
-def _predict_3d(unet: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-    """As ``TextToVideoSDPipeline``: channels before frames; the U-Net repeats the text itself."""
-    return _channels_first(unet, latents, timestep, text)
+def _predict_3d(unet: nn.Module, latents: Tensor, timestep: Tensor, text: TextCondition) -> Tensor:
+    """As ``TextToVideoSDPipeline``: the U-Net repeats the text itself."""
+    return _channels_first(unet, latents, timestep, text.tokens)
 
 
-def _channels_first(unet: nn.Module, latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-    predicted = unet(latents.transpose(1, 2), timestep, encoder_hidden_states=text, return_dict=False)[0]
+def _channels_first(unet: nn.Module, latents: Tensor, timestep: Tensor, tokens: Tensor, **more: Any) -> Tensor:
+    """Channels before frames."""
+    predicted = unet(latents.transpose(1, 2), timestep, encoder_hidden_states=tokens, return_dict=False, **more)[0]
     return predicted.transpose(1, 2)
 
 

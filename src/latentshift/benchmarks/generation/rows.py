@@ -50,7 +50,9 @@ def time_rows(counts: Mapping[str, Count], cost: GenerationCost) -> Iterator[Res
     for what, rates in (("matrix product", cost.product), ("3×3 convolution, channels last", cost.convolution)):
         for dtype, rate in rates.items():
             yield {"device_at_its_best": f"{what}, {dtype}", "gflop_a_s": rate / 1e9}
-    for what, part in (("text", cost.text), ("decoding", cost.decoding)):
+    at_once = settings.decoded_at_once
+    decoding = "decoding" if at_once is None else f"decoding, {at_once} frame{'' if at_once == 1 else 's'} at a time"
+    for what, part in (("text", cost.text), (decoding, cost.decoding)):
         yield {"same_for_all": what, "first_s": part.first.value, "later_s": part.seconds, "memory_gib": _gib(part)}
     for name in cost.passes:
         video = cost.video(name)

@@ -25,7 +25,6 @@ EAGER = tuple(name for name in VIDEO_MODELS if name not in COMPILED)
 # What exports of Latent-Shift are run by, by their names on the command line -> in tables.
 RUNTIMES = {"onnx": "Latent-Shift, ONNX Runtime", "openvino": "Latent-Shift, OpenVINO"}
 OF_TABLE_4 = ("latent-shift", "latent-vdm", "animatediff", "modelscope")
-BASES = ("ldm", "sd1", "sd2-base", "sd2")  # families of which all of them can be built; ldm is the paper's
 ANIMATEDIFF_FRAMES = 32  # positions of its published motion modules
 
 
@@ -34,7 +33,7 @@ class GenerationSettings:
     """One comparison.
 
     Attributes:
-        base: a family of :data:`BASES` at its published size, or a model as for
+        base: a family of :data:`latentshift.settings.FAMILIES` at its published width, or a model as for
             :func:`latentshift.models.storage.model_paths.resolve_model`, of which only the configuration counts.
         models: names of :data:`VIDEO_MODELS`.
         num_frames: F of a video.
@@ -50,7 +49,9 @@ class GenerationSettings:
         profile: whether one more pass in each turn is profiled by kind of operator.
         peak_dtypes: names of the dtypes in which the device is measured at its best.
         runtimes: names of :data:`RUNTIMES`, which run exports of Latent-Shift.
-        left_out: other names of them -> why they are left out, in a sentence.
+        left_out: other names of either -> why they are left out, in a sentence.
+        size: side of a frame in pixels; None: the base's.
+        decoded_at_once: frames of a video; None: all.
     """
 
     base: str
@@ -69,6 +70,8 @@ class GenerationSettings:
     videos: int = 1
     runtimes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    decoded_at_once: int | None = None
 
     @property
     def texts(self) -> int:
@@ -128,13 +131,10 @@ def check_base(name: str) -> None:
     """Refuse an image model that nothing can be built like, as far as possible without loading a library.
 
     Raises:
-        ValueError: if it is no family of :data:`BASES` and no model either.
+        ValueError: if it is no family and no model either.
     """
-    if name in BASES:
-        return
-    if name in FAMILIES:
-        raise ValueError(f"there is no video U-Net to compare like {name}: choose from {', '.join(BASES)}, or a folder")
-    check_model(name)
+    if name not in FAMILIES:
+        check_model(name)
 
 
 def check_comparison(

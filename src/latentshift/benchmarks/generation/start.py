@@ -40,6 +40,7 @@ def _generate(settings: GenerationSettings) -> float:
         words = [sys.executable, "-m", "latentshift", "generate", PROMPT, "--model", settings.base, "--seed", "0"]
         words += ["--frames", str(settings.num_frames), "--steps", str(settings.steps)]
         words += ["--guidance", str(settings.guidance), "--device", settings.device, "--dtype", settings.dtype]
+        words += [] if settings.size is None else ["--size", str(settings.size)]
         start = time.perf_counter()
         ended = subprocess.run([*words, "-o", str(Path(folder) / "video.mp4")], capture_output=True, text=True)
         seconds = time.perf_counter() - start

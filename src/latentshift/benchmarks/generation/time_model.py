@@ -83,11 +83,11 @@ def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
     If the settings say so, one more pass is profiled afterwards.
     """
     device = prepare(settings)
-    base = open_base(settings.base)
+    base = open_base(settings.base, settings.size)
     model = _build_to_run(settings, base, name)
     with building(settings):
         latents = torch.randn(settings.texts, *base.latent_shape(settings.num_frames))
-        text = torch.randn(settings.texts, base.num_tokens, base.unet.config.cross_attention_dim)
+        text = base.random_text(settings.texts)
     timestep = torch.tensor(500, device=device)
 
     def predict() -> torch.Tensor:
@@ -101,9 +101,9 @@ def time_passes(settings: GenerationSettings, name: str) -> PassTiming:
 
 @torch.no_grad()
 def time_text(settings: GenerationSettings) -> Timing:
-    """The text encoder on the prompts and, with guidance, the empty sentences."""
+    """The text encoders on the prompts and, with guidance, the empty sentences."""
     device = prepare(settings)
-    encoders = build_text(settings, open_base(settings.base))
+    encoders = build_text(settings, open_base(settings.base, settings.size))
     prompts = [PROMPT, *[""][: settings.texts - settings.videos]] * settings.videos
     return repeat(lambda: encoders.encode(prompts, device), settings)
 
@@ -112,18 +112,18 @@ def time_text(settings: GenerationSettings) -> Timing:
 def time_decoding(settings: GenerationSettings) -> Timing:
     """The autoencoder's decoder on the videos of a call, as the pipeline calls it."""
     prepare(settings)
-    base = open_base(settings.base)
+    base = open_base(settings.base, settings.size)
     autoencoder = build_autoencoder(settings, base)
     with building(settings):
         latents = torch.randn(settings.videos, *base.latent_shape(settings.num_frames))
-    return repeat(lambda: decode_videos(autoencoder, latents), settings)
+    return repeat(lambda: decode_videos(autoencoder, latents, settings.decoded_at_once), settings)
 
 
 @torch.no_grad()
 def time_video(settings: GenerationSettings, name: str) -> Timing:
     """Whole videos, from text to pixels, after those of a single step, which count as the first time."""
     prepare(settings)
-    base = open_base(settings.base)
+    base = open_base(settings.base, settings.size)
     encoders, autoencoder = build_text(settings, base), build_autoencoder(settings, base)
     model = _build_to_run(settings, base, name)
     return time_steps(lambda steps: _make_video(settings, base, encoders, model, autoencoder, steps), settings)
@@ -154,6 +154,8 @@ def time_start(settings: GenerationSettings) -> Start:
             num_frames=settings.num_frames,
             num_inference_steps=settings.steps,
             guidance_scale=settings.guidance,
+            height=settings.size,
+            width=settings.size,
             generator=torch.Generator().manual_seed(0),
         )
 
@@ -170,19 +172,22 @@ def _make_video(
 ) -> None:
     """As ``LatentShiftPipeline`` does, with another U-Net in its place."""
     device, dtype = torch.device(settings.device), getattr(torch, settings.dtype)
-    text, negative = (encoders.encode([prompt] * settings.videos, device).to(device, dtype) for prompt in (PROMPT, ""))
+    text, negative = (
+        encoders.encode([prompt] * settings.videos, device).to(device, dtype).with_sizes(base.sizes)
+        for prompt in (PROMPT, "")
+    )
     generators = [torch.Generator().manual_seed(seed) for seed in range(settings.videos)]
     latents = initial_noise(base.latent_shape(settings.num_frames), generators, device)
     base.scheduler.set_timesteps(steps, device=device)
     denoiser = with_guidance(
-        lambda noisy, timestep, text: model(noisy.to(dtype), timestep, text.tokens).float(),
+        lambda noisy, timestep, text: model(noisy.to(dtype), timestep, text).float(),
         text,
         negative,
         settings.guidance,
     )
     with project_text_once():
         latents = sample(denoiser, base.scheduler, latents, generators)
-    decode_videos(autoencoder, latents).clamp(-1, 1).float().cpu()
+    decode_videos(autoencoder, latents, settings.decoded_at_once).clamp(-1, 1).float().cpu()
 
 
 def _build_to_run(settings: GenerationSettings, base: ImageBase, name: str) -> VideoModel:
@@ -194,10 +199,10 @@ def _build_to_run(settings: GenerationSettings, base: ImageBase, name: str) -> V
 
 
 def build_text(settings: GenerationSettings, base: ImageBase) -> TextEncoders:
-    """The base's text encoder with random weights, and its tokenizer."""
+    """The base's text encoders with random weights, and their tokenizers."""
     with building(settings):
-        encoder = type(base.text_encoder)(base.text_encoder.config)
-    return TextEncoders([encoder.eval()], [base.tokenizer])
+        encoders = [type(each)(each.config).eval() for each in base.text_encoders]
+    return TextEncoders(encoders, base.tokenizers)
 
 
 def build_autoencoder(settings: GenerationSettings, base: ImageBase) -> AutoencoderKL:

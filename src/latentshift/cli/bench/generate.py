@@ -25,6 +25,7 @@ def generate(
     base: str = typer.Argument(BUNDLED, help=comparison.BASE_HELP),
     models: str | None = comparison.MODELS,
     frames: int | None = comparison.FRAMES,
+    size: int | None = comparison.SIZE,
     steps: int = comparison.STEPS,
     guidance: float | None = comparison.GUIDANCE,
     videos: int = typer.Option(1, "--videos", help="Videos made at once, by one call."),
@@ -62,6 +63,7 @@ def generate(
         dtype=dtype,
         quick=quick,
         videos=videos,
+        size=size,
     )
 
     asked = None if runtimes is None else parse_runtimes(runtimes)
@@ -76,8 +78,10 @@ def generate(
 
         from latentshift.benchmarks.generation.bench import bench_generate
         from latentshift.benchmarks.generation.exported_models import with_runtimes
+        from latentshift.benchmarks.generation.memory_needed import leave_out_models
 
-        complete.append(with_runtimes(replace(settings(), profile=True), asked, quick=quick))
+        everything = with_runtimes(replace(settings(), profile=True), asked, quick=quick)
+        complete.append(leave_out_models(everything))
         return bench_generate(complete[0])
 
     kept = report_rows("generate", rows, json_file)

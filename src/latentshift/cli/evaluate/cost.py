@@ -24,6 +24,7 @@ def cost(
     output: Path = typer.Option(Path("outputs/cost"), "--output", "-o", help="Folder for report.json and its pages."),
     models: str | None = comparison.MODELS,
     frames: int | None = comparison.FRAMES,
+    size: int | None = comparison.SIZE,
     steps: int = comparison.STEPS,
     guidance: float | None = comparison.GUIDANCE,
     rounds: int = comparison.ROUNDS,
@@ -49,6 +50,7 @@ def cost(
         device=device,
         dtype=dtype,
         quick=quick,
+        size=size,
     )
     check_writable(output / "report.json")
     from latentshift.cli.models import quiet_libraries
@@ -57,13 +59,14 @@ def cost(
     from latentshift.benchmarks.generation.cost import GenerationCost, count_all, measure
     from latentshift.benchmarks.generation.cost_report import cost_report, cost_settings
     from latentshift.benchmarks.generation.kept_timings import FILE, KeptTimings
+    from latentshift.benchmarks.generation.memory_needed import check_models
     from latentshift.benchmarks.generation.rows import count_rows, time_rows
     from latentshift.benchmarks.report import Result, table
     from latentshift.evaluation.report.pages import write_result_pages
     from latentshift.evaluation.report.schema import write_report
     from latentshift.evaluation.settings_file import check_or_write_settings
 
-    settings = complete_settings()
+    settings = check_models(complete_settings())
     counts = count_all(settings)
     check_or_write_settings(output, cost_settings(settings, counts))
     measured: list[GenerationCost] = []
