@@ -107,10 +107,13 @@ import sys
 from latentshift.cli.models import quiet_libraries
 quiet_libraries()
 from latentshift.pipeline import LatentShiftPipeline
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
-print("scipy.stats._stats_py" in sys.modules)
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, LMSDiscreteScheduler
+print("scipy.stats._stats_py" in sys.modules or "scipy.integrate._quadpack_py" in sys.modules)
 sampler = DPMSolverMultistepScheduler(use_beta_sigmas=True)
 sampler.set_timesteps(4)
+multistep = LMSDiscreteScheduler()
+multistep.set_timesteps(4)
+assert abs(multistep.get_lms_coefficient(1, 0, 0) - float(multistep.sigmas[1] - multistep.sigmas[0])) < 1e-4
 import scipy
 print(scipy.stats is sys.modules["scipy.stats"], scipy.stats.norm.cdf(0.0), sampler.timesteps.tolist())
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from latentshift.cli.preflight import check_device_name, check_dtype_name
 from latentshift.imports.fast_import import collector_paused
+from latentshift.imports.late_function import import_with_late_function
 from latentshift.imports.lazy_module import load_when_used
 from latentshift.progress import status
 from latentshift.user_input.error_text import printable
@@ -27,11 +28,15 @@ def quiet_libraries() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    load_when_used("scipy.stats")  # imported by diffusers' samplers, and used by one of their settings
+    for part in ("scipy.integrate", "scipy.stats"):  # imported by diffusers' samplers, and used by one, or one setting
+        load_when_used(part)
     with collector_paused():
         import diffusers.utils.logging
         import huggingface_hub.utils.logging
         import transformers.utils.logging
+
+        # Of losses for object detection, which come with every model of transformers.
+        import_with_late_function("transformers.loss.loss_utils", "scipy.optimize", "linear_sum_assignment")
 
     huggingface_hub.utils.logging.set_verbosity_error()
     for library in (transformers, diffusers):
