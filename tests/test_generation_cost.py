@@ -258,13 +258,24 @@ def test_exports_take_turns_with_the_other_video_models(
 
 @pytest.mark.slow
 def test_compiled_models_take_turns_with_the_others(cli, ldm_folder: Path, tmp_path: Path, no_repeats: None) -> None:
-    options = ("--models", "stock-2d,stock-2d-compiled,latent-shift-compiled", "--quick", "--frames", FRAMES)
+    options = (
+        "--models",
+        "stock-2d,stock-2d-compiled,latent-shift-compiled,latent-shift-frozen",
+        "--quick",
+        "--frames",
+        FRAMES,
+    )
     code, _, err = cli(
         "bench", "generate", ldm_folder, *options, "--steps", 2, "--videos", 2, "--json", tmp_path / "rows.json"
     )
     assert code == 0 and "Dynamo" not in err, err
     rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
-    names = ["stock 2-D U-Net a frame", "stock 2-D U-Net a frame, compiled", "Latent-Shift, compiled"]
+    compiled = [
+        "stock 2-D U-Net a frame, compiled",
+        "Latent-Shift, compiled",
+        "Latent-Shift, compiled with its weights",
+    ]
+    names = ["stock 2-D U-Net a frame", *compiled]
     for table in ("parameters", "one_pass", "whole_video"):
         assert [row[table] for row in rows if table in row] == names
     assert [row["share_of_a_pass"] for row in rows if "share_of_a_pass" in row] == names[:1]

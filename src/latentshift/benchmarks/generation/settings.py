@@ -18,9 +18,15 @@ VIDEO_MODELS = {
     "modelscope": "ModelScope's 3-D U-Net",
     "stock-2d-compiled": "stock 2-D U-Net a frame, compiled",
     "latent-shift-compiled": "Latent-Shift, compiled",
+    "latent-shift-frozen": "Latent-Shift, compiled with its weights",
 }
-# Those that run through torch.compile with its defaults -> what is compiled.
-COMPILED = {"stock-2d-compiled": "stock-2d", "latent-shift-compiled": "latent-shift"}
+# Those that run through torch.compile with its defaults, or with weights as constants -> what is compiled.
+COMPILED = {
+    "stock-2d-compiled": "stock-2d",
+    "latent-shift-compiled": "latent-shift",
+    "latent-shift-frozen": "latent-shift",
+}
+FROZEN = ("latent-shift-frozen",)  # as pipe.accelerate() compiles on a CPU
 EAGER = tuple(name for name in VIDEO_MODELS if name not in COMPILED)
 # What exports of Latent-Shift are run by, by their names on the command line -> in tables.
 RUNTIMES = {"onnx": "Latent-Shift, ONNX Runtime", "openvino": "Latent-Shift, OpenVINO"}

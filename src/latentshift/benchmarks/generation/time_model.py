@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL
 from latentshift.benchmarks.generation.image_base import ImageBase, open_base
 from latentshift.benchmarks.generation.pass_profile import profile_kinds
 from latentshift.benchmarks.generation.peers import VideoModel, build_video_model
-from latentshift.benchmarks.generation.settings import COMPILED, GenerationSettings
+from latentshift.benchmarks.generation.settings import COMPILED, FROZEN, GenerationSettings
 from latentshift.benchmarks.peak_memory import can_measure_peak, forget_peak, peak
 from latentshift.diffusion.guidance import with_guidance
 from latentshift.diffusion.sampling import initial_noise, sample
@@ -194,6 +194,7 @@ def _build_to_run(settings: GenerationSettings, base: ImageBase, name: str) -> V
     with building(settings):
         model = build_video_model(name, base.unet, settings.num_frames)
     if name in COMPILED:
+        torch._inductor.config.freezing = name in FROZEN  # of this process
         model.unet.compile(dynamic=False)  # in its first call
     return model
 
