@@ -163,6 +163,33 @@ def test_the_shift_can_be_timed_alone(cli, model: Path, tmp_path: Path) -> None:
     _check_shift_rows(json.loads((tmp_path / "speed.json").read_text())["rows"], fast_dtype("cpu") == torch.bfloat16)
 
 
+@torch.no_grad()
+def test_the_shift_is_timed_in_compiled_code_that_shifts_beside_code_that_does_not(model: Path) -> None:
+    torch.compiler.reset()
+    parts, results = ModelParts(open_pipeline(str(model))), []
+    eager = [each.pass_() for each in (parts, parts.without_shift())]
+    compiled: list[ModelParts] = []
+
+    def compile_parts(each: ModelParts) -> None:
+        each.compile(backend="eager")
+        compiled.append(each)
+
+    def call(each: ModelParts) -> None:
+        results.append((each, each.pass_()))
+
+    (row,) = shift_costs("a pass, compiled", call, parts, seconds=0, compile_parts=compile_parts)
+    assert (row["the_shift"], row["turns"], len(compiled)) == ("a pass, compiled", 1, 2)
+    assert [each for each, _ in results[:3]] == [*compiled, compiled[1]]  # the control is the same code once more
+    for each, output in results:
+        torch.testing.assert_close(output, eager[compiled.index(each)])
+    assert not torch.allclose(*eager)
+
+
+def test_compiled_code_is_timed_with_the_shift_alone(cli, model: Path) -> None:
+    code, out, err = cli("bench", "speed", model, "--compiled", "--quick")
+    assert code == 2 and "needs --shift-only" in err and not out
+
+
 def test_several_threads_have_a_row_in_time_of_the_wall_and_stay_as_many(model: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -11,7 +11,7 @@ from latentshift.diffusion.condition import TextCondition
 from latentshift.models.autoencoder import decode_videos
 from latentshift.models.compiled_calls import CompiledCalls
 from latentshift.models.conditioning.text_projection import project_text_once
-from latentshift.models.denoiser import denoise, wants_sizes
+from latentshift.models.denoiser import compile_for_training, denoise, wants_sizes
 from latentshift.models.precision import fast_dtype
 from latentshift.models.storage.shared_weights import share_weights
 from latentshift.pipeline import LatentShiftPipeline
@@ -41,20 +41,29 @@ class ModelParts:
         """Whether the U-Net shifts."""
         return shift_of(self._unet) is not None
 
-    def without_shift(self) -> ModelParts:
-        """The same, and the same weights, without the shift."""
+    def shared(self) -> ModelParts:
+        """The same, with a U-Net of its own that has the same weights, and is not compiled."""
         other = copy(self)
         other._unet = share_weights(self._unet)
+        return other
+
+    def without_shift(self) -> ModelParts:
+        """The same, and the same weights, without the shift."""
+        other = self.shared()
         remove(other._unet)
         return other
 
-    def compile(self) -> None:
-        """Compile the U-Net for its step, as ``pipe.accelerate`` does."""
-        calls = CompiledCalls(self._unet, freeze=True)
+    def compile(self, backend: str = "inductor") -> None:
+        """Compile the U-Net for its step with as many threads as there are now, as ``pipe.accelerate`` does."""
+        calls = CompiledCalls(self._unet, freeze=True, backend=backend)
         self._unet._compiled_call_impl = calls
         with calls.trial(compiling=True) as trial:
             self.pass_()
         calls.kinds |= trial.kinds
+
+    def compile_training(self) -> None:
+        """Compile the U-Net for its training step, as the recipe setting ``compile`` does."""
+        compile_for_training(self._unet)
 
     def pass_(self) -> Tensor:
         """The U-Net's pass of a step with guidance."""

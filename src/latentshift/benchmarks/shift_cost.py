@@ -21,7 +21,13 @@ from latentshift.benchmarks.timing import median_interval
 _LEAST_TURNS = 15
 
 
-def shift_costs(what: str, call: Callable[[ModelParts], object], parts: ModelParts, seconds: float) -> Iterator[Result]:
+def shift_costs(
+    what: str,
+    call: Callable[[ModelParts], object],
+    parts: ModelParts,
+    seconds: float,
+    compile_parts: Callable[[ModelParts], None] | None = None,
+) -> Iterator[Result]:
     """A row on one thread, and one on all threads that torch uses, if these are more.
 
     ``cost_percent`` is by how many percent the time with the shift is longer than the mean of two times without it, the
@@ -33,12 +39,19 @@ def shift_costs(what: str, call: Callable[[ModelParts], object], parts: ModelPar
         call: what is timed.
         parts: a model with the shift.
         seconds: turns are taken for so long in a row, and at least 15; 0: one turn, and one thread.
+        compile_parts: compiles a U-Net for the threads that there are, and so anew in each row; the control is then the
+            same code once more. None: it stays as it is.
     """
     with_shift, without = parts, parts.without_shift()
     control = parts.without_shift()
     all_threads = torch.get_num_threads()
     for threads in [1, all_threads] if all_threads > 1 and seconds else [1]:
         with _threads(threads):
+            if compile_parts is not None:
+                with_shift, without = parts.shared(), parts.without_shift()
+                control = without
+                compile_parts(with_shift)
+                compile_parts(without)
             clock = time.process_time if threads == 1 else time.perf_counter
             times = _turns([with_shift, without, control], call, clock, seconds)
         yield {

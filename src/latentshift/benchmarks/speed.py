@@ -65,12 +65,13 @@ def bench_speed(model: str, quick: bool = False) -> Iterator[Result]:
 
 
 @torch.no_grad()
-def bench_shift(model: str, quick: bool = False) -> Iterator[Result]:
+def bench_shift(model: str, quick: bool = False, compiled: bool = False) -> Iterator[Result]:
     """What the shift alone costs, each row measured for longer than by :func:`bench_speed`.
 
     Args:
         model: as for :func:`bench_speed`.
         quick: one turn, on one thread.
+        compiled: also of a step and a training step in compiled code, of the dtype that is fast here.
 
     Raises:
         ValueError: for a model that can't be loaded, SDXL, or a model without the shift.
@@ -78,20 +79,31 @@ def bench_shift(model: str, quick: bool = False) -> Iterator[Result]:
     plain, fast = (ModelParts(open_pipeline(model, dtype=each)) for each in (torch.float32, fast_dtype("cpu")))
     if not plain.has_shift:
         raise ValueError(f"{model} has no temporal shift, so there is no cost of it to measure")
-    yield from _shift_rows(plain, fast, 0 if quick else _SHIFT_ALONE_SECONDS)
+    seconds = 0 if quick else _SHIFT_ALONE_SECONDS
+    yield from _shift_rows(plain, fast, seconds)
+    if compiled:
+        step, training = _shift_names()
+        with project_text_once():  # which compiled code does not; but it looks once, too, whether weights are the same
+            yield from shift_costs(f"{step}, compiled", ModelParts.pass_, fast, seconds, ModelParts.compile)
+        yield from shift_costs(f"{training}, compiled", ModelParts.train, plain, seconds, ModelParts.compile_training)
 
 
 def _shift_rows(plain: ModelParts, fast: ModelParts, seconds: float) -> Iterator[Result]:
     """Rows of the two dtypes, or of one where that is the fast one; none for a model without the shift."""
     if not plain.has_shift:
         return
+    step, training = _shift_names()
+    if fast_dtype("cpu") != torch.float32:
+        yield from shift_costs(step, ModelParts.step, fast, seconds)
+    yield from shift_costs("a step, float32", ModelParts.step, plain, seconds)
+    yield from shift_costs(training, ModelParts.train, plain, seconds)
+
+
+def _shift_names() -> tuple[str, str]:
+    """Of a step and a training step in the dtype that is fast here."""
     dtype = fast_dtype("cpu")
     name = str(dtype).removeprefix("torch.")
-    if dtype != torch.float32:
-        yield from shift_costs(f"a step, {name}", ModelParts.step, fast, seconds)
-    yield from shift_costs("a step, float32", ModelParts.step, plain, seconds)
-    kind = "float32" if dtype == torch.float32 else f"{name} autocast"
-    yield from shift_costs(f"a training step, {kind}", ModelParts.train, plain, seconds)
+    return f"a step, {name}", f"a training step, {name}{'' if dtype == torch.float32 else ' autocast'}"
 
 
 def _row(switch: str, of: str, without: Call, with_it: Call, rounds: int) -> Result:
