@@ -254,10 +254,10 @@ def test_a_callback_has_the_frames_own_latents() -> None:
     alone = run(None)
     assert torch.equal(run(watch), alone) and torch.equal(seen[-1], alone)
     wanted = torch.randn(alone.shape, generator=seeds(2)[0])
-    torch.testing.assert_close(run(last_step(lambda latents: {"latents": wanted})), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(run(last_step(lambda latents: {"latents": wanted})), wanted, atol=5e-5, rtol=1e-5)
     in_place = run(last_step(blank_the_second))
-    torch.testing.assert_close(in_place[:, ::2], alone[:, ::2], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(in_place[:, 1], torch.zeros_like(alone[:, 1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(in_place[:, ::2], alone[:, ::2], atol=5e-5, rtol=1e-5)
+    torch.testing.assert_close(in_place[:, 1], torch.zeros_like(alone[:, 1]), atol=5e-5, rtol=0)
 
 
 @pytest.mark.parametrize("setting", ["clip_sample", "thresholding"])
