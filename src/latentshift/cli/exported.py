@@ -47,6 +47,7 @@ _NOT_EXPORTED = {
     "--video": "an export has no encoder",
     "--prompt-at": "an export takes one text for all frames",
     "--frame-chunk": "a graph takes all frames of a video at once",
+    "--offload-skips": "a graph takes all frames of a video at once",
 }
 
 
