@@ -15,7 +15,7 @@ from equation_3 import block_with_loops
 from latentshift.frame_context import default_frames, frame_context, frames_independent
 from latentshift.models.storage.families import FAMILIES, unet_config
 from latentshift.settings import BLOCKS, DIRECTIONS, PADDINGS, PLACES, Blocks, Padding, Place
-from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, is_shifted, remove, temporal_shift
+from latentshift.shift import ShiftConfig, ShiftedGroupNorm, install, is_shifted, remove, shift_of, temporal_shift
 from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
 
 
@@ -334,6 +334,11 @@ def test_installing_twice_and_removing_nothing_are_refused() -> None:
         remove(unet)
     with pytest.raises(ValueError, match="no ResNet blocks"):
         install(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=r"installed on a U-Net, as pipe.unet, and not on a str"):
+        install("unet")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="and no paddings"):
+        install(unet, {"paddings": "circular"})
+    assert shift_of(install(unet, {"padding": "circular"})) == ShiftConfig(padding="circular")
 
 
 def test_a_stock_image_pipeline_makes_a_video(sd1_folder) -> None:

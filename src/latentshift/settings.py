@@ -95,7 +95,7 @@ class ShiftConfig:
         return {name: value for name, value in asdict(self).items() if paper.get(name) != value}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ShiftConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> ShiftConfig:
         """From plain values; missing settings are the paper's.
 
         Raises:

@@ -15,6 +15,7 @@ Knows nothing of text, diffusion or pipelines. Legend of shapes: B videos, F fra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -249,23 +250,33 @@ def is_shifted(layer: nn.Module) -> bool:
     return isinstance(layer, (ShiftedGroupNorm, ShiftedInput))
 
 
-def install(unet: nn.Module, config: ShiftConfig | None = None) -> nn.Module:
+def install(unet: nn.Module, config: ShiftConfig | Mapping[str, Any] | None = None) -> nn.Module:
     """Install the shift in the ResNet blocks of a stock diffusers ``UNet2DConditionModel``, in place.
 
     Afterwards ``unet(sample, timestep, text, num_frames=16)`` is a video model; a call without ``num_frames`` makes
     images (or what :func:`latentshift.frame_context.default_frames` says). Parameters, buffers and state-dict keys
     stay as they are. A ControlNet is an encoder alone: nothing in it shifts where ``blocks`` is ``"decoder"``.
 
+    Args:
+        unet: e.g. the ``unet`` of a pipeline.
+        config: settings of the shift, or a dict of them, e.g. ``{"padding": "replicate"}``; None: the paper's.
+
     Returns:
         The same U-Net.
 
     Raises:
-        ValueError: if the shift is installed already, or the U-Net has no ResNet block or one of another kind.
+        ValueError: if the shift is installed already, the U-Net has no ResNet block or one of another kind, or this is
+            no U-Net; for invalid settings.
     """
+    if not isinstance(unet, nn.Module):
+        raise ValueError(
+            f"the temporal shift is installed on a U-Net, as pipe.unet, and not on a {type(unet).__name__}"
+        )
     blocks = _resnet_blocks(unet)
     if not blocks:
         raise ValueError(f"{type(unet).__name__} has no ResNet blocks to install the temporal shift on")
-    config = config or ShiftConfig()
+    if not isinstance(config, ShiftConfig):
+        config = ShiftConfig.from_dict({} if config is None else config)
     blocks = {name: block for name, block in blocks.items() if config.blocks in ("all", _part_of(name))}
     for name, block in blocks.items():
         _check_block(name, block, config)
