@@ -29,11 +29,18 @@ def validate_run(recipe: AnyRecipe, processes: int, *, elsewhere: bool = False) 
         elsewhere: the run is for another machine, and has the GPU that this one may lack.
 
     Raises:
-        ValueError: for a folder with a run of another recipe, with the base or with what a run would overwrite, a
+        ValueError: for a folder with a run of another recipe, with the base, the data or what a run would overwrite, a
             batch that so many processes can't share, half precision without a GPU, or a library that is not installed.
         OSError: if the folder can't be written to.
     """
     check_folder(recipe.output, recipe.bases)
+    for each in recipe.all_sources:
+        folder = Path(each.source.removeprefix("folder:"))
+        if each.source != "sprites" and folder.resolve() == recipe.output.resolve():
+            raise ValueError(
+                f"{recipe.output} is the folder of the data, and the run would write its samples among the clips; "
+                "choose another output"
+            )
     path, checkpoints = recipe.output / "recipe.yaml", list_checkpoints(recipe.output / "checkpoints")
     if path.exists() and checkpoints:
         # Read back through the validation, so that a setting that is new since then has its default.

@@ -141,11 +141,14 @@ class DataSource:
         """The same in a line."""
         counts = {**self._counts(num_frames, images), "refused": sum(1 for _ in self._rejected())}
         phrases = {
-            "images": f"{counts['images']} images",
+            "images": f"{counts['images']} image{'s' * (counts['images'] != 1)}",
             "unused_images": f"{counts['unused_images']} images not used, since {self.images_unused_reason}",
             "refused": f"{counts['refused']} refused",
         }
-        parts = [f"{counts['clips']} clips", *(phrase for name, phrase in phrases.items() if counts[name])]
+        parts = [
+            f"{counts['clips']} clip{'s' * (counts['clips'] != 1)}",
+            *(phrase for name, phrase in phrases.items() if counts[name]),
+        ]
         return f"{self.settings.source}: {', '.join(parts)}"
 
     def _counts(self, num_frames: int, images: bool) -> dict[str, int]:

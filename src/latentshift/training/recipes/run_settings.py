@@ -211,8 +211,8 @@ class RunSettings(Settings):
         if optimizer.warmup_steps + optimizer.decay_steps > self.steps:
             raise ValueError(
                 f"optimizer.warmup_steps {optimizer.warmup_steps} and optimizer.decay_steps {optimizer.decay_steps} "
-                f"are more than the {self.steps} steps: the learning rate would never reach its height; lower "
-                "them, or raise steps"
+                f"are more than the {self.steps} steps: the learning rate would never reach its height; raise "
+                "steps, or add optimizer.warmup_steps=0 optimizer.decay_steps=0"
             )
         return self
 
