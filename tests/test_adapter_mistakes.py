@@ -216,3 +216,10 @@ def test_a_file_is_no_pickle_for_the_length_of_its_header(length: int, tmp_path:
     path.write_bytes(length.to_bytes(8, "little") + bytes(length))
     with pytest.raises(ValueError, match="is a pickle"):
         is_own_lora(path)
+
+
+def test_a_folder_in_place_of_the_loras_file_is_told_its_name(cli: Any, sd1_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    save_file({"a": torch.zeros(1)}, tmp_path / "run" / "lora.safetensors")
+    code, _, err = cli("generate", "red", "--model", sd1_folder, "--lora", "run")
+    assert code == 1 and "run is a folder, and no file: name the file in it, run/lora.safetensors" in err

@@ -207,6 +207,8 @@ MISTAKES = {
     "init --base controlled -o new": "save its parts as one of these",
     "generate star --model halved": "halved has no folder vae, which its model_index.json names: copy or download it",
     "init --base pixels -o new": "pixels holds a IFPipeline, whose U-Net works on pixels, without an autoencoder; ",
+    "init --base halved/model_index.json -o new": "name the one with its model_index.json",
+    "convert clips -o new": "latentshift init --base clips -o DIR makes a video model of a folder",
     "init --base bundled --variant nope -o new": "has no weights of the variant 'nope'",
     "init --base bundled --frames 100001 -o new": "--frames must be from 1 to 100,000, not 100,001",
     "init --base bundled --fps 0 -o new": "--fps must be from 1 to 10,000, not 0",

@@ -86,6 +86,8 @@ def info(
                 print(f"  {what:25}{value[f'{name}_bytes'] / 2**30:8.2f} GiB  {value['dtype']}")
         elif key == "vocabulary":
             print(f"{key:{width}}{printable(' '.join(value), 20_000) if value else 'not listed'}")
+        elif isinstance(value, dict):
+            print(f"{key:{width}}{', '.join(f'{name} {each}' for name, each in value.items())}")
         else:
             print(f"{key:{width}}{printable(value)}")
 

@@ -165,7 +165,8 @@ def check_original_checkpoint(file: Path, family: str | None) -> None:
     from latentshift.models.storage.safetensors_header import open_safetensors
 
     if not file.is_file():
-        raise ValueError(missing_file(file))
+        way = f": latentshift init --base {file} -o DIR makes a video model of a folder" if file.is_dir() else ""
+        raise ValueError(missing_file(file) + way)
     if file.suffix == ".safetensors":
         with open_safetensors(file) as tensors:
             names = list(tensors.keys())

@@ -86,7 +86,8 @@ def is_own_lora(path: Path) -> bool:
         ValueError: if there is no such file, or it is a pickle or no safetensors file.
     """
     if not path.is_file():
-        raise ValueError(missing_file(path))
+        there = sorted(path.glob("*.safetensors"))
+        raise ValueError(f"{missing_file(path)}{f': name the file in it, {there[0]}' if len(there) == 1 else ''}")
     refuse_pickle(path)
     with open_safetensors(path) as file:
         return ADAPTER_KEY in (file.metadata() or {})

@@ -39,6 +39,8 @@ def resolve_model(name: str) -> str:
     if (Path(name) / "model").is_dir() and not (Path(name) / _INDEX).exists():
         return str(Path(name) / "model")
     if Path(name).is_file():
+        if name.endswith(".json"):
+            raise ValueError(f"{name} is a file, and a model is a folder: name the one with its {_INDEX}")
         if name.endswith(".safetensors"):
             with open_safetensors(Path(name)) as file:
                 reason = why_no_original(file.keys())
