@@ -195,7 +195,6 @@ MISTAKES = {
     "evaluate sheet clips --prompt star -o sheet.gif": "-o must name a .png",
     "evaluate sheet clips --prompt star --columns 0": "--columns must be from 1 to 100, not 0",
     "evaluate cost nowhere": "there is no folder nowhere",
-    "evaluate cost sdxl": "there is no video U-Net to compare like sdxl: choose from ldm, sd1, sd2-base, sd2, or",
     "evaluate cost --models best": "there is no video model 'best' to compare: choose from",
     "evaluate cost --frames 33": "AnimateDiff's motion U-Net takes 32 frames at most, not 33",
     "evaluate cost --steps 1": "must lie between 2 and 1000",
