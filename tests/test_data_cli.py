@@ -113,7 +113,7 @@ def test_what_goes_to_the_terminal_is_escaped_and_cut_captions_are_counted(cli, 
     [
         (
             ["none"],
-            "there is no folder none; for anything else say what it is: folder:PATH, manifest:PATH, file:PATH, webvid:",
+            "none is no folder; for anything else say what it is: folder:PATH, manifest:PATH, file:PATH, webvid:PATH",
         ),
         (["clips", "--short", "maybe"], "--short must be one of refuse, hold, shorten, not 'maybe'"),
         (["clips", "root"], "'root' is not of the form key=value"),
@@ -234,7 +234,7 @@ def test_footage_can_be_decoded_at_each_step_and_mixed_with_what_is_encoded(cli,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data=none"], "there is no folder none"),
+        (["data=none"], "none is no folder"),
         (["output=clips"], "clips is the folder of the data, and the run would write its samples among the clips"),
         (["data=empty"], "empty holds no video or image with a caption"),
         (["data.short=maybe"], "data.short: must be 'refuse', 'hold' or 'shorten', not 'maybe'"),

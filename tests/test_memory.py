@@ -286,12 +286,12 @@ def test_a_dry_run_counts_the_steps_of_an_epoch(dry_run, words: str, epoch: str)
 
 def test_a_dry_run_without_its_data_is_refused_after_what_it_takes(dry_run) -> None:
     code, out, err = dry_run("data=nowhere")
-    assert code == 1 and "# FLOPs a step" in out and err.startswith("error: there is no folder nowhere")
+    assert code == 1 and "# FLOPs a step" in out and err.startswith("error: nowhere is no folder")
 
 
 def test_a_dry_run_for_another_machine_needs_no_data(dry_run) -> None:
     code, out, _ = dry_run("data=nowhere", "--memory=24")
-    assert code == 0 and "not known  there is no folder nowhere" in out
+    assert code == 0 and "not known  nowhere is no folder" in out
 
 
 @pytest.mark.parametrize(

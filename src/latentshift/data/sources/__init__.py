@@ -181,8 +181,7 @@ def parse_source(text: str, options: Mapping[str, Any]) -> Source:
                 raise ValueError(missing_file(place))
         else:
             kinds = ", ".join(f"{each}:PATH" for each in _KINDS if each != "sprites")
-            what = f"{text} is no folder" if place.exists() else f"there is no folder {text}"
-            raise ValueError(f"{what}; for anything else say what it is: {kinds}, or sprites")
+            raise ValueError(f"{text} is no folder; for anything else say what it is: {kinds}, or sprites")
         path = text
     try:
         return _ADAPTER.validate_python({"kind": kind, "path": path, **options})
