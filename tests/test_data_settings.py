@@ -13,7 +13,7 @@ import pytest
 
 from latentshift.data.sprites import VERSION
 from latentshift.hub.training_cost import training_cost
-from latentshift.training.data.settings import data_settings, data_settings_sha256
+from latentshift.training.data.settings_digest import data_settings, data_settings_sha256
 from latentshift.training.recipe_file import load_recipe
 from tiny_runs import RECIPES, tiny
 

@@ -14,7 +14,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from latentshift import LatentShiftPipeline
+from latentshift import LatentShiftPipeline, bundled_model
 from latentshift.diffusion.condition import TextCondition
 from latentshift.diffusion.noise import paper_scheduler
 from latentshift.diffusion.samplers import make_sampler
@@ -397,7 +397,7 @@ def test_a_base_whose_file_says_that_it_clips_is_sized_as_it_is_trained(
 
 def test_a_model_trained_on_clips_is_no_image_model_to_keep(cli: Any, runs: Path, model: Path) -> None:
     trained = runs / "video"
-    for base in ("bundled", trained):
+    for base in ("bundled", bundled_model(), trained):
         code, _, err = cli("init", "--base", base, "--keep-image", "-o", "new")
         assert code == 1 and f"{base} was trained on clips" in err and "name the image model" in err
     assert cli("init", "--base", model, "--keep-image", "-o", "untrained")[0] == 0

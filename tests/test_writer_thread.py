@@ -14,6 +14,7 @@ import pytest
 
 from latentshift.video import write_chunks
 from latentshift.video.writer_thread import write_in_thread
+from waiting import wait_for
 
 STREAMED = ("clip.mp4", "clip")
 SOON = 60.0  # seconds, for what is there at once unless it never comes
@@ -114,3 +115,25 @@ def test_an_interrupt_while_the_writer_is_waited_for_ends_both() -> None:
         write_in_thread(map(chunk, range(1000)), write)
     timer.join()
     assert [str(error) for error in seen] == ["the frames end here"]
+
+
+def test_an_interrupt_while_the_thread_starts_leaves_no_writer_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    seen: list[str] = []
+
+    def write(chunks: Iterable[np.ndarray]) -> None:
+        try:
+            list(chunks)
+        except Exception as error:
+            seen.append(str(error))
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        write_in_thread(map(chunk, range(3)), write)
+    wait_for(lambda: "writer" not in [thread.name for thread in threading.enumerate()])
+    assert seen == ["the frames end here"]

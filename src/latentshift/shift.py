@@ -179,7 +179,7 @@ class ShiftedGroupNorm(nn.GroupNorm):
         normed = group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
         if type(normed) is not Tensor or _is_recorded():
             return _shift_of_call(normed, self._context, self._config)
-        # The shift works in place of the norm's output, which nobody has seen yet, nor will in a backward pass.
+        # The shift works in place of the norm's output, which no one else holds and no backward pass reads.
         if is_grad_enabled():
             return _shift_of_call(normed, self._context, self._config, self._layout)
         thread = self._context.thread

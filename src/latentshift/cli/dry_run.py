@@ -47,7 +47,7 @@ def dry_run(recipe: AnyRecipe, processes: int, memory: float | None) -> None:
     from latentshift.memory.advice import advice
     from latentshift.memory.estimate import estimate, memory_for_each, process_size
     from latentshift.training.data.sample_counts import count_offered
-    from latentshift.training.data.settings import data_settings_sha256
+    from latentshift.training.data.settings_digest import data_settings_sha256
 
     device = torch.device(name if elsewhere else pick_device(name))
     limit = memory_for_each(device, processes) if memory is None else round(memory * 2**30)

@@ -191,11 +191,11 @@ def _check_untrained(base: str, folder: Path, noise_share: float | None) -> None
     Raises:
         ValueError: for such a model: the bundled one, or one with the file that training leaves.
     """
-    from latentshift.models.storage.model_paths import BUNDLED, DATA_SETTINGS, load_index
+    from latentshift.models.storage.model_paths import DATA_SETTINGS, bundled_model, load_index
 
     index = load_index(folder)
     shift, saved_share = index.get("shift"), index.get("noise_share", 0)
-    trained = base == BUNDLED or (folder / DATA_SETTINGS).is_file()
+    trained = folder.samefile(bundled_model()) or (folder / DATA_SETTINGS).is_file()
     kept = saved_share == noise_share and (shift is None or shift.get("padding") == "replicate")
     if trained and shift is not None and not kept:
         raise ValueError(

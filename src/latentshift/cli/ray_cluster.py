@@ -66,7 +66,7 @@ def _failures_as_sentences() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raised = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        raised = (isinstance(error, ray.exceptions.RayTaskError) and error.cause) or error
         if isinstance(raised, ray.exceptions.RayActorError):  # also in an actor that asked one that is gone
             what = "an actor of Ray is lost, perhaps killed for lack of memory"
         elif isinstance(raised, ray.exceptions.RayError):

@@ -156,7 +156,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "training.checkpointer": ("training.checkpoints.checkpointer",),
     "training.collate": ("training.data.collate",),
     "training.data_report": ("training.data.report",),
-    "training.data_settings": ("training.data.settings",),
+    "training.data_settings": ("training.data.settings_digest",),
     "training.data_source": ("training.data.source",),
     "training.datasets": ("training.data.datasets",),
     "training.folder": (

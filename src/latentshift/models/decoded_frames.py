@@ -47,7 +47,7 @@ class FrameDecoder:
 
     @torch.no_grad()
     def decode_clip(self, latents: Tensor, decode_chunk_size: int | None = None) -> Iterator[np.ndarray]:
-        """Decode one video for a file, a few frames at a time: no more of them are in memory.
+        """Decode one video for a file, a few frames at a time, so that no more of them need be in memory.
 
         Args:
             latents: scaled, (F, C, h, w), as a call with ``output_type="latent"`` returns them for each video.

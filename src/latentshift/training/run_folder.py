@@ -20,7 +20,7 @@ from accelerate.utils import broadcast_object_list
 
 from latentshift.files import atomic_write_text, clear_leftovers, open_locked
 from latentshift.models.storage.model_paths import DATA_SETTINGS
-from latentshift.training.data.settings import data_settings
+from latentshift.training.data.settings_digest import data_settings
 from latentshift.training.recipe import AnyRecipe
 from latentshift.training.recipe_file import dump_recipe
 from latentshift.user_input.error_text import printable

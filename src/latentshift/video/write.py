@@ -103,7 +103,7 @@ def write_chunks(
     """Write a clip whose frames come a few at a time; the file is the same as :func:`write_video`'s.
 
     An .mp4 and a folder of frames are written as the frames come, in a thread: a chunk is encoded while the next is
-    made, and no more of them are in memory. A .gif, whose frames share a palette, and a .webp are written at the end.
+    made, and these two are in memory. A .gif, whose frames share a palette, and a .webp are written at the end.
 
     Args:
         path: as for :func:`write_video`.
@@ -122,8 +122,8 @@ def write_chunks(
     check_output(path, num_frames, fps=fps)
     text = encode(path, metadata or {}, fps, num_frames)
 
-    def write(chunks: Iterable[np.ndarray]) -> None:
-        _write(path, chunks, num_frames, fps, text, loop)
+    def write(handed_over: Iterable[np.ndarray]) -> None:
+        _write(path, handed_over, num_frames, fps, text, loop)
 
     if Path(path).resolve().suffix.lower() in _WRITTEN_AS_THEY_COME:
         write_in_thread(chunks, write)

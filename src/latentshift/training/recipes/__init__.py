@@ -1,1 +1,3 @@
-"""The settings of each stage: one module for each, what the diffusion stages share, and what all share."""
+"""The settings of each stage: one module for each, what the diffusion stages share (``diffusion``), what all runs share
+(``run_settings``), and the groups of settings that they are made of (``settings``).
+"""
