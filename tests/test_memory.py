@@ -129,9 +129,10 @@ def test_torchs_private_modules_are_imported_where_nothing_else_does_it() -> Non
                 importing.add(path.relative_to(package).as_posix())
     # torch's documentation calls AOTInductor by torch._inductor's names; torch.export's setting for counts of 1 and
     # the folder of compiled code have no other place, no public module takes structures of tensors apart, and none
-    # tells whether there are global hooks.
+    # tells whether there are global hooks or transforms of torch.func.
     compiling = {"models/acceleration.py", "models/compiled_calls.py"}
-    assert importing == {"memory/fake_tensors.py", "export/to_aot.py", "export/parts.py", "shift.py", *compiling}
+    shifting = {"shift.py", "shift_copy.py"}
+    assert importing == {"memory/fake_tensors.py", "export/to_aot.py", "export/parts.py", *shifting, *compiling}
 
 
 @pytest.mark.parametrize("base", ["ldm_folder", "sd1_folder", "sd2_folder", "sdxl_folder", "model"])
