@@ -24,12 +24,12 @@ from latentshift.frame_context import frame_context, frames_independent
 from latentshift.models.denoiser import default_frame_chunk, denoise, share_text
 from latentshift.models.frame_chunks import Ends
 from latentshift.models.latent_vdm import TemporalAttention, install_attention
-from latentshift.models.storage.families import FAMILIES, unet_config
+from latentshift.models.storage.families import FAMILIES
 from latentshift.pipeline import NotFiniteError
 from latentshift.settings import DIRECTIONS, PADDINGS, Padding, ShiftConfig
 from latentshift.shift import edges, install, is_shifted, temporal_shift
 from latentshift.video import as_clip, read_video
-from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
+from tiny_models import TEXT_WIDTH, TOKENS, narrow_family_unet, tiny_unet
 
 STEP = torch.tensor(7)
 
@@ -124,23 +124,11 @@ def test_in_a_ring_it_does_not_matter_where_the_chunks_begin() -> None:
     assert_same(rolled, denoise(unet, latents, STEP, text).roll(2, dims=1))
 
 
-def family_unet(name: str) -> UNet2DConditionModel:
-    """Of a family's blocks, narrow."""
-    config = unet_config(FAMILIES[name])
-    widths = (8, 8, 16, 16)[: len(config["block_out_channels"])]
-    narrow = {"block_out_channels": widths, "attention_head_dim": 2, "norm_num_groups": 4}
-    narrow["cross_attention_dim"] = TEXT_WIDTH
-    if name == "sdxl":
-        narrow["addition_time_embed_dim"], narrow["projection_class_embeddings_input_dim"] = 4, TEXT_WIDTH + 6 * 4
-    torch.manual_seed(0)
-    return UNet2DConditionModel(**{**config, **narrow}).double().eval()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("padding", ["zeros", "circular"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chunks_are_the_whole_pass_of_every_family(family: str, padding: Padding) -> None:
-    unet = install(family_unet(family), ShiftConfig(padding=padding))
+    unet = install(narrow_family_unet(family).double().eval(), ShiftConfig(padding=padding))
     pooled, sizes = torch.randn(1, TEXT_WIDTH, dtype=torch.float64), torch.tensor([[8.0, 8, 0, 0, 8, 8]])
     text = TextCondition(texts(1).tokens, pooled, sizes)
     for shared in (False, True):  # one text a frame, one a video

@@ -20,24 +20,16 @@ from latentshift.memory.fake_tensors import fake_tensors
 from latentshift.memory.long_video import pass_memory
 from latentshift.models.denoiser import denoise
 from latentshift.models.skip_offload import offloaded_skips
-from latentshift.models.storage.families import FAMILIES, unet_config
+from latentshift.models.storage.families import FAMILIES
 from latentshift.settings import PADDINGS, Padding, ShiftConfig
 from latentshift.shift import install, is_shifted
-from tiny_models import TEXT_WIDTH, TOKENS, tiny_unet
+from tiny_models import TEXT_WIDTH, TOKENS, narrow_family_unet, tiny_unet
 
 STEP = torch.tensor(7)
 
 
-def family_unet(name: str, padding: Padding = "zeros") -> UNet2DConditionModel:
-    """Of a family's blocks, narrow."""
-    config = unet_config(FAMILIES[name])
-    widths = (8, 8, 16, 16)[: len(config["block_out_channels"])]
-    narrow = {"block_out_channels": widths, "attention_head_dim": 2, "norm_num_groups": 4}
-    narrow["cross_attention_dim"] = TEXT_WIDTH
-    if name == "sdxl":
-        narrow["addition_time_embed_dim"], narrow["projection_class_embeddings_input_dim"] = 4, TEXT_WIDTH + 6 * 4
-    torch.manual_seed(0)
-    return install(UNet2DConditionModel(**{**config, **narrow}).eval(), ShiftConfig(padding=padding))
+def shifted_family_unet(name: str, padding: Padding = "zeros") -> UNet2DConditionModel:
+    return install(narrow_family_unet(name).eval(), ShiftConfig(padding=padding))
 
 
 def text(device: str = "cpu") -> TextCondition:
@@ -49,7 +41,7 @@ def text(device: str = "cpu") -> TextCondition:
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_bit_changes(family: str, padding: Padding) -> None:
-    unet, latents, condition = family_unet(family, padding), torch.randn(1, 7, 4, 16, 16), text()
+    unet, latents, condition = shifted_family_unet(family, padding), torch.randn(1, 7, 4, 16, 16), text()
     for chunk in (2, 7):
         expected = denoise(unet, latents, STEP, condition, frame_chunk=chunk)
         with offloaded_skips(unet):
@@ -71,7 +63,7 @@ def conv_in_and_down_blocks(unet: UNet2DConditionModel) -> list[torch.nn.Module]
 def test_all_of_them_go_to_the_other_device_and_come_back(family: str) -> None:
     """Fake tensors have devices, and refuse operations on two of them."""
     with fake_tensors():
-        unet = family_unet(family)
+        unet = shifted_family_unet(family)
         left, taken = list[str](), list[str]()
 
         def note(_module: object, _args: object, output: Any) -> None:
@@ -113,7 +105,7 @@ def counting_skips(unet: UNet2DConditionModel, most: dict[str, int]) -> Iterator
 
 @torch.no_grad()
 def test_chunks_that_wait_keep_none_but_what_their_layer_works_on() -> None:
-    unet, latents, condition = family_unet("ldm"), torch.randn(1, 40, 4, 16, 16), text()
+    unet, latents, condition = shifted_family_unet("ldm"), torch.randn(1, 40, 4, 16, 16), text()
     layers = sum(is_shifted(layer) for part in (unet.down_blocks, unet.mid_block) for layer in part.modules())
     kept, offloaded = dict[str, int](), dict[str, int]()
     with counting_skips(unet, kept):

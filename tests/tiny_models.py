@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from latentshift.models.autoencoder import build_autoencoder
 from latentshift.models.conditioning.text import build_word_tokenizer
+from latentshift.models.storage.families import FAMILIES, unet_config
 
 TEXT_WIDTH = 16
 TOKENS = 12
@@ -122,3 +123,15 @@ def base_scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:
         clip_sample=False,
         prediction_type=prediction_type,
     )
+
+
+def narrow_family_unet(name: str) -> UNet2DConditionModel:
+    """Of a family's blocks, narrow."""
+    config = unet_config(FAMILIES[name])
+    widths = (8, 8, 16, 16)[: len(config["block_out_channels"])]
+    narrow = {"block_out_channels": widths, "attention_head_dim": 2, "norm_num_groups": 4}
+    narrow["cross_attention_dim"] = TEXT_WIDTH
+    if name == "sdxl":
+        narrow["addition_time_embed_dim"], narrow["projection_class_embeddings_input_dim"] = 4, TEXT_WIDTH + 6 * 4
+    torch.manual_seed(0)
+    return UNet2DConditionModel(**{**config, **narrow})
